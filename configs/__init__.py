@@ -1,0 +1,1 @@
+"""Configs: Python files whose `get_config(arg)` returns a locked ConfigDict."""

@@ -1,0 +1,160 @@
+"""Every field of a run, with its unit and its reason. Other configs start from here and change what they are about.
+
+A knob (temperature, weight, learning rate, ...) is a tuple: of several values the best on validation is taken, and all
+are trained in one compiled grid. On the command line a single number will do: --config.terms.soft.temperature=8.
+"""
+
+from ml_collections import ConfigDict
+
+from kdjax.names import UsageError, unknown
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """The defaults, locked. They name no data set: choose a config that does."""
+    arguments(arg)
+    return config().lock()
+
+
+def config() -> ConfigDict:
+    """The defaults, unlocked, for other configs to start from."""
+    return ConfigDict(
+        {
+            'title': 'distillation',  # what the report is called
+            'seed': 0,  # of everything random that cells share: the teacher, augmentation
+            'seeds': 20,  # cells per method and transfer-set size; 5 cannot show p < 0.05 in a rank test, 20 can
+            'data': data(),
+            'teacher': teacher(),
+            'student': {'net': 'mlp.mlp', 'args': {'widths': (16,)}},  # module.function in kdjax/nets, its arguments
+            'terms': {
+                # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; a fit names the terms it uses
+                'hard': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': (0.0,)},
+                'soft': {'kind': 'hinton.SoftTargets', 'temperature': (4.0,), 'form': 'kl'},
+            },
+            'fits': {
+                'baseline': fit(hard=1.0),  # what the student reaches without a teacher
+                'distill': fit(soft=1.0),  # step 3 of the recipe: soft labels alone
+                'finetune': fit(hard=1.0),  # step 4: the hard labels, from where 'distill' ended
+                'combined': fit(hard=0.1, soft=0.9),  # steps 3 and 4 as one weighted sum
+            },
+            'methods': {
+                # name in the report -> its fits, in order; each starts from the student of the one before
+                'hard labels': ('baseline',),
+                'soft, then hard': ('distill', 'finetune'),
+                'combined': ('combined',),
+            },
+            'baseline': 'hard labels',  # the method that the others are compared with
+            'run': run(),
+            'accept': accept(),
+            'retry': retry(),
+            'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
+        }
+    )
+
+
+def data() -> ConfigDict:
+    """Where examples come from, and which of them a student may see."""
+    return ConfigDict(
+        {
+            'source': 'digits.digits',  # module.function in kdjax/data
+            'augment': {'kind': 'augment.identity'},  # module.function in kdjax/data, its arguments
+            'views': 1,  # augmented views per example; 1 is the example itself. A cache has them all
+            'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
+        }
+    )
+
+
+def teacher() -> ConfigDict:
+    """The network that teaches. `fit` is as for students, on all training examples."""
+    return ConfigDict(
+        {
+            'net': 'mlp.mlp',
+            'args': {'widths': (256, 256)},
+            'fit': fit(hard=1.0),
+            'mode': 'cached',  # 'cached': outputs are computed once and looked up; 'online': in every step
+        }
+    )
+
+
+def fit(**weights: float) -> ConfigDict:
+    """One training run of each cell: the weights of the terms it uses, its length and its optimiser."""
+    return ConfigDict(
+        {
+            'weights': {name: (weight,) for name, weight in weights.items()},  # term -> its weight in the sum; knobs
+            'steps': 1000,  # updates
+            'batch_size': 32,  # examples per update, over all devices
+            'accumulate': 1,  # micro-batches per update, where memory is short
+            'learning_rate': (1e-3,),  # peak, 1/update; knob
+            'weight_decay': (0.0,),  # as the optimiser applies it; knob
+            'terms_learning_rate': (1e-3,),  # of what terms learn (regressors, heads); knob
+            'terms_weight_decay': (0.0,),  # of what terms learn; knob
+            'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
+        }
+    )
+
+
+def run() -> ConfigDict:
+    """How it is executed; changes nothing but rounding."""
+    return ConfigDict(
+        {
+            'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells' (kdjax/train/parallel.py)
+            'layout': 'vmap',  # of a grid: 'vmap', 'unroll' (convolutions) or 'map' (little memory)
+            'precision': 'float32',  # of activations; or 'bfloat16'. Parameters and losses stay float32
+            'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
+            'validate_every': 250,  # steps
+            'save_every': 500,  # steps between checkpoints: what a kill can cost
+        }
+    )
+
+
+def accept() -> ConfigDict:
+    """Bars that a result must meet, on validation. 0 means no bar."""
+    return ConfigDict(
+        {
+            'method': 'combined',  # whose result is judged
+            'transfer_size': 0,  # at which size; 0 is the largest
+            'accuracy': 0.0,  # mean over seeds, in [0, 1]
+            'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
+            'max_params': 0,  # parameters of the student
+        }
+    )
+
+
+def retry() -> ConfigDict:
+    """What to try where a bar is not met: one value after the other, at most `attempts` of them."""
+    return ConfigDict(
+        {
+            'attempts': 0,  # beyond the first run
+            'temperature': (),  # of every term that has one
+            'weight': (),  # of the judged method's soft term(s), every term but the task's
+            'learning_rate': (),  # of the judged method's last fit
+            'transfer_size': (),  # more examples, from the part of the training set held back so far
+        }
+    )
+
+
+def arguments(text: str, **defaults: bool | int | float | str) -> dict:
+    """Parses the part of --config after the colon: 'quick,student=tiny'. Types are those of the defaults.
+
+    Raises:
+      UsageError: an unknown name, or a value of another type.
+    """
+    found = dict(defaults)
+    for part in filter(None, text.split(',')):
+        name, equals, value = part.partition('=')
+        if name not in defaults:
+            raise unknown('config argument', name, defaults)
+        kind = type(defaults[name])
+        if kind is bool:
+            if value not in ('', 'true', 'false'):
+                raise UsageError(f'config argument {name!r} is a switch: write {name} or {name}=false, got {part!r}')
+            found[name] = value != 'false'
+            continue
+        try:
+            found[name] = kind(value) if equals else _missing(name)
+        except ValueError as error:
+            raise UsageError(f'config argument {name!r} must be of type {kind.__name__}, got {value!r}') from error
+    return found
+
+
+def _missing(name: str) -> None:
+    raise UsageError(f'config argument {name!r} needs a value: {name}=...')

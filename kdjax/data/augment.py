@@ -1,0 +1,55 @@
+"""Augmentations: pure functions of (key, image). View 0 of an example is the image itself; view v > 0 is drawn.
+
+The draw depends on (seed, example id, view) alone: never on the batch, so teacher, student and cache see the same pixels.
+"""
+
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.types import Array
+
+Augment = Callable[[Array, Array], Array]  # (key, image) -> image
+
+
+def identity() -> Augment:
+    """No augmentation."""
+    return lambda key, image: image
+
+
+def shift(*, pixels: int = 1) -> Augment:
+    """Moves an image (H, W) or (H, W, C) by up to `pixels` along each axis; what comes in is 0.
+
+    Raises:
+      UsageError: `pixels` < 1.
+    """
+    if pixels < 1:
+        raise UsageError(f'pixels of shift must be >= 1, got {pixels}')
+
+    def augment(key: Array, image: Array) -> Array:
+        offset = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
+        padded = jnp.pad(image, [(pixels, pixels)] * 2 + [(0, 0)] * (image.ndim - 2))
+        return jax.lax.dynamic_slice(padded, (offset[0], offset[1], *(0,) * (image.ndim - 2)), image.shape)
+
+    return augment
+
+
+def views(augment: Augment, seed: int, inputs: Array, ids: Array, view: Array) -> Array:
+    """The given view of every example.
+
+    Args:
+      augment: the augmentation.
+      seed: of all draws.
+      inputs: (..., H, W[, C]) images; the axes before them are those of `ids` and `view`.
+      ids: example ids.
+      view: view numbers.
+    """
+
+    def one(image: Array, identity: Array, number: Array) -> Array:
+        key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), identity), number)
+        return jnp.where(number == 0, image, augment(key, image))
+
+    flat = jax.vmap(one)(inputs.reshape(-1, *inputs.shape[ids.ndim :]), ids.reshape(-1), view.reshape(-1))
+    return flat.reshape(inputs.shape)

@@ -1,0 +1,72 @@
+"""What a data set is, once it is in memory."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import numpy as np
+
+from kdjax import trees
+from kdjax.names import UsageError, unknown
+
+SPLITS = ('train', 'validation', 'test')
+
+
+class Split(NamedTuple):
+    """Examples of one split; an example's id is its position."""
+
+    inputs: np.ndarray  # (N, ...) float32
+    labels: np.ndarray  # (N,) int32
+
+
+class Dataset(NamedTuple):
+    """Splits and the names of the classes."""
+
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...]
+
+    def checksum(self) -> str:
+        """Hash of every bit of every split."""
+        return trees.fingerprint(dict(self.splits))
+
+
+def checked(dataset: Dataset) -> Dataset:
+    """`dataset`, or a UsageError where a split is missing or empty, or a label is not a class."""
+    for name in SPLITS:
+        if name not in dataset.splits:
+            raise unknown('split', name, dataset.splits)
+        inputs, labels = dataset.splits[name]
+        if not len(labels):
+            raise UsageError(f'split {name!r} is empty')
+        if len(inputs) != len(labels):
+            raise UsageError(f'split {name!r} has {len(inputs)} inputs and {len(labels)} labels')
+        if labels.min() < 0 or labels.max() >= len(dataset.classes):
+            raise UsageError(
+                f'split {name!r} has labels {labels.min()} to {labels.max()}; there are {len(dataset.classes)} classes'
+            )
+    return dataset
+
+
+def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    """Disjoint sorted index sets of the given sizes, each with the classes in the proportions of `labels`.
+
+    Args:
+      labels: (N,) integers.
+      sizes: how many examples in each set; together at most N.
+      seed: of the draw.
+
+    Raises:
+      UsageError: a size below 1, or more examples asked for than there are.
+    """
+    if min(sizes) < 1 or sum(sizes) > len(labels):
+        raise UsageError(f'cannot draw sets of {sizes} from {len(labels)} examples')
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(labels))
+    # Position within its class, as a fraction: sorting by it deals the classes out evenly.
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = (np.arange(len(members)) + random.random()) / len(members)
+    dealt = shuffled[np.argsort(rank[shuffled], kind='stable')]
+    borders = np.cumsum((0, *sizes))
+    # Strided, not consecutive, parts would keep proportions too; consecutive parts nest: a larger draw holds a smaller.
+    return [np.sort(dealt[start:stop]) for start, stop in zip(borders, borders[1:], strict=False)]

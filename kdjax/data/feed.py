@@ -1,0 +1,96 @@
+"""Feeding: which examples a step sees, as a pure function of (seed, step), and the batches made of them.
+
+Nothing is iterated, so nothing has a position to save: a resumed run asks for the steps that it still needs.
+"""
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.data.augment import Augment, views
+from kdjax.names import UsageError
+from kdjax.types import Batch
+
+Feed = Callable[[int, int], Batch]  # (start, stop) -> batches of the steps start ... stop - 1
+
+
+class Stream(NamedTuple):
+    """An endless shuffled sequence of the examples of a pool, each exactly once an epoch."""
+
+    pool: np.ndarray  # (n,) example ids
+    seed: int
+
+
+def order(stream: Stream, start: int, stop: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Example ids and epochs of the steps start ... stop - 1, each (stop - start, batch_size).
+
+    Batches run on over the border of an epoch, so that every example is used however the sizes divide.
+    """
+    size = len(stream.pool)
+    positions = np.arange(start * batch_size, stop * batch_size)
+    epochs = positions // size
+    ids = np.empty_like(positions)
+    for epoch in np.unique(epochs):
+        here = epochs == epoch
+        shuffled = np.random.default_rng((stream.seed, int(epoch))).permutation(stream.pool)
+        ids[here] = shuffled[positions[here] % size]
+    shape = (stop - start, batch_size)
+    return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
+
+
+def feed(
+    streams: Sequence[Stream],
+    batch_size: int,
+    columns: Mapping[str, np.ndarray],
+    augment: Augment,
+    seed: int,
+    view_count: int,
+    tables: Mapping[str, np.ndarray] | None = None,
+) -> Feed:
+    """Batches for a grid: leaves (steps, B, ...) where there is one stream, shared by all cells, else (steps, C, B, ...).
+
+    Args:
+      streams: one for all cells, or one per cell.
+      batch_size: examples per step of a cell.
+      columns: what an example has, by name, indexed by id: (N, ...); 'inputs' is augmented.
+      augment: the augmentation.
+      seed: of its draws.
+      view_count: views per example; an example's view in epoch e is e modulo this.
+      tables: what an example's view has, by name, (N, view_count, ...): a teacher's cached outputs.
+
+    Raises:
+      UsageError: an empty pool, a batch or a number of views below 1, or a table with other views.
+    """
+    tables = dict(tables or {})
+    if batch_size < 1 or view_count < 1:
+        raise UsageError(f'batch_size and views must be >= 1, got {batch_size} and {view_count}')
+    if not all(len(stream.pool) for stream in streams):
+        raise UsageError('a stream has no examples; give every transfer set at least one')
+    for name, table in tables.items():
+        if table.shape[1] != view_count:
+            raise UsageError(f'table {name!r} has {table.shape[1]} views per example, the feed {view_count}')
+    columns, tables = jax.device_put(dict(columns)), jax.device_put(tables)
+    assemble = jax.jit(functools.partial(_assemble, augment=augment, seed=seed))
+    # Cells that share a stream share the work of ordering it.
+    distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
+    keys = [(id(stream.pool), stream.seed) for stream in streams]
+
+    def batches(start: int, stop: int) -> Batch:
+        ordered = {key: order(stream, start, stop, batch_size) for key, stream in distinct.items()}
+        ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
+        if len(streams) == 1:
+            ids, epochs = ids[:, 0], epochs[:, 0]
+        return assemble(columns, tables, ids, epochs % view_count)
+
+    return batches
+
+
+def _assemble(columns: Batch, tables: Batch, ids: jax.Array, view: jax.Array, *, augment: Augment, seed: int) -> Batch:
+    batch = {name: column[ids] for name, column in columns.items()}
+    batch['inputs'] = views(augment, seed, batch['inputs'], ids, view)
+    looked_up = {name: table[ids, view] for name, table in tables.items()}
+    return {**batch, **looked_up, 'id': ids, 'view': view, 'mask': jnp.ones(ids.shape, jnp.float32)}

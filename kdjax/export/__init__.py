@@ -1,0 +1,1 @@
+"""What leaves kdjax, and what it costs there."""

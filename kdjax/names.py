@@ -1,0 +1,78 @@
+"""Names that users write, and the one error that bad input raises.
+
+A technique, network or data set is named by where it lives: ``'fitnets.Hint'`` is ``kdjax.techniques.fitnets.Hint``.
+Nothing is registered; an unknown name is answered with the nearest existing one first.
+"""
+
+import difflib
+import importlib
+import importlib.util
+import inspect
+import pkgutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+
+class UsageError(Exception):
+    """Something the user gave cannot be used. The message is one line that names the value and the alternatives."""
+
+
+class Interrupted(Exception):
+    """A run was asked to stop, saved what it had, and can be resumed by the same command."""
+
+
+def nearest(name: str, known: Iterable[str]) -> list[str]:
+    """The known names, most similar to `name` first."""
+    return sorted(known, key=lambda other: (-difflib.SequenceMatcher(None, name, other).ratio(), other))
+
+
+def unknown(kind: str, name: str, known: Iterable[str], context: str = '') -> UsageError:
+    """The error for a name that does not exist: says what does, nearest first."""
+    choices = ', '.join(repr(other) for other in nearest(name, known)) or 'none'
+    return UsageError(f'unknown {kind} {name!r}{context}; there is: {choices}')
+
+
+def modules(package: str) -> list[str]:
+    """Names of the modules directly inside `package`."""
+    return [info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+
+
+def public(module: str) -> Mapping[str, Any]:
+    """Public classes and functions that `module` itself defines, by name."""
+    loaded = importlib.import_module(module)
+    return {
+        name: value
+        for name, value in vars(loaded).items()
+        if not name.startswith('_')
+        and (inspect.isclass(value) or inspect.isfunction(value))
+        and value.__module__ == loaded.__name__
+    }
+
+
+def resolve(package: str, name: str, kind: str) -> Any:
+    """What `name` ('module.Object') stands for inside `package`.
+
+    Raises:
+      UsageError: no such module or object; lists what exists, nearest first.
+    """
+    module, _, attribute = name.partition('.')
+    if module not in modules(package):
+        raise unknown(kind, name, modules(package))
+    found = public(f'{package}.{module}')
+    if attribute not in found:
+        raise unknown(kind, name, [f'{module}.{other}' for other in found])
+    return found[attribute]
+
+
+def construct(package: str, name: str, arguments: Mapping[str, Any], kind: str) -> Any:
+    """Calls what `name` stands for with `arguments`, naming any argument that it does not take.
+
+    Raises:
+      UsageError: unknown name, or an argument that the object does not have.
+    """
+    target = resolve(package, name, kind)
+    accepted = list(inspect.signature(target).parameters)
+    for argument in arguments:
+        if argument not in accepted:
+            raise unknown('argument', argument, accepted, f' of {kind} {name!r}')
+    return target(**arguments)

@@ -1,0 +1,92 @@
+"""The seam between module libraries and kdjax: linen modules become `Net`s, and layers name what may be read."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError, unknown
+from kdjax.types import Array, Net, Outputs, Tree
+
+TAPS = 'taps'
+DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
+
+
+def tap(module: nn.Module, name: str, x: Array) -> Array:
+    """Names `x` so that terms may read it; costs nothing where nobody does."""
+    module.sow(TAPS, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    return x
+
+
+def compute_dtype(precision: str) -> Any:
+    """The dtype of activations; parameters, logits and losses stay float32.
+
+    Raises:
+      UsageError: `precision` is not in DTYPES.
+    """
+    if precision not in DTYPES:
+        raise unknown('precision', precision, DTYPES)
+    return DTYPES[precision]
+
+
+def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[str, str] | None = None) -> Net:
+    """A linen module whose call is `module(inputs, train=...)` -> logits, as a Net.
+
+    Args:
+      module: reads batch statistics from the collection 'batch_stats' and its dropout key from 'dropout'.
+      taps: names that the module gives with `tap`.
+      capture: tap name -> path of a submodule ('block_1/conv'), for modules that have no taps of their own.
+
+    Returns:
+      The Net; logits and features of `apply` have a leading batch axis, logits are at least float32.
+    """
+    capture = dict(capture or {})
+
+    def init(key: Array, inputs: Array) -> Tree:
+        variables = module.init(key, inputs, train=False)
+        return {'params': variables['params'], 'stats': variables.get('batch_stats', {})}
+
+    def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+        logits, written = module.apply(
+            {'params': variables['params'], 'batch_stats': variables['stats']},
+            inputs,
+            train=train,
+            rngs={'dropout': key} if train and key is not None else None,
+            mutable=[TAPS, 'batch_stats'] if train else [TAPS],
+            capture_intermediates=_selector(capture) if capture else False,
+        )
+        features = {**_named(written.get(TAPS, {})), **_captured(written.get('intermediates', {}), capture)}
+        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        return Outputs(logits, features), written.get('batch_stats', variables['stats'])
+
+    return Net(init, apply, (*taps, *capture))
+
+
+def _selector(capture: Mapping[str, str]) -> Any:
+    paths = set(capture.values())
+    return lambda module, method: method == '__call__' and '/'.join(module.path) in paths
+
+
+def _named(tree: Tree) -> dict[str, Array]:
+    """Taps by their own name, wherever in the module tree they were given."""
+    features: dict[str, Array] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        name = path[-1].key
+        if name in features:
+            raise UsageError(f'two layers give the tap {name!r}; give each its own name')
+        features[name] = leaf
+    return features
+
+
+def _captured(tree: Tree, capture: Mapping[str, str]) -> dict[str, Array]:
+    features = {}
+    for name, path in capture.items():
+        node = tree
+        for part in path.split('/'):
+            if part not in node:
+                raise unknown('submodule', part, [key for key in node if key != '__call__'], f' in path {path!r}')
+            node = node[part]
+        features[name] = node['__call__'][0]
+    return features

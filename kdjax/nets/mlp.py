@@ -1,0 +1,45 @@
+"""Multi-layer perceptron."""
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.types import Array, Net
+
+
+class _MLP(nn.Module):
+    widths: tuple[int, ...]
+    classes: int
+    dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        x = inputs.reshape(inputs.shape[0], -1).astype(self.dtype)
+        for depth, width in enumerate(self.widths, start=1):
+            x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{depth}')(x))
+            x = tap(self, f'hidden{depth}', x)
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
+
+
+def mlp(
+    *,
+    classes: int,
+    widths: tuple[int, ...] = (256, 256),
+    dropout: float = 0.0,
+    precision: str = 'float32',
+    axis: str | None = None,
+) -> Net:
+    """Fully connected ReLU network over flattened inputs; taps 'hidden1', 'hidden2', ... of shape (B, width).
+
+    Args:
+      classes: number of logits.
+      widths: units of each hidden layer.
+      dropout: probability of dropping a hidden unit in training.
+      precision: dtype of activations, 'float32' or 'bfloat16'.
+      axis: name of the data axis; unused, there are no batch statistics.
+    """
+    del axis
+    module = _MLP(tuple(widths), classes, dropout, compute_dtype(precision))
+    return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(widths) + 1)))

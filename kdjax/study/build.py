@@ -1,0 +1,182 @@
+"""From a config to plain objects: data set, networks, terms, optimisers, and the knobs of a grid's cells."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdjax import names
+from kdjax.data import base as data_base
+from kdjax.data.augment import Augment
+from kdjax.data.feed import Stream
+from kdjax.names import UsageError
+from kdjax.techniques.base import Term
+from kdjax.train import optim, parallel
+from kdjax.train.objective import Objective
+from kdjax.types import Net
+
+RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
+
+
+class Cell(NamedTuple):
+    """One run of a grid: which examples, which randomness, which of the candidate knobs ('soft.temperature': 4.0)."""
+
+    transfer_size: int
+    seed: int
+    candidate: Mapping[str, float]
+
+
+def dataset(config: ConfigDict) -> data_base.Dataset:
+    """The data set that the config names, checked."""
+    return data_base.checked(names.construct('kdjax.data', config.data.source, {}, 'data set'))
+
+
+def augment(config: ConfigDict) -> Augment:
+    """The augmentation that the config names."""
+    arguments = {name: value for name, value in config.data.augment.items() if name != 'kind'}
+    return names.construct('kdjax.data', config.data.augment.kind, arguments, 'augmentation')
+
+
+def augment_name(config: ConfigDict) -> str:
+    """The augmentation and its arguments, as part of addresses."""
+    return str(sorted(config.data.augment.items()))
+
+
+def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:
+    """A network for `classes` classes, with the batch statistics that the runner needs."""
+    arguments = {**spec.args, 'classes': classes, 'precision': run.precision, 'axis': parallel.axis_of(run.runner)}
+    return names.construct('kdjax.nets', spec.net, arguments, 'network')
+
+
+def optimiser(fit: ConfigDict) -> Any:
+    """The optimiser of a fit."""
+    return optim.build(**fit.optim, steps=fit.steps)
+
+
+def objective(config: ConfigDict, fit: ConfigDict) -> Objective:
+    """The terms of a fit, after building each with every candidate value, so that a bad one is met here.
+
+    Raises:
+      UsageError: an unknown term or field, or a knob outside its range.
+    """
+    built = [[(name, _term(config, fit, name, candidate)) for name in fit.weights] for candidate in candidates(config, fit)]
+    return Objective(tuple(built[0]))
+
+
+def candidates(config: ConfigDict, fit: ConfigDict) -> list[dict[str, float]]:
+    """Every combination of the knobs that have several values, by dotted name; [{}] where none has."""
+    varied = {name: values for name, values in _knobs(config, fit).items() if len(values) > 1}
+    return [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
+
+
+def cells(config: ConfigDict, fit: ConfigDict) -> list[Cell]:
+    """The grid of a fit: transfer-set sizes x candidates x seeds."""
+    return [
+        Cell(size, seed, candidate)
+        for size in config.data.transfer_sizes
+        for candidate in candidates(config, fit)
+        for seed in range(config.seeds)
+    ]
+
+
+def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[Cell], base_seed: int) -> Any:
+    """The knobs tree of a grid, leaves (C,).
+
+    A cell's seed decides its initial weights and its draws; cells of one seed share them, whatever their knobs.
+    """
+    first, defaults = _first(_knobs(config, fit)), objective(config, fit).knobs()
+    rows = []
+    for cell in grid:
+        values = {**first, **cell.candidate}
+        terms = {
+            name: {knob: values.get(f'{name}.{knob}', default) for knob, default in own.items()}
+            for name, own in defaults.items()
+        }
+        groups = {
+            'student': {'learning_rate': values['learning_rate'], 'weight_decay': values['weight_decay']},
+            'terms': {'learning_rate': values['terms_learning_rate'], 'weight_decay': values['terms_weight_decay']},
+        }
+        rows.append({'terms': terms, 'optim': groups})
+    stacked = jax.tree.map(lambda *leaves: jnp.asarray(leaves, jnp.float32), *rows)
+    return {**stacked, 'seed': jnp.asarray([base_seed + cell.seed for cell in grid], jnp.uint32)}
+
+
+def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> list[Stream]:
+    """The examples of every cell: a stratified draw of its size by its seed, in the order of its seed.
+
+    Draws of one seed are nested: the larger transfer set holds the smaller one.
+
+    Raises:
+      UsageError: a transfer set larger than the training split.
+    """
+    draws: dict[tuple[int, int], Stream] = {}
+    for cell in grid:
+        if not 1 <= cell.transfer_size <= len(labels):
+            raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {len(labels)}, the training examples')
+        address = (cell.transfer_size, cell.seed)
+        if address not in draws:
+            (pool,) = data_base.stratified(labels, (cell.transfer_size,), config.seed + cell.seed)
+            draws[address] = Stream(pool, config.seed + cell.seed)
+    return [draws[cell.transfer_size, cell.seed] for cell in grid]
+
+
+def term_class(spec: ConfigDict) -> type[Term]:
+    """The class that a term's 'kind' names."""
+    found = names.resolve('kdjax.techniques', spec.kind, 'term')
+    if not (isinstance(found, type) and issubclass(found, Term)):
+        raise UsageError(f'{spec.kind!r} is not a distillation term')
+    return found
+
+
+def terms_of(config: ConfigDict, fit: ConfigDict) -> dict[str, Any]:
+    """The part of config.terms that a fit uses."""
+    for name in fit.weights:
+        if name not in config.terms:
+            raise names.unknown('term', name, config.terms, ' in the weights of a fit')
+    return {name: config.terms[name].to_dict() for name in fit.weights}
+
+
+def needs_teacher(config: ConfigDict, fit: ConfigDict) -> bool:
+    """Whether a term of the fit reads the teacher."""
+    return any(term_class(config.terms[name]).TEACHER for name in terms_of(config, fit))
+
+
+def _knobs(config: ConfigDict, fit: ConfigDict) -> dict[str, tuple[float, ...]]:
+    """All values of every knob of a fit, by dotted name."""
+    found = {name: _values(fit[name], name) for name in RATES}
+    for name, spec in terms_of(config, fit).items():
+        fields = _knob_fields(term_class(config.terms[name]))
+        found[f'{name}.weight'] = _values(fit.weights[name], f'{name}.weight')
+        found.update({f'{name}.{field}': _values(spec[field], f'{name}.{field}') for field in fields if field in spec})
+    return found
+
+
+def _term(config: ConfigDict, fit: ConfigDict, name: str, candidate: Mapping[str, float]) -> Term:
+    spec, values = config.terms[name], {**_first(_knobs(config, fit)), **candidate}
+    kind = term_class(spec)
+    arguments = {field: value for field, value in spec.items() if field != 'kind'}
+    arguments |= {knob: values[f'{name}.{knob}'] for knob in _knob_fields(kind) if f'{name}.{knob}' in values}
+    return names.construct('kdjax.techniques', spec.kind, arguments, 'term')
+
+
+def _knob_fields(kind: type[Term]) -> list[str]:
+    return [field.name for field in dataclasses.fields(kind) if 'knob' in field.metadata]
+
+
+def _first(knobs: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+    return {name: values[0] for name, values in knobs.items()}
+
+
+def _values(value: Any, name: str) -> tuple[float, ...]:
+    values = tuple(value) if isinstance(value, tuple | list) else (value,)
+    if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
+        raise UsageError(f'knob {name} must be a number or several, got {value!r}')
+    if name.endswith(('rate', 'decay')) and min(values) < 0:
+        raise UsageError(f'{name} must be >= 0, got {value!r}')
+    return tuple(float(v) for v in values)
+

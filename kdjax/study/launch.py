@@ -1,0 +1,157 @@
+"""Carrying out a plan: one process, one workdir, every stage at most once."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+from ml_collections import ConfigDict
+
+from kdjax import trees
+from kdjax.names import UsageError
+from kdjax.study import plan, stages, tune
+from kdjax.study.stages import Artifact, Context
+from kdjax.train import ledger
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
+
+ARTIFACT = 'artifact.json'
+
+
+def run(config: ConfigDict, workdir: Path, command: str) -> bool:
+    """Runs the recipe and shows its table; returns whether the acceptance bars were met.
+
+    Args:
+      config: what to run.
+      workdir: where everything is kept; what is there and still valid is not done again.
+      command: how the user called, for the report.
+
+    Raises:
+      UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
+      Interrupted: a stop was asked for.
+    """
+    plan.check(config)
+    with locked(workdir), StopSignals() as stop, Screen() as screen:
+        compilation_cache()
+        tried, best = [], None
+        for override, changed in tune.attempts(config):
+            context = Context(changed, screen, stop)
+            planned = plan.stages_of(changed)
+            execute([stage for name, stage in planned.items() if name != 'evaluate'], context, workdir)
+            bars = tune.judge(changed, context.done)
+            met = all(bar.met for bar in bars)
+            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
+            if best is None or met or _score(bars) > best[0]:
+                best = (_score(bars), context, planned['evaluate'])
+            screen.show(f'attempt {len(tried)} {override or "as configured"}: {tune.shortfall(bars)}') if bars else None
+            if met:
+                break
+        assert best is not None  # the first attempt is always made
+        _, context, evaluation = best
+        execute([evaluation], context, workdir)
+        results = stages.results(context, tried, command)
+        execute([report_stage(evaluation, results)], context, workdir)
+        from kdjax.study.report import terminal_table
+
+    screen.show(terminal_table(results))
+    screen.show(f'report: {workdir / "report" / "report.html"}')
+    return bool(tried[-1]['met'])
+
+
+def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
+    """Runs the stages whose artifact is not there yet, and records what each left in `context.done`."""
+    for stage in todo:
+        folder = workdir / stage.folder
+        found = _read(folder / ARTIFACT, stage.key)
+        if found is None:
+            folder.mkdir(parents=True, exist_ok=True)
+            start = time.perf_counter()
+            write_manifest(folder, stage, context)
+            result = stage.run(context, folder, stage.key, stage.reads)
+            found = {'key': stage.key, 'seconds': round(time.perf_counter() - start, 2), 'result': result}
+            ledger.replace_text(folder / ARTIFACT, json.dumps(found, allow_nan=False))
+            context.screen.finished(found['seconds'])
+        else:
+            context.screen.stage(stage.name)
+            context.screen.finished()
+        context.done[stage.name] = Artifact(folder, found['result'], found['seconds'])
+
+
+def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
+    """What the stage depends on and ran with, beside what it leaves."""
+    manifest = {
+        'stage': stage.name,
+        'key': stage.key,
+        'reads': stage.reads,
+        'needs': stage.needs,
+        'versions': ledger.versions(),
+        'git_commit': ledger.git_commit(),
+        'machine': ledger.machine(),
+        'seed': context.config.seed,
+        'seeds': context.config.seeds,
+        'data_checksum': context.data_checksum,
+    }
+    ledger.replace_text(folder / 'manifest.json', json.dumps(manifest, indent=1))
+
+
+def report_stage(evaluation: plan.Stage, results: Mapping[str, Any]) -> plan.Stage:
+    """The last stage: pages, tables and plots of `results`."""
+
+    def write(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+        from kdjax.study import report  # brings matplotlib, which only this stage needs
+
+        context.screen.stage('report')
+        report.write(results, folder)
+        return {}
+
+    stable = {name: value for name, value in results.items() if name != 'provenance'}
+    key = trees.digest(['report', stable, evaluation.key, plan.VERSION])
+    return plan.Stage('report', {}, ('evaluate',), write, key)
+
+
+@contextlib.contextmanager
+def locked(workdir: Path) -> Iterator[None]:
+    """Holds `workdir` for this process; the lock goes with the process, however it ends.
+
+    Raises:
+      UsageError: the folder cannot be written, or another process has it.
+    """
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = (workdir / '.lock').open('a')
+    except OSError as error:
+        raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f'workdir {workdir} is in use by another process; wait for it or choose another') from error
+        yield
+
+
+def compilation_cache() -> None:
+    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+        home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+        jax.config.update('jax_compilation_cache_dir', str(home / 'kdjax' / 'xla'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+
+
+def _read(path: Path, key: str) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
+    return found if found.get('key') == key else None
+
+
+def _score(bars: list[tune.Bar]) -> float:
+    """Bars met, then the accuracy or gap reached: what 'best attempt' means."""
+    return sum(bar.met for bar in bars) + sum(bar.got or 0.0 for bar in bars if bar.name != 'max_params') / 10

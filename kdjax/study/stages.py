@@ -1,0 +1,369 @@
+"""The stages of the recipe: teacher, cache, fits of students, evaluate. Each turns artifacts into an artifact."""
+
+import dataclasses
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdjax import trees
+from kdjax.data.base import Dataset, Split
+from kdjax.data.feed import Stream, feed
+from kdjax.export import bench
+from kdjax.names import UsageError
+from kdjax.study import build
+from kdjax.tasks.classification import evaluator
+from kdjax.train import cache, grid, loop, parallel, teachers
+from kdjax.train.checkpoint import load_variables, save_variables
+from kdjax.train.ledger import Ledger, git_commit, machine, plain, versions
+from kdjax.train.screen import Screen
+from kdjax.train.step import init_state, train_step
+from kdjax.types import Net, Teacher, Tree
+
+METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
+
+
+@dataclasses.dataclass(frozen=True)
+class Artifact:
+    """What a finished stage left: a folder, and what its artifact.json says."""
+
+    folder: Path
+    result: Mapping[str, Any]
+    seconds: float
+
+
+@dataclasses.dataclass
+class Context:
+    """What every stage may use."""
+
+    config: ConfigDict
+    screen: Screen
+    stop: loop.StopSignals
+    done: dict[str, Artifact] = dataclasses.field(default_factory=dict)
+
+    @functools.cached_property
+    def dataset(self) -> Dataset:
+        """The data set, loaded when first needed: a finished run never needs it."""
+        return build.dataset(self.config)
+
+    @functools.cached_property
+    def data_checksum(self) -> str:
+        """Of the data set."""
+        return self.dataset.checksum()
+
+    def net(self, spec: ConfigDict) -> Net:
+        """A network for this data set."""
+        return build.net(spec, len(self.dataset.classes), self.config.run)
+
+
+def stage_name(chain: Sequence[str]) -> str:
+    """Name of the stage that ends a chain of fits."""
+    return '+'.join(chain)
+
+
+def plain_config(value: Any) -> Any:
+    """Part of a config as plain, hashable JSON."""
+    if isinstance(value, ConfigDict):
+        value = value.to_dict()
+    if isinstance(value, Mapping):
+        return {str(name): plain_config(inner) for name, inner in value.items()}
+    return [plain_config(inner) for inner in value] if isinstance(value, tuple | list) else value
+
+
+def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains the teacher on every training example: a grid of one cell."""
+    config, labels = context.config, context.dataset.splits['train'].labels
+    cell = build.Cell(len(labels), 0, {})
+    streams = [Stream(np.arange(len(labels)), config.seed)]
+    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], streams, (teachers.none(), {}, {}))
+    variables = trees.take(fitted.variables, 0)
+    save_variables(folder / 'variables', variables)
+    last = fitted.history[-1]
+    return {
+        'validation': {name: _number(last[name][0]) for name in METRICS if name in last},
+        'params': trees.count(variables['params']),
+        'fingerprint': trees.fingerprint(variables),
+        'data_checksum': context.data_checksum,
+    }
+
+
+def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Computes the teacher's outputs on every view of every training example."""
+    config, variables = context.config, _teacher_variables(context)
+    context.screen.stage('cache', config.data.views)
+    tables = cache.compute(
+        teachers.frozen(context.net(config.teacher)),
+        variables,
+        context.dataset.splits['train'].inputs,
+        build.augment(config),
+        config.seed,
+        config.data.views,
+        tuple(reads['taps']),
+        progress=context.screen.step,
+    )
+    cache.save(folder / 'tables', tables, _address(context, variables))
+    return {'bytes': sum(table.nbytes for table in tables.values())}
+
+
+def train_students(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains a grid of students: transfer-set sizes x candidate knobs x seeds."""
+    config, chain = context.config, tuple(reads['chain'])
+    fit = config.fits[chain[-1]]
+    cells = build.cells(config, fit)
+    streams = build.streams(config, context.dataset.splits['train'].labels, cells)
+    start = _start(context, chain, cells) if len(chain) > 1 else None
+    fitted = _fit(context, folder, key, config.student, fit, cells, streams, _teaching(context, fit), start)
+    save_variables(folder / 'variables', fitted.variables)
+    save_variables(folder / 'best', fitted.best)
+    accuracy = [None if cell in fitted.failures else _number(value)
+                for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
+    grid_ = [cell._asdict() for cell in cells]
+    return plain({
+        'cells': grid_,
+        'validation_accuracy': accuracy,
+        'chosen': choose(grid_, accuracy),
+        'history': [{'step': line['step'], 'accuracy': line['accuracy'], 'nll': line['nll']} for line in fitted.history],
+        'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
+        'params': trees.count(trees.take(fitted.variables['params'], 0)),
+    })  # fmt: skip
+
+
+def choose(cells: Sequence[Mapping[str, Any]], accuracy: Sequence[float | None]) -> dict[str, dict[str, float]]:
+    """The candidate with the highest mean validation accuracy, for each transfer-set size; the first of equals.
+
+    A candidate any of whose seeds diverged counts that seed as 0: what sometimes fails is not a good choice.
+    """
+    scores: dict[int, dict[tuple, list[float]]] = {}
+    for cell, value in zip(cells, accuracy, strict=True):
+        candidates = scores.setdefault(cell['transfer_size'], {})
+        candidates.setdefault(tuple(cell['candidate'].items()), []).append(value or 0.0)
+    return {
+        str(size): dict(max(candidates, key=lambda candidate: float(np.mean(candidates[candidate]))))
+        for size, candidates in scores.items()
+    }
+
+
+def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
+    """Positions of the cells of the chosen candidate for `size`, by seed."""
+    return [
+        position
+        for position, cell in enumerate(result['cells'])
+        if cell['transfer_size'] == size and cell['candidate'] == result['chosen'][str(size)]
+    ]
+
+
+def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Looks at the test split, once: every method's chosen students, and the teacher."""
+    config, test = context.config, context.dataset.splits['test']
+    context.screen.stage('evaluate', len(config.methods) + 1)
+    net, variables = context.net(config.teacher), _teacher_variables(context)
+    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
+    teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
+    rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
+    measure = evaluator(student, *test, test_logits)
+    student_cost: dict[str, Any] = {}
+    for done, (method, fits) in enumerate(config.methods.items(), start=1):
+        artifact = context.done[stage_name(fits)]
+        cells = load_variables(artifact.folder / 'variables')
+        student_cost = student_cost or bench.cost(student, trees.take(cells, 0), test.inputs[0])._asdict()
+        metrics = measure(cells)
+        for size in config.data.transfer_sizes:
+            rows.append({
+                'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
+            })  # fmt: skip
+        context.screen.step(done)
+    validation = context.dataset.splits['validation']
+    return plain({
+        'teacher': {
+            **{name: float(values[0]) for name, values in teacher_metrics.items()},
+            **bench.cost(net, variables, test.inputs[0])._asdict(),
+        },
+        'rows': rows,
+        'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
+        'data_checksum': context.data_checksum,
+    })  # fmt: skip
+
+
+def _fit(
+    context: Context,
+    folder: Path,
+    key: str,
+    network: ConfigDict,
+    fit: ConfigDict,
+    cells: Sequence[build.Cell],
+    streams: Sequence[Stream],
+    teaching: tuple[Teacher, Tree, Mapping[str, np.ndarray]],
+    student: Tree = None,
+) -> loop.Fitted:
+    """Trains a grid of networks of one kind; a single network is a grid of one."""
+    config, run = context.config, context.config.run
+    train, net = context.dataset.splits['train'], context.net(network)
+    teacher, teacher_vars, tables = teaching
+    parts: dict[str, Any] = {
+        'net': net,
+        'teacher': teacher,
+        'objective': build.objective(config, fit),
+        'tx': build.optimiser(fit),
+    }
+    columns = {'inputs': train.inputs, 'labels': train.labels}
+    batches = feed(streams, fit.batch_size, columns, build.augment(config), config.seed, config.data.views, tables)
+    own = len(streams) > 1
+    layout = run.layout if len(cells) > 1 else 'unroll'
+    step = functools.partial(train_step, **parts, axis=parallel.axis_of(run.runner), accumulate=fit.accumulate)
+    program = parallel.wrap(
+        grid.scanned(grid.gridded(step, layout, own)),
+        run.runner,
+        jax.devices(),
+        batch_axis=2 if own else 1,
+        cell_axis=1 if own else None,
+    )
+    knobs = build.knobs(config, fit, cells, config.seed)
+    first = trees.take(batches(0, 1), 0)
+    begin = jax.vmap(
+        lambda k, b, s: init_state(k, teacher_vars, b, **parts, student=s), in_axes=(0, 0 if own else None, 0)
+    )
+    name = folder.name.partition('-')[0]
+    context.screen.stage(name, fit.steps)
+    with Ledger(folder, wandb=config.track.wandb) as ledger:
+        return loop.fit(
+            program,
+            jax.jit(begin)(knobs, first, student),
+            teacher_vars,
+            knobs,
+            batches,
+            evaluator(net, *context.dataset.splits['validation']),
+            steps=fit.steps,
+            chunk=run.chunk,
+            validate_every=run.validate_every,
+            save_every=run.save_every,
+            folder=folder / 'checkpoints',
+            identity=key,
+            ledger=ledger,
+            progress=context.screen.step,
+            stop=context.stop,
+        )
+
+
+def _teaching(context: Context, fit: ConfigDict) -> tuple[Teacher, Tree, Mapping[str, np.ndarray]]:
+    """The teacher of a fit, its variables, and tables of its outputs where they are cached."""
+    if not build.needs_teacher(context.config, fit):
+        return teachers.none(), {}, {}
+    variables = _teacher_variables(context)
+    if context.config.teacher.mode == 'cached':
+        return teachers.cached(), {}, cache.load(context.done['cache'].folder / 'tables', _address(context, variables))
+    return teachers.frozen(context.net(context.config.teacher)), variables, {}
+
+
+def _teacher_variables(context: Context) -> Tree:
+    return load_variables(context.done['teacher'].folder / 'variables')
+
+
+def _address(context: Context, variables: Tree) -> cache.Address:
+    config = context.config
+    return cache.Address(
+        trees.fingerprint(variables),
+        context.data_checksum,
+        build.augment_name(config),
+        config.seed,
+        config.data.views,
+        'float32',
+    )
+
+
+def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> Tree:
+    """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
+    before = context.done[stage_name(chain[:-1])]
+    positions = {
+        (size, before.result['cells'][position]['seed']): position
+        for size in context.config.data.transfer_sizes
+        for position in chosen_cells(before.result, size)
+    }
+    index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
+    return jax.tree.map(jnp.asarray, trees.take(load_variables(before.folder / 'variables'), index))
+
+
+def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """One line of results: the chosen cells of one size."""
+    positions = chosen_cells(result, size)
+    failed = {failure['cell']: failure for failure in result['failures']}
+    seeds = {position: result['cells'][position]['seed'] for position in positions}
+    return {
+        'transfer_size': size,
+        'seeds': list(seeds.values()),
+        **{name: [None if p in failed else _number(metrics[name][p]) for p in positions] for name in METRICS},
+        'chosen': result['chosen'][str(size)],
+        'failed': [{'seed': seeds[p], 'step': failed[p]['step'], 'term': failed[p]['term']} for p in positions if p in failed],
+        'validation_accuracy': [result['validation_accuracy'][p] for p in positions],
+    }
+
+
+def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[str, Any]:
+    """A rightly classified validation image about which the teacher knows most beside its class."""
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    right = logits.argmax(axis=1) == split.labels
+    if not right.any():
+        raise UsageError('the teacher classifies no validation example rightly; train it longer')
+    example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
+    return {
+        'image': split.inputs[example],
+        'label': int(split.labels[example]),
+        'class_names': list(context.dataset.classes),
+        'logits': logits[example],
+        'temperatures': [1, 2, 4, 8, 16],
+    }
+
+
+def _number(value: Any) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)
+
+
+def results(context: Context, attempts: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
+    """Everything that a report is made of, from the artifacts alone."""
+    config, evaluated = context.config, context.done['evaluate'].result
+    seconds = {name: artifact.seconds for name, artifact in context.done.items()}
+    config_ = plain_config(config)
+    return {
+        'title': config.title,
+        'baseline': config.baseline,
+        'teacher': evaluated['teacher'],
+        'rows': evaluated['rows'],
+        'curves': [
+            curve(context, method, size) for method in config.methods for size in config.data.transfer_sizes
+        ],
+        'dark_knowledge': evaluated['dark_knowledge'],
+        'accept': {
+            'method': config.accept.method,
+            'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
+            'met': attempts[-1]['met'],
+            'attempts': list(attempts),
+        },
+        'provenance': {
+            'config': config_,
+            'config_hash': trees.digest(config_),
+            'versions': versions(),
+            'machine': machine(),
+            'git_commit': git_commit(),
+            'data_checksum': evaluated['data_checksum'],
+            'seconds': seconds,
+            'command': command,
+        },
+    }
+
+
+def curve(context: Context, method: str, size: int) -> dict[str, Any]:
+    """Validation accuracy of a method's chosen cells during training, its fits joined."""
+    steps, accuracy, offset = [], [], 0
+    fits = tuple(context.config.methods[method])
+    for length in range(1, len(fits) + 1):
+        result = context.done[stage_name(fits[:length])].result
+        positions = chosen_cells(result, size)
+        steps += [offset + line['step'] for line in result['history']]
+        accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
+        offset = steps[-1]
+    return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}

@@ -1,0 +1,82 @@
+"""Classification: accuracy, likelihood, calibration, and fidelity to the teacher."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.meters import calibration, mean
+from kdjax.types import Array, Net, Tree
+
+Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]
+
+
+def sums(logits: Array, labels: Array, mask: Array, teacher_logits: Array | None = None) -> dict[str, Any]:
+    """Meters of a batch, to be added over batches and then read.
+
+    Args:
+      logits: (B, K).
+      labels: (B,) integers.
+      mask: (B,) 1 for real examples.
+      teacher_logits: (B, K), for fidelity; None where there is no teacher.
+
+    Returns:
+      'accuracy', 'nll' (nats), 'ece'; with a teacher 'agreement' (of the predicted classes) and 'kl', KL(teacher ||
+      student) in nats at temperature 1.
+    """
+    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+    predicted = jnp.argmax(logits, axis=-1)
+    nll = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+    found = {
+        'accuracy': mean((predicted == labels).astype(jnp.float32), mask),
+        'nll': mean(nll, mask),
+        'ece': calibration(jnp.exp(log_probabilities), labels, mask),
+    }
+    if teacher_logits is not None:
+        log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32), axis=-1)
+        kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
+        agree = (predicted == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
+        found |= {'agreement': mean(agree, mask), 'kl': mean(kl, mask)}
+    return found
+
+
+def evaluator(
+    net: Net, inputs: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray | None = None, batch_size: int = 1024
+) -> Evaluate:
+    """A function from variables with a leading cell axis C to the metrics of `sums`, each (C,), on a whole split.
+
+    Cells are evaluated one after the other, in batches of at most `batch_size`, so memory does not grow with the grid.
+    """
+    batches = _batched(inputs, labels, teacher_logits, batch_size)
+
+    def measure(variables: Tree, batch: tuple[Any, ...]) -> dict[str, Any]:
+        return sums(net.apply(variables, batch[0], train=False, key=None)[0].logits, *batch[1:])
+
+    def one(variables: Tree, batches: tuple[Any, ...]) -> Mapping[str, Array]:
+        meters = jax.lax.map(lambda batch: measure(variables, batch), batches)
+        totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), meters)
+        return {name: meter.read() for name, meter in totals.items()}
+
+    # The split is an argument: as a constant it would be part of the compiled program.
+    compiled = jax.jit(lambda cells, batches: jax.lax.map(lambda variables: one(variables, batches), cells))
+    return lambda cells: jax.device_get(compiled(cells, batches))
+
+
+def _batched(inputs: Any, labels: Any, teacher_logits: Any, batch_size: int) -> tuple[Any, ...]:
+    """(inputs, labels, mask, teacher_logits) with a leading axis of batches; the last is padded and masked."""
+    count = len(labels)
+    size = min(batch_size, count)
+    padding = -count % size
+
+    def cut(column: Any) -> Any:
+        padded = np.concatenate([column, np.repeat(column[:1], padding, axis=0)])
+        return jnp.asarray(padded.reshape(-1, size, *column.shape[1:]))
+
+    mask = np.ones(count + padding, np.float32)
+    mask[count:] = 0
+    return (
+        cut(inputs), cut(labels), jnp.asarray(mask.reshape(-1, size)),
+        None if teacher_logits is None else cut(teacher_logits),
+    )  # fmt: skip

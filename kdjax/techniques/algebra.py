@@ -1,0 +1,80 @@
+"""Arithmetic that several papers share. Softmax arithmetic is at least float32; nothing here divides by zero."""
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.types import Array, View
+
+
+def wide(x: Array) -> Array:
+    """`x` in float32, or as it is where it is wider."""
+    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+
+
+def log_softmax(logits: Array, temperature: Array | float = 1.0) -> Array:
+    """log softmax(logits / temperature) over the last axis."""
+    return jax.nn.log_softmax(wide(logits) / temperature, axis=-1)
+
+
+def same_classes(view: View) -> tuple[Array, Array]:
+    """Student and teacher logits, both (..., K).
+
+    Raises:
+      UsageError: their shapes differ.
+    """
+    student, teacher = view.student.logits, view.teacher.logits
+    if teacher is None:
+        raise UsageError('reads the teacher, but this fit has none')
+    if student.shape != teacher.shape:
+        raise UsageError(f'student logits {student.shape} and teacher logits {teacher.shape} must have one shape')
+    return student, teacher
+
+
+def example_mask(view: View) -> Array:
+    """1 for real examples, 0 for padding; an example with any real token is real. (B,)"""
+    mask = view.batch['mask']
+    return mask if mask.ndim == 1 else jnp.max(mask.reshape(mask.shape[0], -1), axis=1)
+
+
+def flat(x: Array) -> Array:
+    """(B, ...) as (B, D), at least float32."""
+    return wide(x).reshape(x.shape[0], -1)
+
+
+def per_example(x: Array) -> Array:
+    """Mean over everything but the batch axis. (B,)"""
+    return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+
+
+def norm(x: Array, axis: int = -1) -> Array:
+    """Euclidean norm, keeping the axis; its gradient at 0 is 0, not nan."""
+    square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
+    positive = square > 0
+    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+
+
+def unit(x: Array, axis: int = -1, floor: float = 1e-12) -> Array:
+    """`x` over its Euclidean norm, which counts as at least `floor`."""
+    return x / jnp.maximum(norm(x, axis), floor)
+
+
+def pool_to(x: Array, height: int, width: int) -> Array:
+    """Average-pools a map (B, H, W, C) to (B, height, width, C); cell borders as in adaptive average pooling."""
+    return _pool(_pool(x, 1, height), 2, width)
+
+
+def _pool(x: Array, axis: int, size: int) -> Array:
+    length = x.shape[axis]
+    if length == size:
+        return x
+    # Cell k averages positions floor(k L / S) ... ceil((k + 1) L / S) - 1.
+    cells = [(k * length // size, -(-(k + 1) * length // size)) for k in range(size)]
+    means = [jnp.mean(jax.lax.slice_in_dim(x, start, stop, axis=axis), axis, keepdims=True) for start, stop in cells]
+    return jnp.concatenate(means, axis)
+
+
+def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
+    """Two maps (B, H, W, C) pooled to the smaller height and width of each."""
+    height, width = min(left.shape[1], right.shape[1]), min(left.shape[2], right.shape[2])
+    return pool_to(left, height, width), pool_to(right, height, width)

@@ -1,0 +1,81 @@
+"""Attention transfer: the student puts its activation where the teacher does."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import norm, per_example, smaller_map, unit, wide
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionTransfer(Term):
+    """Distance of the normalised spatial attention maps Q, summed over pairs of layers. Values: (B,).
+
+    Q = vec(A) / ||vec(A)||_2 with A = sum_c |f_c|^p over channels (F^p_sum, sec. 3.1). Forms:
+    'paper': 1/2 || Q_s - Q_t ||_2, not squared (eq. 2); 'code': the mean over positions of (Q_s - Q_t)^2, which the
+    authors' code, RepDistiller, mdistiller and mmrazor use (weight 1000); 'torchdistill': || Q_s - Q_t ||_2 without
+    the half; 'kdzoo': as 'code' with 1e-6 added to the norm.
+
+    Attributes:
+      layers: pairs of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
+      power: p, a positive integer.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Zagoruyko, Komodakis',
+        'Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via '
+        'Attention Transfer',
+        'ICLR',
+        2017,
+        '1612.03928',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code', 'torchdistill', 'kdzoo')
+
+    layers: tuple[str, ...] = ('stage1', 'stage2')
+    power: int = 2
+    form: str = 'code'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.power, int) or self.power < 1:
+            raise UsageError(f'power of AttentionTransfer must be a positive integer, got {self.power!r}')
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        students, teachers = zip(*pairs(self.layers), strict=True)
+        return Taps(students, teachers)
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        total = jnp.zeros((), jnp.float32)
+        for student, teacher in pairs(self.layers):
+            distance = self._distance(view.student.features[student], view.teacher.features[teacher])
+            total = total.astype(distance.dtype) + distance
+        return TermOut(total, memory, {})
+
+    def _distance(self, student: Array, teacher: Array) -> Array:
+        if student.ndim != 4 or teacher.ndim != 4:
+            raise UsageError(f'attention needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
+        student, teacher = smaller_map(wide(student), wide(teacher))
+        difference = self._attention(student) - self._attention(teacher)
+        if self.form in ('code', 'kdzoo'):
+            return per_example(jnp.square(difference))
+        return norm(difference)[:, 0] * (0.5 if self.form == 'paper' else 1.0)
+
+    def _attention(self, feature: Array) -> Array:
+        energy = feature**self.power if self.power % 2 == 0 else jnp.abs(feature) ** self.power
+        if self.form == 'kdzoo':
+            summed = jnp.sum(energy, axis=-1).reshape(feature.shape[0], -1)
+            return summed / (norm(summed) + 1e-6)
+        # A channel mean, as in the authors' code: the normalisation removes the factor from the paper's sum.
+        return unit(jnp.mean(energy, axis=-1).reshape(feature.shape[0], -1))

@@ -1,0 +1,117 @@
+"""Hints: a regressor on a student layer predicts a teacher layer."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_mask, flat, wide
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Regressor(nn.Module):
+    """Maps a student feature to the shape of a teacher feature; the layer is chosen by the two shapes."""
+
+    target: tuple[int, ...]  # without the batch axis
+    normalised: bool
+
+    @nn.compact
+    def __call__(self, x: Array, mask_B: Array) -> Array:
+        x = self._layer(x)(x)
+        if self.normalised:
+            mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
+            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask))
+        return x
+
+    def _layer(self, x: Array) -> Any:
+        channels = self.target[-1]
+        if x.ndim == 2:
+            return nn.Dense(channels)
+        (height, width), (to_height, to_width) = x.shape[1:3], self.target[:2]
+        if (height, width) == (2 * to_height, 2 * to_width):
+            return nn.Conv(channels, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+        if (2 * height, 2 * width) == (to_height, to_width):
+            return nn.ConvTranspose(channels, (4, 4), (2, 2), padding='SAME', transpose_kernel=True)
+        # The paper's regressor: an unpadded convolution whose kernel takes up the difference of the two maps (sec. 2.2).
+        return nn.Conv(channels, (1 + height - to_height, 1 + width - to_width), padding='VALID')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Hint(Term):
+    """1/2 || u_t - r(u_s) ||^2 per example, with a learned regressor r (eq. 3). Values: (B,).
+
+    In the paper a first stage trains this term alone, a second one the soft targets: two fits of one method. Forms:
+    'paper' as above; 'repdistiller' (also mdistiller): the mean over the feature's elements instead of half the sum,
+    and r ends in batch normalisation (over all devices) and ReLU; 'mean': the same mean with the paper's linear r.
+
+    Attributes:
+      layer: 'tap' or 'student_tap:teacher_tap', maps (B, H, W, C) or vectors (B, D).
+      regressor: whether to learn r; without it the two features must have one shape.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Romero, Ballas, Kahou, Chassang, Gatta, Bengio', 'FitNets: Hints for Thin Deep Nets', 'ICLR', 2015, '1412.6550'
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repdistiller', 'mean')
+
+    layer: str = 'stage2'
+    regressor: bool = True
+    form: str = 'paper'
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch' if self.regressor and self.form == 'repdistiller' else 'example'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.regressor else 'zero'
+
+    def taps(self) -> Taps:
+        ((student, teacher),) = pairs([self.layer])
+        return Taps((student,), (teacher,))
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher = self._read(view)
+        if not self.regressor:
+            return {}, {}
+        return init_module(self._module(student, teacher), key, student, example_mask(view)), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = self._read(view)
+        if self.regressor:
+            student = apply_module(self._module(student, teacher), params, student, example_mask(view))
+        squares = jnp.square(flat(student) - flat(teacher))
+        values = 0.5 * jnp.sum(squares, axis=1) if self.form == 'paper' else jnp.mean(squares, axis=1)
+        return TermOut(values, memory, {})
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        if not self.regressor and student.shape != teacher.shape:
+            raise UsageError(
+                f'hint {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; set regressor=True'
+            )
+        if student.ndim != teacher.ndim or student.ndim not in (2, 4):
+            raise UsageError(f'hint {self.layer!r}: cannot regress {student.shape} to {teacher.shape}; both must be '
+                             'maps (B, H, W, C) or vectors (B, D)')  # fmt: skip
+        return student, teacher
+
+    def _module(self, student: Array, teacher: Array) -> nn.Module:
+        smaller = any(student.shape[axis] < teacher.shape[axis] for axis in range(1, student.ndim - 1))
+        doubled = all(2 * student.shape[axis] == teacher.shape[axis] for axis in range(1, student.ndim - 1))
+        if smaller and not doubled:
+            raise UsageError(f'hint {self.layer!r}: student map {student.shape[1:3]} is smaller than the teacher map '
+                             f'{teacher.shape[1:3]} and not its half; choose another pair of taps')  # fmt: skip
+        return _Regressor(tuple(teacher.shape[1:]), self.form == 'repdistiller')
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        learned = [cls(form=form, layer=layer) for form in cls.FORMS for layer in ('stage2', 'stage1:stage2', 'penult')]
+        return [*learned, cls(regressor=False, layer='penult:match')]

@@ -1,0 +1,70 @@
+"""Soft targets: the student matches the teacher's class probabilities at a raised temperature."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import log_softmax, same_classes
+from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftTargets(Term):
+    """T^2 KL(p^t_T || p^s_T), with p_T = softmax(z / T) (eq. 1; the factor T^2 in sec. 2).
+
+    Values: (B,) for logits (B, K), (B, N) for logits (B, N, K).
+
+    The forms that projects use under this name; all but the factor have the gradient of the paper's:
+
+    | form           | value                                | as in                                               |
+    |----------------|--------------------------------------|-----------------------------------------------------|
+    | kl             | T^2 KL                               | RepDistiller, mdistiller, attention-transfer, mmrazor |
+    | paper          | T^2 H(p^t_T, p^s_T), cross-entropy   | the paper; cls_KD                                   |
+    | kl_unscaled    | KL                                   | torchdistill without labels                         |
+    | paper_unscaled | H(p^t_T, p^s_T)                      | TextBrewer                                          |
+    | kl_mean        | T^2 KL / K                           | kl_div with reduction 'mean'                        |
+    | tinybert       | H(p^t_T, p^s_T) / K                  | TinyBERT                                            |
+
+    Attributes:
+      temperature: T; knob, > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Hinton, Vinyals, Dean',
+        'Distilling the Knowledge in a Neural Network',
+        'NIPS Deep Learning Workshop',
+        2015,
+        '1503.02531',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('kl', 'paper', 'kl_unscaled', 'paper_unscaled', 'kl_mean', 'tinybert')
+
+    temperature: float = knob(4.0, above=0.0)
+    form: str = 'kl'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero' if self.form.startswith('kl') else 'stationary'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        temperature = knobs['temperature']
+        log_student, log_teacher = _finite(log_softmax(student, temperature)), _finite(log_softmax(teacher, temperature))
+        probability = jnp.exp(log_teacher)
+        entropy_too = self.form.startswith('kl')
+        values = jnp.sum(probability * ((log_teacher if entropy_too else 0.0) - log_student), axis=-1)
+        if self.form in ('kl', 'paper', 'kl_mean'):
+            values = values * jnp.square(temperature)
+        if self.form in ('kl_mean', 'tinybert'):
+            values = values / student.shape[-1]
+        return TermOut(values, memory, {})
+
+
+def _finite(log_probability: Array) -> Array:
+    """A class that is ruled out (logit -inf) adds 0, not 0 * inf."""
+    return jnp.maximum(log_probability, jnp.finfo(log_probability.dtype).min)

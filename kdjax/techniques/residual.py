@@ -1,0 +1,101 @@
+"""The hint as a residual: a small head learns what the teacher's logits have and the student's lack."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import flat, same_classes, wide
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module
+from kdjax.types import Array, Net, Outputs, TermOut, Tree, View
+
+
+class _Head(nn.Module):
+    """Starts near 0, so that the corrected student starts as the student; not at 0, where no gradient would pass."""
+
+    width: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = x.reshape(x.shape[0], -1)
+        if self.width:
+            x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(self.classes, kernel_init=nn.initializers.variance_scaling(0.01, 'fan_in', 'normal'))(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ResidualHint(Term):
+    """1/K || r(u_s) - (z_t - z_s) ||^2: the head r predicts the hint z_t - z_s from a student layer. Values: (B,).
+
+    The corrected student answers z_s + r(u_s) (`corrected`). Forms: 'joint': the student's logits take part, so student
+    and head together approach the teacher; 'detached': z_s is a constant in the hint, and the student learns only
+    through the layer u_s that the head reads, as when the head is trained after the student.
+
+    Attributes:
+      layer: the student's tap that the head reads, (B, ...).
+      width: hidden ReLU units of the head; 0 for a linear head.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Li, Li, Omar, Wu, Li', 'ResKD: Residual-Guided Knowledge Distillation', 'IEEE TIP', 2021, '2006.04719'
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('joint', 'detached')
+
+    layer: str = 'penult'
+    width: int = 32
+    form: str = 'joint'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.width, int) or self.width < 0:
+            raise UsageError(f'width of ResidualHint must be an integer >= 0, got {self.width!r}')
+
+    def taps(self) -> Taps:
+        return Taps((self.layer,))
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        return init_module(self._head(view.student), key, flat(view.student.features[self.layer])), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        if self.form == 'detached':
+            student = jax.lax.stop_gradient(student)
+        residual = self.residual(params, view.student)
+        values = jnp.mean(jnp.square(residual - (wide(teacher) - wide(student))), axis=-1)
+        return TermOut(values, memory, {'residual': jnp.mean(jnp.abs(residual))})
+
+    def residual(self, params: Tree, student: Outputs) -> Array:
+        """What the head adds to the student's logits. (B, K)"""
+        return apply_module(self._head(student), params, flat(student.features[self.layer]))
+
+    def corrected(self, net: Net) -> Net:
+        """The network student + head, on variables {'params': {'student', 'head'}, 'stats'}."""
+
+        def init(key: Array, inputs: Array) -> Tree:
+            variables = net.init(key, inputs)
+            outputs, _ = net.apply(variables, inputs, train=False, key=None)
+            head = init_module(self._head(outputs), key, flat(outputs.features[self.layer]))
+            return {'params': {'student': variables['params'], 'head': head}, 'stats': variables['stats']}
+
+        def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+            inner = {'params': variables['params']['student'], 'stats': variables['stats']}
+            outputs, stats = net.apply(inner, inputs, train=train, key=key)
+            corrected = wide(outputs.logits) + self.residual(variables['params']['head'], outputs)
+            return Outputs(corrected, outputs.features), stats
+
+        return Net(init, apply, net.taps)
+
+    def _head(self, student: Outputs) -> nn.Module:
+        return _Head(self.width, student.logits.shape[-1])
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(form='detached', width=0, layer='stage2')]

@@ -1,0 +1,65 @@
+"""Similarity-preserving distillation: examples that are alike for the teacher are alike for the student."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import example_mask, flat, unit
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SimilarityPreserving(Term):
+    """1/b^2 || G_s - G_t ||_F^2 with G = F F^T, rows normalised (eq. 2-4), summed over layers. Values: (B,), row sums / b.
+
+    b is the number of real examples of the *global* batch, whatever the number of devices. Forms: 'paper' (also
+    RepDistiller, mdistiller: L2-normalised rows, weight 3000); 'torchdistill': L1-normalised rows.
+
+    Attributes:
+      layers: pairs of features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Tung, Mori', 'Similarity-Preserving Knowledge Distillation', 'ICCV', 2019, '1907.09682'
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+
+    layers: tuple[str, ...] = ('stage2',)
+    form: str = 'paper'
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        students, teachers = zip(*pairs(self.layers), strict=True)
+        return Taps(students, teachers)
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        mask = example_mask(view)
+        total = jnp.zeros(mask.shape, mask.dtype)
+        for student, teacher in pairs(self.layers):
+            difference = self._gram(view.student.features[student], mask) - self._gram(
+                view.teacher.features[teacher], mask
+            )
+            rows = jnp.sum(jnp.square(difference), axis=1)
+            total = total.astype(rows.dtype) + rows / jnp.maximum(jnp.sum(mask), 1).astype(rows.dtype)
+        return TermOut(total, memory, {})
+
+    def _gram(self, feature: Array, mask_B: Array) -> Array:
+        """Row-normalised similarities between real examples; 0 in the rows and columns of padding. (B, B)"""
+        feature_BD = jnp.where(mask_B[:, None] > 0, flat(feature), 0)
+        gram_BB = feature_BD @ feature_BD.T
+        if self.form == 'paper':
+            return unit(gram_BB)
+        return gram_BB / jnp.maximum(jnp.sum(jnp.abs(gram_BB), axis=1, keepdims=True), 1e-12)

@@ -1,0 +1,1 @@
+"""Objective, step, runners, grids, checkpoints, ledger, loop."""

@@ -1,0 +1,104 @@
+"""Soft labels on disk: a teacher's outputs by example id and view, under an address that says what they are of."""
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.data.augment import Augment, views
+from kdjax.names import UsageError, unknown
+from kdjax.train.ledger import replace_text
+from kdjax.train.teachers import PREFIX
+from kdjax.types import Teacher, Tree
+
+ADDRESS = 'address.json'
+
+
+class Address(NamedTuple):
+    """What a table of teacher outputs depends on; two equal addresses have equal tables."""
+
+    teacher: str  # fingerprint of its variables
+    data: str  # checksum of the data set
+    augment: str  # name and arguments of the augmentation
+    seed: int  # of the augmentation
+    views: int  # per example
+    dtype: str  # of the table
+
+
+def compute(
+    teacher: Teacher,
+    variables: Tree,
+    inputs: np.ndarray,
+    augment: Augment,
+    seed: int,
+    view_count: int,
+    taps: tuple[str, ...] = (),
+    batch_size: int = 512,
+    progress: Callable[[int], None] = lambda done: None,
+) -> dict[str, np.ndarray]:
+    """The teacher's outputs on every view of every example.
+
+    Args:
+      teacher, variables: whose outputs.
+      inputs: (N, ...) of all examples, in the order of their ids.
+      augment, seed, view_count: which views.
+      taps: features to keep beside the logits.
+      batch_size: examples per forward pass.
+      progress: told the number of views done.
+
+    Returns:
+      'teacher/logits' (N, view_count, K) and 'teacher/<tap>' (N, view_count, ...).
+
+    Raises:
+      UsageError: the teacher has no such tap.
+    """
+
+    @jax.jit
+    def forward(variables: Tree, images: jax.Array, ids: jax.Array, view: jax.Array) -> dict[str, jax.Array]:
+        numbers = jnp.broadcast_to(view, ids.shape)
+        outputs = teacher(variables, {'inputs': views(augment, seed, images, ids, numbers)})
+        for tap in taps:
+            if tap not in outputs.features:
+                raise unknown('tap', tap, outputs.features, ' of the teacher, to be cached')
+        return {PREFIX + 'logits': outputs.logits, **{PREFIX + tap: outputs.features[tap] for tap in taps}}
+
+    ids = np.arange(len(inputs), dtype=np.int32)
+    batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+    by_view = []
+    for view in range(view_count):
+        parts = [jax.device_get(forward(variables, inputs[part], part, np.int32(view))) for part in batches]
+        by_view.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
+        progress(view + 1)
+    return {name: np.stack([table[name] for table in by_view], axis=1) for name in by_view[0]}
+
+
+def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
+    """Writes the tables; the address comes last, so that a half-written cache has none."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    for name, table in tables.items():
+        np.save(folder / f'{name.removeprefix(PREFIX)}.npy', table.astype(address.dtype))
+    replace_text(folder / ADDRESS, json.dumps(address._asdict()))
+
+
+def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
+    """The tables, mapped into memory.
+
+    Raises:
+      UsageError: there is no whole cache here, or it is stale: of another teacher, data set, augmentation or dtype.
+    """
+    path = folder / ADDRESS
+    if not path.exists():
+        raise UsageError(f'no complete teacher cache in {folder}')
+    found = json.loads(path.read_text())
+    stale = [f'{name} {found.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
+             if found.get(name) != value]  # fmt: skip
+    if stale:
+        raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
+    return {PREFIX + file.stem: np.load(file, mmap_mode='r') for file in sorted(folder.glob('*.npy'))}

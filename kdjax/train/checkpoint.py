@@ -1,0 +1,122 @@
+"""Checkpoints by orbax: the latest state (to resume) and the best variables (to use) apart; each write is atomic.
+
+Two managers, because one that keeps the best may delete the newest step, without which nothing resumes.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import jax
+import orbax.checkpoint as ocp
+
+from kdjax import trees
+from kdjax.names import UsageError
+from kdjax.types import Tree
+
+
+class Checkpoints:
+    """Saves and restores the states of one run in `folder`/latest and `folder`/best.
+
+    `identity` names the run; a checkpoint written under another identity is refused.
+    """
+
+    def __init__(self, folder: Path, identity: str) -> None:
+        self._folder, self._identity = folder, identity
+        self._latest, self._best = (
+            ocp.CheckpointManager(
+                folder.absolute() / name,
+                options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True),
+            )
+            for name, keep in (('latest', 2), ('best', 1))
+        )
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._latest.close()
+        self._best.close()
+
+    def save(self, step: int, state: Tree) -> None:
+        """Starts to write `state`; returns before it is on disk. The newest two are kept."""
+        self._save(self._latest, step, state)
+
+    def save_best(self, step: int, variables: Tree) -> None:
+        """Starts to write the best student variables so far."""
+        self._save(self._best, step, variables)
+
+    def latest_step(self) -> int | None:
+        """The newest step that is wholly on disk, or None."""
+        return self._latest.latest_step()
+
+    def restore(self, like: Tree) -> Tree:
+        """The newest state, with the structure of `like`.
+
+        Raises:
+          UsageError: the checkpoint is of another run, has another structure, or cannot be read.
+        """
+        step = self._latest.latest_step()
+        path = self._folder / 'latest' / str(step)
+        identity = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=ocp.args.JsonRestore())))['meta']
+        if identity.get('identity') != self._identity:
+            raise UsageError(
+                f'checkpoint {path} belongs to run {identity.get("identity")!r}, not to {self._identity!r}; '
+                'give this run another workdir'
+            )
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
+        return self._read(
+            path, lambda: self._latest.restore(step, args=_parts(state=ocp.args.StandardRestore(shapes)))
+        )['state']
+
+    def wait(self) -> None:
+        """Returns when everything is on disk."""
+        self._latest.wait_until_finished()
+        self._best.wait_until_finished()
+
+    def _save(self, manager: ocp.CheckpointManager, step: int, tree: Tree) -> None:
+        if step in manager.all_steps():
+            return
+        # Detached: the write goes on while the next step overwrites the donated buffers.
+        items = _parts(
+            state=ocp.args.StandardSave(trees.detached(tree)), meta=ocp.args.JsonSave({'identity': self._identity})
+        )
+        manager.save(step, args=items)
+
+    def _read(self, path: Path, restore: Any) -> Any:
+        try:
+            return restore()
+        except Exception as error:  # orbax, tensorstore and json each raise their own kinds
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            raise UsageError(
+                f'checkpoint {path} cannot be read ({reason[:200]}); delete that folder to resume from an earlier step'
+            ) from error
+
+
+def save_variables(folder: Path, variables: Tree) -> None:
+    """Writes the variables of a network alone, without optimiser, terms or teacher; replaces what was there."""
+    if folder.exists():
+        shutil.rmtree(folder)
+    with ocp.StandardCheckpointer() as saver:
+        saver.save(folder.absolute(), trees.detached(variables))
+
+
+def load_variables(folder: Path) -> Tree:
+    """Variables as numpy arrays, with the structure they were saved with.
+
+    Raises:
+      UsageError: nothing readable is there.
+    """
+    try:
+        with ocp.StandardCheckpointer() as loader:
+            metadata = loader.metadata(folder.absolute()).item_metadata
+            shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata.tree)
+            return loader.restore(folder.absolute(), shapes)
+    except Exception as error:  # orbax, tensorstore and json each raise their own kinds
+        raise UsageError(f'no readable variables in {folder}: {json.dumps(str(error)[:200])}') from error
+
+
+def _parts(**items: Any) -> ocp.args.Composite:
+    return ocp.args.Composite(**items)

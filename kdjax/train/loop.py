@@ -1,0 +1,183 @@
+"""The training loop: one `fit` for teachers, students, fine-tuning; a single run is a grid of one cell."""
+
+import signal
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.data.feed import Feed
+from kdjax.names import Interrupted, UsageError
+from kdjax.train.checkpoint import Checkpoints
+from kdjax.train.grid import Step
+from kdjax.train.ledger import Ledger, read
+from kdjax.types import State, Tree
+
+Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
+Progress = Callable[[int], None]  # steps done
+
+
+class Fitted(NamedTuple):
+    """What training a grid of C cells gave."""
+
+    variables: Tree  # of the students after the last step, leading axis C
+    best: Tree  # of the students where each cell's validation accuracy was highest
+    history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
+    failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
+
+
+class Best(NamedTuple):
+    """The best variables so far, by cell; saved with the state."""
+
+    score: jax.Array  # (C,)
+    variables: Tree
+
+
+class StopSignals:
+    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; a second one stops at once."""
+
+    def __init__(self) -> None:
+        self.asked: signal.Signals | None = None
+
+    def __enter__(self) -> Self:
+        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ask(self, number: int, frame: FrameType | None) -> None:
+        if self.asked is not None:
+            raise KeyboardInterrupt
+        self.asked = signal.Signals(number)
+
+
+def fit(
+    run: Step,
+    state: State,
+    teacher_vars: Tree,
+    knobs: Any,
+    feed: Feed,
+    validate: Validate,
+    *,
+    steps: int,
+    chunk: int,
+    validate_every: int,
+    save_every: int,
+    folder: Path,
+    identity: str,
+    ledger: Ledger,
+    progress: Progress,
+    stop: StopSignals,
+) -> Fitted:
+    """Trains a grid, resuming from what `folder` holds.
+
+    The order of one round, fixed here: run a chunk of steps; write down its logs; note cells that diverged; validate;
+    save; obey a stop request. Saving comes after validation, so a checkpoint always knows the best so far; a state in
+    which every cell diverged is never saved; a stop comes last, so it loses nothing.
+
+    Args:
+      run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
+      state, knobs: with a leading cell axis C; `state` is where a fresh run starts.
+      teacher_vars: variables of the teacher.
+      feed: gives the batches of a range of steps.
+      validate: metrics of student variables; 'accuracy' decides which are best.
+      steps: length of the run.
+      chunk: steps per dispatch; `validate_every` and `save_every` are rounded up to multiples of it.
+      validate_every, save_every: steps.
+      folder: of the checkpoints; `identity` names the run they belong to.
+      ledger, progress, stop: where to write, whom to tell, whom to obey.
+
+    Raises:
+      UsageError: every cell diverged, or a checkpoint cannot be used.
+      Interrupted: a stop was asked for; the state is saved.
+    """
+    validate_every, save_every = (-(-every // chunk) * chunk for every in (validate_every, save_every))
+    cells = int(knobs['seed'].shape[0])
+    # Copies: the state's own buffers are donated to the first step.
+    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, student(state)))
+    with Checkpoints(folder, identity) as checkpoints:
+        done = checkpoints.latest_step() or 0
+        if done:
+            restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
+            state, best = State(*restored['state']), Best(*restored['best'])
+        ledger.rewind(done)
+        history = [line for line in read(ledger.path) if line['kind'] == 'validation']
+        failures = {line['cell']: line for line in read(ledger.path) if line['kind'] == 'diverged'}
+        while done < steps:
+            count = min(chunk, steps - done)
+            state, logs = run(state, teacher_vars, feed(done, done + count), knobs)
+            for cell, failure in _record(ledger, done, jax.device_get(logs)).items():
+                if cell not in failures:
+                    failures[cell] = {**failure, 'checkpoint': checkpoints.latest_step()}
+                    ledger.write('diverged', cell=cell, **failures[cell])
+            done += count
+            _check_alive(failures, cells)
+            if done % validate_every == 0 or done == steps:
+                metrics = dict(validate(student(state)))
+                ledger.scalars('validation', done, metrics)
+                history.append({'kind': 'validation', 'step': done, **metrics})
+                best = _better(best, jnp.asarray(metrics['accuracy']), student(state))
+            ledger.flush()
+            if done % save_every == 0 or done == steps or stop.asked:
+                checkpoints.save(done, {'state': state, 'best': best})
+                checkpoints.save_best(done, best.variables)
+            progress(done)
+            if stop.asked and done < steps:
+                checkpoints.wait()
+                raise Interrupted(f'stopped by {stop.asked.name} after step {done} of {steps}, which is saved')
+        checkpoints.wait()
+    return Fitted(student(state), best.variables, history, failures)
+
+
+def student(state: State) -> Tree:
+    """The variables of the student alone."""
+    return {'params': state.params['student'], 'stats': state.stats}
+
+
+def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
+    """Writes the logs of a chunk, (steps, C) each; returns the cells that went wrong and the first step where."""
+    count, cells = logs['loss'].shape
+    for k in range(count):
+        ledger.scalars('train', start + k + 1, {name: _shown(values[k]) for name, values in logs.items()})
+    failures = {}
+    for cell in range(cells):
+        wrong = {name: np.flatnonzero(~np.isfinite(values[:, cell])) for name, values in logs.items()}
+        steps = [found[0] for found in wrong.values() if found.size]
+        if steps:
+            first = min(steps)
+            names = [name.removeprefix('term/') for name, found in wrong.items()
+                     if name.startswith('term/') and found.size and found[0] == first]  # fmt: skip
+            failures[cell] = {'step': start + int(first) + 1, 'term': ', '.join(names) or 'gradient'}
+    return failures
+
+
+def _shown(values: np.ndarray) -> Any:
+    """Every cell of a small grid; of a large one the mean, as the cells' own curves are kept by validation."""
+    return values if len(values) <= 8 else np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
+
+
+def _check_alive(failures: Mapping[int, Mapping[str, Any]], cells: int) -> None:
+    if len(failures) == cells:
+        first = min(failures.values(), key=lambda failure: failure['step'])
+        kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
+        raise UsageError(
+            f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
+            'lower the learning rate or the weight of that term'
+        )
+
+
+def _better(best: Best, score: jax.Array, variables: Tree) -> Best:
+    improved = score > best.score
+
+    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+        return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
+
+    return Best(jnp.where(improved, score, best.score), jax.tree.map(pick, variables, best.variables))
+
+

@@ -1,0 +1,151 @@
+"""The objective: a sum of terms. The one place that masks, averages, weighs and gathers.
+
+Each device returns its share of the loss; the shares sum to the loss of the global batch. With `axis` the device axis:
+
+  example scope:  share = sum(values * mask) / psum(sum(mask))
+  batch scope:    share = sum(values * mask) / sum(mask) / axis_size       on the view gathered from all devices
+  loss share    = sum_i weight_i * share_i
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError, unknown
+from kdjax.techniques.base import Term
+from kdjax.types import Array, Outputs, Tree, View
+
+
+class Shares(NamedTuple):
+    """This device's share of the loss, its parts by term (unweighted), the next memory, and logs of terms."""
+
+    loss: Array
+    parts: Mapping[str, Array]
+    memory: Mapping[str, Tree]
+    logs: Mapping[str, Array]
+
+
+@dataclasses.dataclass(frozen=True)
+class Objective:
+    """A named sum of terms, hashable, without numbers: those are in `knobs()`."""
+
+    terms: tuple[tuple[str, Term], ...]
+
+    def __post_init__(self) -> None:
+        if not self.terms:
+            raise UsageError('an objective needs at least one term')
+
+    def knobs(self) -> dict[str, dict[str, float]]:
+        """Knobs by term name."""
+        return {name: term.knobs() for name, term in self.terms}
+
+    def init(self, key: Array, view: View) -> tuple[dict[str, Tree], dict[str, Tree]]:
+        """Learned parameters and memory of every term, by name.
+
+        Raises:
+          UsageError: a tap that a network does not have, shapes that do not fit, or an example-scope term with memory
+            (each device would remember only its own examples).
+        """
+        params, memory = {}, {}
+        for name, term in self.terms:
+            check_taps(name, term, view)
+            try:
+                params[name], memory[name] = term.init(term_key(key, name), view)
+            except UsageError as error:
+                raise UsageError(f'term {name!r}: {error}') from error
+            if jax.tree.leaves(memory[name]) and term.scope != 'batch':
+                raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
+        return params, memory
+
+    def shares(
+        self,
+        params: Mapping[str, Tree],
+        memory: Mapping[str, Tree],
+        view: View,
+        knobs: Mapping[str, Mapping[str, Array]],
+        *,
+        step: Array,
+        key: Array,
+        axis: str | None = None,
+        denominator_mask: Array | None = None,
+    ) -> Shares:
+        """This device's share of the loss.
+
+        Args:
+          params, memory: of the terms, by name.
+          view: student and teacher outputs on this device's part of the batch.
+          knobs: values of the knobs, by term name.
+          step: global step, () int32.
+          key: random key of the step, the same on all devices.
+          axis: name of the device axis; None where the batch is whole.
+          denominator_mask: mask whose sum is averaged over, where `view` is only a part of this device's batch
+            (gradient accumulation).
+        """
+        whole = gathered(view, axis) if any(term.scope == 'batch' for _, term in self.terms) else view
+        size = 1 if axis is None else jax.lax.axis_size(axis)
+        parts, next_memory, logs = {}, {}, {}
+        for name, term in self.terms:
+            seen = whole if term.scope == 'batch' else view
+            try:
+                out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
+            except UsageError as error:
+                raise UsageError(f'term {name!r}: {error}') from error
+            if term.scope == 'batch':
+                parts[name] = _mean(out.values, seen.batch['mask'], seen.batch['mask'], None) / size
+            else:
+                over = seen.batch['mask'] if denominator_mask is None else denominator_mask
+                parts[name] = _mean(out.values, seen.batch['mask'], over, axis)
+            next_memory[name] = out.memory
+            # Terms see the same logs on every device (batch scope) or their own part (example scope): share both.
+            logs.update({f'{name}/{what}': value / size for what, value in out.logs.items()})
+        loss = sum((_wide(knobs[name]['weight'], part) * part for name, part in parts.items()), jnp.float32(0))
+        return Shares(loss, parts, next_memory, logs)
+
+
+def term_key(key: Array, name: str) -> Array:
+    """The random key of a term: by its name, so that adding a term leaves the others' draws alone."""
+    return jax.random.fold_in(key, zlib.crc32(name.encode()))
+
+
+def gathered(view: View, axis: str | None) -> View:
+    """The view of the whole batch; gradients flow back to the device that an example lies on."""
+    if axis is None:
+        return view
+    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), view)
+
+
+def check_taps(name: str, term: Term, view: View) -> None:
+    """Raises UsageError where `term` reads a tap that a network does not give; lists taps with their shapes."""
+    for side, wanted, outputs in zip(('student', 'teacher'), term.taps(), (view.student, view.teacher), strict=True):
+        for tap in wanted:
+            if tap not in outputs.features:
+                raise unknown('tap', tap, described(outputs), f' of the {side}, read by term {name!r}')
+
+
+def described(outputs: Outputs) -> list[str]:
+    """Taps with their shapes (without the batch axis), as shown in errors."""
+    return [f'{name} {"x".join(map(str, leaf.shape[1:]))}' for name, leaf in outputs.features.items()]
+
+
+def _mean(values: Array, mask: Array, denominator_mask: Array, axis: str | None) -> Array:
+    total = jnp.sum(jnp.where(_fit(mask, values) > 0, values, 0) * _fit(mask, values).astype(values.dtype))
+    count = jnp.sum(_fit(denominator_mask, values).astype(values.dtype))
+    count = count if axis is None else jax.lax.psum(count, axis)
+    # An entirely masked batch has loss 0, not nan.
+    return total / jnp.maximum(count, 1)
+
+
+def _fit(mask: Array, values: Array) -> Array:
+    """`mask` with the trailing axes of `values`; an example counts where any of its tokens does."""
+    if mask.ndim > values.ndim:
+        mask = jnp.max(mask.reshape(*mask.shape[: values.ndim], -1), axis=-1)
+    mask = mask.reshape(mask.shape + (1,) * (values.ndim - mask.ndim))
+    return jnp.broadcast_to(mask, (mask.shape[0], *values.shape[1:]))
+
+
+def _wide(number: Any, like: Array) -> Array:
+    return jnp.asarray(number).astype(like.dtype)

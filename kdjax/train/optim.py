@@ -1,0 +1,176 @@
+"""Optimisers as optax chains whose learning rate and weight decay are knobs, per parameter group.
+
+`knobs` is {'student': {'learning_rate', 'weight_decay'}, 'terms': {...}}: the groups of `State.params`. A schedule is a
+shape with peak 1; the knob is its height, so that learning rates can be swept in one compiled program.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax import names
+from kdjax.names import UsageError
+from kdjax.types import Array, Tree
+
+Knobs = Mapping[str, Mapping[str, Array]]
+GROUPS = ('student', 'terms')
+
+
+def build(
+    name: str = 'sgd',
+    *,
+    steps: int,
+    schedule: str = 'constant',
+    warmup: int = 0,
+    milestones: tuple[float, ...] = (0.625, 0.75, 0.875),
+    factor: float = 0.1,
+    momentum: float = 0.9,
+    nesterov: bool = False,
+    b1: float = 0.9,
+    b2: float = 0.999,
+    eps: float = 1e-8,
+    clip: float = 0.0,
+    decay: str = 'all',
+    ema: float = 0.0,
+) -> optax.GradientTransformationExtraArgs:
+    """An optimiser; call its `update` with `knobs=`.
+
+    Args:
+      name: 'sgd' (weight decay is added to the gradient, before momentum) or 'adamw' (decoupled weight decay).
+      steps: length of the run, in steps.
+      schedule: 'constant', 'step', 'cosine' or 'linear' (the last two end at 0), after the warm-up.
+      warmup: steps of linear warm-up from 0.
+      milestones: where 'step' multiplies by `factor`, as fractions of the run.
+      factor: see `milestones`.
+      momentum, nesterov: of 'sgd'.
+      b1, b2, eps: of 'adamw'.
+      clip: largest norm of the gradient over all parameters; 0 for no clipping.
+      decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
+      ema: decay of an exponential moving average of the parameters, read with `averaged`; 0 for none.
+
+    Raises:
+      UsageError: an unknown name, schedule or mask, or a number outside its range.
+    """
+    _check(steps=steps, warmup=warmup, clip=clip, ema=ema, factor=factor)
+    if decay not in MASKS:
+        raise names.unknown('weight decay mask', decay, MASKS)
+    decayed = _add_decay(MASKS[decay])
+    if name == 'sgd':
+        rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
+    elif name == 'adamw':
+        rule = [optax.scale_by_adam(b1, b2, eps), decayed]
+    else:
+        raise names.unknown('optimiser', name, ('sgd', 'adamw'))
+    shape = _schedule(schedule, steps, warmup, milestones, factor)
+    clipping = [optax.clip_by_global_norm(clip)] if clip else []
+    averaging = [_average(ema)] if ema else []
+    return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *averaging))
+
+
+class Average(NamedTuple):
+    """State of the moving average."""
+
+    params: Tree
+
+
+def averaged(opt: Tree) -> Tree:
+    """The moving average of the parameters that is kept in an optimiser state.
+
+    Raises:
+      UsageError: the optimiser was built without `ema`.
+    """
+    found = [leaf for leaf in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(leaf)]
+    if not found:
+        raise UsageError('this optimiser keeps no moving average; build it with ema > 0')
+    return found[0].params
+
+
+MASKS: Mapping[str, Callable[[Tree], Tree]] = {
+    'all': lambda params: jax.tree.map(lambda leaf: True, params),
+    'kernels': lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
+}
+
+
+def _is_average(node: Any) -> bool:
+    return isinstance(node, Average)
+
+
+def _add_decay(mask: Callable[[Tree], Tree]) -> optax.GradientTransformationExtraArgs:
+    """update + weight_decay * parameter, where `mask` is true."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None, *, knobs: Knobs, **_: Any) -> tuple[Tree, Tree]:
+        def decayed(group: str) -> Tree:
+            strength = knobs[group]['weight_decay']
+            return jax.tree.map(
+                lambda use, g, p: g + strength.astype(p.dtype) * p if use else g,
+                mask(params[group]),
+                updates[group],
+                params[group],
+            )
+
+        return {group: decayed(group) for group in GROUPS}, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
+def _descend(shape: optax.Schedule) -> optax.GradientTransformationExtraArgs:
+    """-learning_rate * shape(step) * update."""
+
+    def update(
+        updates: Tree, state: optax.ScaleByScheduleState, params: Tree = None, *, knobs: Knobs, **_: Any
+    ) -> tuple[Tree, Tree]:
+        def scaled(group: str) -> Tree:
+            rate = knobs[group]['learning_rate'] * shape(state.count)
+            return jax.tree.map(lambda g: -rate.astype(g.dtype) * g, updates[group])
+
+        return {group: scaled(group) for group in GROUPS}, optax.ScaleByScheduleState(state.count + 1)
+
+    return optax.GradientTransformationExtraArgs(
+        lambda params: optax.ScaleByScheduleState(jnp.zeros((), jnp.int32)), update
+    )
+
+
+def _average(decay: float) -> optax.GradientTransformationExtraArgs:
+    """Keeps decay * average + (1 - decay) * parameters after each update, from the initial parameters on."""
+
+    def update(updates: Tree, state: Average, params: Tree = None, **_: Any) -> tuple[Tree, Average]:
+        moved = optax.apply_updates(params, updates)
+        return updates, Average(jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.params, moved))
+
+    # A copy: the state is donated whole, and a buffer can be donated only once.
+    return optax.GradientTransformationExtraArgs(lambda params: Average(jax.tree.map(jnp.copy, params)), update)
+
+
+def _schedule(
+    name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float
+) -> optax.Schedule:
+    length = max(steps - warmup, 1)
+    shapes: dict[str, optax.Schedule] = {
+        'constant': optax.constant_schedule(1.0),
+        'step': optax.piecewise_constant_schedule(1.0, {round(at * length): factor for at in milestones}),
+        'cosine': optax.cosine_decay_schedule(1.0, length),
+        'linear': optax.linear_schedule(1.0, 0.0, length),
+    }
+    if name not in shapes:
+        raise names.unknown('schedule', name, shapes)
+    shape = shapes[name]
+    if warmup:
+        shape = optax.join_schedules([optax.linear_schedule(1 / (warmup + 1), 1.0, warmup), shape], [warmup])
+    return lambda count: jnp.asarray(shape(count), jnp.float32)
+
+
+def _check(*, steps: int, warmup: int, clip: float, ema: float, factor: float) -> None:
+    for name, value, fine, wanted in (
+        ('steps', steps, steps >= 1, '>= 1'),
+        ('warmup', warmup, 0 <= warmup < steps, f'>= 0 and < steps ({steps})'),
+        ('clip', clip, clip >= 0, '>= 0'),
+        ('ema', ema, 0 <= ema < 1, 'in [0, 1)'),
+        ('factor', factor, factor > 0, '> 0'),
+    ):
+        if not fine:
+            raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')
+
+

@@ -1,0 +1,175 @@
+"""Runners: how a step is laid over devices. All give the same parameters up to rounding.
+
+| runner    | wraps                                   | splits over devices |
+|-----------|-----------------------------------------|---------------------|
+| single    | jit                                     | nothing             |
+| pmap      | pmap                                    | examples            |
+| sharded   | jit with NamedSharding                  | examples            |
+| shard_map | jit of shard_map                        | examples            |
+| cells     | jit of shard_map, axes 'cell' and 'data' | cells, then examples |
+"""
+
+import os
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+from kdjax.names import UsageError, unknown
+from kdjax.train.grid import Step
+from kdjax.types import Batch, State, Tree
+
+AXIS = 'data'
+Devices = Sequence[jax.Device]
+
+
+def axis_of(runner: str, data_devices: int = 1) -> str | None:
+    """Name of the device axis that a step (and synchronised batch statistics) must reduce over under `runner`."""
+    if runner not in RUNNERS:
+        raise unknown('runner', runner, RUNNERS)
+    if runner == 'cells':
+        return AXIS if data_devices > 1 else None
+    return AXIS if runner in ('pmap', 'shard_map') else None
+
+
+def wrap(
+    step: Step,
+    runner: str,
+    devices: Devices,
+    *,
+    batch_axis: int = 0,
+    cell_axis: int | None = None,
+    data_devices: int = 1,
+) -> Step:
+    """Compiles `step` for `devices`.
+
+    Args:
+      step: (state, teacher_vars, batch, knobs) -> (state, logs), built with `axis_of(runner)`; states with a leading
+        cell axis where the runner is 'cells'.
+      runner: key of RUNNERS.
+      devices: the devices to use; 'single' uses the first.
+      batch_axis: which axis of a batch's leaves counts examples (1 or 2 under scan or with a batch per cell).
+      cell_axis: which axis of a batch's leaves counts cells; None where cells share batches. For 'cells'.
+      data_devices: devices that share one cell's batch. For 'cells'.
+
+    Raises:
+      UsageError: unknown runner, sizes that do not divide, or host devices that would deadlock.
+    """
+    if runner not in RUNNERS:
+        raise unknown('runner', runner, RUNNERS)
+    check_host_devices(devices, os.environ)
+    if runner == 'cells':
+        return _cells(step, devices, batch_axis, cell_axis, data_devices)
+    return RUNNERS[runner](step, devices, batch_axis)
+
+
+def check_host_devices(devices: Devices, environment: Any) -> None:
+    """Raises UsageError where several host devices share too small a thread pool: their all-reduce would never meet."""
+    if len(devices) < 2 or devices[0].platform != 'cpu':
+        return
+    threads = int(environment.get('NPROC', 0))
+    if threads < 2 * len(devices):
+        raise UsageError(
+            f'{len(devices)} host devices need the environment variable NPROC >= {2 * len(devices)} before start, '
+            f'got {threads or "none"}: with fewer threads their collectives deadlock'
+        )
+
+
+def _single(step: Step, devices: Devices, batch_axis: int) -> Step:
+    return jax.jit(step, donate_argnums=0)
+
+
+def _pmap(step: Step, devices: Devices, batch_axis: int) -> Step:
+    mapped = jax.pmap(
+        step, axis_name=AXIS, in_axes=(None, None, batch_axis, None), out_axes=None, devices=list(devices)
+    )
+
+    def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        parts = jax.tree.map(lambda leaf: _split(leaf, batch_axis, len(devices)), dict(batch))
+        return mapped(state, teacher_vars, parts, knobs)
+
+    return run
+
+
+def _sharded(step: Step, devices: Devices, batch_axis: int) -> Step:
+    mesh = _mesh((AXIS,), (len(devices),), devices)
+    whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, _spec({batch_axis: AXIS}))
+    compiled = jax.jit(
+        step, in_shardings=(whole, whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
+    )
+
+    def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        _check_split(batch, batch_axis, len(devices), 'batch')
+        return compiled(state, teacher_vars, batch, knobs)
+
+    return run
+
+
+def _shard_map(step: Step, devices: Devices, batch_axis: int) -> Step:
+    mesh = _mesh((AXIS,), (len(devices),), devices)
+    specs = (P(), P(), _spec({batch_axis: AXIS}), P())
+    # check_vma=False: the step sums its gradients itself, once; with the check on they would be summed twice.
+    mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=(P(), P()), check_vma=False)
+    compiled = jax.jit(mapped, donate_argnums=0)
+
+    def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        _check_split(batch, batch_axis, len(devices), 'batch')
+        return compiled(state, teacher_vars, batch, knobs)
+
+    return run
+
+
+def _cells(step: Step, devices: Devices, batch_axis: int, cell_axis: int | None, data_devices: int) -> Step:
+    if len(devices) % data_devices:
+        raise UsageError(f'data_devices must divide the {len(devices)} devices, got {data_devices}')
+    rows = len(devices) // data_devices
+    mesh = _mesh(('cell', AXIS), (rows, data_devices), devices)
+    batch_spec = _spec({batch_axis: AXIS} if cell_axis is None else {batch_axis: AXIS, cell_axis: 'cell'})
+    # Logs have the axes of a batch up to the examples, cells last.
+    logs_spec = _spec({(batch_axis if cell_axis is None else cell_axis): 'cell'})
+    mapped = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(P('cell'), P(), batch_spec, P('cell')),
+        out_specs=(P('cell'), logs_spec),
+        check_vma=False,
+    )
+    compiled = jax.jit(mapped, donate_argnums=0)
+
+    def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        _check_split(knobs, 0, rows, 'grid of cells')
+        _check_split(batch, batch_axis, data_devices, 'batch')
+        return compiled(state, teacher_vars, batch, knobs)
+
+    return run
+
+
+RUNNERS: dict[str, Callable[..., Step]] = {
+    'single': _single,
+    'pmap': _pmap,
+    'sharded': _sharded,
+    'shard_map': _shard_map,
+    'cells': _cells,
+}
+
+
+def _mesh(names: tuple[str, ...], shape: tuple[int, ...], devices: Devices) -> Mesh:
+    return Mesh(np.asarray(devices).reshape(shape), names, axis_types=(AxisType.Auto,) * len(names))
+
+
+def _spec(axes: dict[int, str]) -> P:
+    return P(*(axes.get(position) for position in range(max(axes) + 1)))
+
+
+def _split(leaf: jax.Array, axis: int, parts: int) -> jax.Array:
+    _check_split(leaf, axis, parts, 'batch')
+    return leaf.reshape(*leaf.shape[:axis], parts, -1, *leaf.shape[axis + 1 :])
+
+
+def _check_split(tree: Tree, axis: int, parts: int, what: str) -> None:
+    size = jax.tree.leaves(tree)[0].shape[axis]
+    if size % parts:
+        raise UsageError(f'a {what} of {size} does not divide over {parts} devices; use a multiple of {parts}')

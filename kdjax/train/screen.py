@@ -1,0 +1,52 @@
+"""The one thing that speaks to a terminal: progress with step and ETA, and what a person should read."""
+
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.progress import TimeRemainingColumn as Remaining
+
+
+class Screen:
+    """Progress bars on standard error, one per stage; text and tables on standard output."""
+
+    def __init__(self) -> None:
+        self._out = Console()
+        self._bars = Progress(
+            SpinnerColumn(),
+            TextColumn('{task.description:<26}'),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn('ETA'),
+            Remaining(),
+            console=Console(stderr=True),
+        )
+        self._task: Any = None
+
+    def __enter__(self) -> Self:
+        self._bars.start()
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        self._bars.stop()
+
+    def stage(self, name: str, steps: int = 1) -> None:
+        """Begins a stage of so many steps."""
+        self._task = self._bars.add_task(name, total=steps)
+
+    def step(self, done: int) -> None:
+        """So many steps of the stage are done."""
+        self._bars.update(self._task, completed=done)
+
+    def finished(self, seconds: float | None = None) -> None:
+        """The stage is done; without `seconds` it had been done by an earlier run."""
+        task = self._bars.tasks[self._bars.task_ids.index(self._task)]
+        self._bars.update(self._task, completed=task.total)
+        if seconds is None:
+            self._bars.update(self._task, description=f'{task.description} (done before)')
+
+    def show(self, *what: Any) -> None:
+        """Prints text or tables."""
+        self._out.print(*what, soft_wrap=True)

@@ -1,0 +1,142 @@
+"""One training step, a pure function that every runner wraps.
+
+Knobs are {'seed': () uint32, 'terms': {name: {...}}, 'optim': {group: {...}}}.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax import trees
+from kdjax.names import UsageError
+from kdjax.train.objective import Objective, Shares
+from kdjax.types import Array, Batch, Net, State, Teacher, Tree, View
+
+Knobs = Mapping[str, Any]
+Logs = Mapping[str, Array]
+
+
+def init_state(
+    knobs: Knobs,
+    teacher_vars: Tree,
+    batch: Batch,
+    *,
+    net: Net,
+    teacher: Teacher,
+    objective: Objective,
+    tx: optax.GradientTransformationExtraArgs,
+    student: Tree = None,
+) -> State:
+    """The state before the first step, a pure function of the knobs' seed.
+
+    Args:
+      knobs, teacher_vars, batch: as for `train_step`; the batch gives shapes only.
+      net, teacher, objective, tx: structure of the step.
+      student: variables to start from instead of fresh ones.
+    """
+    net_key, terms_key = jax.random.split(jax.random.key(knobs['seed']))
+    variables = net.init(net_key, batch['inputs']) if student is None else student
+    outputs, _ = net.apply(variables, batch['inputs'], train=False, key=None)
+    view = View(outputs, teacher(teacher_vars, batch), batch)
+    terms, memory = objective.init(terms_key, view)
+    params = {'student': variables['params'], 'terms': terms}
+    return State(jnp.zeros((), jnp.int32), params, variables['stats'], memory, tx.init(params))
+
+
+def train_step(
+    state: State,
+    teacher_vars: Tree,
+    batch: Batch,
+    knobs: Knobs,
+    *,
+    net: Net,
+    teacher: Teacher,
+    objective: Objective,
+    tx: optax.GradientTransformationExtraArgs,
+    axis: str | None = None,
+    accumulate: int = 1,
+) -> tuple[State, Logs]:
+    """One update of the student and of the learned parts of the terms.
+
+    Args:
+      state: what changes.
+      teacher_vars: not differentiated, not changed.
+      batch: this device's part of the global batch, leading axis B.
+      knobs: see the module.
+      net, teacher, objective, tx: structure, static.
+      axis: name of the device axis, None where the batch is whole.
+      accumulate: micro-batches that B is cut into; denominators stay those of the global batch.
+
+    Returns:
+      The next state, and scalars of the global batch: 'loss', 'term/<name>' (unweighted), '<name>/<what>' (logs of
+      terms) and 'grad_norm'.
+
+    Raises:
+      UsageError: B is not a multiple of `accumulate`, or a batch-scope term would see micro-batches only.
+    """
+    _check_accumulation(objective, batch, accumulate)
+    step_key = jax.random.fold_in(jax.random.key(knobs['seed']), state.step)
+
+    def loss(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Array, tuple[Shares, Tree]]:
+        variables = {'params': params['student'], 'stats': stats}
+        student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
+        view = View(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
+        shares = objective.shares(
+            params['terms'], memory, view, knobs['terms'],
+            step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
+        )  # fmt: skip
+        return shares.loss, (shares, stats)
+
+    def learn(stats: Tree, memory: Tree, index: Array | int) -> tuple[tuple[Tree, Logs], Tree, Tree]:
+        key, part = jax.random.fold_in(step_key, index), _micro_batch(batch, index, accumulate)
+        (total, (shares, stats)), grads = jax.value_and_grad(loss, has_aux=True)(
+            state.params, stats, memory, part, key
+        )
+        parts = {f'term/{name}': share for name, share in shares.parts.items()}
+        means = {name: value / accumulate for name, value in shares.logs.items()}
+        return (grads, {'loss': total, **parts, **means}), stats, shares.memory
+
+    summed, stats, memory = learn(state.stats, state.memory, 0)
+    if accumulate > 1:
+
+        def more(carry: tuple, index: Array) -> tuple[tuple, None]:
+            summed, stats, memory = carry
+            own, stats, memory = learn(stats, memory, index)
+            return (trees.add(summed, own), stats, memory), None
+
+        (summed, stats, memory), _ = jax.lax.scan(more, (summed, stats, memory), jnp.arange(1, accumulate))
+
+    if axis is not None:
+        summed = jax.lax.psum(summed, axis)
+        # Synchronised statistics agree already; a network without them gets their mean rather than one device's.
+        stats = jax.lax.pmean(stats, axis)
+    grads, logs = summed
+    updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, stats, memory, opt), {**logs, 'grad_norm': trees.norm(grads)}
+
+
+def _device_key(key: Array, axis: str | None) -> Array:
+    """Devices drop different units; terms, which must agree over devices, do not use this key."""
+    return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
+
+
+def _micro_batch(batch: Batch, index: Array | int, parts: int) -> Batch:
+    if parts == 1:
+        return batch
+    return jax.tree.map(lambda leaf: leaf.reshape(parts, -1, *leaf.shape[1:])[index], dict(batch))
+
+
+def _check_accumulation(objective: Objective, batch: Batch, accumulate: int) -> None:
+    size = batch['mask'].shape[0]
+    if accumulate < 1 or size % accumulate:
+        raise UsageError(f'accumulate must be a divisor of the batch of {size} on each device, got {accumulate}')
+    coupled = [name for name, term in objective.terms if term.scope == 'batch']
+    if accumulate > 1 and coupled:
+        raise UsageError(
+            f'terms {coupled} relate the examples of a batch; micro-batches (accumulate={accumulate}) would change '
+            'what they mean: set accumulate=1 or use more devices'
+        )

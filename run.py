@@ -1,0 +1,45 @@
+"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=run|plan] [--debug]"""
+
+import os
+import shlex
+import sys
+from pathlib import Path
+
+from absl import flags
+from ml_collections import config_flags
+
+HERE = Path(__file__).resolve().parent
+CONFIG = config_flags.DEFINE_config_file('config', str(HERE / 'configs' / 'digits.py'), 'What to run.', lock_config=True)
+WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
+MODE = flags.DEFINE_enum('mode', 'run', ['run', 'plan'], 'Train and report, or print what would run and its cost.')
+DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+
+
+def main(argv: list[str]) -> int:
+    """Exit codes: 0 done, 1 an acceptance bar was missed, 2 unusable input, 130 interrupted and saved."""
+    from kdjax.names import Interrupted, UsageError
+
+    command = shlex.join(['python', *argv])
+    try:
+        from kdjax.study import settings
+
+        config = settings.parse(argv, flags.FLAGS, CONFIG)
+        workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv))
+        from kdjax.study import launch
+
+        if MODE.value == 'plan':
+            return launch.show_plan(config, workdir)
+        return 0 if launch.run(config, workdir, command) else 1
+    except Interrupted as stop:
+        print(f'{stop}; go on with: {command}', file=sys.stderr)
+        return 130
+    except (UsageError, OSError) as error:
+        if '--debug' in argv:
+            raise
+        print(f'error: {error}', file=sys.stderr)
+        return 2
+
+
+if __name__ == '__main__':
+    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
+    sys.exit(main(sys.argv))
