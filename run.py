@@ -8,8 +8,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-HERE = Path(__file__).resolve().parent
-CONFIG = config_flags.DEFINE_config_file('config', str(HERE / 'configs' / 'digits.py'), 'What to run.', lock_config=True)
+CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum('mode', 'run', ['run', 'plan'], 'Train and report, or print what would run and its cost.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
@@ -23,8 +22,8 @@ def main(argv: list[str]) -> int:
     try:
         from kdjax.study import settings
 
-        config = settings.parse(argv, flags.FLAGS, CONFIG)
-        workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv))
+        config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
+        workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
         from kdjax.study import launch
 
         if MODE.value == 'plan':

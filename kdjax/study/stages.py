@@ -22,7 +22,7 @@ from kdjax.train import cache, grid, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import Ledger, git_commit, machine, plain, versions
 from kdjax.train.screen import Screen
-from kdjax.train.step import init_state, train_step
+from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Net, Teacher, Tree
 
 METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
@@ -224,8 +224,10 @@ def _fit(
     )
     knobs = build.knobs(config, fit, cells, config.seed)
     first = trees.take(batches(0, 1), 0)
+    if student is None:
+        student = _fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1])
     begin = jax.vmap(
-        lambda k, b, s: init_state(k, teacher_vars, b, **parts, student=s), in_axes=(0, 0 if own else None, 0)
+        lambda k, b, s: init_state(k, teacher_vars, b, s, **parts), in_axes=(0, 0 if own else None, 0)
     )
     name = folder.name.partition('-')[0]
     context.screen.stage(name, fit.steps)
@@ -247,6 +249,14 @@ def _fit(
             progress=context.screen.step,
             stop=context.stop,
         )
+
+
+def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
+    """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
+    distinct = sorted(set(seeds))
+    draw = jax.jit(lambda numbers: jax.lax.map(lambda seed: init_student(seed, inputs, net), numbers))
+    drawn = draw(jnp.asarray([base_seed + seed for seed in distinct], jnp.uint32))
+    return trees.take(drawn, np.array([distinct.index(seed) for seed in seeds]))
 
 
 def _teaching(context: Context, fit: ConfigDict) -> tuple[Teacher, Tree, Mapping[str, np.ndarray]]:

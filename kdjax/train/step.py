@@ -19,31 +19,35 @@ Knobs = Mapping[str, Any]
 Logs = Mapping[str, Array]
 
 
+def init_student(seed: Array, inputs: Array, net: Net) -> Tree:
+    """Fresh variables of a student, a pure function of its seed; `inputs` (B, ...) gives shapes only."""
+    return net.init(jax.random.split(jax.random.key(seed))[0], inputs)
+
+
 def init_state(
     knobs: Knobs,
     teacher_vars: Tree,
     batch: Batch,
+    student: Tree,
     *,
     net: Net,
     teacher: Teacher,
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
-    student: Tree = None,
 ) -> State:
-    """The state before the first step, a pure function of the knobs' seed.
+    """The state before the first step.
 
     Args:
-      knobs, teacher_vars, batch: as for `train_step`; the batch gives shapes only.
+      knobs, teacher_vars, batch: as for `train_step`; what terms learn starts from the knobs' seed and, where a term
+        says so, from the batch.
+      student: variables to start from: fresh ones (`init_student`) or those of an earlier fit.
       net, teacher, objective, tx: structure of the step.
-      student: variables to start from instead of fresh ones.
     """
-    net_key, terms_key = jax.random.split(jax.random.key(knobs['seed']))
-    variables = net.init(net_key, batch['inputs']) if student is None else student
-    outputs, _ = net.apply(variables, batch['inputs'], train=False, key=None)
-    view = View(outputs, teacher(teacher_vars, batch), batch)
-    terms, memory = objective.init(terms_key, view)
-    params = {'student': variables['params'], 'terms': terms}
-    return State(jnp.zeros((), jnp.int32), params, variables['stats'], memory, tx.init(params))
+    terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
+    outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
+    terms, memory = objective.init(terms_key, View(outputs, teacher(teacher_vars, batch), batch))
+    params = {'student': student['params'], 'terms': terms}
+    return State(jnp.zeros((), jnp.int32), params, student['stats'], memory, tx.init(params))
 
 
 def train_step(

@@ -1,0 +1,228 @@
+"""The four figures of a report, as PNG bytes.
+
+matplotlib is imported where it is used, since nothing else needs it, and through its object-oriented interface: no
+figure outlives its function and no global setting changes. Colours are Okabe and Ito's, which colour-blind readers
+can tell apart; markers tell the same methods apart in print.
+"""
+
+import io
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kdjax.study import statistics
+
+Row = Mapping[str, Any]
+Styles = Mapping[str, Row]  # how each method is drawn
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#A6A000')
+MARKERS = 'osD^vP*X'
+LINES = ('-', '--', ':', '-.')
+INK, FAINT = '#333333', '#d9dde2'
+DPI = 200
+FONT = 9  # points; with figures this narrow it is legible on a telephone too
+
+
+def draw(results: Row, rows: Sequence[Row]) -> dict[str, bytes]:
+    """All figures of a study.
+
+    Args:
+      results: the study's results, as `report.write` receives them.
+      rows: the students' rows of `report.summarise`.
+
+    Returns:
+      PNG bytes by file name.
+    """
+    methods = list(dict.fromkeys(row['method'] for row in results['rows']))
+    styles = {method: _style(position) for position, method in enumerate(methods)}
+    figures = {
+        'accuracy_vs_size.png': accuracy_vs_size(rows, results['teacher'], styles),
+        'gain_vs_size.png': gain_vs_size(rows, results['baseline'], styles),
+        'learning_curves.png': learning_curves(results['curves'], styles),
+        'soft_labels.png': soft_labels(results['dark_knowledge']),
+    }
+    return {name: _png(figure) for name, figure in figures.items()}
+
+
+def accuracy_vs_size(rows: Sequence[Row], teacher: Row, styles: Styles) -> 'Figure':
+    """Mean test accuracy (%) with its interval against transfer-set size; the teacher is a dashed line."""
+    figure = _figure(5.6, 3.6)
+    axes = _axes(figure.add_subplot(), 'test accuracy (%)')
+    axes.axhline(100 * teacher['accuracy'], color=INK, linestyle='--', linewidth=1.2, label='teacher')
+    _estimates(axes, [(row, row['accuracy']) for row in rows], styles)
+    _within_percent(axes)
+    _legend(figure, axes)
+    return figure
+
+
+def gain_vs_size(rows: Sequence[Row], baseline: str, styles: Styles) -> 'Figure':
+    """Paired difference to the baseline (points) with its interval against transfer-set size; zero is marked."""
+    figure = _figure(5.6, 3.6)
+    axes = _axes(figure.add_subplot(), f'accuracy over {baseline} (points)')
+    axes.axhline(0, color=INK, linewidth=1.2, label=f'{baseline} (zero)')
+    _estimates(axes, [(row, row['difference']) for row in rows if row['difference'] is not None], styles)
+    _legend(figure, axes)
+    return figure
+
+
+def learning_curves(curves: Sequence[Row], styles: Styles) -> 'Figure':
+    """Mean validation accuracy (%) with its interval against the training step, one panel per transfer-set size."""
+    sizes = sorted({curve['transfer_size'] for curve in curves}) or ['no']
+    columns = min(len(sizes), 2)
+    down = -(-len(sizes) // columns)
+    figure = _figure(6.2, 0.3 + 2.6 * down)
+    panels = figure.subplots(down, columns, sharey=True, squeeze=False).flat
+    for place, (axes, size) in enumerate(zip(panels, sizes, strict=False)):
+        _axes(axes, 'validation accuracy (%)' if place % columns == 0 else '', 'training step')
+        axes.set_title(f'{size} transfer examples', fontsize=FONT)
+        for curve in (curve for curve in curves if curve['transfer_size'] == size):
+            _curve(axes, curve, styles[curve['method']])
+    for axes in list(panels[len(sizes) :]):
+        axes.remove()
+    _within_percent(panels[0])  # and with it all panels, which share their scale
+    _legend(figure, panels[0])
+    return figure
+
+
+def soft_labels(shown: Row) -> 'Figure':
+    """One image beside the teacher's softmax(logits / T) for every temperature T: what a hard label hides."""
+    figure = _figure(6.2, 0.6 + 0.95 * len(shown['temperatures']))
+    left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
+    picture = left.subplots()
+    picture.imshow(np.asarray(shown['image'], np.float64), cmap='gray_r')
+    picture.set(xticks=[], yticks=[])
+    picture.set_title(f'true class: {shown["class_names"][shown["label"]]}', fontsize=FONT)
+    panels = right.subplots(len(shown['temperatures']), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
+    for axes, temperature in zip(panels, shown['temperatures'], strict=True):
+        _bars(axes, shown, temperature)
+    _class_ticks(panels[-1], shown['class_names'])
+    right.supylabel("teacher's probability, softmax(logits / T)", fontsize=FONT, color=INK)
+    return figure
+
+
+def _style(position: int) -> dict[str, Any]:
+    lap, place = divmod(position, len(COLOURS))
+    return {'color': COLOURS[place], 'marker': MARKERS[place], 'linestyle': LINES[lap % len(LINES)]}
+
+
+def _figure(width: float, height: float) -> 'Figure':
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches, so that no mark touches the edge
+    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor='white')
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _png(figure: 'Figure') -> bytes:
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})  # the same numbers are the same bytes
+    return buffer.getvalue()
+
+
+def _axes(axes: 'Axes', ylabel: str, xlabel: str = '') -> 'Axes':
+    axes.spines[['top', 'right']].set_visible(False)
+    axes.spines[['left', 'bottom']].set_color(INK)
+    axes.tick_params(colors=INK, labelsize=FONT)
+    axes.grid(axis='y', color=FAINT, linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.set_xlabel(xlabel, color=INK, fontsize=FONT)
+    axes.set_ylabel(ylabel, color=INK, fontsize=FONT)
+    return axes
+
+
+def _within_percent(axes: 'Axes') -> None:
+    low, high = axes.get_ylim()  # the t interval of two seeds may reach far beyond what an accuracy can be
+    axes.set_ylim(max(low, -2), min(high, 102))
+
+
+def _legend(figure: 'Figure', axes: 'Axes') -> None:
+    """Below the axes, in as few lines as fit, and with room of its own."""
+    handles, labels = axes.get_legend_handles_labels()
+    if handles:
+        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, labels)))  # inches: a handle, a letter
+        lines = -(-len(labels) // max(int(fitting), 1))
+        columns = -(-len(labels) // lines)
+        figure.set_figheight(figure.get_figheight() + 0.2 * lines)
+        figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False, fontsize=FONT)
+
+
+def _estimates(axes: 'Axes', rows: Sequence[tuple[Row, Row]], styles: Styles) -> None:
+    """Means with error bars in percent against size; methods stand side by side, so that no bar hides another."""
+    sizes = sorted({row['transfer_size'] for row, _ in rows})
+    _size_axis(axes, sizes)
+    by_method: dict[str, list[tuple[int, Row]]] = {method: [] for method in styles}
+    for row, estimate in rows:
+        if estimate['mean'] is not None:
+            by_method[row['name']].append((row['transfer_size'], estimate))
+    drawn = {method: points for method, points in by_method.items() if points}
+    for shift, (method, points) in zip(_shifts(sizes, len(drawn)), drawn.items(), strict=True):
+        means = np.array([100 * estimate['mean'] for _, estimate in points])
+        reach = _reach(means, [estimate for _, estimate in points])
+        places = [size * shift for size, _ in points]
+        axes.errorbar(places, means, reach, label=method, capsize=3, markersize=6, linewidth=1.4, **styles[method])
+
+
+def _shifts(sizes: Sequence[int], count: int) -> np.ndarray:
+    """(count,) factors on a size: wide enough to be seen, and neighbouring sizes stay apart."""
+    ratios = [larger / smaller for smaller, larger in itertools.pairwise(sizes)]
+    spread = min(np.prod(ratios) ** 0.06, min(ratios) ** 0.5) if ratios else 1.05
+    return spread ** np.linspace(-0.5, 0.5, count) if count > 1 else np.ones(count)
+
+
+def _reach(means: np.ndarray, estimates: Sequence[Row]) -> np.ndarray:
+    """(2, n): how far each interval reaches below and above its mean; 0 where there is none."""
+    ends = [estimate['ci95'] or (estimate['mean'], estimate['mean']) for estimate in estimates]
+    low, high = 100 * np.array(ends).T
+    return np.stack([means - low, high - means])
+
+
+def _size_axis(axes: 'Axes', sizes: Sequence[int]) -> None:
+    from matplotlib.ticker import NullLocator
+
+    axes.set_xlabel('transfer-set size (examples, log scale)', color=INK, fontsize=FONT)
+    if sizes:
+        axes.set_xscale('log')
+        margin = max(1.25, (max(sizes) / min(sizes)) ** 0.1)
+        axes.set_xlim(min(sizes) / margin, max(sizes) * margin)
+        axes.set_xticks(sizes, [str(size) for size in sizes])
+        axes.xaxis.set_minor_locator(NullLocator())
+
+
+def _curve(axes: 'Axes', curve: Row, style: Row) -> None:
+    points = [(step, statistics.summary(seeds)) for step, seeds in zip(curve['steps'], curve['accuracy'], strict=True)]
+    means = [(step, 100 * point.mean) for step, point in points if point.mean is not None]
+    bands = [(step, 100 * point.interval.low, 100 * point.interval.high) for step, point in points if point.interval]
+    if bands:
+        axes.fill_between(*np.array(bands).T, color=style['color'], alpha=0.15, linewidth=0)
+    if means:
+        axes.plot(*np.array(means).T, label=curve['method'], markevery=0.2, markersize=4, linewidth=1.4, **style)
+
+
+def _bars(axes: 'Axes', shown: Row, temperature: float) -> None:
+    _axes(axes, '')
+    logits = np.asarray(shown['logits'], np.float64) / temperature
+    probabilities = np.exp(logits - logits.max())
+    probabilities /= probabilities.sum()
+    colours = [COLOURS[1] if place == shown['label'] else COLOURS[0] for place in range(len(logits))]
+    axes.bar(range(len(logits)), probabilities, color=colours)
+    axes.set_ylim(0, 1)
+    axes.set_yticks([0, 0.5, 1])
+    axes.text(1, 0.95, f'T = {temperature:g}', transform=axes.transAxes, ha='right', va='top', fontsize=FONT, color=INK)
+
+
+def _class_ticks(axes: 'Axes', names: Sequence[str]) -> None:
+    every = -(-len(names) // 20)  # more labels than twenty would run into one another
+    shown = list(range(0, len(names), every))
+    labels = [names[place] for place in shown]
+    slant: Row = {'rotation': 45, 'ha': 'right'} if max(map(len, labels)) > 3 else {}
+    axes.set_xticks(shown, labels, **slant)
+    axes.set_xlabel('class (orange: the true one)', color=INK, fontsize=FONT)

@@ -1,0 +1,162 @@
+"""Every number against scipy, or against the definition of the interval that it claims to be."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import stats
+
+from kdjax.study import statistics
+
+ACCURACIES = [0.71, 0.74, 0.69, 0.75, 0.72]
+BASELINE = [0.68, 0.70, 0.69, 0.71, 0.66]
+
+
+def by_seed(values):
+    return dict(enumerate(values))
+
+
+def test_summary_is_scipys():
+    result = statistics.summary(ACCURACIES)
+    low, high = stats.t.interval(0.95, 4, loc=np.mean(ACCURACIES), scale=stats.sem(ACCURACIES))
+    assert result.mean == pytest.approx(np.mean(ACCURACIES))
+    assert result.sd == pytest.approx(np.std(ACCURACIES, ddof=1))
+    assert result.interval == pytest.approx((low, high))
+    assert (result.n, result.missing) == (5, 0)
+
+
+def test_summary_by_hand():
+    result = statistics.summary([1.0, 2.0, 3.0])  # sd 1, and t(0.975, 2) = 4.302653 from a printed table
+    assert result.interval == pytest.approx((2 - 4.302653 / math.sqrt(3), 2 + 4.302653 / math.sqrt(3)), abs=1e-6)
+
+
+def test_failed_seeds_are_left_out_and_counted():
+    result = statistics.summary([0.7, None, 0.8, math.nan, math.inf])
+    assert (result.mean, result.n, result.missing) == (pytest.approx(0.75), 2, 3)
+
+
+@pytest.mark.parametrize(('values', 'mean', 'n'), [([], None, 0), ([None, None], None, 0), ([0.5], 0.5, 1)])
+def test_summary_of_too_little_is_none_not_nan(values, mean, n):
+    result = statistics.summary(values)
+    assert (result.mean, result.sd, result.n, result.interval) == (mean, None, n, None)
+
+
+def test_seeds_without_spread_claim_no_certainty():
+    result = statistics.summary([0.9, 0.9 + 3e-8, 0.9])  # float32's rounding of one and the same count
+    assert result.interval is None
+    assert result.sd == pytest.approx(0, abs=1e-7)
+
+
+def test_paired_is_scipys():
+    result = statistics.paired(by_seed(ACCURACIES), by_seed(BASELINE))
+    expected = stats.ttest_rel(ACCURACIES, BASELINE)
+    assert result.difference == pytest.approx(np.mean(ACCURACIES) - np.mean(BASELINE))
+    assert result.p == pytest.approx(expected.pvalue)
+    assert result.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+    assert (result.n, result.missing) == (5, 0)
+
+
+def test_pairs_are_by_seed_not_by_position():
+    shuffled = {seed: BASELINE[seed] for seed in (3, 0, 4, 1, 2)}
+    result = statistics.paired(by_seed(ACCURACIES), shuffled)
+    assert result == statistics.paired(by_seed(ACCURACIES), by_seed(BASELINE))
+
+
+def test_paired_keeps_only_seeds_that_both_have():
+    values = {0: 0.7, 1: None, 2: 0.8, 3: 0.9, 5: 0.75}
+    baseline = {0: 0.6, 1: 0.6, 2: math.nan, 3: 0.7, 4: 0.65, 5: 0.7}
+    result = statistics.paired(values, baseline)
+    expected = stats.ttest_rel([0.7, 0.9, 0.75], [0.6, 0.7, 0.7])
+    assert (result.n, result.missing) == (3, 3)
+    assert result.p == pytest.approx(expected.pvalue)
+
+
+@pytest.mark.parametrize(('values', 'difference', 'n'), [({0: 0.7}, 0.1, 1), ({0: None}, None, 0), ({}, None, 0)])
+def test_paired_of_too_little_is_none_not_nan(values, difference, n):
+    result = statistics.paired(values, {0: 0.6, 1: 0.6})
+    assert result.difference == (None if difference is None else pytest.approx(difference))
+    assert (result.interval, result.p, result.n) == (None, None, n)
+    assert statistics.verdict(result) == statistics.UNTESTED
+
+
+def test_the_same_results_are_no_difference():
+    result = statistics.paired(by_seed(BASELINE), by_seed(BASELINE))
+    assert (result.difference, result.p, result.interval) == (0, 1, None)
+    assert statistics.verdict(result) == 'no significant difference'
+
+
+def test_a_constant_difference_cannot_be_tested():
+    result = statistics.paired({0: 0.7, 1: 0.8}, {0: 0.6, 1: 0.7})
+    assert result.difference == pytest.approx(0.1)
+    assert (result.p, result.interval) == (None, None)
+    assert statistics.verdict(result) == statistics.UNTESTED
+
+
+@pytest.mark.parametrize(
+    ('shift', 'expected'), [(0.05, 'helps'), (-0.05, 'hurts'), (0.001, 'no significant difference')]
+)
+def test_verdict(shift, expected):
+    noise = [0.004, -0.006, 0.002, 0.003, -0.003]
+    values = by_seed([value + shift + wobble for value, wobble in zip(BASELINE, noise, strict=True)])
+    assert statistics.verdict(statistics.paired(values, by_seed(BASELINE))) == expected
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.floats(0, 1), st.floats(0, 1)), min_size=3, max_size=12))
+def test_verdict_and_interval_agree(pairs):
+    values, baseline = (by_seed(column) for column in zip(*pairs, strict=True))
+    result = statistics.paired(values, baseline)
+    if result.interval is not None and abs(result.p - 0.05) > 1e-9:
+        excludes_zero = result.interval.low > 0 or result.interval.high < 0
+        assert excludes_zero == (statistics.verdict(result) in (statistics.HELPS, statistics.HURTS))
+
+
+def test_gap_recovered_is_a_ratio_of_means():
+    result = statistics.gap_recovered(by_seed(ACCURACIES), by_seed(BASELINE), 0.9)
+    gain, gap = np.mean(ACCURACIES) - np.mean(BASELINE), 0.9 - np.mean(BASELINE)
+    assert result.value == pytest.approx(gain / gap)
+    assert result.n == 5
+
+
+def test_gap_interval_ends_where_the_t_test_starts_to_reject():
+    result = statistics.gap_recovered(by_seed(ACCURACIES), by_seed(BASELINE), 0.9)
+    gains, gaps = np.subtract(ACCURACIES, BASELINE), 0.9 - np.array(BASELINE)
+    for ratio in result.interval:
+        assert stats.ttest_1samp(gains - ratio * gaps, 0).pvalue == pytest.approx(0.05)
+    assert result.interval.low < result.value < result.interval.high
+
+
+def test_gap_interval_covers_as_often_as_it_says():
+    rng = np.random.default_rng(0)
+    hits = []
+    for _ in range(2000):
+        base = 0.7 + 0.02 * rng.standard_normal(5)
+        student = base + 0.5 * (0.9 - base) + 0.02 * rng.standard_normal(5)
+        low, high = statistics.gap_recovered(by_seed(student), by_seed(base), 0.9).interval
+        hits.append(low <= 0.5 <= high)
+    assert np.mean(hits) == pytest.approx(0.95, abs=0.02)
+
+
+@pytest.mark.parametrize('teacher', [0.5, float(np.mean(BASELINE))])
+def test_no_gap_nothing_recovered(teacher):
+    assert statistics.gap_recovered(by_seed(ACCURACIES), by_seed(BASELINE), teacher) is None
+
+
+def test_no_common_seed_nothing_recovered():
+    assert statistics.gap_recovered({0: 0.8}, {1: 0.7}, 0.9) is None
+    assert statistics.gap_recovered({0: None}, {0: 0.7}, 0.9) is None
+
+
+def test_a_gap_not_told_from_zero_has_no_interval():
+    baseline = {0: 0.60, 1: 0.80, 2: 0.70}
+    result = statistics.gap_recovered({0: 0.65, 1: 0.79, 2: 0.74}, baseline, 0.72)
+    assert result.value == pytest.approx((0.08 / 3) / 0.02)
+    assert result.interval is None
+
+
+@pytest.mark.parametrize('seeds', [[0], [0, 1, 2]])
+def test_a_student_that_equals_its_teacher_has_no_interval(seeds):
+    result = statistics.gap_recovered(dict.fromkeys(seeds, 0.9), {seed: BASELINE[seed] for seed in seeds}, 0.9)
+    assert (result.value, result.interval, result.n) == (pytest.approx(1), None, len(seeds))
