@@ -27,7 +27,8 @@ def main(argv: list[str]) -> int:
         from kdjax.study import launch
 
         if MODE.value == 'plan':
-            return launch.show_plan(config, workdir)
+            launch.show_plan(config, workdir)
+            return 0
         return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:
         print(f'{stop}; go on with: {command}', file=sys.stderr)

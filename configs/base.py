@@ -56,8 +56,8 @@ def data() -> ConfigDict:
     return ConfigDict(
         {
             'source': 'digits.digits',  # module.function in kdjax/data
-            'augment': {'kind': 'augment.identity'},  # module.function in kdjax/data, its arguments
-            'views': 1,  # augmented views per example; 1 is the example itself. A cache has them all
+            'augment': {'kind': 'augment.identity'},  # of what students see: module.function in kdjax/data, arguments
+            'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
         }
     )
@@ -69,6 +69,8 @@ def teacher() -> ConfigDict:
         {
             'net': 'mlp.mlp',
             'args': {'widths': (256, 256)},
+            'augment': {'kind': 'augment.identity'},  # of what it is trained on
+            'views': 1,  # augmented views per example while it is trained
             'fit': fit(hard=1.0),
             'mode': 'cached',  # 'cached': outputs are computed once and looked up; 'online': in every step
         }

@@ -1,8 +1,10 @@
 """Handwritten digits: when does a student of 1.2 k parameters gain from a teacher of 85 k?
 
+The teacher saw all 1,000 training examples, moved by up to one pixel; students see 100, 250 or 1,000 of them, unmoved.
+
 Command:  python run.py
 Cost:     about a minute on 2 CPU cores
-Expected: some points of accuracy with 100 examples, fewer with 250, nothing significant with 1,000
+Expected: a gain of about 2 points of accuracy with 100 examples, 1.4 with 250, and a loss of half a point with 1,000
 Arguments: quick (3 seeds, few steps: a look at the machinery, not a result), student=small|tiny
 """
 
@@ -24,16 +26,23 @@ def get_config(arg: str = '') -> ConfigDict:
     config.student.args.widths = STUDENTS[arguments['student']]
     config.data.transfer_sizes = (100, 250, 1000)
     with config.ignore_type():
-        config.data.augment = ConfigDict({'kind': 'augment.shift', 'pixels': 1})
-    config.data.views = 8
+        config.teacher.augment = ConfigDict({'kind': 'augment.shift', 'pixels': 1})
+    config.teacher.views = 64
     config.teacher.fit.steps = 3000
     config.teacher.fit.batch_size = 64
+    config.teacher.fit.learning_rate = (3e-3,)
+    config.teacher.fit.weight_decay = (1e-2,)
     config.terms.soft.temperature = (2.0, 4.0, 8.0)
     for fit in config.fits.values():
         fit.steps = 1500
-        fit.batch_size = 32
-        fit.learning_rate = (3e-3,)
+        fit.learning_rate = (3e-3, 1e-2)  # the baseline is tuned as well as what is compared with it
     config.fits.finetune.steps = 500
+    config.fits.finetune.learning_rate = (3e-4, 1e-3)
+    config.accept.transfer_size = 250
+    config.accept.gap_recovered = 0.2
+    config.retry.attempts = 3
+    config.retry.temperature = (3.0, 6.0)
+    config.retry.transfer_size = (500,)
     if arguments['quick']:
         _quick(config)
     return config.lock()

@@ -36,15 +36,10 @@ def dataset(config: ConfigDict) -> data_base.Dataset:
     return data_base.checked(names.construct('kdjax.data', config.data.source, {}, 'data set'))
 
 
-def augment(config: ConfigDict) -> Augment:
-    """The augmentation that the config names."""
-    arguments = {name: value for name, value in config.data.augment.items() if name != 'kind'}
-    return names.construct('kdjax.data', config.data.augment.kind, arguments, 'augmentation')
-
-
-def augment_name(config: ConfigDict) -> str:
-    """The augmentation and its arguments, as part of addresses."""
-    return str(sorted(config.data.augment.items()))
+def augment(spec: ConfigDict) -> Augment:
+    """The augmentation that `spec` (with 'kind') names."""
+    arguments = {name: value for name, value in spec.items() if name != 'kind'}
+    return names.construct('kdjax.data', spec.kind, arguments, 'augmentation')
 
 
 def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:
@@ -123,6 +118,12 @@ def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> lis
             (pool,) = data_base.stratified(labels, (cell.transfer_size,), config.seed + cell.seed)
             draws[address] = Stream(pool, config.seed + cell.seed)
     return [draws[cell.transfer_size, cell.seed] for cell in grid]
+
+
+def methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
+    """The fits of every method, by name; the baseline first (a ConfigDict knows no order but the alphabet's)."""
+    ordered = sorted(config.methods, key=lambda name: (name != config.baseline, name))
+    return {name: tuple(config.methods[name]) for name in ordered}
 
 
 def term_class(spec: ConfigDict) -> type[Term]:

@@ -14,13 +14,12 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.names import UsageError
-from kdjax.study import plan, stages, tune
-from kdjax.study.stages import Artifact, Context
+from kdjax.study import build, plan, report, stages, tune
+from kdjax.study.stages import ARTIFACT, Artifact, Context
 from kdjax.train import ledger
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
-ARTIFACT = 'artifact.json'
 
 
 def run(config: ConfigDict, workdir: Path, command: str) -> bool:
@@ -35,32 +34,42 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
       Interrupted: a stop was asked for.
     """
-    plan.check(config)
+    for _, changed in tune.attempts(config):
+        plan.check(changed)
     with locked(workdir), StopSignals() as stop, Screen() as screen:
         compilation_cache()
-        tried, best = [], None
+        tried: list[dict[str, Any]] = []
+        contexts: list[Context] = []
         for override, changed in tune.attempts(config):
             context = Context(changed, screen, stop)
-            planned = plan.stages_of(changed)
-            execute([stage for name, stage in planned.items() if name != 'evaluate'], context, workdir)
+            todo = [stage for name, stage in plan.stages_of(changed).items() if name != 'evaluate']
+            if not all(_done(stage, workdir) for stage in todo):
+                plan.check_shapes(changed, context.dataset)
+            execute(todo, context, workdir)
             bars = tune.judge(changed, context.done)
-            met = all(bar.met for bar in bars)
-            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
-            if best is None or met or _score(bars) > best[0]:
-                best = (_score(bars), context, planned['evaluate'])
-            screen.show(f'attempt {len(tried)} {override or "as configured"}: {tune.shortfall(bars)}') if bars else None
-            if met:
+            contexts.append(context)
+            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': all(b.met for b in bars)})
+            if bars:
+                screen.show(f'attempt {len(tried)} ({_named(override)}): {tune.shortfall(bars)}')
+            if tried[-1]['met']:
                 break
-        assert best is not None  # the first attempt is always made
-        _, context, evaluation = best
+        shown = max(range(len(tried)), key=lambda k: tune.score(tried[k]['bars']))
+        context = contexts[shown]
+        evaluation = plan.stages_of(context.config)['evaluate']
         execute([evaluation], context, workdir)
-        results = stages.results(context, tried, command)
+        results = stages.results(context, tried, shown, command)
         execute([report_stage(evaluation, results)], context, workdir)
-        from kdjax.study.report import terminal_table
-
-    screen.show(terminal_table(results))
+    screen.show(report.terminal_table(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
-    return bool(tried[-1]['met'])
+    return bool(tried[shown]['met'])
+
+
+def show_plan(config: ConfigDict, workdir: Path) -> None:
+    """Prints what `run` would do and what it would cost; trains nothing."""
+    for _, changed in tune.attempts(config):
+        plan.check(changed)
+    dataset = build.dataset(config)
+    Screen().show(plan.table(config, dataset, workdir))
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
@@ -74,7 +83,7 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
             write_manifest(folder, stage, context)
             result = stage.run(context, folder, stage.key, stage.reads)
             found = {'key': stage.key, 'seconds': round(time.perf_counter() - start, 2), 'result': result}
-            ledger.replace_text(folder / ARTIFACT, json.dumps(found, allow_nan=False))
+            ledger.replace(folder / ARTIFACT, json.dumps(found, allow_nan=False))
             context.screen.finished(found['seconds'])
         else:
             context.screen.stage(stage.name)
@@ -96,15 +105,13 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'seeds': context.config.seeds,
         'data_checksum': context.data_checksum,
     }
-    ledger.replace_text(folder / 'manifest.json', json.dumps(manifest, indent=1))
+    ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))
 
 
 def report_stage(evaluation: plan.Stage, results: Mapping[str, Any]) -> plan.Stage:
     """The last stage: pages, tables and plots of `results`."""
 
     def write(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-        from kdjax.study import report  # brings matplotlib, which only this stage needs
-
         context.screen.stage('report')
         report.write(results, folder)
         return {}
@@ -152,6 +159,10 @@ def _read(path: Path, key: str) -> dict[str, Any] | None:
     return found if found.get('key') == key else None
 
 
-def _score(bars: list[tune.Bar]) -> float:
-    """Bars met, then the accuracy or gap reached: what 'best attempt' means."""
-    return sum(bar.met for bar in bars) + sum(bar.got or 0.0 for bar in bars if bar.name != 'max_params') / 10
+
+def _done(stage: plan.Stage, workdir: Path) -> bool:
+    return _read(workdir / stage.folder / ARTIFACT, stage.key) is not None
+
+
+def _named(override: Mapping[str, float]) -> str:
+    return ', '.join(f'{name} {value:g}' for name, value in override.items()) or 'as configured'

@@ -178,8 +178,14 @@ def _acceptance(accept: Row | None) -> list[Block]:
     judged = f'{accept["method"]} with {accept["transfer_size"]} transfer examples'
     header = ('attempt', 'changed', 'bar', 'wanted', 'got', 'met')
     return [
-        Text(f'{judged}: the bars were {met} after {_plural(len(attempts), "attempt")}.'),
-        Text('Bars are held against validation data, so that trying again does not use up the test set.'),
+        Text(
+            f'{judged}: the bars were {met} after {_plural(len(attempts), "attempt")}; the tables show '
+            f'attempt {accept["shown"] + 1}.'
+        ),
+        Text(
+            'Bars are held against validation data, so that trying again does not use up the test set. A retry changes '
+            'the judged method alone (or gives all methods more data); the baseline stays as it was chosen.'
+        ),
         Table('Attempts', 'rllrrl', header, rows),
     ]
 

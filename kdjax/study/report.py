@@ -1,7 +1,6 @@
 """What a study found, as numbers (summary.json) and as a page that says in words only what the numbers carry."""
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -32,13 +31,13 @@ def write(results: Row, folder: Path) -> dict[str, Any]:
     said = page.full(results, found)
     files = {
         **pictures,
-        'report.md': blocks.markdown(said).encode(),
-        'report.html': blocks.html(results['title'], said, pictures).encode(),
-        'summary.json': (json.dumps(found, indent=2, allow_nan=False) + '\n').encode(),
+        'report.md': blocks.markdown(said),
+        'report.html': blocks.html(results['title'], said, pictures),
+        'summary.json': (json.dumps(found, indent=2, allow_nan=False) + '\n'),
     }
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
-        _replace(folder / name, content)
+        ledger.replace(folder / name, content)
     return found
 
 
@@ -111,8 +110,3 @@ def _teacher(teacher: Row) -> dict[str, Any]:
 def _by_seed(row: Row) -> dict[int, float | None]:
     return dict(zip(row['seeds'], row['accuracy'], strict=True))
 
-
-def _replace(path: Path, content: bytes) -> None:
-    partial = path.with_name(f'.{path.name}.partial')
-    partial.write_bytes(content)
-    os.replace(partial, path)

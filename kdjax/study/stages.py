@@ -4,7 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -25,6 +25,7 @@ from kdjax.train.screen import Screen
 from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Net, Teacher, Tree
 
+ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
 METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
 
 
@@ -61,6 +62,14 @@ class Context:
         return build.net(spec, len(self.dataset.classes), self.config.run)
 
 
+class Seen(NamedTuple):
+    """What a grid is shown: augmented views of the examples of its streams."""
+
+    augment: ConfigDict
+    views: int
+    streams: Sequence[Stream]
+
+
 def stage_name(chain: Sequence[str]) -> str:
     """Name of the stage that ends a chain of fits."""
     return '+'.join(chain)
@@ -80,7 +89,8 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
     config, labels = context.config, context.dataset.splits['train'].labels
     cell = build.Cell(len(labels), 0, {})
     streams = [Stream(np.arange(len(labels)), config.seed)]
-    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], streams, (teachers.none(), {}, {}))
+    seen, none = Seen(config.teacher.augment, config.teacher.views, streams), (teachers.none(), {}, {})
+    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], seen, none)
     variables = trees.take(fitted.variables, 0)
     save_variables(folder / 'variables', variables)
     last = fitted.history[-1]
@@ -100,7 +110,7 @@ def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
         teachers.frozen(context.net(config.teacher)),
         variables,
         context.dataset.splits['train'].inputs,
-        build.augment(config),
+        build.augment(config.data.augment),
         config.seed,
         config.data.views,
         tuple(reads['taps']),
@@ -116,8 +126,9 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
     fit = config.fits[chain[-1]]
     cells = build.cells(config, fit)
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
+    seen = Seen(config.data.augment, config.data.views, streams)
     start = _start(context, chain, cells) if len(chain) > 1 else None
-    fitted = _fit(context, folder, key, config.student, fit, cells, streams, _teaching(context, fit), start)
+    fitted = _fit(context, folder, key, config.student, fit, cells, seen, _teaching(context, fit), start)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
     accuracy = [None if cell in fitted.failures else _number(value)
@@ -167,7 +178,7 @@ def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any])
     rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
     measure = evaluator(student, *test, test_logits)
     student_cost: dict[str, Any] = {}
-    for done, (method, fits) in enumerate(config.methods.items(), start=1):
+    for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
         artifact = context.done[stage_name(fits)]
         cells = load_variables(artifact.folder / 'variables')
         student_cost = student_cost or bench.cost(student, trees.take(cells, 0), test.inputs[0])._asdict()
@@ -196,7 +207,7 @@ def _fit(
     network: ConfigDict,
     fit: ConfigDict,
     cells: Sequence[build.Cell],
-    streams: Sequence[Stream],
+    seen: Seen,
     teaching: tuple[Teacher, Tree, Mapping[str, np.ndarray]],
     student: Tree = None,
 ) -> loop.Fitted:
@@ -211,8 +222,8 @@ def _fit(
         'tx': build.optimiser(fit),
     }
     columns = {'inputs': train.inputs, 'labels': train.labels}
-    batches = feed(streams, fit.batch_size, columns, build.augment(config), config.seed, config.data.views, tables)
-    own = len(streams) > 1
+    batches = feed(seen.streams, fit.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, tables)
+    own = len(seen.streams) > 1
     layout = run.layout if len(cells) > 1 else 'unroll'
     step = functools.partial(train_step, **parts, axis=parallel.axis_of(run.runner), accumulate=fit.accumulate)
     program = parallel.wrap(
@@ -278,7 +289,7 @@ def _address(context: Context, variables: Tree) -> cache.Address:
     return cache.Address(
         trees.fingerprint(variables),
         context.data_checksum,
-        build.augment_name(config),
+        str(sorted(config.data.augment.items())),
         config.seed,
         config.data.views,
         'float32',
@@ -333,8 +344,15 @@ def _number(value: Any) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
 
 
-def results(context: Context, attempts: Sequence[Mapping[str, Any]], command: str) -> dict[str, Any]:
-    """Everything that a report is made of, from the artifacts alone."""
+def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
+    """Everything that a report is made of, from the artifacts alone.
+
+    Args:
+      context: of the attempt that is reported.
+      attempts: what was tried for acceptance.
+      shown: which of them is reported, from 0.
+      command: how the user called.
+    """
     config, evaluated = context.config, context.done['evaluate'].result
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
     config_ = plain_config(config)
@@ -344,13 +362,14 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], command: st
         'teacher': evaluated['teacher'],
         'rows': evaluated['rows'],
         'curves': [
-            curve(context, method, size) for method in config.methods for size in config.data.transfer_sizes
+            curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
         ],
         'dark_knowledge': evaluated['dark_knowledge'],
         'accept': {
             'method': config.accept.method,
             'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
-            'met': attempts[-1]['met'],
+            'met': attempts[shown]['met'],
+            'shown': shown,
             'attempts': list(attempts),
         },
         'provenance': {

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -101,6 +101,11 @@ def shortfall(bars: list[Bar]) -> str:
         if not bar.met
     ]
     return '; '.join(missed) or 'all bars met'
+
+
+def score(bars: Sequence[Mapping[str, Any]]) -> float:
+    """What the best attempt has most of: bars met, then what it got of accuracy and gap."""
+    return sum(bar['met'] + 0.1 * (bar['got'] or 0.0) for bar in bars if bar['name'] != 'max_params')
 
 
 def _accuracy(result: Mapping[str, Any], size: int) -> float | None:

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdjax.data.augment import Augment, views
 from kdjax.names import UsageError, unknown
-from kdjax.train.ledger import replace_text
+from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
 from kdjax.types import Teacher, Tree
 
@@ -84,7 +84,7 @@ def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> No
     folder.mkdir(parents=True)
     for name, table in tables.items():
         np.save(folder / f'{name.removeprefix(PREFIX)}.npy', table.astype(address.dtype))
-    replace_text(folder / ADDRESS, json.dumps(address._asdict()))
+    replace(folder / ADDRESS, json.dumps(address._asdict()))
 
 
 def load(folder: Path, address: Address) -> dict[str, np.ndarray]:

@@ -63,7 +63,7 @@ class Ledger:
         """Forgets lines after `step` and a line cut short: a resumed run writes them anew."""
         self._file.close()
         kept = [line for line in read(self.path) if line.get('step', 0) <= step]
-        replace_text(self.path, ''.join(json.dumps(line) + '\n' for line in kept))
+        replace(self.path, ''.join(json.dumps(line) + '\n' for line in kept))
         self._file = self.path.open('a')
 
 
@@ -78,10 +78,10 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
                 raise UsageError(f'{path} line {number + 1} is not JSON: {line[:80]!r}') from error
 
 
-def replace_text(path: Path, text: str) -> None:
+def replace(path: Path, content: str | bytes) -> None:
     """Writes a file that is either the old or the new one, whatever happens."""
-    temporary = path.with_name(path.name + '.tmp')
-    temporary.write_text(text)
+    temporary = path.with_name(f'.{path.name}.partial')
+    temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
 
 

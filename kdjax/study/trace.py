@@ -1,0 +1,76 @@
+"""Fits without training: shapes only. Meets what cannot work, and counts what a step costs."""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from ml_collections import ConfigDict
+
+from kdjax import trees
+from kdjax.data.base import Dataset
+from kdjax.study import build
+from kdjax.train import teachers
+from kdjax.train.step import init_state, init_student, train_step
+from kdjax.types import Net, Teacher, Tree
+
+
+class Traced(NamedTuple):
+    """What one cell of a fit costs."""
+
+    flops: float  # of a step, as counted on the unoptimised program
+    bytes: int  # of everything that a step changes: parameters, optimiser state, memory
+
+
+def fit(config: ConfigDict, dataset: Dataset, network: ConfigDict, fit_: ConfigDict) -> Traced:
+    """Traces one cell of a fit on one device.
+
+    Raises:
+      UsageError: whatever `objective`, networks and terms object to: a missing tap, shapes that do not fit, ...
+    """
+    run = config.run.copy_and_resolve_references()
+    with run.unlocked():
+        run.runner = 'single'
+    net = build.net(network, len(dataset.classes), run)
+    batch = _batch(dataset, fit_.batch_size)
+    teacher, teacher_vars, batch = _teacher(config, dataset, run, fit_, batch)
+    knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
+                         build.knobs(config, fit_, build.cells(config, fit_)[:1], 0))  # fmt: skip
+    parts: dict[str, Any] = {
+        'net': net,
+        'teacher': teacher,
+        'objective': build.objective(config, fit_),
+        'tx': build.optimiser(fit_),
+    }
+    student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
+    state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student)
+    step = functools.partial(train_step, **parts, accumulate=fit_.accumulate)
+    analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
+    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state))
+
+
+def _batch(dataset: Dataset, size: int) -> dict[str, Any]:
+    inputs = dataset.splits['train'].inputs
+    whole = {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('labels', 'id', 'view')}
+    return {
+        **whole,
+        'inputs': jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype),
+        'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
+    }
+
+
+def _teacher(
+    config: ConfigDict, dataset: Dataset, run: ConfigDict, fit_: ConfigDict, batch: dict[str, Any]
+) -> tuple[Teacher, Tree, dict[str, Any]]:
+    """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
+    if not build.needs_teacher(config, fit_):
+        return teachers.none(), {}, batch
+    net: Net = build.net(config.teacher, len(dataset.classes), run)
+    online = teachers.frozen(net)
+    seed = jax.ShapeDtypeStruct((), jnp.uint32)
+    variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])
+    if config.teacher.mode == 'online':
+        return online, variables, batch
+    outputs = jax.eval_shape(online, variables, batch)
+    tables = {teachers.PREFIX + tap: leaf for tap, leaf in outputs.features.items()}
+    return teachers.cached(), {}, {**batch, teachers.PREFIX + 'logits': outputs.logits, **tables}
