@@ -26,7 +26,7 @@ def config() -> ConfigDict:
             'teacher': teacher(),
             'student': {'net': 'mlp.mlp', 'args': {'widths': (16,)}},  # module.function in kdjax/nets, its arguments
             'terms': {
-                # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; a fit names the terms it uses
+                # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; fits name the terms they use
                 'hard': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': (0.0,)},
                 'soft': {'kind': 'hinton.SoftTargets', 'temperature': (4.0,), 'form': 'kl'},
             },

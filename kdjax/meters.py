@@ -1,4 +1,4 @@
-"""Metrics as sums that merge: a mean is a (total, count) pair until someone reads it, never a mean of means."""
+"""Metrics as sums that merge: a mean is a (total, number) pair until someone reads it, never a mean of means."""
 
 from typing import NamedTuple
 
@@ -14,11 +14,11 @@ class Mean(NamedTuple):
     """A mean in the making."""
 
     total: Array
-    count: Array
+    number: Array
 
     def read(self) -> Array:
-        """total / count; nan where nothing was counted, so that an empty split cannot pass for a perfect one."""
-        return self.total / self.count
+        """total / number; nan where nothing was counted, so that an empty split cannot pass for a perfect one."""
+        return self.total / self.number
 
 
 def mean(values: Array, mask: Array) -> Mean:
@@ -31,14 +31,14 @@ class Calibration(NamedTuple):
 
     confidence: Array
     correct: Array
-    count: Array
+    number: Array
 
     def read(self) -> Array:
         """Expected calibration error, in [0, 1].
 
         Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. (3).
         """
-        return jnp.sum(jnp.abs(self.correct - self.confidence)) / jnp.sum(self.count)
+        return jnp.sum(jnp.abs(self.correct - self.confidence)) / jnp.sum(self.number)
 
 
 def calibration(probabilities_BK: Array, labels_B: Array, mask_B: Array) -> Calibration:

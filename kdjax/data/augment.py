@@ -1,6 +1,6 @@
 """Augmentations: pure functions of (key, image). View 0 of an example is the image itself; view v > 0 is drawn.
 
-The draw depends on (seed, example id, view) alone: never on the batch, so teacher, student and cache see the same pixels.
+The draw depends on (seed, example id, view) alone, never on the batch: teacher, student and cache see the same pixels.
 """
 
 from collections.abc import Callable

@@ -1,5 +1,6 @@
 """What a data set is, once it is in memory."""
 
+import itertools
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -68,5 +69,5 @@ def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np
         rank[members] = (np.arange(len(members)) + random.random()) / len(members)
     dealt = shuffled[np.argsort(rank[shuffled], kind='stable')]
     borders = np.cumsum((0, *sizes))
-    # Strided, not consecutive, parts would keep proportions too; consecutive parts nest: a larger draw holds a smaller.
-    return [np.sort(dealt[start:stop]) for start, stop in zip(borders, borders[1:], strict=False)]
+    # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.
+    return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]

@@ -51,7 +51,7 @@ def feed(
     view_count: int,
     tables: Mapping[str, np.ndarray] | None = None,
 ) -> Feed:
-    """Batches for a grid: leaves (steps, B, ...) where there is one stream, shared by all cells, else (steps, C, B, ...).
+    """Batches for a grid: leaves (steps, B, ...) where all cells share one stream, else (steps, C, B, ...).
 
     Args:
       streams: one for all cells, or one per cell.

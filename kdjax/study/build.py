@@ -59,8 +59,9 @@ def objective(config: ConfigDict, fit: ConfigDict) -> Objective:
     Raises:
       UsageError: an unknown term or field, or a knob outside its range.
     """
-    built = [[(name, _term(config, fit, name, candidate)) for name in fit.weights] for candidate in candidates(config, fit)]
-    return Objective(tuple(built[0]))
+    choices = candidates(config, fit)
+    built = [tuple((name, _term(config, fit, name, choice)) for name in fit.weights) for choice in choices]
+    return Objective(built[0])
 
 
 def candidates(config: ConfigDict, fit: ConfigDict) -> list[dict[str, float]]:
@@ -180,4 +181,3 @@ def _values(value: Any, name: str) -> tuple[float, ...]:
     if name.endswith(('rate', 'decay')) and min(values) < 0:
         raise UsageError(f'{name} must be >= 0, got {value!r}')
     return tuple(float(v) for v in values)
-

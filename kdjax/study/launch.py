@@ -13,13 +13,12 @@ import jax
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.names import UsageError
-from kdjax.study import build, plan, report, stages, tune
+from kdjax.names import Interrupted, UsageError
+from kdjax.study import build, outcome, plan, report, tune
 from kdjax.study.stages import ARTIFACT, Artifact, Context
 from kdjax.train import ledger
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
-
 
 
 def run(config: ConfigDict, workdir: Path, command: str) -> bool:
@@ -48,16 +47,17 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
             execute(todo, context, workdir)
             bars = tune.judge(changed, context.done)
             contexts.append(context)
-            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': all(b.met for b in bars)})
+            met = all(bar.met for bar in bars)
+            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
             if bars:
                 screen.show(f'attempt {len(tried)} ({_named(override)}): {tune.shortfall(bars)}')
-            if tried[-1]['met']:
+            if met:
                 break
         shown = max(range(len(tried)), key=lambda k: tune.score(tried[k]['bars']))
         context = contexts[shown]
         evaluation = plan.stages_of(context.config)['evaluate']
         execute([evaluation], context, workdir)
-        results = stages.results(context, tried, shown, command)
+        results = outcome.results(context, tried, shown, command)
         execute([report_stage(evaluation, results)], context, workdir)
     screen.show(report.terminal_table(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
@@ -75,6 +75,10 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
     """Runs the stages whose artifact is not there yet, and records what each left in `context.done`."""
     for stage in todo:
+        if context.stop.asked:
+            raise Interrupted(
+                f'stopped by {context.stop.asked.name} before stage {stage.name!r}; all before it is saved'
+            )
         folder = workdir / stage.folder
         found = _read(folder / ARTIFACT, stage.key)
         if found is None:
@@ -137,7 +141,7 @@ def locked(workdir: Path) -> Iterator[None]:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise UsageError(f'workdir {workdir} is in use by another process; wait for it or choose another') from error
+            raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
 
 
@@ -157,7 +161,6 @@ def _read(path: Path, key: str) -> dict[str, Any] | None:
     except json.JSONDecodeError as error:
         raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
     return found if found.get('key') == key else None
-
 
 
 def _done(stage: plan.Stage, workdir: Path) -> bool:

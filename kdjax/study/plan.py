@@ -11,7 +11,7 @@ from rich.table import Table
 from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
-from kdjax.study import build, stages, trace
+from kdjax.study import build, outcome, stages, trace
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -61,7 +61,7 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
             add_chain(config, chain, {**shared, **seen}, add)
     ends = tuple(stages.stage_name(chains(config, method)[-1]) for method in build.methods(config))
     reads = {'methods': config.methods, 'baseline': _baseline(config)}
-    add('evaluate', reads, ('teacher', *dict.fromkeys(ends)), stages.evaluate)
+    add('evaluate', reads, ('teacher', *dict.fromkeys(ends)), outcome.evaluate)
     return found
 
 

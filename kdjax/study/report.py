@@ -29,7 +29,7 @@ def write(results: Row, folder: Path) -> dict[str, Any]:
     found = summarise(results)
     pictures = plots.draw(results, page.students(found))
     said = page.full(results, found)
-    files = {
+    files: dict[str, str | bytes] = {
         **pictures,
         'report.md': blocks.markdown(said),
         'report.html': blocks.html(results['title'], said, pictures),
@@ -109,4 +109,3 @@ def _teacher(teacher: Row) -> dict[str, Any]:
 
 def _by_seed(row: Row) -> dict[int, float | None]:
     return dict(zip(row['seeds'], row['accuracy'], strict=True))
-

@@ -12,15 +12,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.data.base import Dataset, Split
+from kdjax.data.base import Dataset
 from kdjax.data.feed import Stream, feed
-from kdjax.export import bench
-from kdjax.names import UsageError
 from kdjax.study import build
 from kdjax.tasks.classification import evaluator
 from kdjax.train import cache, grid, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
-from kdjax.train.ledger import Ledger, git_commit, machine, plain, versions
+from kdjax.train.ledger import Ledger, plain
 from kdjax.train.screen import Screen
 from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Net, Teacher, Tree
@@ -89,13 +87,13 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
     config, labels = context.config, context.dataset.splits['train'].labels
     cell = build.Cell(len(labels), 0, {})
     streams = [Stream(np.arange(len(labels)), config.seed)]
-    seen, none = Seen(config.teacher.augment, config.teacher.views, streams), (teachers.none(), {}, {})
-    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], seen, none)
+    seen = Seen(config.teacher.augment, config.teacher.views, streams)
+    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], seen, (teachers.none(), {}, {}))
     variables = trees.take(fitted.variables, 0)
     save_variables(folder / 'variables', variables)
     last = fitted.history[-1]
     return {
-        'validation': {name: _number(last[name][0]) for name in METRICS if name in last},
+        'validation': {name: number(last[name][0]) for name in METRICS if name in last},
         'params': trees.count(variables['params']),
         'fingerprint': trees.fingerprint(variables),
         'data_checksum': context.data_checksum,
@@ -104,7 +102,7 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
 
 def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Computes the teacher's outputs on every view of every training example."""
-    config, variables = context.config, _teacher_variables(context)
+    config, variables = context.config, teacher_variables(context)
     context.screen.stage('cache', config.data.views)
     tables = cache.compute(
         teachers.frozen(context.net(config.teacher)),
@@ -131,14 +129,14 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
     fitted = _fit(context, folder, key, config.student, fit, cells, seen, _teaching(context, fit), start)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
-    accuracy = [None if cell in fitted.failures else _number(value)
+    accuracy = [None if cell in fitted.failures else number(value)
                 for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
-    grid_ = [cell._asdict() for cell in cells]
+    described = [cell._asdict() for cell in cells]
     return plain({
-        'cells': grid_,
+        'cells': described,
         'validation_accuracy': accuracy,
-        'chosen': choose(grid_, accuracy),
-        'history': [{'step': line['step'], 'accuracy': line['accuracy'], 'nll': line['nll']} for line in fitted.history],
+        'chosen': choose(described, accuracy),
+        'history': [{name: line[name] for name in ('step', 'accuracy', 'nll')} for line in fitted.history],
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
@@ -149,14 +147,18 @@ def choose(cells: Sequence[Mapping[str, Any]], accuracy: Sequence[float | None])
 
     A candidate any of whose seeds diverged counts that seed as 0: what sometimes fails is not a good choice.
     """
-    scores: dict[int, dict[tuple, list[float]]] = {}
-    for cell, value in zip(cells, accuracy, strict=True):
-        candidates = scores.setdefault(cell['transfer_size'], {})
-        candidates.setdefault(tuple(cell['candidate'].items()), []).append(value or 0.0)
     return {
-        str(size): dict(max(candidates, key=lambda candidate: float(np.mean(candidates[candidate]))))
-        for size, candidates in scores.items()
-    }
+        str(size): _best([(cell['candidate'], value or 0.0) for cell, value in zip(cells, accuracy, strict=True)
+                          if cell['transfer_size'] == size])
+        for size in dict.fromkeys(cell['transfer_size'] for cell in cells)
+    }  # fmt: skip
+
+
+def _best(scored: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
+    def mean(candidate: dict[str, float]) -> float:
+        return float(np.mean([score for other, score in scored if other == candidate]))
+
+    return max((candidate for candidate, _ in scored), key=mean)
 
 
 def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
@@ -166,38 +168,6 @@ def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
         for position, cell in enumerate(result['cells'])
         if cell['transfer_size'] == size and cell['candidate'] == result['chosen'][str(size)]
     ]
-
-
-def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks at the test split, once: every method's chosen students, and the teacher."""
-    config, test = context.config, context.dataset.splits['test']
-    context.screen.stage('evaluate', len(config.methods) + 1)
-    net, variables = context.net(config.teacher), _teacher_variables(context)
-    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
-    teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
-    rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
-    measure = evaluator(student, *test, test_logits)
-    student_cost: dict[str, Any] = {}
-    for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
-        artifact = context.done[stage_name(fits)]
-        cells = load_variables(artifact.folder / 'variables')
-        student_cost = student_cost or bench.cost(student, trees.take(cells, 0), test.inputs[0])._asdict()
-        metrics = measure(cells)
-        for size in config.data.transfer_sizes:
-            rows.append({
-                'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
-            })  # fmt: skip
-        context.screen.step(done)
-    validation = context.dataset.splits['validation']
-    return plain({
-        'teacher': {
-            **{name: float(values[0]) for name, values in teacher_metrics.items()},
-            **bench.cost(net, variables, test.inputs[0])._asdict(),
-        },
-        'rows': rows,
-        'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
-        'data_checksum': context.data_checksum,
-    })  # fmt: skip
 
 
 def _fit(
@@ -237,9 +207,7 @@ def _fit(
     first = trees.take(batches(0, 1), 0)
     if student is None:
         student = _fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1])
-    begin = jax.vmap(
-        lambda k, b, s: init_state(k, teacher_vars, b, s, **parts), in_axes=(0, 0 if own else None, 0)
-    )
+    begin = jax.vmap(lambda k, b, s: init_state(k, teacher_vars, b, s, **parts), in_axes=(0, 0 if own else None, 0))
     name = folder.name.partition('-')[0]
     context.screen.stage(name, fit.steps)
     with Ledger(folder, wandb=config.track.wandb) as ledger:
@@ -265,7 +233,7 @@ def _fit(
 def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
     """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
     distinct = sorted(set(seeds))
-    draw = jax.jit(lambda numbers: jax.lax.map(lambda seed: init_student(seed, inputs, net), numbers))
+    draw = jax.jit(lambda numbers: jax.lax.map(lambda seed: init_student(seed, jnp.asarray(inputs), net), numbers))
     drawn = draw(jnp.asarray([base_seed + seed for seed in distinct], jnp.uint32))
     return trees.take(drawn, np.array([distinct.index(seed) for seed in seeds]))
 
@@ -274,13 +242,13 @@ def _teaching(context: Context, fit: ConfigDict) -> tuple[Teacher, Tree, Mapping
     """The teacher of a fit, its variables, and tables of its outputs where they are cached."""
     if not build.needs_teacher(context.config, fit):
         return teachers.none(), {}, {}
-    variables = _teacher_variables(context)
+    variables = teacher_variables(context)
     if context.config.teacher.mode == 'cached':
         return teachers.cached(), {}, cache.load(context.done['cache'].folder / 'tables', _address(context, variables))
     return teachers.frozen(context.net(context.config.teacher)), variables, {}
 
 
-def _teacher_variables(context: Context) -> Tree:
+def teacher_variables(context: Context) -> Tree:
     return load_variables(context.done['teacher'].folder / 'variables')
 
 
@@ -308,91 +276,5 @@ def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]
     return jax.tree.map(jnp.asarray, trees.take(load_variables(before.folder / 'variables'), index))
 
 
-def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """One line of results: the chosen cells of one size."""
-    positions = chosen_cells(result, size)
-    failed = {failure['cell']: failure for failure in result['failures']}
-    seeds = {position: result['cells'][position]['seed'] for position in positions}
-    return {
-        'transfer_size': size,
-        'seeds': list(seeds.values()),
-        **{name: [None if p in failed else _number(metrics[name][p]) for p in positions] for name in METRICS},
-        'chosen': result['chosen'][str(size)],
-        'failed': [{'seed': seeds[p], 'step': failed[p]['step'], 'term': failed[p]['term']} for p in positions if p in failed],
-        'validation_accuracy': [result['validation_accuracy'][p] for p in positions],
-    }
-
-
-def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[str, Any]:
-    """A rightly classified validation image about which the teacher knows most beside its class."""
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    right = logits.argmax(axis=1) == split.labels
-    if not right.any():
-        raise UsageError('the teacher classifies no validation example rightly; train it longer')
-    example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
-    return {
-        'image': split.inputs[example],
-        'label': int(split.labels[example]),
-        'class_names': list(context.dataset.classes),
-        'logits': logits[example],
-        'temperatures': [1, 2, 4, 8, 16],
-    }
-
-
-def _number(value: Any) -> float | None:
+def number(value: Any) -> float | None:
     return None if value is None or not np.isfinite(value) else float(value)
-
-
-def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
-    """Everything that a report is made of, from the artifacts alone.
-
-    Args:
-      context: of the attempt that is reported.
-      attempts: what was tried for acceptance.
-      shown: which of them is reported, from 0.
-      command: how the user called.
-    """
-    config, evaluated = context.config, context.done['evaluate'].result
-    seconds = {name: artifact.seconds for name, artifact in context.done.items()}
-    config_ = plain_config(config)
-    return {
-        'title': config.title,
-        'baseline': config.baseline,
-        'teacher': evaluated['teacher'],
-        'rows': evaluated['rows'],
-        'curves': [
-            curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
-        ],
-        'dark_knowledge': evaluated['dark_knowledge'],
-        'accept': {
-            'method': config.accept.method,
-            'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
-            'met': attempts[shown]['met'],
-            'shown': shown,
-            'attempts': list(attempts),
-        },
-        'provenance': {
-            'config': config_,
-            'config_hash': trees.digest(config_),
-            'versions': versions(),
-            'machine': machine(),
-            'git_commit': git_commit(),
-            'data_checksum': evaluated['data_checksum'],
-            'seconds': seconds,
-            'command': command,
-        },
-    }
-
-
-def curve(context: Context, method: str, size: int) -> dict[str, Any]:
-    """Validation accuracy of a method's chosen cells during training, its fits joined."""
-    steps, accuracy, offset = [], [], 0
-    fits = tuple(context.config.methods[method])
-    for length in range(1, len(fits) + 1):
-        result = context.done[stage_name(fits[:length])].result
-        positions = chosen_cells(result, size)
-        steps += [offset + line['step'] for line in result['history']]
-        accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
-        offset = steps[-1]
-    return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}

@@ -1,4 +1,4 @@
-"""Acceptance, and the loop back: where a result is not good enough, try the next temperature, weight, rate, or more data."""
+"""Acceptance; what falls short is tried again with another temperature, weight, rate, or more data."""
 
 import copy
 import itertools

@@ -36,7 +36,7 @@ class _Regressor(nn.Module):
             return nn.Conv(channels, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         if (2 * height, 2 * width) == (to_height, to_width):
             return nn.ConvTranspose(channels, (4, 4), (2, 2), padding='SAME', transpose_kernel=True)
-        # The paper's regressor: an unpadded convolution whose kernel takes up the difference of the two maps (sec. 2.2).
+        # The paper's regressor (sec. 2.2): an unpadded convolution whose kernel takes up the difference in size.
         return nn.Conv(channels, (1 + height - to_height, 1 + width - to_width), padding='VALID')
 
 

@@ -54,7 +54,8 @@ class SoftTargets(Term):
     ) -> TermOut:
         student, teacher = same_classes(view)
         temperature = knobs['temperature']
-        log_student, log_teacher = _finite(log_softmax(student, temperature)), _finite(log_softmax(teacher, temperature))
+        log_student = _finite(log_softmax(student, temperature))
+        log_teacher = _finite(log_softmax(teacher, temperature))
         probability = jnp.exp(log_teacher)
         entropy_too = self.form.startswith('kl')
         values = jnp.sum(probability * ((log_teacher if entropy_too else 0.0) - log_student), axis=-1)

@@ -13,10 +13,11 @@ from kdjax.types import Array, TermOut, Tree, View
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SimilarityPreserving(Term):
-    """1/b^2 || G_s - G_t ||_F^2 with G = F F^T, rows normalised (eq. 2-4), summed over layers. Values: (B,), row sums / b.
+    """1/b^2 || G_s - G_t ||_F^2, G = F F^T with rows normalised (eq. 2-4), summed over layers. Values: (B,).
 
-    b is the number of real examples of the *global* batch, whatever the number of devices. Forms: 'paper' (also
-    RepDistiller, mdistiller: L2-normalised rows, weight 3000); 'torchdistill': L1-normalised rows.
+    An example's value is its row's sum over b, the number of real examples of the *global* batch, whatever the number
+    of devices. Forms: 'paper' (also RepDistiller, mdistiller: L2-normalised rows, weight 3000); 'torchdistill':
+    L1-normalised rows.
 
     Attributes:
       layers: pairs of features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.

@@ -60,7 +60,8 @@ class Checkpoints:
         """
         step = self._latest.latest_step()
         path = self._folder / 'latest' / str(step)
-        identity = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=ocp.args.JsonRestore())))['meta']
+        meta = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=ocp.args.JsonRestore())))
+        identity = meta['meta']
         if identity.get('identity') != self._identity:
             raise UsageError(
                 f'checkpoint {path} belongs to run {identity.get("identity")!r}, not to {self._identity!r}; '

@@ -31,7 +31,12 @@ def _map(step: Step, own_batches: bool) -> Step:
 def _unroll(step: Step, own_batches: bool) -> Step:
     def run(states: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
         cells = [
-            step(trees.take(states, k), teacher_vars, trees.take(batch, k) if own_batches else batch, trees.take(knobs, k))
+            step(
+                trees.take(states, k),
+                teacher_vars,
+                trees.take(batch, k) if own_batches else batch,
+                trees.take(knobs, k),
+            )
             for k in range(knobs['seed'].shape[0])
         ]
         return trees.stack(cells)

@@ -21,7 +21,7 @@ PACKAGES = ('kdjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'nump
 class Ledger:
     """Appends to `folder`/ledger.jsonl, one JSON object a line, and mirrors scalars to TensorBoard (and wandb).
 
-    A line has 'kind' ('train', 'validation', ...) and most have 'step'. Numbers that are not finite are written as null.
+    A line has 'kind' ('train', 'validation', ...) and most have 'step'. Numbers that are not finite become null.
     """
 
     def __init__(self, folder: Path, *, wandb: bool = False) -> None:

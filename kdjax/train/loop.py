@@ -179,5 +179,3 @@ def _better(best: Best, score: jax.Array, variables: Tree) -> Best:
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     return Best(jnp.where(improved, score, best.score), jax.tree.map(pick, variables, best.variables))
-
-

@@ -144,9 +144,7 @@ def _average(decay: float) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: Average(jax.tree.map(jnp.copy, params)), update)
 
 
-def _schedule(
-    name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float
-) -> optax.Schedule:
+def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float) -> optax.Schedule:
     length = max(steps - warmup, 1)
     shapes: dict[str, optax.Schedule] = {
         'constant': optax.constant_schedule(1.0),
@@ -172,5 +170,3 @@ def _check(*, steps: int, warmup: int, clip: float, ema: float, factor: float) -
     ):
         if not fine:
             raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')
-
-

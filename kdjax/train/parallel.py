@@ -97,9 +97,7 @@ def _pmap(step: Step, devices: Devices, batch_axis: int) -> Step:
 def _sharded(step: Step, devices: Devices, batch_axis: int) -> Step:
     mesh = _mesh((AXIS,), (len(devices),), devices)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, _spec({batch_axis: AXIS}))
-    compiled = jax.jit(
-        step, in_shardings=(whole, whole, split, whole), out_shardings=(whole, whole), donate_argnums=0
-    )
+    compiled = jax.jit(step, in_shardings=(whole, whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
 
     def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
         _check_split(batch, batch_axis, len(devices), 'batch')

@@ -96,9 +96,7 @@ def train_step(
 
     def learn(stats: Tree, memory: Tree, index: Array | int) -> tuple[tuple[Tree, Logs], Tree, Tree]:
         key, part = jax.random.fold_in(step_key, index), _micro_batch(batch, index, accumulate)
-        (total, (shares, stats)), grads = jax.value_and_grad(loss, has_aux=True)(
-            state.params, stats, memory, part, key
-        )
+        (total, (shares, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, stats, memory, part, key)
         parts = {f'term/{name}': share for name, share in shares.parts.items()}
         means = {name: value / accumulate for name, value in shares.logs.items()}
         return (grads, {'loss': total, **parts, **means}), stats, shares.memory

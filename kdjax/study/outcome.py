@@ -1,0 +1,137 @@
+"""What came of it: the one look at the test split, and everything that a report is made of."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import trees
+from kdjax.data.base import Split
+from kdjax.export import bench
+from kdjax.names import UsageError
+from kdjax.study import build
+from kdjax.study.stages import METRICS, Context, chosen_cells, number, plain_config, stage_name, teacher_variables
+from kdjax.tasks.classification import evaluator
+from kdjax.train.checkpoint import load_variables
+from kdjax.train.ledger import git_commit, machine, plain, versions
+
+
+def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Looks at the test split, once: every method's chosen students, and the teacher."""
+    config, test = context.config, context.dataset.splits['test']
+    context.screen.stage('evaluate', len(config.methods) + 1)
+    net, variables = context.net(config.teacher), teacher_variables(context)
+    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
+    teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
+    rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
+    measure = evaluator(student, *test, test_logits)
+    student_cost: dict[str, Any] = {}
+    for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
+        artifact = context.done[stage_name(fits)]
+        cells = load_variables(artifact.folder / 'variables')
+        student_cost = student_cost or bench.cost(student, trees.take(cells, 0), test.inputs[0])._asdict()
+        metrics = measure(cells)
+        for size in config.data.transfer_sizes:
+            rows.append({
+                'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
+            })  # fmt: skip
+        context.screen.step(done)
+    validation = context.dataset.splits['validation']
+    return plain({
+        'teacher': {
+            **{name: float(values[0]) for name, values in teacher_metrics.items()},
+            **bench.cost(net, variables, test.inputs[0])._asdict(),
+        },
+        'rows': rows,
+        'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
+        'data_checksum': context.data_checksum,
+    })  # fmt: skip
+
+
+def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
+    """Everything that a report is made of, from the artifacts alone.
+
+    Args:
+      context: of the attempt that is reported.
+      attempts: what was tried for acceptance.
+      shown: which of them is reported, from 0.
+      command: how the user called.
+    """
+    config, evaluated = context.config, context.done['evaluate'].result
+    seconds = {name: artifact.seconds for name, artifact in context.done.items()}
+    config_ = plain_config(config)
+    return {
+        'title': config.title,
+        'baseline': config.baseline,
+        'teacher': evaluated['teacher'],
+        'rows': evaluated['rows'],
+        'curves': [
+            curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
+        ],
+        'dark_knowledge': evaluated['dark_knowledge'],
+        'accept': {
+            'method': config.accept.method,
+            'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
+            'met': attempts[shown]['met'],
+            'shown': shown,
+            'attempts': list(attempts),
+        },
+        'provenance': {
+            'config': config_,
+            'config_hash': trees.digest(config_),
+            'versions': versions(),
+            'machine': machine(),
+            'git_commit': git_commit(),
+            'data_checksum': evaluated['data_checksum'],
+            'seconds': seconds,
+            'command': command,
+        },
+    }
+
+
+def curve(context: Context, method: str, size: int) -> dict[str, Any]:
+    """Validation accuracy of a method's chosen cells during training, its fits joined."""
+    steps, accuracy, offset = [], [], 0
+    fits = tuple(context.config.methods[method])
+    for length in range(1, len(fits) + 1):
+        result = context.done[stage_name(fits[:length])].result
+        positions = chosen_cells(result, size)
+        steps += [offset + line['step'] for line in result['history']]
+        accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
+        offset = steps[-1]
+    return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
+
+
+def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """One line of results: the chosen cells of one size."""
+    positions = chosen_cells(result, size)
+    failed = {failure['cell']: failure for failure in result['failures']}
+    seeds = {position: result['cells'][position]['seed'] for position in positions}
+    lost = [{'seed': seeds[p], 'step': failed[p]['step'], 'term': failed[p]['term']} for p in positions if p in failed]
+    return {
+        'transfer_size': size,
+        'seeds': list(seeds.values()),
+        **{name: [None if p in failed else number(metrics[name][p]) for p in positions] for name in METRICS},
+        'chosen': result['chosen'][str(size)],
+        'failed': lost,
+        'validation_accuracy': [result['validation_accuracy'][p] for p in positions],
+    }
+
+
+def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[str, Any]:
+    """A rightly classified validation image about which the teacher knows most beside its class."""
+    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    right = logits.argmax(axis=1) == split.labels
+    if not right.any():
+        raise UsageError('the teacher classifies no validation example rightly; train it longer')
+    example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
+    return {
+        'image': split.inputs[example],
+        'label': int(split.labels[example]),
+        'class_names': list(context.dataset.classes),
+        'logits': logits[example],
+        'temperatures': [1, 2, 4, 8, 16],
+    }
