@@ -124,13 +124,14 @@ def fit(
                 history.append({'kind': 'validation', 'step': done, **metrics})
                 best = _better(best, jnp.asarray(metrics['accuracy']), student(state))
             ledger.flush()
-            if done % save_every == 0 or done == steps or stop.asked:
+            progress(done)
+            asked = stop.asked  # once: a signal between saving and leaving must not leave without saving
+            if done % save_every == 0 or done == steps or asked:
                 checkpoints.save(done, {'state': state, 'best': best})
                 checkpoints.save_best(done, best.variables)
-            progress(done)
-            if stop.asked and done < steps:
+            if asked and done < steps:
                 checkpoints.wait()
-                raise Interrupted(f'stopped by {stop.asked.name} after step {done} of {steps}, which is saved')
+                raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
     return Fitted(student(state), best.variables, history, failures)
 

@@ -61,7 +61,7 @@ def build(
     if name == 'sgd':
         rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
     elif name == 'adamw':
-        rule = [optax.scale_by_adam(b1, b2, eps), decayed]
+        rule = [_promoting(optax.scale_by_adam(b1, b2, eps)), decayed]
     else:
         raise names.unknown('optimiser', name, ('sgd', 'adamw'))
     shape = _schedule(schedule, steps, warmup, milestones, factor)
@@ -116,6 +116,16 @@ def _add_decay(mask: Callable[[Tree], Tree]) -> optax.GradientTransformationExtr
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
+def _promoting(tx: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`tx` where callers forbid implicit dtype promotion: inside, optax mixes its integer count with floats."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None) -> tuple[Tree, Tree]:
+        with jax.numpy_dtype_promotion('standard'):
+            return tx.update(updates, state, params)
+
+    return optax.GradientTransformation(tx.init, update)
+
+
 def _descend(shape: optax.Schedule) -> optax.GradientTransformationExtraArgs:
     """-learning_rate * shape(step) * update."""
 
@@ -157,7 +167,8 @@ def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...],
     shape = shapes[name]
     if warmup:
         shape = optax.join_schedules([optax.linear_schedule(1 / (warmup + 1), 1.0, warmup), shape], [warmup])
-    return lambda count: jnp.asarray(shape(count), jnp.float32)
+    # In float32, which counts exactly to 16 million: optax's schedules mix the count with floats.
+    return lambda count: jnp.asarray(shape(count.astype(jnp.float32)), jnp.float32)
 
 
 def _check(*, steps: int, warmup: int, clip: float, ema: float, factor: float) -> None:

@@ -1,0 +1,199 @@
+"""The loop: resuming is exact, checkpoints of other runs are refused, cells that diverge stop alone."""
+
+import functools
+import json
+import shutil
+import signal
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax import trees
+from kdjax.data.augment import shift
+from kdjax.data.feed import Stream, feed
+from kdjax.names import Interrupted, UsageError
+from kdjax.nets.mlp import mlp
+from kdjax.tasks.classification import evaluator
+from kdjax.techniques.cross_entropy import CrossEntropy
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.techniques.residual import ResidualHint
+from kdjax.train import grid, loop, optim, parallel, teachers
+from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
+from kdjax.train.ledger import Ledger, read
+from kdjax.train.objective import Objective
+from kdjax.train.step import init_state, init_student, train_step
+
+CELLS, STEPS = 3, 24
+
+
+class Job(NamedTuple):
+    run: Any
+    begin: Any
+    teacher_vars: Any
+    knobs: Any
+    batches: Any
+    validate: Any
+
+
+@pytest.fixture(scope='module')
+def job():
+    """A grid with own batches, augmentation, dropout, momentum, a trained head and a moving average."""
+    random = np.random.default_rng(0)
+    images, labels = random.normal(size=(40, 4, 4)).astype(np.float32), random.integers(0, 3, 40).astype(np.int32)
+    net, teacher = mlp(classes=3, widths=(8,), dropout=0.2), mlp(classes=3, widths=(16,))
+    objective = Objective(
+        (('hard', CrossEntropy()), ('soft', SoftTargets()), ('head', ResidualHint(layer='hidden1', width=4)))
+    )
+    parts = {'net': net, 'teacher': teachers.frozen(teacher), 'objective': objective,
+             'tx': optim.build('adamw', steps=STEPS, schedule='cosine', ema=0.9)}  # fmt: skip
+    rates = {'learning_rate': 0.05, 'weight_decay': 1e-3}
+    row = {'terms': objective.knobs(), 'optim': {'student': rates, 'terms': rates}}
+    knobs = jax.tree.map(lambda value: jnp.full((CELLS,), value, jnp.float32), row)
+    knobs['seed'] = jnp.arange(CELLS, dtype=jnp.uint32)
+    streams = [Stream(np.arange(40), seed) for seed in range(CELLS)]
+    batches = feed(streams, 8, {'inputs': images, 'labels': labels}, shift(pixels=1), 0, 5)
+    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+    teacher_vars = teacher.init(jax.random.key(5), images[:1])
+
+    @jax.jit
+    def begin(knobs, batch):
+        students = jax.vmap(lambda seed: init_student(seed, images[:1], net))(knobs['seed'])
+        return jax.vmap(lambda k, b, s: init_state(k, teacher_vars, b, s, **parts))(knobs, batch, students)
+
+    run = parallel.wrap(step, 'single', jax.devices()[:1], batch_axis=2, cell_axis=1)
+    first = trees.take(batches(0, 1), 0)
+    return Job(run, lambda knobs: begin(knobs, first), teacher_vars, knobs, batches, evaluator(net, images, labels))
+
+
+def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every=6):
+    """Runs the job, asking for a stop after a step; returns what `loop.fit` does."""
+    knobs = job.knobs if knobs is None else knobs
+    stop = loop.StopSignals()
+
+    def progress(done):
+        if stop_after is not None and done >= stop_after:
+            stop.asked = signal.SIGTERM
+
+    with Ledger(folder) as ledger:
+        return loop.fit(
+            job.run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
+            validate_every=6, save_every=save_every, folder=folder / 'checkpoints', identity=identity, ledger=ledger,
+            progress=progress, stop=stop,
+        )  # fmt: skip
+
+
+def final_state(job, folder):
+    state = job.begin(job.knobs)
+    like = {'state': state, 'best': loop.Best(jnp.zeros(CELLS), loop.student(state))}
+    with Checkpoints(folder / 'checkpoints', 'this') as checkpoints:
+        return checkpoints.restore(like)
+
+
+@pytest.fixture(scope='module')
+def unbroken(job, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('unbroken')
+    return folder, fit(job, folder)
+
+
+@pytest.mark.parametrize('stop_after', [3, 12, 21])
+def test_a_stopped_and_resumed_run_equals_an_unbroken_one_in_every_bit(job, unbroken, tmp_path, stop_after):
+    with pytest.raises(Interrupted, match=f'stopped by SIGTERM after step {stop_after} of 24, which is saved'):
+        fit(job, tmp_path, stop_after=stop_after)
+    with Checkpoints(tmp_path / 'checkpoints', 'this') as checkpoints:
+        assert checkpoints.latest_step() == stop_after
+    resumed = fit(job, tmp_path)
+    assert trees.fingerprint(resumed.variables) == trees.fingerprint(unbroken[1].variables)
+    assert trees.fingerprint(final_state(job, tmp_path)) == trees.fingerprint(final_state(job, unbroken[0]))
+    assert list(read(tmp_path / 'ledger.jsonl')) == list(read(unbroken[0] / 'ledger.jsonl'))
+
+
+def test_a_finished_run_is_read_not_run(job, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    again = fit(job._replace(run=None), tmp_path)
+    assert trees.fingerprint(again.variables) == trees.fingerprint(unbroken[1].variables)
+
+
+def test_the_best_is_where_validation_was_highest(unbroken):
+    _, fitted = unbroken
+    scores = np.array([line['accuracy'] for line in fitted.history])
+    assert scores.shape == (STEPS // 6, CELLS)
+    last_is_best = scores[-1] > scores[:-1].max(axis=0)
+    for cell in range(CELLS):
+        same = trees.fingerprint(trees.take(fitted.best, cell)) == trees.fingerprint(trees.take(fitted.variables, cell))
+        assert same == bool(last_is_best[cell])
+
+
+def test_a_checkpoint_of_another_run_is_refused(job, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    with pytest.raises(UsageError, match="belongs to run 'this', not to 'other'; give this run another workdir"):
+        fit(job, tmp_path, identity='other')
+
+
+def test_a_corrupt_checkpoint_is_named_and_an_earlier_one_still_serves(job, unbroken, tmp_path):
+    shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    newest = tmp_path / 'checkpoints' / 'latest' / str(STEPS)
+    for file in (path for path in (newest / 'state').rglob('*') if path.is_file()):
+        file.write_bytes(b'spoiled')
+    with pytest.raises(UsageError, match=f'checkpoint {newest} cannot be read .*; delete that folder to resume'):
+        fit(job, tmp_path)
+    shutil.rmtree(newest)
+    resumed = fit(job, tmp_path)
+    assert trees.fingerprint(resumed.variables) == trees.fingerprint(unbroken[1].variables)
+
+
+def with_rates(job, rates):
+    knobs = jax.tree.map(jnp.copy, job.knobs)
+    knobs['optim']['student']['learning_rate'] = jnp.asarray(rates, jnp.float32)
+    return knobs
+
+
+def test_a_cell_that_diverges_stops_alone(job, unbroken, tmp_path):
+    fitted = fit(job, tmp_path, knobs=with_rates(job, [0.05, np.inf, 0.05]))
+    assert set(fitted.failures) == {1}
+    assert fitted.failures[1]['step'] == 2  # the first update ruins the parameters, the second step shows it
+    assert 'hard' in fitted.failures[1]['term']
+    for cell in (0, 2):
+        wanted = trees.fingerprint(trees.take(unbroken[1].variables, cell))
+        assert trees.fingerprint(trees.take(fitted.variables, cell)) == wanted
+    assert [line['cell'] for line in read(tmp_path / 'ledger.jsonl') if line['kind'] == 'diverged'] == [1]
+
+
+def test_when_all_diverge_the_step_the_term_and_the_last_good_checkpoint_are_named(job, tmp_path):
+    with pytest.raises(Interrupted):
+        fit(job, tmp_path, stop_after=6)
+    with pytest.raises(UsageError, match='hard, soft, head is not finite at step 7 .the last good checkpoint is step 6.'):
+        fit(job, tmp_path, knobs=with_rates(job, [np.inf] * CELLS))
+
+
+def test_exported_variables_are_the_students_alone(unbroken, tmp_path):
+    variables = unbroken[1].variables
+    assert set(variables) == {'params', 'stats'}
+    assert set(variables['params']) == {'dense1', 'head'}
+    save_variables(tmp_path / 'variables', variables)
+    assert trees.fingerprint(load_variables(tmp_path / 'variables')) == trees.fingerprint(jax.device_get(variables))
+
+
+def test_variables_that_are_not_there_are_an_error(tmp_path):
+    with pytest.raises(UsageError, match=f'no readable variables in {tmp_path / "nothing"}'):
+        load_variables(tmp_path / 'nothing')
+
+
+def test_the_ledger_has_every_step_once(unbroken):
+    lines = [json.loads(line) for line in (unbroken[0] / 'ledger.jsonl').read_text().splitlines()]
+    steps = [line['step'] for line in lines if line['kind'] == 'train']
+    assert steps == list(range(1, STEPS + 1))
+    assert all(len(line['loss']) == CELLS for line in lines if line['kind'] == 'train')
+    assert list((unbroken[0] / 'tensorboard').iterdir())
+
+
+def test_signals_are_heard_and_handed_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with loop.StopSignals() as stop:
+        signal.raise_signal(signal.SIGTERM)
+        assert stop.asked == signal.SIGTERM
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGTERM) == before
