@@ -32,7 +32,7 @@ def full(results: Row, found: Row) -> list[Block]:
         *_finding(found),
         Text(COVERS),
         Heading('Results'),
-        _accuracy(found),
+        accuracy_table(found),
         Picture('gain_vs_size.png', f'Paired difference to {found["baseline"]}, with 95 % intervals.'),
         Picture('accuracy_vs_size.png', 'Mean test accuracy over the seeds, with 95 % intervals.'),
         _beyond(found),
@@ -59,7 +59,7 @@ def brief(results: Row, found: Row) -> list[Block]:
         Heading(results['title'], 1),
         *_costs(found),
         _beyond(found),
-        _accuracy(found),
+        accuracy_table(found),
         *(_failures(results, found) if _failed(found) else []),
         *_finding(found),
     ]
@@ -101,7 +101,7 @@ def _gain(row: Row) -> str:
     return f'{row["name"]} (no common seed)' if gain == NOTHING else f'{row["name"]} ({gain})'
 
 
-def _accuracy(found: Row) -> Table:
+def accuracy_table(found: Row) -> Table:
     def cells(row: Row) -> tuple[str, ...]:
         gain = row['difference'] or {'mean': None, 'ci95': None, 'p': None}
         seeds = f'{row["n"]} of {row["n"] + row["failed"]}' if row['failed'] else str(row['n'])

@@ -12,6 +12,7 @@ from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
 from kdjax.study import build, outcome, stages, trace
+from kdjax.train import grid, parallel
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -116,6 +117,9 @@ def check(config: ConfigDict) -> None:
             raise UsageError(f'{name} must be an integer >= 1, got {value!r}')
     if not config.data.transfer_sizes:
         raise UsageError('data.transfer_sizes is empty; give at least one number of examples')
+    if config.run.layout not in grid.LAYOUTS:
+        raise names.unknown('grid layout', config.run.layout, grid.LAYOUTS)
+    parallel.axis_of(config.run.runner)
     if config.teacher.mode not in ('cached', 'online'):
         raise names.unknown('teacher.mode', config.teacher.mode, ('cached', 'online'))
     _check_accept(config)

@@ -49,7 +49,8 @@ class Ledger:
     def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """One line, mirrored as the mean over cells. Values: numbers or one array of cells each."""
         self.write(kind, step=step, **values)
-        means = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
+        read = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
+        means = {name: mean for name, mean in read.items() if math.isfinite(mean)}
         for name, mean in means.items():
             self._events.add_scalar(name, mean, step)
         if self._wandb is not None:
