@@ -50,11 +50,13 @@ def public(module: str) -> Mapping[str, Any]:
 
 
 def resolve(package: str, name: str, kind: str) -> Any:
-    """What `name` ('module.Object') stands for inside `package`.
+    """What `name` stands for: 'module.Object' inside `package`, or 'any.module:Object' of the user's own.
 
     Raises:
       UsageError: no such module or object; lists what exists, nearest first.
     """
+    if ':' in name:
+        return _own(name, kind)
     module, _, attribute = name.partition('.')
     if module not in modules(package):
         raise unknown(kind, name, modules(package))
@@ -76,3 +78,14 @@ def construct(package: str, name: str, arguments: Mapping[str, Any], kind: str) 
         if argument not in accepted:
             raise unknown('argument', argument, accepted, f' of {kind} {name!r}')
     return target(**arguments)
+
+
+def _own(name: str, kind: str) -> Any:
+    module, _, attribute = name.partition(':')
+    try:
+        loaded = importlib.import_module(module)
+    except ImportError as error:
+        raise UsageError(f'{kind} {name!r}: cannot import {module!r} ({error})') from error
+    if not hasattr(loaded, attribute):
+        raise unknown(kind, name, [f'{module}:{other}' for other in public(module)])
+    return getattr(loaded, attribute)

@@ -16,5 +16,7 @@ def get_config(arg=''):
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps = 300 if arguments['kills'] else 30
         fit.learning_rate = (1e-2,)
-    config.run.chunk, config.run.validate_every, config.run.save_every = (10, 50, 20) if arguments['kills'] else (10, 10, 20)
+    config.run.chunk, config.run.validate_every, config.run.save_every = (
+        (10, 50, 20) if arguments['kills'] else (10, 10, 20)
+    )
     return config.lock()

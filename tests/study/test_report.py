@@ -80,6 +80,7 @@ def study():
             'method': 'soft',
             'transfer_size': 1000,
             'met': False,
+            'shown': 1,
             'attempts': [attempt({}, 0.93), attempt({'soft.temperature': 8.0}, 0.94)],
         },
         'provenance': {
@@ -215,7 +216,7 @@ def test_page_tells_the_rest(folder):
     assert '| parameters | 100.00 k | 1.00 k | 100.0× |' in said
     assert '| latency, batch of 128 | 32 ms | 1 ms | 32.0× |' in said
     assert '| 100 | soft | 25.00 | soft.temperature = 4 |' in said
-    assert 'soft with 1000 transfer examples: the bars were NOT met after 2 attempts.' in said
+    assert 'soft with 1000 transfer examples: the bars were NOT met after 2 attempts; the tables show attempt 2.' in said
     assert 'Bars are held against validation data' in said
     assert '| 2 | soft.temperature = 8 | accuracy | ≥ 95.00 % | 94.00 % | no |' in said
     assert '| 1 | nothing | max_params | ≤ 1,500 | 1,000 | yes |' in said
@@ -295,7 +296,8 @@ def test_text_in_brackets_is_not_markup(results):
 def test_nothing_failed_nothing_set_nothing_to_compare(results, tmp_path):
     results['rows'] = [row('hard labels', 100, HARD[100])]
     bare = {'override': {}, 'bars': [], 'met': True}
-    results['curves'], results['accept'] = [], {'method': 'soft', 'transfer_size': 100, 'met': True, 'attempts': [bare]}
+    accept = {'method': 'soft', 'transfer_size': 100, 'met': True, 'shown': 0, 'attempts': [bare]}
+    results['curves'], results['accept'] = [], accept
     report.write(results, tmp_path)
     said = (tmp_path / 'report.md').read_text()
     for words in ('Only hard labels was run', 'No run failed.', 'No acceptance bar was set.'):

@@ -99,12 +99,14 @@ def test_a_changed_student_leaves_the_teacher_and_its_soft_labels(finished, tmp_
 def test_online_and_cached_teaching_find_the_same(finished, tmp_path):
     online = run(tmp_path, '--config.teacher.mode=online')
     assert online.returncode == 0, online.stderr
-    for workdir in (finished[0], tmp_path):
-        summary = json.loads((workdir / 'report' / 'summary.json').read_text())
-        rows = {row['name']: row['accuracy']['mean'] for row in summary['rows']}
-        accuracy = rows if workdir == finished[0] else accuracy
-        assert rows == pytest.approx(accuracy, abs=0.005)
+    cached, computed = (accuracies(workdir) for workdir in (finished[0], tmp_path))
+    assert computed == pytest.approx(cached, abs=0.005)
     assert not list(tmp_path.glob('cache-*'))
+
+
+def accuracies(workdir):
+    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
+    return {row['name']: row['accuracy']['mean'] for row in summary['rows']}
 
 
 def test_killed_at_random_moments_it_ends_as_if_unbroken(tmp_path, pytestconfig):
@@ -127,17 +129,21 @@ def test_killed_at_random_moments_it_ends_as_if_unbroken(tmp_path, pytestconfig)
         assert leaves(broken, name) == leaves(whole, name)
 
 
+LEAVES = """
+import json, pathlib, sys
+from kdjax.train.checkpoint import load_variables
+from kdjax.trees import fingerprint
+found = pathlib.Path(sys.argv[1]).glob(f'*/{sys.argv[2]}')
+print(json.dumps({path.parent.name: fingerprint(load_variables(path)) for path in found}))
+"""
+
+
 def leaves(workdir, name):
-    """Fingerprints of the saved variables of every stage, in a process of its own: this one has other settings."""
-    code = (
-        'import sys, pathlib, json; from kdjax.train.checkpoint import load_variables; from kdjax.trees import fingerprint;'
-        f'print(json.dumps({{p.parent.name: fingerprint(load_variables(p)) for p in pathlib.Path(sys.argv[1]).glob("*/{name}")}}))'
-    )  # fmt: skip
-    done = subprocess.run([sys.executable, '-c', code, str(workdir)], capture_output=True, text=True, env=environment(),
-                          cwd=ROOT, check=True)  # fmt: skip
-    found = json.loads(done.stdout)
-    assert found
-    return found
+    """Fingerprints of the saved variables of every stage, read by a process with a user's settings."""
+    done = subprocess.run([sys.executable, '-c', LEAVES, str(workdir), name], capture_output=True, text=True,
+                          env=environment(), cwd=ROOT, check=True)  # fmt: skip
+    assert json.loads(done.stdout)
+    return json.loads(done.stdout)
 
 
 @pytest.mark.parametrize('asked', [signal.SIGTERM, signal.SIGINT])
@@ -158,9 +164,17 @@ def test_a_signal_saves_and_names_the_command_that_goes_on(tmp_path, asked):
     assert f'--workdir={tmp_path}' in last
 
 
+HOLD = """
+import fcntl, sys, time
+handle = open(sys.argv[1], 'a')
+fcntl.flock(handle, fcntl.LOCK_EX)
+print('held', flush=True)
+time.sleep(60)
+"""
+
+
 def test_two_processes_on_one_workdir(tmp_path):
-    code = 'import fcntl, sys, time; h = open(sys.argv[1], "a"); fcntl.flock(h, fcntl.LOCK_EX); print(1, flush=True); time.sleep(60)'
-    holder = subprocess.Popen([sys.executable, '-c', code, str(tmp_path / '.lock')], stdout=subprocess.PIPE)
+    holder = subprocess.Popen([sys.executable, '-c', HOLD, str(tmp_path / '.lock')], stdout=subprocess.PIPE)
     assert holder.stdout.readline()
     try:
         assert_error(run(tmp_path), f'workdir {tmp_path} is in use by another process')

@@ -164,7 +164,9 @@ def test_a_cell_that_diverges_stops_alone(job, unbroken, tmp_path):
 def test_when_all_diverge_the_step_the_term_and_the_last_good_checkpoint_are_named(job, tmp_path):
     with pytest.raises(Interrupted):
         fit(job, tmp_path, stop_after=6)
-    with pytest.raises(UsageError, match='hard, head, soft is not finite at step 8 .the last good checkpoint is step 6.'):
+    with pytest.raises(
+        UsageError, match=r'hard, head, soft is not finite at step 8 .the last good checkpoint is step 6.'
+    ):
         fit(job, tmp_path, knobs=with_rates(job, [np.inf] * CELLS))
 
 

@@ -137,7 +137,8 @@ def test_the_reference_moves_everything(reference):
     begun = jax.device_get(begin(setting()))
     state, logs = reference
     for name in ('student', 'terms'):
-        assert all(np.any(a != b) for a, b in zip(*map(jax.tree.leaves, (begun.params[name], state.params[name])))), name
+        moved = jax.tree.map(lambda new, old: bool(np.any(new != old)), state.params[name], begun.params[name])
+        assert all(jax.tree.leaves(moved)), moved
     assert np.any(state.memory['centre']['centre'])
     assert all(np.isfinite(value) for log in logs for value in log.values())
     assert set(logs[0]) == {
@@ -233,7 +234,9 @@ def test_leaving_a_relation_per_device_would_change_the_result():
     """The failure that the share rule prevents, so that the tests above are known to notice it."""
     given = setting(terms=(('alike', SimilarityPreserving(layers=('stage2',), weight=10.0)),))
     run = single(given)
-    parts = [jax.tree.map(lambda leaf: leaf[:, half], given.batches) for half in (slice(8), slice(4), slice(4, 8))]
+    parts = [
+        {name: leaf[:, part] for name, leaf in given.batches.items()} for part in (slice(8), slice(4), slice(4, 8))
+    ]
     whole, *halves = (run(given.knobs, part, count=1)[0] for part in parts)
     kernels = [tree.params['student']['stage1_conv']['kernel'] for tree in (whole, *halves)]
     assert np.max(np.abs(kernels[0] - (kernels[1] + kernels[2]) / 2)) > 1e-5
@@ -260,7 +263,7 @@ def test_accumulation_refuses_relations_and_sizes_that_do_not_divide():
     batch = trees.take(given.batches, 0)
     with pytest.raises(UsageError, match=r"'alike'.*relate the examples"):
         train_step(begin(given), given.teacher_vars, batch, given.knobs, **given.parts, accumulate=2)
-    with pytest.raises(UsageError, match='divisor of the batch of 8.*got 3'):
+    with pytest.raises(UsageError, match=r'divisor of the batch of 8.*got 3'):
         train_step(begin(given), given.teacher_vars, batch, given.knobs, **given.parts, accumulate=3)
 
 
@@ -288,8 +291,8 @@ def test_a_second_call_with_other_knobs_does_not_trace_again():
     run = parallel.wrap(step, 'single', jax.devices()[:1])
     state = begin(given)
     for k in range(STEPS):
-        knobs = jax.tree.map(lambda leaf: leaf * (k + 1), {name: given.knobs[name] for name in ('terms', 'optim')})
-        state, _ = run(state, given.teacher_vars, trees.take(given.batches, k), {**knobs, 'seed': jnp.uint32(k)})
+        knobs = trees.take(cells(given), k)
+        state, _ = run(state, given.teacher_vars, trees.take(given.batches, k), knobs)
     assert len(traced) == 1
 
 
