@@ -1,0 +1,261 @@
+"""Data: fixed stratified splits, an order that is a function of the step, views that belong to examples."""
+
+import functools
+import itertools
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+
+from kdjax.data.augment import identity, shift, views
+from kdjax.data.base import Dataset, Split, checked, stratified
+from kdjax.data.digits import digits
+from kdjax.data.feed import Stream, feed, order
+from kdjax.names import UsageError
+
+PIXELS = 2
+IMAGES = np.random.default_rng(0).normal(size=(10, 3, 4)).astype(np.float32)
+IDS = np.arange(10, dtype=np.int32)
+seeds = st.integers(0, 2**31 - 1)
+
+
+@functools.cache
+def original():
+    raw = load_digits()
+    return (raw.images / 16).astype(np.float32), raw.target
+
+
+def positions(images):
+    """Where in the original data the images are; no two there are alike."""
+    where = {image.tobytes(): position for position, image in enumerate(original()[0])}
+    assert len(where) == 1797
+    return [where[image.tobytes()] for image in images]
+
+
+def test_the_digits_are_cut_into_disjoint_parts_of_the_documented_sizes():
+    splits = digits().splits
+    assert {name: len(split.labels) for name, split in splits.items()} == {
+        'train': 1000,
+        'validation': 297,
+        'test': 500,
+    }
+    found = {name: positions(split.inputs) for name, split in splits.items()}
+    assert sorted(itertools.chain(*found.values())) == list(range(1797))
+    for name, split in splits.items():
+        np.testing.assert_array_equal(split.labels, original()[1][found[name]])
+
+
+def test_each_part_of_the_digits_has_each_class_in_its_proportion_within_one_example():
+    overall = np.bincount(original()[1]) / 1797
+    for split in digits().splits.values():
+        assert np.abs(np.bincount(split.labels) - overall * len(split.labels)).max() <= 1
+
+
+def test_the_digits_are_cut_alike_at_every_load_and_a_checksum_notices_one_pixel():
+    once, again = digits(), digits()
+    assert once.checksum() == again.checksum()
+    again.splits['test'].inputs[3, 2, 1] += 1e-3
+    assert once.checksum() != again.checksum()
+
+
+label_lists = st.lists(st.integers(0, 3), min_size=6, max_size=60).map(np.array)
+
+
+@given(label_lists, seeds, st.data())
+def test_stratified_parts_are_disjoint_of_their_sizes_and_in_proportion(labels, seed, data):
+    first = data.draw(st.integers(1, len(labels) - 1))
+    second = data.draw(st.integers(1, len(labels) - first))
+    parts = stratified(labels, (first, second), seed)
+    drawn = np.concatenate(parts)
+    assert [len(part) for part in parts] == [first, second]
+    assert len(set(drawn)) == first + second
+    assert all((np.diff(part) > 0).all() for part in parts)
+    present, counts = np.unique(labels, return_counts=True)
+    for label, count in zip(present, counts, strict=True):
+        share = count / len(labels)
+        # A class is dealt to within one example, and the border of a part lies within one example per class.
+        slack = 1 + share * len(present)
+        assert abs((labels[parts[0]] == label).sum() - share * first) <= slack
+        assert abs((labels[parts[1]] == label).sum() - share * second) <= 2 * slack
+
+
+@given(label_lists, seeds, st.data())
+def test_of_two_stratified_draws_with_one_seed_the_larger_holds_the_smaller(labels, seed, data):
+    small = data.draw(st.integers(1, len(labels)))
+    large = data.draw(st.integers(small, len(labels)))
+    (few,), (many,) = stratified(labels, (small,), seed), stratified(labels, (large,), seed)
+    assert set(few) <= set(many)
+
+
+def test_another_seed_draws_another_set():
+    labels = np.arange(100) % 4
+    assert not np.array_equal(*stratified(labels, (20,), 0), *stratified(labels, (20,), 1))
+
+
+@pytest.mark.parametrize('sizes', [(0,), (5, 6), (-1, 3)])
+def test_more_than_there_is_or_nothing_cannot_be_drawn(sizes):
+    with pytest.raises(UsageError, match=r'cannot draw sets of .* from 10 examples'):
+        stratified(np.zeros(10, int), sizes, 0)
+
+
+@pytest.mark.parametrize(
+    ('changed', 'message'),
+    [
+        ({'test': None}, "unknown split 'test'; there is: 'train', 'validation'"),
+        ({'train': Split(IMAGES[:0], IDS[:0])}, "split 'train' is empty"),
+        ({'train': Split(IMAGES, IDS[:3])}, "split 'train' has 10 inputs and 3 labels"),
+        ({'validation': Split(IMAGES, IDS)}, "split 'validation' has labels 0 to 9; there are 2 classes"),
+    ],
+)
+def test_a_dataset_that_cannot_be_used_is_refused(changed, message):
+    splits = {name: Split(IMAGES, IDS % 2) for name in ('train', 'validation', 'test')} | changed
+    dataset = Dataset({name: split for name, split in splits.items() if split is not None}, ('even', 'odd'))
+    with pytest.raises(UsageError, match=message):
+        checked(dataset)
+
+
+pools = st.lists(st.integers(0, 999), min_size=1, max_size=20, unique=True).map(np.array)
+
+
+@given(pools, seeds, st.integers(1, 7))
+def test_every_epoch_has_each_example_once_whatever_the_batch_size(pool, seed, batch_size):
+    steps = -(-3 * len(pool) // batch_size)
+    ids, epochs = order(Stream(pool, seed), 0, steps, batch_size)
+    assert ids.shape == epochs.shape == (steps, batch_size)
+    assert (np.diff(epochs.ravel()) >= 0).all()
+    for epoch in range(3):
+        assert sorted(ids[epochs == epoch]) == sorted(pool)
+
+
+@given(pools, seeds, st.integers(1, 7), st.integers(0, 20), st.integers(0, 20))
+def test_the_order_is_a_function_of_the_step_alone(pool, seed, batch_size, start, length):
+    stream = Stream(pool, seed)
+    whole, part = order(stream, 0, 40, batch_size), order(stream, start, start + length, batch_size)
+    for all_steps, asked in zip(whole, part, strict=True):
+        np.testing.assert_array_equal(asked, all_steps[start : start + length])
+
+
+def test_epochs_and_seeds_have_orders_of_their_own():
+    (one, _), (two, _) = (order(Stream(np.arange(50), seed), 0, 2, 50) for seed in (1, 2))
+    assert not np.array_equal(one[0], two[0])
+    assert not np.array_equal(one[0], one[1])
+
+
+def moved(image, down, right):
+    """`image` moved by whole pixels, with zeros coming in."""
+    found = np.zeros_like(image)
+    height, width = image.shape[:2]
+    for row, column in itertools.product(range(height), range(width)):
+        if 0 <= row - down < height and 0 <= column - right < width:
+            found[row, column] = image[row - down, column - right]
+    return found
+
+
+@functools.cache
+def seen(seed=0, channels=()):
+    """Views 0 ... 31 of every image: (example, view, ...)."""
+    images = np.broadcast_to(IMAGES.reshape(10, 1, 3, 4, *channels), (10, 32, 3, 4, *channels))
+    ids, numbers = np.meshgrid(IDS, np.arange(32, dtype=np.int32), indexing='ij')
+    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), seed))(images, ids, numbers))
+
+
+def test_view_0_is_the_image_itself():
+    np.testing.assert_array_equal(seen()[:, 0], IMAGES)
+
+
+def test_other_views_are_the_image_moved_by_each_offset_with_zeros_coming_in():
+    offsets = list(itertools.product(range(-PIXELS, PIXELS + 1), repeat=2))
+    drawn = set()
+    for image, own in zip(IMAGES, seen(), strict=True):
+        places = {moved(image, *offset).tobytes(): offset for offset in offsets}
+        drawn |= {places[view.tobytes()] for view in own[1:]}
+    assert drawn == set(offsets)
+
+
+def test_channels_move_together():
+    np.testing.assert_array_equal(seen(channels=(1,))[..., 0], seen())
+
+
+def test_views_differ_by_seed_example_and_number():
+    assert not np.array_equal(seen(seed=1), seen())
+    one_image = np.broadcast_to(IMAGES[:1], IMAGES.shape)
+    same = np.full(10, 3, np.int32)
+    by_example = views(shift(pixels=PIXELS), 0, one_image, IDS, same)
+    by_number = views(shift(pixels=PIXELS), 0, one_image, same, IDS)
+    assert len({np.asarray(view).tobytes() for view in by_example}) > 1
+    assert len({np.asarray(view).tobytes() for view in by_number}) > 1
+
+
+def test_a_view_does_not_depend_on_where_in_which_batch_its_example_lies():
+    random = np.random.default_rng(1)
+    ids, numbers = random.permutation(IDS), random.integers(0, 32, 10).astype(np.int32)
+    found = views(shift(pixels=PIXELS), 0, IMAGES[ids], ids, numbers)
+    np.testing.assert_array_equal(found, seen()[ids, numbers])
+
+
+def test_a_shift_needs_a_pixel():
+    with pytest.raises(UsageError, match='pixels of shift must be >= 1, got 0'):
+        shift(pixels=0)
+
+
+LABELS = np.arange(10, dtype=np.int32) * 7 % 5
+COLUMNS = {'inputs': IMAGES, 'labels': LABELS}
+# A teacher whose answer says which example and view it is of.
+TABLE = {'teacher/logits': np.stack(np.meshgrid(IDS, np.arange(3), indexing='ij'), axis=-1).astype(np.float32)}
+
+
+def batches(streams, start=0, stop=10, *, batch_size=4, augment=None, view_count=3, tables=None):
+    return feed(streams, batch_size, COLUMNS, augment or identity(), 0, view_count, tables)(start, stop)
+
+
+def assert_fits(batch):
+    """Everything in the batch is of the example and view that it says."""
+    np.testing.assert_array_equal(batch['labels'], LABELS[batch['id']])
+    np.testing.assert_array_equal(batch['inputs'], seen()[batch['id'], batch['view']])
+    np.testing.assert_array_equal(batch['teacher/logits'], np.stack([batch['id'], batch['view']], axis=-1))
+    np.testing.assert_array_equal(batch['mask'], np.ones(batch['id'].shape))
+
+
+def test_cells_with_one_stream_share_batches_that_are_looked_up_by_id_and_view():
+    stream = Stream(np.array([1, 3, 4, 6, 8, 9]), 5)
+    batch = batches([stream], augment=shift(pixels=PIXELS), tables=TABLE)
+    ids, epochs = order(stream, 0, 10, 4)
+    np.testing.assert_array_equal(batch['id'], ids)
+    np.testing.assert_array_equal(batch['view'], epochs % 3)
+    assert set(np.asarray(batch['view']).ravel()) == {0, 1, 2}
+    assert_fits(batch)
+
+
+def test_cells_with_streams_of_their_own_get_batches_of_their_own():
+    streams = [Stream(np.arange(10), 0), Stream(np.arange(5), 0), Stream(np.arange(10), 1)]
+    batch = batches(streams, augment=shift(pixels=PIXELS), tables=TABLE)
+    assert batch['inputs'].shape == (10, 3, 4, *IMAGES.shape[1:])
+    for cell, stream in enumerate(streams):
+        ids, epochs = order(stream, 0, 10, 4)
+        np.testing.assert_array_equal(batch['id'][:, cell], ids)
+        np.testing.assert_array_equal(batch['view'][:, cell], epochs % 3)
+    assert_fits(batch)
+
+
+def test_a_resumed_feed_gives_what_an_unbroken_one_would_have():
+    streams = [Stream(np.arange(7), 3)]
+    whole, part = batches(streams), batches(streams, 7, 9)
+    for name, leaf in part.items():
+        np.testing.assert_array_equal(leaf, whole[name][7:9])
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'view_count': 2, 'tables': TABLE}, "table 'teacher/logits' has 3 views per example, the feed 2"),
+        ({'batch_size': 0}, 'batch_size and views must be >= 1, got 0 and 3'),
+        ({'view_count': 0}, 'batch_size and views must be >= 1, got 4 and 0'),
+        ({'streams': [Stream(IDS, 0), Stream(IDS[:0], 0)]}, 'a stream has no examples'),
+    ],
+)
+def test_a_feed_that_cannot_be_is_refused(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        batches(**{'streams': [Stream(IDS, 0)], **wrong})

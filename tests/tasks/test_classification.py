@@ -1,0 +1,77 @@
+"""Metrics of classification equal numpy's on the whole split, however it is cut into batches."""
+
+import functools
+
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from kdjax.tasks.classification import evaluator
+from kdjax.types import Net, Outputs
+
+CELLS, EXAMPLES, WIDTH, CLASSES = 3, 23, 5, 4
+RANDOM = np.random.default_rng(0)
+INPUTS = RANDOM.normal(size=(EXAMPLES, WIDTH)).astype(np.float32)
+LABELS = RANDOM.integers(0, CLASSES, EXAMPLES).astype(np.int32)
+WEIGHTS = RANDOM.normal(size=(CELLS, WIDTH, CLASSES)).astype(np.float32)
+TEACHER = RANDOM.normal(size=(EXAMPLES, CLASSES)).astype(np.float32)
+LINEAR = Net(
+    init=lambda key, inputs: {'params': WEIGHTS[0], 'stats': {}},
+    apply=lambda variables, inputs, *, train, key: (Outputs(inputs @ variables['params'], {}), variables['stats']),
+    taps=(),
+)
+
+
+@functools.cache
+def measured(batch_size, taught=True):
+    evaluate = evaluator(LINEAR, INPUTS, LABELS, TEACHER if taught else None, batch_size)
+    return evaluate({'params': WEIGHTS, 'stats': {}})
+
+
+def calibration_error(probabilities):
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == LABELS
+    bins = np.minimum(np.floor(confidence * 15), 14)
+    return sum(abs((right - confidence)[bins == b].sum()) for b in range(15)) / EXAMPLES
+
+
+def by_hand(weights):
+    logits = np.float64(INPUTS) @ weights
+    student, teacher = log_softmax(logits, axis=1), log_softmax(np.float64(TEACHER), axis=1)
+    return {
+        'accuracy': np.mean(logits.argmax(axis=1) == LABELS),
+        'nll': -np.mean(student[np.arange(EXAMPLES), LABELS]),
+        'ece': calibration_error(np.exp(student)),
+        'agreement': np.mean(logits.argmax(axis=1) == TEACHER.argmax(axis=1)),
+        'kl': np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=1)),
+    }
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 23, 1024])
+def test_metrics_of_every_cell_are_those_of_the_whole_split(batch_size):
+    found = measured(batch_size)
+    for cell, weights in enumerate(WEIGHTS):
+        wanted = by_hand(weights)
+        assert set(found) == set(wanted)
+        for name, value in wanted.items():
+            assert found[name].shape == (CELLS,)
+            np.testing.assert_allclose(found[name][cell], value, rtol=1e-5, atol=1e-6, err_msg=name)
+
+
+def test_without_a_teacher_there_is_no_fidelity():
+    alone = measured(7, taught=False)
+    assert set(alone) == {'accuracy', 'nll', 'ece'}
+    for name, values in alone.items():
+        np.testing.assert_array_equal(values, measured(7)[name])
+
+
+def test_a_student_that_is_its_teacher_agrees_with_it_wholly():
+    logits = INPUTS @ WEIGHTS[0]
+    found = evaluator(LINEAR, INPUTS, LABELS, logits, 7)({'params': WEIGHTS[:1], 'stats': {}})
+    assert found['agreement'] == 1
+    np.testing.assert_allclose(found['kl'], 0, atol=1e-6)
+
+
+def test_far_logits_keep_their_likelihood_finite():
+    found = evaluator(LINEAR, INPUTS, LABELS)({'params': 1e4 * WEIGHTS, 'stats': {}})
+    wanted = [-log_softmax(1e4 * np.float64(INPUTS) @ w, axis=1)[np.arange(EXAMPLES), LABELS].mean() for w in WEIGHTS]
+    np.testing.assert_allclose(found['nll'], wanted, rtol=1e-4)

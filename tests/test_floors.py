@@ -1,0 +1,157 @@
+"""The floors of DESIGN section 2: imports go down only, and a few things have one place."""
+
+import ast
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[1]
+FLOORS = {
+    '': 0, 'names': 0, 'types': 0, 'trees': 0, 'meters': 0,
+    'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1,
+    'train': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
+    'train.parallel': 3, 'train.grid': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
+    'train.loop': 3, 'train.screen': 3,
+    'compress': 4, 'export': 4,
+    'study': 5,
+}  # fmt: skip
+# What modules of a floor-1 package may import from their own package.
+SHARED = {'techniques': {'base', 'algebra'}, 'nets': {'base'}, 'data': {'base', 'augment'}, 'tasks': set()}
+# What may be imported only in these places.
+ONLY_IN = {
+    'flax.linen': ('nets', 'techniques'),
+    'ml_collections': ('study',),
+    'configs': ('study',),
+    'orbax': ('train.checkpoint',),
+    'tensorflow_datasets': ('data',),
+}
+HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb')
+
+
+def sources():
+    """Source by module, named from inside kdjax: 'train.step', and '' for kdjax itself."""
+    files = {path.relative_to(ROOT / 'kdjax').with_suffix(''): path for path in (ROOT / 'kdjax').rglob('*.py')}
+    return {'.'.join(path.parts).removesuffix('__init__').rstrip('.'): file.read_text() for path, file in files.items()}
+
+
+MODULES = sources()
+
+
+def imported(module, source):
+    """Full names of all that the source of a module of kdjax imports, at whatever depth."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = ['kdjax', *module.split('.')][: -node.level] if node.level else []
+            yield from ('.'.join([*base, *filter(None, [node.module]), alias.name]) for alias in node.names)
+
+
+def inner(name):
+    """The module of kdjax that an import of `name` reaches, or None."""
+    parts = name.split('.')
+    if parts[0] != 'kdjax':
+        return None
+    whole = '.'.join(parts[1:])
+    return whole if whole in MODULES else '.'.join(parts[1:-1])
+
+
+def floor(module):
+    return FLOORS.get(module if module.startswith('train') else module.partition('.')[0])
+
+
+def allowed(module, target):
+    """Whether a module of kdjax may import another."""
+    (package, _, _), (other, _, name) = module.partition('.'), target.partition('.')
+    if floor(target) != floor(module):
+        return floor(target) < floor(module)
+    if floor(module) == 1:
+        return package == other and name in SHARED[package]
+    return package == other or floor(module) == 0
+
+
+def within(name, places):
+    return any(f'{name}.'.startswith(f'{place}.') for place in places)
+
+
+def misplaced(module, name):
+    """Whether `name` belongs elsewhere; whoever imports a whole package can reach what is inside."""
+    return any(
+        within(name, [rare]) or within(rare, [name]) for rare, places in ONLY_IN.items() if not within(module, places)
+    )
+
+
+def prints(source):
+    calls = (node.func for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call))
+    return any(isinstance(called, ast.Name) and called.id == 'print' for called in calls)
+
+
+def violations(module, source):
+    """What is wrong with a module of kdjax."""
+    if floor(module) is None:
+        return ['stands on no floor']
+    found = [f'imports {name}' for name in imported(module, source)
+             if misplaced(module, name) or (inner(name) is not None and not allowed(module, inner(name)))]  # fmt: skip
+    found += ['prints'] if prints(source) else []
+    found += ['is longer than 350 lines'] if len(source.splitlines()) > 350 else []
+    found += ['has a name that says nothing'] if module.rpartition('.')[2] in ('utils', 'misc') else []
+    return found
+
+
+@pytest.mark.parametrize('module', sorted(MODULES))
+def test_a_module_keeps_to_its_floor(module):
+    assert violations(module, MODULES[module]) == []
+
+
+@pytest.mark.parametrize(
+    ('module', 'source', 'wrong'),
+    [
+        ('meters', 'from kdjax.nets import mlp', 'imports kdjax.nets.mlp'),
+        ('trees', 'import kdjax.train.step', 'imports kdjax.train.step'),
+        ('nets.resnet', 'from kdjax.nets.cnn import cnn', 'imports kdjax.nets.cnn.cnn'),
+        ('nets.resnet', 'from .cnn import cnn', 'imports kdjax.nets.cnn.cnn'),
+        ('tasks.detection', 'from kdjax.data.feed import feed', 'imports kdjax.data.feed.feed'),
+        ('techniques.crd', 'from kdjax.nets.base import tap', 'imports kdjax.nets.base.tap'),
+        ('techniques.crd', 'from kdjax.techniques import hinton', 'imports kdjax.techniques.hinton'),
+        ('techniques.crd', 'import ml_collections', 'imports ml_collections'),
+        ('data.words', 'from kdjax.data import feed', 'imports kdjax.data.feed'),
+        ('data.words', 'from flax import linen as nn', 'imports flax.linen'),
+        ('train.step', 'import flax', 'imports flax'),
+        ('train.step', 'def f():\n  from kdjax.train import loop', 'imports kdjax.train.loop'),
+        ('train.loop', 'from orbax import checkpoint', 'imports orbax.checkpoint'),
+        ('train.loop', 'from kdjax.study.stages import Context', 'imports kdjax.study.stages.Context'),
+        ('train.cache', 'import tensorflow_datasets as tfds', 'imports tensorflow_datasets'),
+        ('export.onnx', 'from kdjax.compress import prune', 'imports kdjax.compress.prune'),
+        ('export.onnx', 'from configs.base import get_config', 'imports configs.base.get_config'),
+        ('study.report', "if True:\n  print('table')", 'prints'),
+        ('study.report', '#\n' * 351, 'is longer than 350 lines'),
+        ('data.utils', '', 'has a name that says nothing'),
+        ('train.novelty', '', 'stands on no floor'),
+        ('novelty', '', 'stands on no floor'),
+    ],
+)
+def test_a_violation_is_noticed(module, source, wrong):
+    assert violations(module, source) == [wrong]
+
+
+@pytest.mark.parametrize(
+    ('module', 'source'),
+    [
+        ('nets.resnet', 'from flax import linen as nn\nfrom kdjax.nets.base import tap\nfrom kdjax.types import Net'),
+        ('data.feed', 'from kdjax.data.augment import views'),
+        ('techniques.crd', 'from kdjax.techniques.algebra import unit\nfrom kdjax.techniques import base'),
+        ('train.step', 'from kdjax.train import objective\nfrom flax import struct'),
+        ('train.checkpoint', 'import orbax.checkpoint as ocp\nfrom kdjax.train import step'),
+        ('study.report', 'from ml_collections import ConfigDict\nfrom kdjax.study import plots\nscreen.print(1)'),
+    ],
+)
+def test_what_is_allowed_is_not_held_against_a_module(module, source):
+    assert violations(module, source) == []
+
+
+def test_importing_the_launcher_loads_nothing_that_only_some_runs_need():
+    code = f'import kdjax.study.launch, sys; print([name for name in {HEAVY} if name in sys.modules])'
+    done = subprocess.run([sys.executable, '-c', code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == '[]'

@@ -1,0 +1,186 @@
+"""Optimisers by their formulas, in numpy and float64; learning rates are numbers, not programs."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from kdjax.names import UsageError
+from kdjax.train import optim
+
+STEPS = 5
+SHAPES = {'student': {'kernel': (3, 2), 'bias': (2,)}, 'terms': {'hint': {'kernel': (2, 2)}}}
+KNOBS = {
+    'student': {'learning_rate': 0.1, 'weight_decay': 0.03},
+    'terms': {'learning_rate': 0.02, 'weight_decay': 0.5},
+}
+ONE = {group: {'learning_rate': 1.0, 'weight_decay': 0.0} for group in KNOBS}
+
+
+def drawn(seed, *lead):
+    """A tree of random numbers like the parameters, with leading axes."""
+    random = np.random.default_rng(seed)
+    return jax.tree.map(
+        lambda shape: random.normal(size=(*lead, *shape)).astype(np.float32), SHAPES, is_leaf=lambda n: type(n) is tuple
+    )
+
+
+PARAMS, GRADS = drawn(0), drawn(1, STEPS)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def descend(tx, params, grads, knobs):
+    """Parameters and optimiser state after each of the gradients."""
+
+    def step(carry, grad):
+        params, state = carry
+        updates, state = tx.update(grad, state, params, knobs=knobs)
+        carry = jax.tree.map(jnp.add, params, updates), state
+        return carry, carry
+
+    return jax.lax.scan(step, (params, tx.init(params)), grads)[1]
+
+
+def run(name='sgd', *, params=PARAMS, grads=GRADS, knobs=KNOBS, steps=STEPS, **options):
+    tx = optim.build(name, steps=steps, **options)
+    return descend(tx, params, grads, jax.tree.map(jnp.float32, knobs))
+
+
+def by_hand(rule, decayed=lambda leaf: True, scales=(1.0,) * STEPS):
+    """Parameters after each step against `rule(memory, gradient, parameter, decay, k)`, leaf by leaf."""
+
+    def leaf(path, param, grads):
+        own, history, memory = KNOBS[path[0].key], [np.float64(param)], {}
+        decay = own['weight_decay'] if decayed(param) else 0.0
+        for k in range(STEPS):
+            grad = np.float64(grads[k]) * scales[k]
+            history.append(history[-1] - own['learning_rate'] * rule(memory, grad, history[-1], decay, k))
+        return np.stack(history[1:])
+
+    return jax.tree_util.tree_map_with_path(leaf, PARAMS, GRADS)
+
+
+def sgd(momentum, nesterov=False):
+    def rule(memory, grad, param, decay, k):
+        grad = grad + decay * param
+        memory['velocity'] = momentum * memory.get('velocity', 0) + grad
+        return grad + momentum * memory['velocity'] if nesterov else memory['velocity']
+
+    return rule
+
+
+def adamw(b1, b2, eps):
+    def rule(memory, grad, param, decay, k):
+        memory['m'] = b1 * memory.get('m', 0) + (1 - b1) * grad
+        memory['v'] = b2 * memory.get('v', 0) + (1 - b2) * grad**2
+        m, v = memory['m'] / (1 - b1 ** (k + 1)), memory['v'] / (1 - b2 ** (k + 1))
+        return m / (np.sqrt(v) + eps) + decay * param
+
+    return rule
+
+
+def assert_close(got, want):
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), got, want)
+
+
+@pytest.mark.parametrize(
+    ('name', 'options', 'rule'),
+    [
+        ('sgd', {'momentum': 0.0}, sgd(0.0)),
+        ('sgd', {'momentum': 0.8}, sgd(0.8)),
+        ('sgd', {'momentum': 0.8, 'nesterov': True}, sgd(0.8, nesterov=True)),
+        ('adamw', {'b1': 0.8, 'b2': 0.95, 'eps': 1e-3}, adamw(0.8, 0.95, 1e-3)),
+    ],
+)
+def test_an_optimiser_does_what_its_formula_says_with_each_groups_knobs(name, options, rule):
+    assert_close(run(name, **options)[0], by_hand(rule))
+
+
+def test_biases_are_not_decayed_where_only_kernels_are():
+    assert_close(run(decay='kernels')[0], by_hand(sgd(0.9), decayed=lambda leaf: leaf.ndim > 1))
+
+
+def test_clipping_bounds_the_norm_over_all_groups_and_leaves_small_gradients_alone():
+    norms = [np.sqrt(sum((leaf[k] ** 2).sum() for leaf in jax.tree.leaves(GRADS))) for k in range(STEPS)]
+    bound = np.median(norms)
+    assert min(norms) < bound < max(norms)
+    assert_close(run(clip=bound)[0], by_hand(sgd(0.9), scales=[min(1.0, bound / norm) for norm in norms]))
+
+
+def test_the_average_follows_the_parameters_from_the_first_on():
+    params, states = run(ema=0.7)
+    assert_close(params, by_hand(sgd(0.9)))
+
+    def follow(start, moved):
+        average = np.float64(start)
+        for param in np.float64(moved):
+            average = 0.7 * average + 0.3 * param
+        return average
+
+    last = jax.tree.map(lambda leaf: leaf[-1], optim.averaged(states))
+    assert_close(last, jax.tree.map(follow, PARAMS, by_hand(sgd(0.9))))
+
+
+def test_other_rates_and_decays_are_the_same_program():
+    tx, traces = optim.build('adamw', steps=STEPS), []
+
+    @jax.jit
+    def update(knobs):
+        traces.append(1)
+        return tx.update(PARAMS, tx.init(PARAMS), PARAMS, knobs=knobs)[0]
+
+    once = update(jax.tree.map(jnp.float32, KNOBS))
+    twice = update(jax.tree.map(lambda value: jnp.float32(2 * value), KNOBS))
+    assert len(traces) == 1
+    assert not np.allclose(once['terms']['hint']['kernel'], twice['terms']['hint']['kernel'])
+
+
+def shape(name, steps=20, **options):
+    """The height of a schedule at every step: how far a parameter goes against a gradient of 1."""
+    one = {'student': {'w': np.ones((), np.float32)}, 'terms': {}}
+    ones = jax.tree.map(lambda leaf: np.ones(steps, np.float32), one)
+    params, _ = run(params=one, grads=ones, knobs=ONE, steps=steps, schedule=name, momentum=0.0, **options)
+    return -np.diff(params['student']['w'], prepend=1)
+
+
+FORMULAS = {
+    'constant': np.ones_like,
+    'linear': lambda done: 1 - done,
+    'cosine': lambda done: (1 + np.cos(np.pi * done)) / 2,
+    'step': lambda done: np.select([done >= 0.75, done >= 0.5], [0.04, 0.2], 1.0),
+}
+
+
+@pytest.mark.parametrize('warmup', [0, 4])
+@pytest.mark.parametrize('name', FORMULAS)
+def test_a_schedule_warms_up_linearly_and_then_has_its_shape(name, warmup):
+    rising = np.arange(1, warmup + 1) / (warmup + 1)
+    done = np.arange(20 - warmup) / (20 - warmup)
+    wanted = np.concatenate([rising, FORMULAS[name](done)])
+    found = shape(name, warmup=warmup, milestones=(0.5, 0.75), factor=0.2)
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize(
+    ('wrong', 'message'),
+    [
+        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'sgd'"),
+        ({'schedule': 'cosin'}, "unknown schedule 'cosin'; there is: 'cosine', "),
+        ({'decay': 'kernel'}, "unknown weight decay mask 'kernel'; there is: 'kernels', 'all'"),
+        ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),
+        ({'warmup': 5}, r'warmup of the optimiser must be >= 0 and < steps \(5\), got 5'),
+        ({'clip': -1.0}, 'clip of the optimiser must be >= 0, got -1.0'),
+        ({'ema': 1.0}, r'ema of the optimiser must be in \[0, 1\), got 1.0'),
+        ({'factor': 0.0}, 'factor of the optimiser must be > 0, got 0.0'),
+    ],
+)
+def test_a_wrong_choice_is_answered_with_the_right_ones(wrong, message):
+    with pytest.raises(UsageError, match=message):
+        optim.build(**{'steps': 5, **wrong})
+
+
+def test_an_optimiser_without_an_average_says_how_to_have_one():
+    with pytest.raises(UsageError, match='keeps no moving average; build it with ema > 0'):
+        optim.averaged(optim.build(steps=1).init(PARAMS))
