@@ -26,6 +26,8 @@ def main(argv: list[str]) -> int:
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
         from kdjax.study import launch
 
+        if not DEBUG.value:
+            launch.quiet_threads()
         if MODE.value == 'plan':
             launch.show_plan(config, workdir)
             return 0
@@ -36,8 +38,11 @@ def main(argv: list[str]) -> int:
     except (UsageError, OSError) as error:
         if '--debug' in argv:
             raise
-        print(f'error: {error}', file=sys.stderr)
-        return 2
+        place = f': {error.filename or "the workdir"}' if isinstance(error, OSError) else ''
+        print(f'error: {getattr(error, "strerror", None) or error}{place}', file=sys.stderr, flush=True)
+        sys.stdout.flush()
+        # Everything is closed; on a full disk the exit handlers of libraries would try, fail and print once more.
+        os._exit(2)
 
 
 if __name__ == '__main__':

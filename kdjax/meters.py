@@ -47,4 +47,5 @@ def calibration(probabilities_BK: Array, labels_B: Array, mask_B: Array) -> Cali
     correct_B = (jnp.argmax(probabilities_BK, axis=-1) == labels_B).astype(confidence_B.dtype)
     bins_B = jnp.clip((confidence_B * BINS).astype(jnp.int32), 0, BINS - 1)
     weights_BN = jax.nn.one_hot(bins_B, BINS, dtype=confidence_B.dtype) * mask_B[:, None]
+    confidence_B = jnp.where(mask_B > 0, confidence_B, 0)  # a masked example may hold anything
     return Calibration(confidence_B @ weights_BN, correct_B @ weights_BN, jnp.sum(weights_BN, axis=0))

@@ -77,6 +77,10 @@ def construct(package: str, name: str, arguments: Mapping[str, Any], kind: str) 
     for argument in arguments:
         if argument not in accepted:
             raise unknown('argument', argument, accepted, f' of {kind} {name!r}')
+    try:
+        inspect.signature(target).bind(**arguments)
+    except TypeError as error:
+        raise UsageError(f'{kind} {name!r}: {error}; it takes: {", ".join(accepted)}') from error
     return target(**arguments)
 
 

@@ -50,9 +50,9 @@ def detached(tree: Tree) -> Tree:
 
 def fingerprint(tree: Tree) -> str:
     """Hash of structure, dtypes, shapes and every bit of `tree` (16 hex digits)."""
-    digest = hashlib.sha256()
+    digest = hashlib.sha256(str(jax.tree.structure(tree)).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.ascontiguousarray(leaf)
+        array = np.asarray(leaf)
         digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'.encode())
         digest.update(array.tobytes())
     return digest.hexdigest()[:16]

@@ -58,15 +58,16 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[s
             capture_intermediates=_selector(capture) if capture else False,
         )
         features = {**_named(written.get(TAPS, {})), **_captured(written.get('intermediates', {}), capture)}
-        logits = logits.astype(jnp.promote_types(logits.dtype, jnp.float32))
+        logits = logits if logits.dtype == jnp.float64 else logits.astype(jnp.float32)
         return Outputs(logits, features), written.get('batch_stats', variables['stats'])
 
     return Net(init, apply, (*taps, *capture))
 
 
 def _selector(capture: Mapping[str, str]) -> Any:
-    paths = set(capture.values())
-    return lambda module, method: method == '__call__' and '/'.join(module.path) in paths
+    """Captures the asked modules and their siblings on the way, which an error about a wrong path lists."""
+    parents = {tuple(path.split('/'))[:depth] for path in capture.values() for depth in range(path.count('/') + 1)}
+    return lambda module, method: method == '__call__' and bool(module.path) and module.path[:-1] in parents
 
 
 def _named(tree: Tree) -> dict[str, Array]:

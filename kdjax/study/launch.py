@@ -3,7 +3,10 @@
 import contextlib
 import fcntl
 import json
+import logging
 import os
+import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -143,6 +146,14 @@ def locked(workdir: Path) -> Iterator[None]:
         except BlockingIOError as error:
             raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
+
+
+def quiet_threads() -> None:
+    """One line for what fails in a thread of a library: where it matters, the main thread meets it too and says why."""
+    logging.getLogger('absl').setLevel(logging.CRITICAL)
+    threading.excepthook = lambda failed: (
+        sys.stderr.write(f'in the background: {str(failed.exc_value)[:200]}\n') and None
+    )
 
 
 def compilation_cache() -> None:

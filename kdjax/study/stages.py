@@ -255,7 +255,7 @@ def teacher_variables(context: Context) -> Tree:
 def _address(context: Context, variables: Tree) -> cache.Address:
     config = context.config
     return cache.Address(
-        trees.fingerprint(variables),
+        trees.digest([plain_config(config.teacher.args), config.run.precision, trees.fingerprint(variables)]),
         context.data_checksum,
         str(sorted(config.data.augment.items())),
         config.seed,

@@ -9,7 +9,7 @@ from kdjax.types import Array, View
 
 def wide(x: Array) -> Array:
     """`x` in float32, or as it is where it is wider."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def log_softmax(logits: Array, temperature: Array | float = 1.0) -> Array:
@@ -45,6 +45,11 @@ def flat(x: Array) -> Array:
 def per_example(x: Array) -> Array:
     """Mean over everything but the batch axis. (B,)"""
     return jnp.mean(x.reshape(x.shape[0], -1), axis=1)
+
+
+def magnitude(x: Array) -> Array:
+    """|x|; its gradient at 0 is 0, where that of `jnp.abs` is 1."""
+    return x * jnp.sign(x)
 
 
 def norm(x: Array, axis: int = -1) -> Array:

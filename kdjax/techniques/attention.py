@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import norm, per_example, smaller_map, unit, wide
+from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -73,7 +73,7 @@ class AttentionTransfer(Term):
         return norm(difference)[:, 0] * (0.5 if self.form == 'paper' else 1.0)
 
     def _attention(self, feature: Array) -> Array:
-        energy = feature**self.power if self.power % 2 == 0 else jnp.abs(feature) ** self.power
+        energy = feature**self.power if self.power % 2 == 0 else magnitude(feature) ** self.power
         if self.form == 'kdzoo':
             summed = jnp.sum(energy, axis=-1).reshape(feature.shape[0], -1)
             return summed / (norm(summed) + 1e-6)

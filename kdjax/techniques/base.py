@@ -98,7 +98,7 @@ class Term:
         """Instances for the laws that every technique must obey; one per form at least.
 
         They read the taps 'stage1' (a feature map, (B, H, W, C)), 'stage2' (a smaller one) and 'penult' (a vector,
-        (B, D)); the teacher has the same taps with more channels.
+        (B, D)), of which the teacher's have more channels, and 'match', a vector of one width on both sides.
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

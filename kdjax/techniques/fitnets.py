@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import example_mask, flat, wide
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -17,15 +17,16 @@ class _Regressor(nn.Module):
     """Maps a student feature to the shape of a teacher feature; the layer is chosen by the two shapes."""
 
     target: tuple[int, ...]  # without the batch axis
-    normalised: bool
+    batch_norm: bool
+    relu: bool
 
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = self._layer(x)(x)
-        if self.normalised:
+        if self.batch_norm:
             mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
-            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask))
-        return x
+            x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+        return nn.relu(x) if self.relu else x
 
     def _layer(self, x: Array) -> Any:
         channels = self.target[-1]
@@ -44,28 +45,45 @@ class _Regressor(nn.Module):
 class Hint(Term):
     """1/2 || u_t - r(u_s) ||^2 per example, with a learned regressor r (eq. 3). Values: (B,).
 
-    In the paper a first stage trains this term alone, a second one the soft targets: two fits of one method. Forms:
-    'paper' as above; 'repdistiller' (also mdistiller): the mean over the feature's elements instead of half the sum,
-    and r ends in batch normalisation (over all devices) and ReLU; 'mean': the same mean with the paper's linear r.
+    In the paper a first stage trains this term alone, a second one the soft targets: two fits of one method. Forms,
+    with d the difference of the features ('BN' is batch normalisation over all devices):
+
+    | form                | value                        | end of r | as in                           |
+    |---------------------|------------------------------|----------|---------------------------------|
+    | paper               | 1/2 sum of d^2               |          | the paper                       |
+    | repdistiller        | mean of d^2                  | BN, ReLU | RepDistiller, mdistiller        |
+    | repdistiller_linear | mean of d^2                  | BN       | theirs with use_relu=False      |
+    | mean                | mean of d^2                  |          | RKD, Knowledge-Distillation-Zoo |
+    | absolute            | mean of abs(d)               |          | mmrazor L1Loss                  |
+    | distance            | norm of d of the whole batch |          | mmrazor L2Loss with dist        |
 
     Attributes:
       layer: 'tap' or 'student_tap:teacher_tap', maps (B, H, W, C) or vectors (B, D).
       regressor: whether to learn r; without it the two features must have one shape.
+      unit_length: whether each example's r(u_s) and u_t are first scaled to length 1 (mmrazor L2Loss, normalize).
       form: which of the above.
     """
 
     PAPER: ClassVar[Paper] = Paper(
         'Romero, Ballas, Kahou, Chassang, Gatta, Bengio', 'FitNets: Hints for Thin Deep Nets', 'ICLR', 2015, '1412.6550'
     )
-    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repdistiller', 'mean')
+    FORMS: ClassVar[tuple[str, ...]] = (
+        'paper',
+        'repdistiller',
+        'repdistiller_linear',
+        'mean',
+        'absolute',
+        'distance',
+    )
 
     layer: str = 'stage2'
     regressor: bool = True
+    unit_length: bool = False
     form: str = 'paper'
 
     @property
     def scope(self) -> Scope:
-        return 'batch' if self.regressor and self.form == 'repdistiller' else 'example'
+        return 'batch' if self.form == 'distance' or (self.regressor and self._batch_norm) else 'example'
 
     @property
     def at_teacher(self) -> AtTeacher:
@@ -84,12 +102,29 @@ class Hint(Term):
     def __call__(
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
+        student_BD, teacher_BD = flat(self.regressed(params, view)), flat(self._read(view)[1])
+        if self.unit_length:
+            student_BD, teacher_BD = unit(student_BD), unit(teacher_BD)
+        return TermOut(self._values(student_BD - teacher_BD, example_mask(view)), memory, {})
+
+    def regressed(self, params: Tree, view: View) -> Array:
+        """r(u_s), in the shape of the teacher's feature; without a regressor u_s itself."""
         student, teacher = self._read(view)
-        if self.regressor:
-            student = apply_module(self._module(student, teacher), params, student, example_mask(view))
-        squares = jnp.square(flat(student) - flat(teacher))
-        values = 0.5 * jnp.sum(squares, axis=1) if self.form == 'paper' else jnp.mean(squares, axis=1)
-        return TermOut(values, memory, {})
+        if not self.regressor:
+            return student
+        return apply_module(self._module(student, teacher), params, student, example_mask(view))
+
+    def _values(self, difference_BD: Array, mask_B: Array) -> Array:
+        if self.form == 'paper':
+            return 0.5 * jnp.sum(jnp.square(difference_BD), axis=1)
+        if self.form == 'distance':
+            real_BD = jnp.where(mask_B[:, None] > 0, difference_BD, 0)
+            return jnp.broadcast_to(norm(real_BD.reshape(-1)), mask_B.shape)  # one number, which every example answers
+        return jnp.mean(magnitude(difference_BD) if self.form == 'absolute' else jnp.square(difference_BD), axis=1)
+
+    @property
+    def _batch_norm(self) -> bool:
+        return self.form.startswith('repdistiller')
 
     def _read(self, view: View) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
@@ -109,9 +144,11 @@ class Hint(Term):
         if smaller and not doubled:
             raise UsageError(f'hint {self.layer!r}: student map {student.shape[1:3]} is smaller than the teacher map '
                              f'{teacher.shape[1:3]} and not its half; choose another pair of taps')  # fmt: skip
-        return _Regressor(tuple(teacher.shape[1:]), self.form == 'repdistiller')
+        return _Regressor(tuple(teacher.shape[1:]), self._batch_norm, relu=self.form == 'repdistiller')
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
-        learned = [cls(form=form, layer=layer) for form in cls.FORMS for layer in ('stage2', 'stage1:stage2', 'penult')]
-        return [*learned, cls(regressor=False, layer='penult:match')]
+        learned = [cls(form=form) for form in cls.FORMS]
+        layers = [cls(form=form, layer=layer) for form in cls.FORMS[:2] for layer in ('stage1:stage2', 'penult')]
+        fixed = [cls(regressor=False, layer='match', form=form) for form in ('paper', 'absolute', 'distance')]
+        return [*learned, *layers, *fixed, cls(regressor=False, layer='match', unit_length=True)]

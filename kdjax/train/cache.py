@@ -17,17 +17,18 @@ from kdjax.train.teachers import PREFIX
 from kdjax.types import Teacher, Tree
 
 ADDRESS = 'address.json'
+DTYPES = ('float16', 'float32', 'float64')  # what numpy's files can say
 
 
 class Address(NamedTuple):
     """What a table of teacher outputs depends on; two equal addresses have equal tables."""
 
-    teacher: str  # fingerprint of its variables
+    teacher: str  # hash of its variables and of how it computes with them
     data: str  # checksum of the data set
     augment: str  # name and arguments of the augmentation
     seed: int  # of the augmentation
     views: int  # per example
-    dtype: str  # of the table
+    dtype: str  # of the table, one of DTYPES
 
 
 def compute(
@@ -78,13 +79,19 @@ def compute(
 
 
 def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
-    """Writes the tables; the address comes last, so that a half-written cache has none."""
+    """Writes the tables; the address comes last, so that a half-written cache has none.
+
+    Raises:
+      UsageError: a dtype that is not in DTYPES.
+    """
+    if address.dtype not in DTYPES:
+        raise unknown('dtype of a cache', address.dtype, DTYPES)
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
-    for name, table in tables.items():
-        np.save(folder / f'{name.removeprefix(PREFIX)}.npy', table.astype(address.dtype))
-    replace(folder / ADDRESS, json.dumps(address._asdict()))
+    for k, table in enumerate(tables.values()):
+        np.save(folder / f'{k}.npy', table.astype(address.dtype))
+    replace(folder / ADDRESS, json.dumps({**address._asdict(), 'tables': list(tables)}))
 
 
 def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
@@ -101,4 +108,4 @@ def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
              if found.get(name) != value]  # fmt: skip
     if stale:
         raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
-    return {PREFIX + file.stem: np.load(file, mmap_mode='r') for file in sorted(folder.glob('*.npy'))}
+    return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(found['tables'])}

@@ -3,8 +3,10 @@
 Two managers, because one that keeps the best may delete the newest step, without which nothing resumes.
 """
 
+import contextlib
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -73,9 +75,14 @@ class Checkpoints:
         )['state']
 
     def wait(self) -> None:
-        """Returns when everything is on disk."""
-        self._latest.wait_until_finished()
-        self._best.wait_until_finished()
+        """Returns when everything is on disk.
+
+        Raises:
+          UsageError: it cannot be written.
+        """
+        with writing(self._folder):
+            self._latest.wait_until_finished()
+            self._best.wait_until_finished()
 
     def _save(self, manager: ocp.CheckpointManager, step: int, tree: Tree) -> None:
         if step in manager.all_steps():
@@ -84,7 +91,8 @@ class Checkpoints:
         items = _parts(
             state=ocp.args.StandardSave(trees.detached(tree)), meta=ocp.args.JsonSave({'identity': self._identity})
         )
-        manager.save(step, args=items)
+        with writing(self._folder):
+            manager.save(step, args=items)
 
     def _read(self, path: Path, restore: Any) -> Any:
         try:
@@ -96,11 +104,21 @@ class Checkpoints:
             ) from error
 
 
+@contextlib.contextmanager
+def writing(folder: Path) -> Iterator[None]:
+    """Turns what a full or failing disk makes orbax, tensorstore or Python raise into one line."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        reason = 'no space left on device' if 'RESOURCE_EXHAUSTED' in str(error) else str(error).splitlines()[0][:200]
+        raise UsageError(f'{folder} cannot be written: {reason}; what is complete there stays good') from error
+
+
 def save_variables(folder: Path, variables: Tree) -> None:
     """Writes the variables of a network alone, without optimiser, terms or teacher; replaces what was there."""
     if folder.exists():
         shutil.rmtree(folder)
-    with ocp.StandardCheckpointer() as saver:
+    with writing(folder), ocp.StandardCheckpointer() as saver:
         saver.save(folder.absolute(), trees.detached(variables))
 
 

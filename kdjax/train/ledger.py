@@ -30,7 +30,8 @@ class Ledger:
         folder.mkdir(parents=True, exist_ok=True)
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
-        self._events = SummaryWriter(str(folder / 'tensorboard'))
+        # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
+        self._events = SummaryWriter(str(folder / 'tensorboard'), max_queue=1_000_000)
         self._wandb = _wandb(folder) if wandb else None
 
     def __enter__(self) -> Self:

@@ -43,7 +43,7 @@ def build(
       steps: length of the run, in steps.
       schedule: 'constant', 'step', 'cosine' or 'linear' (the last two end at 0), after the warm-up.
       warmup: steps of linear warm-up from 0.
-      milestones: where 'step' multiplies by `factor`, as fractions of the run.
+      milestones: where 'step' multiplies by `factor`, as fractions of the run after the warm-up.
       factor: see `milestones`.
       momentum, nesterov: of 'sgd'.
       b1, b2, eps: of 'adamw'.
@@ -156,9 +156,12 @@ def _average(decay: float) -> optax.GradientTransformationExtraArgs:
 
 def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float) -> optax.Schedule:
     length = max(steps - warmup, 1)
+    drops: dict[int, float] = {}
+    for at in milestones:  # on short runs several may fall on one step
+        drops[round(at * length)] = drops.get(round(at * length), 1.0) * factor
     shapes: dict[str, optax.Schedule] = {
         'constant': optax.constant_schedule(1.0),
-        'step': optax.piecewise_constant_schedule(1.0, {round(at * length): factor for at in milestones}),
+        'step': optax.piecewise_constant_schedule(1.0, drops),
         'cosine': optax.cosine_decay_schedule(1.0, length),
         'linear': optax.linear_schedule(1.0, 0.0, length),
     }

@@ -216,7 +216,9 @@ def test_page_tells_the_rest(folder):
     assert '| parameters | 100.00 k | 1.00 k | 100.0× |' in said
     assert '| latency, batch of 128 | 32 ms | 1 ms | 32.0× |' in said
     assert '| 100 | soft | 25.00 | soft.temperature = 4 |' in said
-    assert 'soft with 1000 transfer examples: the bars were NOT met after 2 attempts; the tables show attempt 2.' in said
+    assert (
+        'soft with 1000 transfer examples: the bars were NOT met after 2 attempts; the tables show attempt 2.' in said
+    )
     assert 'Bars are held against validation data' in said
     assert '| 2 | soft.temperature = 8 | accuracy | ≥ 95.00 % | 94.00 % | no |' in said
     assert '| 1 | nothing | max_params | ≤ 1,500 | 1,000 | yes |' in said

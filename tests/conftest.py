@@ -1,0 +1,49 @@
+"""Settings of every test: four host devices, strict dtypes, compiled programs kept between runs."""
+
+import os
+import pathlib
+
+# Before JAX starts: devices cannot be added later, and with a smaller thread pool their collectives deadlock. The tests
+# run many tiny programs a few times each, so compiling is what takes the time: optimise less.
+os.environ['XLA_FLAGS'] = ' '.join(
+    ['--xla_backend_optimization_level=0', os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=4']
+)
+os.environ['NPROC'] = '16'
+os.environ.setdefault('JAX_PLATFORMS', 'cpu')
+
+import golden
+import jax
+import pytest
+
+REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
+
+jax.config.update('jax_numpy_dtype_promotion', 'strict')
+if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
+    user_cache = pathlib.Path(os.environ.get('XDG_CACHE_HOME') or pathlib.Path.home() / '.cache')
+    jax.config.update('jax_compilation_cache_dir', str(user_cache / 'kdjax' / 'tests-xla'))
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.05)
+
+
+def pytest_addoption(parser):
+    inside = SHARED / 'golden'
+    golden = inside if inside.is_dir() else pathlib.Path('/golden')
+    parser.addoption('--golden', default=str(golden), metavar='DIR', help=f'folder of golden vectors [{golden}]')
+    parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
+
+
+@pytest.fixture(scope='session')
+def shared():
+    """The folder of shared data."""
+    if not SHARED.is_dir():
+        pytest.skip('shared data is not here: set KDJAX_SHARED')
+    return SHARED
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, 'when')]
+    results = dict(value for report in reports for name, value in report.user_properties if name == 'golden')
+    if results:
+        terminalreporter.section('golden vectors')
+        records = golden.records(config.getoption('--golden'))
+        terminalreporter.write_line('\n'.join(golden.coverage(records, results)))

@@ -1,0 +1,296 @@
+"""The laws of DESIGN.md section 10, for every technique that exists."""
+
+import dataclasses
+import functools
+import itertools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import world
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax.test_util import check_grads
+
+from kdjax.names import UsageError
+from kdjax.techniques.base import Paper
+from kdjax.techniques.cross_entropy import CrossEntropy
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.train import step
+from kdjax.types import Net, Outputs, View
+
+# Large, and finite after the few squarings that a technique may do.
+HUGE = 1e4
+SPECIMENS = world.specimens()
+ONE_EACH = list({name.split('-')[0]: name for name in SPECIMENS}.values())
+every_specimen = pytest.mark.parametrize('name', SPECIMENS)
+every_technique = pytest.mark.parametrize('kind', world.techniques().values(), ids=world.techniques())
+MASK = np.asarray(world.MASK, bool)
+
+
+def real(tree):
+    """The rows of `tree` that are not padding."""
+    return jax.tree.map(lambda leaf: leaf[MASK], tree)
+
+
+def finite(tree):
+    return all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(tree))
+
+
+# ---- what a technique is
+
+
+@every_technique
+def test_a_technique_cites_its_paper_and_shows_each_form(kind):
+    assert isinstance(kind.PAPER, Paper)
+    assert 1950 <= kind.PAPER.year <= 2030
+    shown = list(kind.specimens())
+    assert shown, f'{kind.__name__}.specimens() is empty, so no law would be tested'
+    assert {getattr(term, 'form', None) for term in shown} >= set(kind.FORMS)
+
+
+def test_no_two_specimens_share_a_name():
+    assert len(SPECIMENS) == sum(len(kind.specimens()) for kind in world.techniques().values())
+
+
+@every_specimen
+def test_values_are_finite_and_not_negative(name):
+    subject = world.subject(name)
+    answer = world.compiled(*subject)
+    values = answer.values[name]
+    assert values.shape in (MASK.shape, subject.view.student.logits.shape[:-1])
+    assert finite(answer)
+    assert np.all(values >= -1e-6)
+    assert answer.loss > 0  # random students differ from random teachers and labels
+
+
+@every_specimen
+def test_knobs_matter(name):
+    subject = world.subject(name)
+    before = world.compiled(*subject).values[name]
+    for knob in set(subject.term.knobs()) - {'weight'}:
+        turned = subject.turned(**{knob: jnp.float32(0.5 * subject.term.knobs()[knob] + 0.3)})
+        assert not np.allclose(world.compiled(*turned).values[name], before, rtol=1e-3), f'{knob} changes nothing'
+
+
+@every_technique
+@pytest.mark.parametrize('bad', [math.nan, math.inf, True, '1'])
+def test_a_knob_that_is_no_finite_number_is_refused(kind, bad):
+    for knob in kind.specimens()[0].knobs():
+        with pytest.raises(UsageError, match=f'{knob} of {kind.__name__} must be .*{bad!r}'):
+            dataclasses.replace(kind.specimens()[0], **{knob: bad})
+
+
+@every_technique
+def test_negative_weights_and_unknown_forms_are_refused(kind):
+    with pytest.raises(UsageError, match=r'weight of .* must be >= 0, got -0\.5'):
+        dataclasses.replace(kind.specimens()[0], weight=-0.5)
+    if kind.FORMS:
+        with pytest.raises(UsageError, match=f"'papr'.*{kind.__name__}.*{kind.FORMS[0]}"):
+            kind(form='papr')
+
+
+@pytest.mark.parametrize('temperature', [0.0, -4.0])
+def test_a_temperature_must_be_positive(temperature):
+    with pytest.raises(UsageError, match=f'temperature of SoftTargets must be > 0, got {temperature}'):
+        SoftTargets(temperature=temperature)
+
+
+@pytest.mark.parametrize('smoothing', [-0.1, 1.0])
+def test_smoothing_is_a_share(smoothing):
+    with pytest.raises(UsageError, match=f'smoothing of CrossEntropy must be .* {smoothing}'):
+        CrossEntropy(smoothing=smoothing)
+
+
+# ---- what is learned
+
+
+@pytest.mark.parametrize('name', [name for name, term in SPECIMENS.items() if term.at_teacher != 'free'])
+def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
+    subject = world.subject(name)
+
+    @jax.jit
+    def ask(teacher):
+        # A tap of the student gives what the tap that it is compared with gives. Both sides are one array: two equal
+        # ones may be computed to different last bits, and a norm has slope 1 there already.
+        copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=True)}
+        student = Outputs(teacher.logits, {**teacher.features, **copied})
+        return world.ask(*subject._replace(view=View(student, teacher, subject.view.batch)))
+
+    answer = ask(subject.view.teacher)
+    assert world.size(answer.student) < 1e-6
+    if subject.term.at_teacher == 'zero':
+        assert world.size(real(answer.values)) < 1e-6
+
+
+@every_specimen
+def test_gradient_reaches_everything_of_the_student_that_is_read(name):
+    subject = world.subject(name)
+    gradient = world.compiled(*subject).student
+    read = {tap: gradient.features[tap] for tap in subject.term.taps().student} or {'logits': gradient.logits}
+    for tap, leaf in read.items():
+        reached = np.any(np.reshape(leaf, (len(MASK), -1)) != 0, axis=1)
+        assert np.array_equal(reached, MASK), f'gradient wrt {tap} reaches the examples {np.flatnonzero(reached)}'
+
+
+@every_specimen
+def test_gradient_reaches_every_learned_parameter(name):
+    """A leaf may lack one only where the loss ignores it, as it does a bias before batch normalisation."""
+    subject = world.subject(name)
+    answer = world.compiled(*subject)
+    paths, structure = jax.tree.flatten(subject.params)
+    gradients = jax.tree_util.tree_leaves_with_path(answer.params)
+    reached = [world.size(leaf) > 1e-5 * world.size(answer.params) for _, leaf in gradients]
+    for index, (path, _) in enumerate(gradients):
+        if not reached[index]:
+            moved = [leaf + 1 if other == index else leaf for other, leaf in enumerate(paths)]
+            after = world.compiled(*subject._replace(params=jax.tree.unflatten(structure, moved)))
+            label = jax.tree_util.keystr(path)
+            assert np.allclose(after.loss, answer.loss, rtol=1e-4), f'{label} matters, yet has no gradient'
+            layer = [ok for (other, _), ok in zip(gradients, reached, strict=True) if other[:-1] == path[:-1]]
+            assert any(layer), f'nothing in the layer of {label} is trained'
+
+
+def mirror(variables):
+    """A network whose variables are its outputs: what a step does to them is what it does to a teacher or student."""
+    return Outputs(variables['params']['logits'], variables['params']['features'])
+
+
+def test_no_gradient_reaches_the_teacher():
+    seen = world.padded()
+    subject = world.placed({name: SPECIMENS[name] for name in ONE_EACH}, seen)
+    student, teacher_vars = ({'params': side._asdict(), 'stats': {}} for side in (seen.student, seen.teacher))
+    knobs = {'seed': jnp.uint32(0), 'terms': subject.knobs, 'optim': {}}
+    parts = {
+        'net': Net(lambda key, inputs: student, lambda variables, *_, **__: (mirror(variables), {}), ()),
+        'teacher': lambda variables, batch: mirror(variables),
+        'objective': subject.objective,
+        'tx': optax.with_extra_args_support(optax.sgd(0.1)),
+    }
+    state = jax.jit(functools.partial(step.init_state, **parts))(knobs, teacher_vars, seen.batch, student)
+
+    def loss(teacher_vars):
+        after, logs = step.train_step(state, teacher_vars, seen.batch, knobs, **parts)
+        return logs['loss'], after
+
+    (total, after), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(teacher_vars)
+    assert total > 0
+    assert world.size(gradient) == 0
+    moved = jax.tree.map(lambda a, b: world.size(a - b) > 0, after.params['student'], student['params'])
+    assert all(moved['features'][tap] for _, term in subject.objective.terms for tap in term.taps().student)
+    assert moved['logits']
+
+
+# ---- what must not change the answer
+
+
+@every_specimen
+def test_padding_changes_nothing(name):
+    subject = world.subject(name)
+    clean = world.compiled(*subject)
+    labels = subject.view.batch['labels']
+    batch = {**subject.view.batch, 'labels': jnp.where(MASK, labels, world.CLASSES - 1 - labels)}
+    sides = jax.tree.map(lambda leaf: jnp.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, HUGE), subject.view[:2])
+    dirty = world.compiled(*subject._replace(view=View(*sides, batch)))
+    world.assert_close(dirty._replace(values={}), clean._replace(values={}))
+    world.assert_close(real(dirty.values), real(clean.values))
+
+
+@every_specimen
+def test_the_order_of_examples_does_not_matter(name):
+    subject = world.subject(name)
+    order = jax.random.permutation(jax.random.key(3), len(MASK))
+    straight = world.compiled(*subject)
+    shuffled = world.compiled(*subject._replace(view=jax.tree.map(lambda leaf: leaf[order], subject.view)))
+    world.assert_close(shuffled.loss, straight.loss)
+    world.assert_close(shuffled.params, straight.params)
+    by_row = (straight.student, straight.values)
+    world.assert_close((shuffled.student, shuffled.values), jax.tree.map(lambda leaf: leaf[order], by_row))
+
+
+@every_specimen
+def test_half_precision_in_single_precision_out(name):
+    """From the same rounded inputs: what is left is the technique's own arithmetic."""
+    subject = world.subject(name)
+    half = world.cast(subject.view, jnp.bfloat16)._replace(batch=subject.view.batch)
+    rough = jax.jit(world.values, static_argnums=0)(*subject._replace(view=half))[name]
+    exact = world.compiled(*subject._replace(view=world.cast(half, jnp.float32))).values[name]
+    assert rough.dtype == jnp.float32
+    world.assert_close(rough, exact, 1e-2)
+
+
+@every_specimen
+def test_confident_logits_stay_finite(name):
+    subject = world.subject(name)
+    sides = [
+        side._replace(logits=HUGE * jax.random.rademacher(jax.random.key(seed), side.logits.shape, jnp.float32))
+        for seed, side in enumerate(subject.view[:2])
+    ]
+    assert finite(world.compiled(*subject._replace(view=View(*sides, subject.view.batch))))
+
+
+@every_specimen
+def test_compiling_changes_nothing_and_happens_once(name):
+    subject = world.subject(name)
+    answer = world.compiled(*subject)
+    traced = world.TRACES[subject.objective]
+    turned = subject.turned(**{knob: jnp.float32(0.5) for knob in subject.knobs[name]})
+    world.compiled(*turned)
+    assert world.TRACES[subject.objective] == traced, 'a second call with other knobs compiled again'
+    world.assert_close(world.values(*subject), answer.values)
+
+
+@every_specimen
+def test_four_devices_agree_with_one(name):
+    subject = world.subject(name)
+    world.assert_close(world.spread(*subject, 4), world.compiled(*subject)._replace(values={}))
+
+
+@pytest.mark.parametrize('name', ONE_EACH)
+def test_two_devices_agree_with_one(name):
+    """One specimen of each technique: that they differ in their count is no matter of form."""
+    subject = world.subject(name)
+    world.assert_close(world.spread(*subject, 2), world.compiled(*subject)._replace(values={}))
+
+
+@every_specimen
+def test_gradients_are_those_of_the_value(name):
+    subject = world.subject(name)
+    # What is read behind a stop_gradient stays where it is; that too much is behind one is another law.
+    free = [world.size(leaf) > 0 for leaf in jax.tree.leaves(gradients(world.compiled(*subject)))]
+    with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
+        precise = world.Subject(subject.objective, *world.cast(subject[1:], jnp.float64))
+        leaves, structure = jax.tree.flatten((precise.params, precise.view.student))
+
+        def ask(moved):
+            moved = iter(moved)
+            everything = [next(moved) if moves else leaf for leaf, moves in zip(leaves, free, strict=True)]
+            params, student = jax.tree.unflatten(structure, everything)
+            answer = world.compiled(*precise._replace(params=params, view=precise.view._replace(student=student)))
+            return answer.loss, list(itertools.compress(jax.tree.leaves(gradients(answer)), free))
+
+        # One program gives the value and what is claimed to be its gradient.
+        loss = jax.custom_vjp(lambda moved: ask(moved)[0])
+        loss.defvjp(ask, lambda gradient, scale: ([scale * leaf for leaf in gradient],))
+        check_grads(loss, (list(itertools.compress(leaves, free)),), 1, modes=['rev'], atol=1e-6, rtol=1e-6)
+
+
+def gradients(answer):
+    return answer.params, answer.student
+
+
+@settings(max_examples=5, deadline=None, derandomize=True)
+@given(
+    chosen=st.lists(st.sampled_from(sorted(SPECIMENS)), min_size=3, max_size=3, unique=True),
+    weights=st.tuples(*[st.floats(0, 10, width=32)] * 3),
+)
+def test_any_terms_sum(chosen, weights):
+    terms = {name: dataclasses.replace(SPECIMENS[name], weight=w) for name, w in zip(chosen, weights, strict=True)}
+    together = world.compiled(*world.placed(terms, world.padded()))
+    alone = [world.compiled(*world.subject(name).turned(weight=jnp.float32(w))) for name, w in
+             zip(chosen, weights, strict=True)]  # fmt: skip
+    world.assert_close(together.loss, sum(answer.loss for answer in alone))
+    world.assert_close(together.student, jax.tree.map(lambda *parts: sum(parts), *(one.student for one in alone)))

@@ -1,0 +1,183 @@
+"""A tiny synthetic world in which every technique must obey the laws: nothing to register, files are found."""
+
+import collections
+import dataclasses
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from jax.sharding import PartitionSpec as P
+
+from kdjax import names
+from kdjax.techniques.base import Term
+from kdjax.train.objective import Objective, term_key
+from kdjax.types import Outputs, View
+
+CLASSES = 10
+STUDENT = {'stage1': (4, 4, 8), 'stage2': (2, 2, 16), 'penult': (16,), 'match': (24,)}
+TEACHER = {'stage1': (4, 4, 12), 'stage2': (2, 2, 24), 'penult': (24,), 'match': (24,)}
+# Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
+MASK = (1, 1, 1, 0, 0, 0, 1, 1)
+KEY = jax.random.key(1)
+
+
+def view(seed, batch=6, mask=None):
+    """Random outputs of a student and a teacher on `batch` examples, of which `mask` are real (default: all)."""
+    rng = np.random.default_rng(seed)  # numpy: drawing with JAX would take seconds to compile
+    examples = {
+        'inputs': np.zeros((batch, 2), np.float32),
+        'labels': rng.integers(0, CLASSES, batch, np.int32),
+        'mask': np.asarray(mask or [1] * batch, np.float32),
+        'id': np.arange(100, 100 + batch, dtype=np.int32),
+        'view': np.zeros(batch, np.int32),
+    }
+    return jax.tree.map(jnp.asarray, View(outputs(rng, STUDENT, batch), outputs(rng, TEACHER, batch), examples))
+
+
+def outputs(rng, shapes, batch):
+    """Random logits, and a random feature per tap."""
+    features = {tap: rng.normal(size=(batch, *shape)).astype(np.float32) for tap, shape in shapes.items()}
+    return Outputs(rng.normal(0, 2, (batch, CLASSES)).astype(np.float32), features)
+
+
+def cast(tree, dtype):
+    """`tree` with its floating leaves in `dtype`."""
+    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+
+
+def techniques():
+    """Every term class by name, found by walking kdjax.techniques."""
+    return {
+        f'{module}.{name}': found
+        for module in names.modules('kdjax.techniques')
+        for name, found in names.public(f'kdjax.techniques.{module}').items()
+        if isinstance(found, type) and issubclass(found, Term) and found is not Term
+    }
+
+
+@functools.cache
+def specimens():
+    """Every specimen by name, such as 'fitnets.Hint-paper-stage2'."""
+    return {f'{name}{described(term)}': term for name, kind in techniques().items() for term in kind.specimens()}
+
+
+def described(term):
+    """What sets a specimen apart: its form, layers, and everything that is not the default."""
+    words = []
+    for field in sorted(dataclasses.fields(term), key=lambda field: field.name != 'form'):
+        value = getattr(term, field.name)
+        if field.name in ('form', 'layer', 'layers'):
+            words.append('+'.join(value) if isinstance(value, tuple) else value)
+        elif value != field.default:
+            words.append(f'{field.name}={value}')
+    return ''.join(f'-{word}' for word in words)
+
+
+class Subject(NamedTuple):
+    """An objective and all that it is asked with."""
+
+    objective: Objective
+    params: Any
+    memory: Any
+    view: View
+    knobs: Any
+
+    @property
+    def name(self):
+        return self.objective.terms[0][0]
+
+    @property
+    def term(self):
+        return self.objective.terms[0][1]
+
+    def turned(self, **knobs):
+        """With other values of some knobs of the (only) term."""
+        return self._replace(knobs={self.name: {**self.knobs[self.name], **cast(knobs, jnp.float32)}})
+
+
+def placed(terms, seen):
+    """Terms by name, freshly initialised to read `seen`."""
+    objective = Objective(tuple(terms.items()))
+    knobs = jax.tree.map(jnp.float32, objective.knobs())
+    return Subject(objective, *objective.init(KEY, seen), seen, knobs)
+
+
+@functools.cache
+def padded():
+    """The view of the laws."""
+    return view(0, len(MASK), MASK)
+
+
+@functools.cache
+def subject(name):
+    """The specimen called `name`, alone."""
+    return placed({name: specimens()[name]}, padded())
+
+
+class Answer(NamedTuple):
+    """What an objective says of a view; gradients are of the loss, values by term and unreduced."""
+
+    loss: Any
+    memory: Any
+    params: Any  # gradient
+    student: Any  # gradient
+    values: Any
+
+
+TRACES: collections.Counter = collections.Counter()
+
+
+def ask(objective, params, memory, view, knobs, axis=None):
+    """The objective's answer, on this device's part of the batch where `axis` is given."""
+    TRACES[objective] += 1
+
+    def loss(params, student):
+        seen = view._replace(student=student)
+        shares = objective.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
+        return shares.loss, shares.memory
+
+    (total, after), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, view.student)
+    if axis is not None:
+        total, own = jax.lax.psum((total, own), axis)
+        return Answer(total, after, own, student, {})
+    return Answer(total, after, own, student, values(objective, params, memory, view, knobs))
+
+
+def values(objective, params, memory, view, knobs):
+    """Unreduced values by term."""
+    return {
+        name: term(params[name], memory[name], view, knobs[name], step=jnp.int32(0), key=term_key(KEY, name)).values
+        for name, term in objective.terms
+    }
+
+
+compiled = jax.jit(ask, static_argnums=0)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 5))
+def spread(objective, params, memory, view, knobs, devices):
+    """The answer, without values, where the examples lie on several devices."""
+    mesh = Mesh(np.asarray(jax.devices()[:devices]), ('data',))
+    part = jax.shard_map(
+        functools.partial(ask, objective, axis='data'),
+        mesh=mesh,
+        in_specs=(P(), P(), P('data'), P()),
+        out_specs=Answer(P(), P(), P(), P('data'), P()),
+        check_vma=False,
+    )
+    return part(params, memory, view, knobs)
+
+
+def size(tree):
+    """Largest magnitude of any entry of `tree`."""
+    return max((float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(tree) if np.size(leaf)), default=0.0)
+
+
+def assert_close(got, want, tolerance=1e-5):
+    """Equal up to `tolerance` of the largest entry of `want`: single entries may cancel."""
+    assert jax.tree.structure(got) == jax.tree.structure(want)
+    gap = size(jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), got, want))
+    assert gap <= tolerance * max(size(want), 1e-6), f'differ by {gap:.3g} where the largest entry is {size(want):.3g}'
