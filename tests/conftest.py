@@ -5,15 +5,13 @@ import pathlib
 
 # Before JAX starts: devices cannot be added later, and with a smaller thread pool their collectives deadlock. The tests
 # run many tiny programs a few times each, so compiling is what takes the time: optimise less.
-os.environ['XLA_FLAGS'] = ' '.join(
-    ['--xla_backend_optimization_level=0', os.environ.get('XLA_FLAGS', ''), '--xla_force_host_platform_device_count=4']
-)
+QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
+os.environ['XLA_FLAGS'] = f'{QUICK} {os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=4'
 os.environ['NPROC'] = '16'
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import golden
 import jax
-import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
@@ -26,18 +24,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 
 
 def pytest_addoption(parser):
-    inside = SHARED / 'golden'
-    golden = inside if inside.is_dir() else pathlib.Path('/golden')
-    parser.addoption('--golden', default=str(golden), metavar='DIR', help=f'folder of golden vectors [{golden}]')
+    default = str(SHARED / 'golden')
+    parser.addoption('--golden', default=default, metavar='DIR', help=f'folder of golden vectors [{default}]')
     parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
-
-
-@pytest.fixture(scope='session')
-def shared():
-    """The folder of shared data."""
-    if not SHARED.is_dir():
-        pytest.skip('shared data is not here: set KDJAX_SHARED')
-    return SHARED
 
 
 def pytest_terminal_summary(terminalreporter, config):

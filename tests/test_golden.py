@@ -15,7 +15,9 @@ def pytest_generate_tests(metafunc):
     if 'record' in metafunc.fixturenames:
         records = golden.records(metafunc.config.getoption('--golden'))
         covered = [pytest.param(record, id=record['id']) for record in records if record['technique'] in MAPPINGS]
-        absent = pytest.mark.skip('no golden vectors of a covered technique here: pass --golden DIR')
+        absent = pytest.mark.skip(
+            'shared data is not here: no golden vectors of a covered technique; set KDJAX_SHARED or pass --golden DIR'
+        )
         metafunc.parametrize('record', covered or [pytest.param(None, marks=absent, id='none')])
 
 

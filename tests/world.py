@@ -95,7 +95,8 @@ class Subject(NamedTuple):
 
     def turned(self, **knobs):
         """With other values of some knobs of the (only) term."""
-        return self._replace(knobs={self.name: {**self.knobs[self.name], **cast(knobs, jnp.float32)}})
+        knobs = {knob: jnp.float32(value) for knob, value in knobs.items()}
+        return self._replace(knobs={self.name: {**self.knobs[self.name], **knobs}})
 
 
 def placed(terms, seen):
@@ -172,8 +173,8 @@ def spread(objective, params, memory, view, knobs, devices):
 
 
 def size(tree):
-    """Largest magnitude of any entry of `tree`."""
-    return max((float(np.max(np.abs(leaf))) for leaf in jax.tree.leaves(tree) if np.size(leaf)), default=0.0)
+    """Largest magnitude of any entry of `tree`; nan where one is nan."""
+    return float(np.max([np.max(np.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)], initial=0))
 
 
 def assert_close(got, want, tolerance=1e-5):
@@ -181,3 +182,9 @@ def assert_close(got, want, tolerance=1e-5):
     assert jax.tree.structure(got) == jax.tree.structure(want)
     gap = size(jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), got, want))
     assert gap <= tolerance * max(size(want), 1e-6), f'differ by {gap:.3g} where the largest entry is {size(want):.3g}'
+
+
+def assert_same_answer(got, want):
+    """Each part by its own size; values, of which padding may have any, apart."""
+    for part in ('loss', 'memory', 'params', 'student'):
+        assert_close(getattr(got, part), getattr(want, part))

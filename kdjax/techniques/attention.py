@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, pairs
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -51,8 +51,7 @@ class AttentionTransfer(Term):
         return 'zero'
 
     def taps(self) -> Taps:
-        students, teachers = zip(*pairs(self.layers), strict=True)
-        return Taps(students, teachers)
+        return paired(self.layers)
 
     def __call__(
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array

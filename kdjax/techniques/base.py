@@ -120,6 +120,12 @@ def pairs(layers: Sequence[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
+def paired(layers: Sequence[str]) -> Taps:
+    """The taps that pairs of layers read."""
+    students, teachers = zip(*pairs(layers), strict=True)
+    return Taps(students, teachers)
+
+
 def init_module(module: nn.Module, key: Array, *inputs: Any) -> Tree:
     """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
     return module.init(key, *inputs).get('params', {})

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, pairs
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -90,8 +90,7 @@ class Hint(Term):
         return 'free' if self.regressor else 'zero'
 
     def taps(self) -> Taps:
-        ((student, teacher),) = pairs([self.layer])
-        return Taps((student,), (teacher,))
+        return paired([self.layer])
 
     def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, flat, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, pairs
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -41,8 +41,7 @@ class SimilarityPreserving(Term):
         return 'zero'
 
     def taps(self) -> Taps:
-        students, teachers = zip(*pairs(self.layers), strict=True)
-        return Taps(students, teachers)
+        return paired(self.layers)
 
     def __call__(
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array

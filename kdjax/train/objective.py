@@ -102,7 +102,8 @@ class Objective:
             next_memory[name] = out.memory
             # Terms see the same logs on every device (batch scope) or their own part (example scope): share both.
             logs.update({f'{name}/{what}': value / size for what, value in out.logs.items()})
-        loss = sum((_wide(knobs[name]['weight'], part) * part for name, part in parts.items()), jnp.float32(0))
+        weighted = [_wide(knobs[name]['weight'], part) * part for name, part in parts.items()]
+        loss = sum(weighted[1:], weighted[0])
         return Shares(loss, parts, next_memory, logs)
 
 

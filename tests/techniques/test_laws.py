@@ -72,7 +72,7 @@ def test_knobs_matter(name):
     subject = world.subject(name)
     before = world.compiled(*subject).values[name]
     for knob in set(subject.term.knobs()) - {'weight'}:
-        turned = subject.turned(**{knob: jnp.float32(0.5 * subject.term.knobs()[knob] + 0.3)})
+        turned = subject.turned(**{knob: 0.5 * subject.term.knobs()[knob] + 0.3})
         assert not np.allclose(world.compiled(*turned).values[name], before, rtol=1e-3), f'{knob} changes nothing'
 
 
@@ -141,12 +141,12 @@ def test_gradient_reaches_every_learned_parameter(name):
     """A leaf may lack one only where the loss ignores it, as it does a bias before batch normalisation."""
     subject = world.subject(name)
     answer = world.compiled(*subject)
-    paths, structure = jax.tree.flatten(subject.params)
+    leaves, structure = jax.tree.flatten(subject.params)
     gradients = jax.tree_util.tree_leaves_with_path(answer.params)
     reached = [world.size(leaf) > 1e-5 * world.size(answer.params) for _, leaf in gradients]
     for index, (path, _) in enumerate(gradients):
         if not reached[index]:
-            moved = [leaf + 1 if other == index else leaf for other, leaf in enumerate(paths)]
+            moved = [leaf + 1 if other == index else leaf for other, leaf in enumerate(leaves)]
             after = world.compiled(*subject._replace(params=jax.tree.unflatten(structure, moved)))
             label = jax.tree_util.keystr(path)
             assert np.allclose(after.loss, answer.loss, rtol=1e-4), f'{label} matters, yet has no gradient'
@@ -195,7 +195,7 @@ def test_padding_changes_nothing(name):
     batch = {**subject.view.batch, 'labels': jnp.where(MASK, labels, world.CLASSES - 1 - labels)}
     sides = jax.tree.map(lambda leaf: jnp.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, HUGE), subject.view[:2])
     dirty = world.compiled(*subject._replace(view=View(*sides, batch)))
-    world.assert_close(dirty._replace(values={}), clean._replace(values={}))
+    world.assert_same_answer(dirty, clean)
     world.assert_close(real(dirty.values), real(clean.values))
 
 
@@ -237,7 +237,7 @@ def test_compiling_changes_nothing_and_happens_once(name):
     subject = world.subject(name)
     answer = world.compiled(*subject)
     traced = world.TRACES[subject.objective]
-    turned = subject.turned(**{knob: jnp.float32(0.5) for knob in subject.knobs[name]})
+    turned = subject.turned(**dict.fromkeys(subject.knobs[name], 0.5))
     world.compiled(*turned)
     assert world.TRACES[subject.objective] == traced, 'a second call with other knobs compiled again'
     world.assert_close(world.values(*subject), answer.values)
@@ -246,14 +246,14 @@ def test_compiling_changes_nothing_and_happens_once(name):
 @every_specimen
 def test_four_devices_agree_with_one(name):
     subject = world.subject(name)
-    world.assert_close(world.spread(*subject, 4), world.compiled(*subject)._replace(values={}))
+    world.assert_same_answer(world.spread(*subject, 4), world.compiled(*subject))
 
 
 @pytest.mark.parametrize('name', ONE_EACH)
 def test_two_devices_agree_with_one(name):
     """One specimen of each technique: that they differ in their count is no matter of form."""
     subject = world.subject(name)
-    world.assert_close(world.spread(*subject, 2), world.compiled(*subject)._replace(values={}))
+    world.assert_same_answer(world.spread(*subject, 2), world.compiled(*subject))
 
 
 @every_specimen
@@ -290,7 +290,6 @@ def gradients(answer):
 def test_any_terms_sum(chosen, weights):
     terms = {name: dataclasses.replace(SPECIMENS[name], weight=w) for name, w in zip(chosen, weights, strict=True)}
     together = world.compiled(*world.placed(terms, world.padded()))
-    alone = [world.compiled(*world.subject(name).turned(weight=jnp.float32(w))) for name, w in
-             zip(chosen, weights, strict=True)]  # fmt: skip
+    alone = [world.compiled(*world.subject(name).turned(weight=term.weight)) for name, term in terms.items()]
     world.assert_close(together.loss, sum(answer.loss for answer in alone))
     world.assert_close(together.student, jax.tree.map(lambda *parts: sum(parts), *(one.student for one in alone)))

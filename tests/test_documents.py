@@ -1,0 +1,46 @@
+"""What the documents say is so: tables come from results, the worked example works, the commands are the ones tested."""
+
+import json
+import re
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+import world
+
+ROOT = Path(__file__).resolve().parents[1]
+PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'digits' / 'publish.py'))
+
+
+@pytest.mark.parametrize('path', PUBLISH['SHOWN'], ids=lambda path: str(path.relative_to(ROOT)))
+def test_the_shown_table_is_that_of_the_results(path):
+    summary = json.loads((ROOT / 'experiments' / 'digits' / 'results' / 'summary.json').read_text())
+    assert PUBLISH['filled'](path.read_text(), PUBLISH['table'](summary)) == path.read_text()
+    assert {row['n'] for row in summary['rows'] if row['name'] != 'teacher'} == {20}
+
+
+def test_the_readme_has_the_two_commands():
+    readme = (ROOT / 'README.md').read_text()
+    assert '<!-- run -->\n```sh\npip install -e . && python run.py\n```\n<!-- end -->' in readme
+    assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest\n```\n<!-- end -->' in readme
+
+
+@pytest.mark.parametrize('document', ['README.md', 'CONTRIBUTING.md', 'experiments/digits/README.md'])
+def test_links_lead_somewhere(document):
+    path = ROOT / document
+    targets = re.findall(r'\]\(([^)#:]+)\)', path.read_text())
+    assert targets
+    assert [target for target in targets if not (path.parent / target).exists()] == []
+
+
+def test_the_worked_example_of_contributing_works(tmp_path, monkeypatch):
+    (code,) = re.findall(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.DOTALL)
+    (tmp_path / 'ba_caruana.py').write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    from kdjax.names import resolve
+
+    term, view = resolve('kdjax.techniques', 'ba_caruana:LogitRegression', 'term')(), world.view(0)
+    values = term({}, {}, view, term.knobs(), step=None, key=None).values
+    difference = np.asarray(view.student.logits) - np.asarray(view.teacher.logits)
+    np.testing.assert_allclose(values, 0.5 * (difference**2).sum(axis=-1), rtol=1e-5)
