@@ -1,4 +1,4 @@
-"""What the documents say is so: tables come from results, the worked example works, the commands are the ones tested."""
+"""What the documents say is so: tables come from results, the worked example works, commands are those tested."""
 
 import json
 import re

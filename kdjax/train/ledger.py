@@ -28,11 +28,11 @@ class Ledger:
         from tensorboardX import SummaryWriter  # only a run that trains needs it
 
         folder.mkdir(parents=True, exist_ok=True)
+        self._wandb = _wandb(folder) if wandb else None  # before anything is open: it may not be installed
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
         # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
         self._events = SummaryWriter(str(folder / 'tensorboard'), max_queue=1_000_000)
-        self._wandb = _wandb(folder) if wandb else None
 
     def __enter__(self) -> Self:
         return self

@@ -12,6 +12,7 @@ import numpy as np
 
 from kdjax.data.feed import Feed
 from kdjax.names import Interrupted, UsageError
+from kdjax.train import optim
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger, read
@@ -137,8 +138,8 @@ def fit(
 
 
 def student(state: State) -> Tree:
-    """The variables of the student alone."""
-    return {'params': state.params['student'], 'stats': state.stats}
+    """The variables of the student alone, as they are used: averaged, where the optimiser keeps an average."""
+    return {'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats}
 
 
 def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:

@@ -76,16 +76,10 @@ class Average(NamedTuple):
     params: Tree
 
 
-def averaged(opt: Tree) -> Tree:
-    """The moving average of the parameters that is kept in an optimiser state.
-
-    Raises:
-      UsageError: the optimiser was built without `ema`.
-    """
+def averaged(params: Tree, opt: Tree) -> Tree:
+    """What a network is used with: the moving average kept in the optimiser state `opt`, else `params` themselves."""
     found = [leaf for leaf in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(leaf)]
-    if not found:
-        raise UsageError('this optimiser keeps no moving average; build it with ema > 0')
-    return found[0].params
+    return found[0].params if found else params
 
 
 MASKS: Mapping[str, Callable[[Tree], Tree]] = {

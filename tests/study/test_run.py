@@ -243,8 +243,19 @@ def test_a_stale_cache_is_refused(finished, tmp_path):
 def test_plan_trains_nothing(tmp_path):
     done = run(tmp_path, '--mode=plan')
     assert done.returncode == 0, done.stderr
-    assert 'to run' in done.stdout
+    assert cells_of(done.stdout, 'distill') == 4  # two temperatures, two seeds
     assert not list(tmp_path.iterdir())
+
+
+def test_one_number_for_a_knob_replaces_its_candidates(tmp_path):
+    done = run(tmp_path, '--mode=plan', '--config.terms.soft.temperature=8')
+    assert done.returncode == 0, done.stderr
+    assert cells_of(done.stdout, 'distill') == 2
+
+
+def cells_of(plan, stage):
+    (row,) = [line for line in plan.splitlines() if line.startswith(f'│ {stage} ')]
+    return int(row.split('│')[3])
 
 
 def test_missed_bars_are_tried_again_and_then_said(tmp_path):

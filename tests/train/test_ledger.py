@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import sys
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -123,3 +124,9 @@ def test_a_run_says_what_it_ran_with_and_on():
 def test_a_package_that_is_missing_is_said_to_be(monkeypatch):
     monkeypatch.setattr(ledger, 'PACKAGES', ('no-such-package',))
     assert ledger.versions()['no-such-package'] == 'not installed'
+
+
+def test_wandb_asked_for_but_not_installed_is_said(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, 'wandb', None)
+    with pytest.raises(UsageError, match=r"wandb is not installed: pip install 'kdjax\[wandb\]'"):
+        Ledger(tmp_path, wandb=True)

@@ -178,6 +178,13 @@ def test_exported_variables_are_the_students_alone(unbroken, tmp_path):
     assert trees.fingerprint(load_variables(tmp_path / 'variables')) == trees.fingerprint(jax.device_get(variables))
 
 
+def test_what_is_exported_is_the_moving_average(job, unbroken):
+    state = loop.State(*final_state(job, unbroken[0])['state'])
+    average = optim.averaged(state.params, state.opt)['student']
+    assert trees.fingerprint(unbroken[1].variables['params']) == trees.fingerprint(average)
+    assert trees.fingerprint(average) != trees.fingerprint(state.params['student'])
+
+
 def test_variables_that_are_not_there_are_an_error(tmp_path):
     with pytest.raises(UsageError, match=f'no readable variables in {tmp_path / "nothing"}'):
         load_variables(tmp_path / 'nothing')

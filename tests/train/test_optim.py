@@ -119,7 +119,7 @@ def test_the_average_follows_the_parameters_from_the_first_on():
             average = 0.7 * average + 0.3 * param
         return average
 
-    last = jax.tree.map(lambda leaf: leaf[-1], optim.averaged(states))
+    last = jax.tree.map(lambda leaf: leaf[-1], optim.averaged(None, states))
     assert_close(last, jax.tree.map(follow, PARAMS, by_hand(sgd(0.9))))
 
 
@@ -181,6 +181,5 @@ def test_a_wrong_choice_is_answered_with_the_right_ones(wrong, message):
         optim.build(**{'steps': 5, **wrong})
 
 
-def test_an_optimiser_without_an_average_says_how_to_have_one():
-    with pytest.raises(UsageError, match='keeps no moving average; build it with ema > 0'):
-        optim.averaged(optim.build(steps=1).init(PARAMS))
+def test_without_an_average_a_network_is_used_with_its_parameters():
+    assert optim.averaged(PARAMS, optim.build(steps=1).init(PARAMS)) is PARAMS
