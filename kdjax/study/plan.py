@@ -125,6 +125,8 @@ def check(config: ConfigDict) -> None:
     _check_accept(config)
     if build.needs_teacher(config, config.teacher.fit):
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
+    if len(choices := build.candidates(config, config.teacher.fit)) > 1:
+        raise UsageError(f'teacher.fit must have one value for each knob, got several for {", ".join(choices[0])}')
     stages_of(config)
     for fit in fits(config).values():
         build.objective(config, fit)
