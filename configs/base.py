@@ -98,7 +98,7 @@ def run() -> ConfigDict:
     """How it is executed; changes nothing but rounding."""
     return ConfigDict(
         {
-            'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells' (kdjax/train/parallel.py)
+            'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
             'layout': 'vmap',  # of a grid: 'vmap', 'unroll' (convolutions) or 'map' (little memory)
             'precision': 'float32',  # of activations; or 'bfloat16'. Parameters and losses stay float32
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon

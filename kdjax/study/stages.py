@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -199,7 +200,7 @@ def _fit(
     program = parallel.wrap(
         grid.scanned(grid.gridded(step, layout, own)),
         run.runner,
-        jax.devices(),
+        _devices(run.runner, len(cells)),
         batch_axis=2 if own else 1,
         cell_axis=1 if own else None,
     )
@@ -228,6 +229,12 @@ def _fit(
             progress=context.screen.step,
             stop=context.stop,
         )
+
+
+def _devices(runner: str, cells: int) -> list[jax.Device]:
+    """All devices; where cells are split over them, a number of devices that divides the cells (a teacher is one)."""
+    devices = jax.devices()
+    return devices[: math.gcd(cells, len(devices))] if runner == 'cells' else devices
 
 
 def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:

@@ -104,6 +104,14 @@ def test_online_and_cached_teaching_find_the_same(finished, tmp_path):
     assert not list(tmp_path.glob('cache-*'))
 
 
+def test_cells_over_devices_find_the_same(finished, tmp_path):
+    devices = {'XLA_FLAGS': f'{environment()["XLA_FLAGS"]} --xla_force_host_platform_device_count=4', 'NPROC': '16'}
+    done = subprocess.run(command(tmp_path, '--config.run.runner=cells'), capture_output=True, text=True,
+                          env=environment() | devices)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert accuracies(tmp_path) == pytest.approx(accuracies(finished[0]), abs=0.005)
+
+
 def accuracies(workdir):
     summary = json.loads((workdir / 'report' / 'summary.json').read_text())
     return {row['name']: row['accuracy']['mean'] for row in summary['rows']}
