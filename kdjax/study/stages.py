@@ -130,6 +130,8 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
     fitted = _fit(context, folder, key, config.student, fit, cells, seen, _teaching(context, fit), start)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
+    if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
+        save_variables(folder / 'terms', fitted.terms)
     accuracy = [None if cell in fitted.failures else number(value)
                 for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
     described = [cell._asdict() for cell in cells]

@@ -27,6 +27,7 @@ class Fitted(NamedTuple):
 
     variables: Tree  # of the students after the last step, leading axis C
     best: Tree  # of the students where each cell's validation accuracy was highest
+    terms: Tree  # what terms learned, by name: the head that corrects a student, regressors
     history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
     failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
 
@@ -134,7 +135,8 @@ def fit(
                 checkpoints.wait()
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
-    return Fitted(student(state), best.variables, history, failures)
+    terms = optim.averaged(state.params, state.opt)['terms']
+    return Fitted(student(state), best.variables, terms, history, failures)
 
 
 def student(state: State) -> Tree:

@@ -185,6 +185,22 @@ def test_what_is_exported_is_the_moving_average(job, unbroken):
     assert trees.fingerprint(average) != trees.fingerprint(state.params['student'])
 
 
+def test_the_corrected_student_is_the_student_and_its_head(unbroken):
+    fitted, term, net = unbroken[1], ResidualHint(layer='hidden1', width=4), mlp(classes=3, widths=(8,), dropout=0.2)
+    variables, head = trees.take(fitted.variables, 0), trees.take(fitted.terms['head'], 0)
+    inputs, corrected = np.random.default_rng(1).normal(size=(5, 4, 4)).astype(np.float32), term.corrected(net)
+    both = {'params': {'student': variables['params'], 'head': head}, 'stats': variables['stats']}
+    alone, answered = (
+        one.apply(given, inputs, train=False, key=None)[0] for one, given in ((net, variables), (corrected, both))
+    )
+    hidden = np.asarray(alone.features['hidden1'])
+    for name, last in (('Dense_0', False), ('Dense_1', True)):
+        hidden = hidden @ np.asarray(head[name]['kernel']) + np.asarray(head[name]['bias'])
+        hidden = hidden if last else np.maximum(hidden, 0)
+    np.testing.assert_allclose(answered.logits, alone.logits + hidden, rtol=1e-5, atol=1e-6)
+    assert jax.tree.structure(corrected.init(jax.random.key(0), inputs)) == jax.tree.structure(both)
+
+
 def test_variables_that_are_not_there_are_an_error(tmp_path):
     with pytest.raises(UsageError, match=f'no readable variables in {tmp_path / "nothing"}'):
         load_variables(tmp_path / 'nothing')
