@@ -47,7 +47,9 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
 
     def add(name: str, reads: Mapping[str, Any], needs: tuple[str, ...], run: Callable[..., dict[str, Any]]) -> None:
         plain = stages.plain_config(reads)
-        key = trees.digest([name, plain, [found[need].key for need in needs], VERSION])
+        # A cache keeps what the teacher says: which features it keeps for others changes nothing for a student.
+        origins = [found['teacher' if need == 'cache' else need].key for need in needs]
+        key = trees.digest([name, plain, origins, VERSION])
         found[name] = Stage(name, plain, needs, run, key)
 
     shared = {'source': config.data.source, 'seed': config.seed, 'precision': config.run.precision}

@@ -1,5 +1,6 @@
 """From the command line to a config: what absl and ml_collections report is said in one line, with alternatives."""
 
+import itertools
 import runpy
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ def name(argv: list[str], default: str) -> str:
 
 
 def _given(argv: list[str]) -> list[str]:
-    return [word.partition('=')[2] for word in argv if word.startswith('--config=')]
+    joined = [word.partition('=')[2] for word in argv if word.startswith('--config=')]
+    return joined + [after for word, after in itertools.pairwise(argv) if word == '--config']
 
 
 def _check_fields(argv: list[str]) -> None:

@@ -10,7 +10,6 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
-import jax
 from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
@@ -134,11 +133,6 @@ def init_module(module: nn.Module, key: Array, *inputs: Any) -> Tree:
 def apply_module(module: nn.Module, params: Tree, *inputs: Any) -> Array:
     """Runs a learned module in training mode."""
     return module.apply({'params': params}, *inputs, mutable=['batch_stats'])[0]
-
-
-def example_keys(key: Array, view: View) -> Array:
-    """One random key per example, by its id: the same draw wherever the example lies in the batch. (B,)"""
-    return jax.vmap(lambda identity: jax.random.fold_in(key, identity))(view.batch['id'])
 
 
 def _is_knob(field: dataclasses.Field) -> bool:

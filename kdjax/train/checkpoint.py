@@ -110,7 +110,8 @@ def writing(folder: Path) -> Iterator[None]:
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:
-        reason = 'no space left on device' if 'RESOURCE_EXHAUSTED' in str(error) else str(error).splitlines()[0][:200]
+        said = (str(error) or type(error).__name__).splitlines()[0]
+        reason = 'no space left on device' if 'RESOURCE_EXHAUSTED' in said else said[:200]
         raise UsageError(f'{folder} cannot be written: {reason}; what is complete there stays good') from error
 
 
