@@ -58,7 +58,7 @@ def total(terms, view, params=None, memory=None):
 def seen(x):
     """The view of a record: `student_feat0` is the student's tap 'feat0', in our layout; all examples are real."""
     size = next(value.shape[0] for name, value in x.items() if name.startswith('student_'))
-    batch = {'mask': jnp.ones(size), 'id': jnp.arange(size), 'view': jnp.zeros(size, int)}
+    batch = {'mask': x.get('mask', jnp.ones(size)), 'id': jnp.arange(size), 'view': jnp.zeros(size, int)}
     if 'labels' in x:
         batch['labels'] = x['labels']
     return View(side(x, 'student_'), side(x, 'teacher_'), batch)

@@ -17,8 +17,29 @@ from kdjax.train.objective import Objective, term_key
 from kdjax.types import Outputs, View
 
 CLASSES = 10
-STUDENT = {'stage1': (4, 4, 8), 'stage2': (2, 2, 16), 'penult': (16,), 'match': (24,)}
-TEACHER = {'stage1': (4, 4, 12), 'stage2': (2, 2, 24), 'penult': (24,), 'match': (24,)}
+TOKENS = 5
+SAME = {
+    'match': (24,),
+    'map': (4, 4, 6),
+    'attention1': (2, TOKENS, TOKENS),
+    'attention2': (2, TOKENS, TOKENS),
+    'strong': (CLASSES,),
+    'rotated': (4, CLASSES),
+    'tangents': (3, CLASSES),
+    'jacobian': (CLASSES, 4, 4, 1),
+    'edges': (3, 4, 6),
+}
+
+
+def wide(channels, width):
+    """Taps of a network whose maps have `channels`, then twice as many, and whose tokens have `width`."""
+    maps = {'stage1': (4, 4, channels), 'stage2': (2, 2, 2 * channels), 'penult': (2 * channels,)}
+    tokens = dict.fromkeys(('embedding', 'hidden1', 'hidden2', 'query', 'key', 'value'), (TOKENS, width))
+    return {**maps, **tokens, 'rotated_penult': (4, width), **SAME}
+
+
+STUDENT = {**wide(8, 8), 'peers': (3, CLASSES)}
+TEACHER = {**wide(12, 12), **{f'member{k}/{tap}': (n,) for k in (0, 1) for tap, n in (('logits', 10), ('penult', 24))}}
 # Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
 MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
@@ -33,8 +54,15 @@ def view(seed, batch=6, mask=None):
         'mask': np.asarray(mask or [1] * batch, np.float32),
         'id': np.arange(100, 100 + batch, dtype=np.int32),
         'view': np.zeros(batch, np.int32),
+        'token_mask': (np.arange(TOKENS) < rng.integers(2, TOKENS + 1, (batch, 1))).astype(np.float32),
+        'boxes': np.sort(rng.uniform(size=(batch, 2, 2, 2)), axis=2).reshape(batch, 2, 4).astype(np.float32),
     }
-    return jax.tree.map(jnp.asarray, View(outputs(rng, STUDENT, batch), outputs(rng, TEACHER, batch), examples))
+    student, teacher = outputs(rng, STUDENT, batch), outputs(rng, TEACHER, batch)
+    log_probs = np.log(rng.dirichlet(np.ones(CLASSES), batch)).astype(np.float32)
+    ids = np.argsort(-log_probs, axis=1)[:, :4].astype(np.int32)
+    top = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
+    teacher = teacher._replace(features={**teacher.features, **top})
+    return jax.tree.map(jnp.asarray, View(student, teacher, examples))
 
 
 def outputs(rng, shapes, batch):

@@ -37,6 +37,20 @@ def example_mask(view: View) -> Array:
     return mask if mask.ndim == 1 else jnp.max(mask.reshape(mask.shape[0], -1), axis=1)
 
 
+def token_mask(view: View, tokens: int) -> Array:
+    """1 for real tokens of real examples: batch['token_mask'], or the mask where it is per token. (B, N)"""
+    mask = view.batch['mask']
+    if mask.ndim == 2:
+        return mask
+    return mask[:, None] * view.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
+
+
+def example_keys(key: Array, view: View) -> Array:
+    """A random key per example, by its id and view: draws depend neither on its place nor on devices. (B,)"""
+    fold = jax.vmap(jax.random.fold_in, (0, 0))
+    return fold(fold(jnp.broadcast_to(key, view.batch['id'].shape), view.batch['id']), view.batch['view'])
+
+
 def flat(x: Array) -> Array:
     """(B, ...) as (B, D), at least float32."""
     return wide(x).reshape(x.shape[0], -1)

@@ -7,9 +7,10 @@ the objective alone masks, averages, weighs and gathers over devices.
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
 
+import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
@@ -41,12 +42,39 @@ def knob(default: float, *, minimum: float = -math.inf, above: float = -math.inf
     return dataclasses.field(default=default, metadata={'knob': (minimum, above)})
 
 
+class Schedule(NamedTuple):
+    """What multiplies a knob during training: `start` at first, `end` from step `steps` on, in between by `shape`.
+
+    A warm-up of the weight is ('weight', 0, 1, steps); a temperature annealed from T to 1 is ('temperature', 1, 1 / T,
+    steps).
+    """
+
+    knob: str
+    start: float
+    end: float
+    steps: int
+    shape: str = 'linear'
+
+    def factor(self, step: Array) -> Array:
+        """The factor at a step. ()"""
+        done = jnp.clip(step / self.steps, 0, 1)
+        return self.start + (self.end - self.start) * SHAPES[self.shape](done)
+
+
+SHAPES: Mapping[str, Callable[[Array], Array]] = {
+    'linear': lambda done: done,
+    'cosine': lambda done: (1 - jnp.cos(jnp.pi * done)) / 2,
+    'jump': jnp.floor,
+}
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Term:
     """A summand of the objective.
 
     Attributes:
       weight: what the term's mean is multiplied with; knob, >= 0.
+      schedules: how knobs move during training, at most one per knob.
     """
 
     PAPER: ClassVar[Paper]
@@ -54,6 +82,7 @@ class Term:
     TEACHER: ClassVar[bool] = True  # whether it needs a teacher
 
     weight: float = knob(1.0, minimum=0.0)
+    schedules: tuple[Schedule, ...] = ()
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -62,6 +91,7 @@ class Term:
                 _check_knob(type(self).__name__, field.name, value, *field.metadata['knob'])
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
+        _check_schedules(type(self).__name__, self.schedules, self.knobs())
 
     @property
     def scope(self) -> Scope:
@@ -72,6 +102,11 @@ class Term:
     def at_teacher(self) -> AtTeacher:
         """What holds where the student equals the teacher: value and gradient 0, gradient 0, or nothing."""
         return 'free'
+
+    @property
+    def minimum(self) -> float:
+        """A bound below every value: 0, or -inf for the likelihood of a density."""
+        return 0.0
 
     def taps(self) -> Taps:
         """The features that the term reads."""
@@ -86,6 +121,25 @@ class Term:
         del key, view
         return {}, {}
 
+    def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
+        """What is taken over rather than learned afresh; most terms take over nothing.
+
+        Args:
+          params: as `init` made them.
+          earlier: what terms had learned, by name, at the end of the fit before in a method; empty in the first.
+          teacher: variables of the teacher; empty where its outputs are cached.
+
+        Raises:
+          UsageError: what the term cannot do without is not there.
+        """
+        del earlier, teacher
+        return params
+
+    def scheduled(self, knobs: Mapping[str, Array], step: Array) -> Mapping[str, Array]:
+        """The knobs as they stand at a step."""
+        factors = {schedule.knob: schedule.factor(step) for schedule in self.schedules}
+        return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
+
     def __call__(
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
@@ -96,8 +150,15 @@ class Term:
     def specimens(cls) -> Sequence[Self]:
         """Instances for the laws that every technique must obey; one per form at least.
 
-        They read the taps 'stage1' (a feature map, (B, H, W, C)), 'stage2' (a smaller one) and 'penult' (a vector,
-        (B, D)), of which the teacher's have more channels, and 'match', a vector of one width on both sides.
+        They read what the laws' world has. Maps 'stage1' (B, H, W, C) and 'stage2' (half the map) and the vector
+        'penult' (B, D), of which the teacher's have more channels; 'match', a vector of one width on both sides, and
+        'map', a map of one. Of a transformer with N tokens, of which batch['token_mask'] (B, N) are real: 'embedding',
+        'hidden1', 'hidden2', 'query', 'key', 'value' (B, N, D), the teacher's wider, and 'attention1', 'attention2'
+        (B, heads, N, N), scores before the softmax. Logits of other views: 'strong' (B, K), 'rotated' (B, 4, K) and
+        their embeddings 'rotated_penult' (B, 4, D). Derivatives of the logits: 'tangents' (B, M, K), 'jacobian'
+        (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
+        'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Members of a teacher: 'member0/logits', 'member1/logits',
+        'member0/penult', ...; of a student: 'peers' (B, 3, K).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 
@@ -145,3 +206,15 @@ def _check_knob(term: str, name: str, value: Any, minimum: float, above: float) 
     if not math.isfinite(value) or value < minimum or value <= above:
         wanted = f'> {above:g}' if above > -math.inf else f'>= {minimum:g}' if minimum > -math.inf else 'finite'
         raise UsageError(f'{name} of {term} must be {wanted}, got {value!r}')
+
+
+def _check_schedules(term: str, schedules: Sequence[Schedule], knobs: Mapping[str, float]) -> None:
+    for schedule in schedules:
+        if schedule.knob not in knobs:
+            raise unknown('knob', schedule.knob, knobs, f' in the schedules of {term}')
+        if schedule.shape not in SHAPES:
+            raise unknown('shape', schedule.shape, SHAPES, f' of a schedule of {term}')
+        if schedule.steps < 1:
+            raise UsageError(f'a schedule of {term} must last at least 1 step, got {schedule.steps!r}')
+    if len({schedule.knob for schedule in schedules}) < len(schedules):
+        raise UsageError(f'{term} has two schedules for one knob: {[schedule.knob for schedule in schedules]}')

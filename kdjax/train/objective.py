@@ -87,6 +87,7 @@ class Objective:
         """
         whole = gathered(view, axis) if any(term.scope == 'batch' for _, term in self.terms) else view
         size = 1 if axis is None else jax.lax.axis_size(axis)
+        knobs = {name: term.scheduled(knobs[name], step) for name, term in self.terms}
         parts, next_memory, logs = {}, {}, {}
         for name, term in self.terms:
             seen = whole if term.scope == 'batch' else view

@@ -57,14 +57,14 @@ def test_no_two_specimens_share_a_name():
 
 
 @every_specimen
-def test_values_are_finite_and_not_negative(name):
+def test_values_are_finite_and_not_below_the_minimum(name):
     subject = world.subject(name)
     answer = world.compiled(*subject)
     values = answer.values[name]
     assert values.shape in (MASK.shape, subject.view.student.logits.shape[:-1])
     assert finite(answer)
-    assert np.all(values >= -1e-6)
-    assert answer.loss > 0  # random students differ from random teachers and labels
+    assert np.all(values >= subject.term.minimum - 1e-6)
+    assert answer.loss > subject.term.minimum  # random students differ from random teachers and labels
 
 
 @every_specimen
@@ -117,7 +117,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
         # A tap of the student gives what the tap that it is compared with gives. Both sides are one array: two equal
         # ones may be computed to different last bits, and a norm has slope 1 there already.
         copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=True)}
-        student = Outputs(teacher.logits, {**teacher.features, **copied})
+        student = Outputs(teacher.logits, {**subject.view.student.features, **copied})
         return world.ask(*subject._replace(view=View(student, teacher, subject.view.batch)))
 
     answer = ask(subject.view.teacher)
@@ -176,9 +176,9 @@ def test_no_gradient_reaches_the_teacher():
         after, logs = step.train_step(state, teacher_vars, seen.batch, knobs, **parts)
         return logs['loss'], after
 
-    (total, after), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True))(teacher_vars)
-    assert total > 0
-    assert world.size(gradient) == 0
+    (total, after), gradient = jax.jit(jax.value_and_grad(loss, has_aux=True, allow_int=True))(teacher_vars)
+    assert np.isfinite(total)
+    assert world.size([leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]) == 0
     moved = jax.tree.map(lambda a, b: world.size(a - b) > 0, after.params['student'], student['params'])
     assert all(moved['features'][tap] for _, term in subject.objective.terms for tap in term.taps().student)
     assert moved['logits']
@@ -193,7 +193,10 @@ def test_padding_changes_nothing(name):
     clean = world.compiled(*subject)
     labels = subject.view.batch['labels']
     batch = {**subject.view.batch, 'labels': jnp.where(MASK, labels, world.CLASSES - 1 - labels)}
-    sides = jax.tree.map(lambda leaf: jnp.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, HUGE), subject.view[:2])
+    sides = jax.tree.map(
+        lambda leaf: jnp.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.asarray(HUGE, leaf.dtype)),
+        subject.view[:2],
+    )
     dirty = world.compiled(*subject._replace(view=View(*sides, batch)))
     world.assert_same_answer(dirty, clean)
     world.assert_close(real(dirty.values), real(clean.values))

@@ -1,0 +1,3 @@
+"""Golden records of this family: see golden_map."""
+
+MAPPINGS = {}
