@@ -24,6 +24,7 @@ def config() -> ConfigDict:
             'seeds': 20,  # cells per method and transfer-set size; 5 cannot show p < 0.05 in a rank test, 20 can
             'data': data(),
             'teacher': teacher(),
+            'assistants': {},  # further networks that teach, by name, as 'teacher'; their fits may be taught themselves
             'student': {'net': 'mlp.mlp', 'args': {'widths': (16,)}},  # module.function in kdjax/nets, its arguments
             'terms': {
                 # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; fits name the terms they use
@@ -69,6 +70,7 @@ def teacher() -> ConfigDict:
         {
             'net': 'mlp.mlp',
             'args': {'widths': (256, 256)},
+            'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained
             'fit': fit(hard=1.0),
@@ -90,6 +92,8 @@ def fit(**weights: float) -> ConfigDict:
             'terms_learning_rate': (1e-3,),  # of what terms learn (regressors, heads); knob
             'terms_weight_decay': (0.0,),  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
+            'teacher': 'teacher',  # who teaches: 'teacher', an assistant, or 'average', the student's moving average
+            'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )
 

@@ -36,6 +36,29 @@ def shift(*, pixels: int = 1) -> Augment:
     return augment
 
 
+def erase(*, share: float = 0.25) -> Augment:
+    """Sets a square of an image (H, W) or (H, W, C) to 0; its area is `share` of the image's, its place is drawn.
+
+    Raises:
+      UsageError: `share` is not in (0, 1).
+    """
+    if not 0 < share < 1:
+        raise UsageError(f'share of erase must be in (0, 1), got {share}')
+
+    def augment(key: Array, image: Array) -> Array:
+        height, width = image.shape[:2]
+        side = max(1, round((share * height * width) ** 0.5))
+        top, left = (
+            jax.random.randint(own, (), 0, max(size - side, 0) + 1)
+            for own, size in zip(jax.random.split(key), (height, width), strict=True)
+        )
+        rows, columns = jnp.arange(height)[:, None] - top, jnp.arange(width) - left
+        inside = (rows >= 0) & (rows < side) & (columns >= 0) & (columns < side)
+        return jnp.where(inside.reshape(height, width, *[1] * (image.ndim - 2)), 0, image)
+
+    return augment
+
+
 def views(augment: Augment, seed: int, inputs: Array, ids: Array, view: Array) -> Array:
     """The given view of every example.
 

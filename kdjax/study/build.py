@@ -15,8 +15,9 @@ from kdjax.data import base as data_base
 from kdjax.data.augment import Augment
 from kdjax.data.feed import Stream
 from kdjax.names import UsageError
+from kdjax.nets import team
 from kdjax.techniques.base import Term
-from kdjax.train import optim, parallel
+from kdjax.train import optim, parallel, probes
 from kdjax.train.objective import Objective
 from kdjax.types import Net
 
@@ -46,6 +47,23 @@ def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:
     """A network for `classes` classes, with the batch statistics that the runner needs."""
     arguments = {**spec.args, 'classes': classes, 'precision': run.precision, 'axis': parallel.axis_of(run.runner)}
     return names.construct('kdjax.nets', spec.net, arguments, 'network')
+
+
+def teachers(config: ConfigDict) -> dict[str, ConfigDict]:
+    """All networks that teach, by name: 'teacher' and the assistants."""
+    return {'teacher': config.teacher, **{name: config.assistants[name] for name in sorted(config.assistants)}}
+
+
+def teaching_net(config: ConfigDict, spec: ConfigDict, classes: int) -> Net:
+    """The network that `spec` teaches with: an ensemble where it has several members."""
+    one = net(spec, classes, config.run)
+    return team.ensemble([one] * spec.members) if spec.members > 1 else one
+
+
+def trained_net(one: Net, fit: ConfigDict, terms: Objective) -> Net:
+    """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
+    asked = probes.probed(one, [tap for _, term in terms.terms for tap in term.taps().student])
+    return team.peers(asked, fit.peers) if fit.peers > 1 else asked
 
 
 def optimiser(fit: ConfigDict) -> Any:

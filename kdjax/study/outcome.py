@@ -22,7 +22,7 @@ def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any])
     """Looks at the test split, once: every method's chosen students, and the teacher."""
     config, test = context.config, context.dataset.splits['test']
     context.screen.stage('evaluate', len(config.methods) + 1)
-    net, variables = context.net(config.teacher), teacher_variables(context)
+    net, variables = context.teaching_net(), teacher_variables(context)
     logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
     teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
     rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))

@@ -44,21 +44,26 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
       UsageError: a method without fits, a fit that does not exist, or a baseline that is not a method.
     """
     found: dict[str, Stage] = {}
+    caches: dict[str, str] = {}
 
     def add(name: str, reads: Mapping[str, Any], needs: tuple[str, ...], run: Callable[..., dict[str, Any]]) -> None:
         plain = stages.plain_config(reads)
         # A cache keeps what the teacher says: which features it keeps for others changes nothing for a student.
-        origins = [found['teacher' if need == 'cache' else need].key for need in needs]
+        origins = [found[found[need].reads['name'] if need in caches else need].key for need in needs]
         key = trees.digest([name, plain, origins, VERSION])
         found[name] = Stage(name, plain, needs, run, key)
 
     shared = {'source': config.data.source, 'seed': config.seed, 'precision': config.run.precision}
-    teacher = config.teacher
     seen = {'augment': config.data.augment, 'views': config.data.views}
-    reads = {**shared, **_fit_reads(config, teacher.fit), **_without(teacher, 'fit', 'mode')}
-    add('teacher', reads, (), stages.train_teacher)
-    if teacher.mode == 'cached':
-        add('cache', {**seen, 'taps': teacher_taps(config)}, ('teacher',), stages.cache_teacher)
+    used = {fit.teacher for name, fit in fits(config).items() if build.needs_teacher(config, fit)}
+    known = build.teachers(config)
+    for name in taught_order(config):
+        spec = known[name]
+        reads = {**shared, 'name': name, **_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode')}
+        add(name, reads, taught_by(config, spec.fit), stages.train_teacher)
+    caches = {stages.cache_stage(name): name for name in known if name in used and known[name].mode == 'cached'}
+    for stage, name in caches.items():
+        add(stage, {**seen, 'name': name, 'taps': teacher_taps(config, name)}, (name,), stages.cache_teacher)
     for method in build.methods(config):
         for chain in chains(config, method):
             add_chain(config, chain, {**shared, **seen}, add)
@@ -72,7 +77,9 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
     """Adds the stage of a chain's last fit."""
     fit = config.fits[chain[-1]]
     before = (stages.stage_name(chain[:-1]),) if len(chain) > 1 else ()
-    source = ('cache' if config.teacher.mode == 'cached' else 'teacher',) if build.needs_teacher(config, fit) else ()
+    source = taught_by(config, fit)
+    if source and build.teachers(config)[fit.teacher].mode == 'cached':
+        source = (stages.cache_stage(fit.teacher),)
     reads = {
         **shared,
         **_fit_reads(config, fit),
@@ -82,6 +89,43 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
         'transfer_sizes': config.data.transfer_sizes,
     }
     add(stages.stage_name(chain), reads, (*source, *before), stages.train_students)
+
+
+def taught_by(config: ConfigDict, fit: ConfigDict) -> tuple[str, ...]:
+    """The network that teaches a fit, if another one does.
+
+    Raises:
+      UsageError: there is no such network, or no average that could teach.
+    """
+    if not build.needs_teacher(config, fit):
+        return ()
+    if fit.teacher == stages.AVERAGE:
+        if not fit.optim.get('ema'):
+            raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
+        return ()
+    if fit.teacher not in build.teachers(config):
+        raise names.unknown('teacher', fit.teacher, (*build.teachers(config), stages.AVERAGE), ' of a fit')
+    return (fit.teacher,)
+
+
+def taught_order(config: ConfigDict) -> list[str]:
+    """The networks that teach, each after the one that teaches it.
+
+    Raises:
+      UsageError: networks that teach each other, or an assistant with the name of something else.
+    """
+    known, ordered = build.teachers(config), dict.fromkeys(['teacher'])
+    taken = {stages.AVERAGE, 'evaluate', 'report', *config.fits, *map(stages.cache_stage, known)}
+    for name in config.assistants:
+        path = [name]
+        if name in taken or name == 'teacher':
+            raise UsageError(f'assistant {name!r} has the name of a stage; call it something else')
+        while path[-1] not in ordered and (above := taught_by(config, known[path[-1]].fit)):
+            if above[0] in path:
+                raise UsageError(f'assistants {path} teach each other in a circle')
+            path.append(above[0])
+        ordered.update(dict.fromkeys(reversed(path)))
+    return list(ordered)
 
 
 def chains(config: ConfigDict, method: str) -> list[tuple[str, ...]]:
@@ -95,10 +139,11 @@ def chains(config: ConfigDict, method: str) -> list[tuple[str, ...]]:
     return [fits[: length + 1] for length in range(len(fits))]
 
 
-def teacher_taps(config: ConfigDict) -> tuple[str, ...]:
-    """The teacher's features that any fit reads, to be cached beside its logits."""
-    fits = {name for method in build.methods(config) for name in chains(config, method)[-1]}
-    terms = [term for name in sorted(fits) for _, term in build.objective(config, config.fits[name]).terms]
+def teacher_taps(config: ConfigDict, name: str = 'teacher') -> tuple[str, ...]:
+    """Features of a teacher that any fit of students reads, to be cached beside its logits."""
+    used = sorted({fit for method in build.methods(config) for fit in chains(config, method)[-1]})
+    taught = [config.fits[fit] for fit in used if config.fits[fit].teacher == name]
+    terms = [term for fit in taught for _, term in build.objective(config, fit).terms]
     return tuple(dict.fromkeys(tap for term in terms for tap in term.taps().teacher))
 
 
@@ -108,11 +153,13 @@ def check(config: ConfigDict) -> None:
     Raises:
       UsageError: the first error met.
     """
+    known = build.teachers(config)
     for name, value in (
         ('seeds', config.seeds),
         *((f'run.{name}', config.run[name]) for name in ('chunk', 'validate_every', 'save_every')),
         ('data.views', config.data.views),
-        ('teacher.views', config.teacher.views),
+        *((f'{name}.{what}', spec[what]) for name, spec in known.items() for what in ('views', 'members')),
+        *((f'peers of fit {name!r}', fit.peers) for name, fit in config.fits.items()),
         *((f'data.transfer_sizes entry {k}', size) for k, size in enumerate(config.data.transfer_sizes)),
     ):
         if not isinstance(value, int) or value < 1:
@@ -122,17 +169,24 @@ def check(config: ConfigDict) -> None:
     if config.run.layout not in grid.LAYOUTS:
         raise names.unknown('grid layout', config.run.layout, grid.LAYOUTS)
     parallel.axis_of(config.run.runner)
-    if config.teacher.mode not in ('cached', 'online'):
-        raise names.unknown('teacher.mode', config.teacher.mode, ('cached', 'online'))
+    for name, spec in known.items():
+        if spec.mode not in ('cached', 'online'):
+            raise names.unknown(f'{name}.mode', spec.mode, ('cached', 'online'))
+        if len(choices := build.candidates(config, spec.fit)) > 1:
+            raise UsageError(f'{name}.fit must have one value for each knob, got several for {", ".join(choices[0])}')
+        if spec.fit.peers > 1:
+            raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
     _check_accept(config)
     if build.needs_teacher(config, config.teacher.fit):
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
-    if len(choices := build.candidates(config, config.teacher.fit)) > 1:
-        raise UsageError(f'teacher.fit must have one value for each knob, got several for {", ".join(choices[0])}')
     stages_of(config)
     for fit in fits(config).values():
         build.objective(config, fit)
         build.optimiser(fit)
+    for method in build.methods(config):
+        for later in chains(config, method)[-1][1:]:
+            if config.fits[later].peers > 1:
+                raise UsageError(f'fit {later!r} of method {method!r} has peers, so it must be the first of its method')
 
 
 def check_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, trace.Traced]:
@@ -142,19 +196,32 @@ def check_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, trace.Traced
       UsageError: the first error met, naming the fit.
     """
     build.streams(config, dataset.splits['train'].labels, build.cells(config, config.teacher.fit))
-    found = {}
+    found: dict[str, trace.Traced] = {}
+    before = {chain[-1]: chain[-2] for method in build.methods(config) for chain in chains(config, method)[1:]}
     for name, fit in fits(config).items():
+        network = build.teachers(config).get(name, config.student)
         try:
-            found[name] = trace.fit(config, dataset, config.teacher if name == 'teacher' else config.student, fit)
+            _check_examples(config, fit, dataset)
+            earlier = found[before[name]].terms if name in before else None
+            found[name] = trace.fit(config, dataset, network, fit, earlier)
         except UsageError as error:
             raise UsageError(f'fit {name!r}: {error}') from error
     return found
 
 
+def _check_examples(config: ConfigDict, fit: ConfigDict, dataset: Dataset) -> None:
+    """Terms that remember something of every example must have room for all of them."""
+    count = len(dataset.splits['train'].labels)
+    for name, term in build.objective(config, fit).terms:
+        if getattr(term, 'examples', count) < count:
+            raise UsageError(f'term {name!r}: examples is {term.examples}, but the data set has {count}')  # type: ignore[attr-defined]
+
+
 def fits(config: ConfigDict) -> dict[str, ConfigDict]:
-    """Every fit that runs, by name; the teacher's is called 'teacher'."""
+    """Every fit that runs, by name; those of networks that teach are called as they are."""
     used = dict.fromkeys(name for method in build.methods(config) for name in chains(config, method)[-1])
-    return {'teacher': config.teacher.fit, **{name: config.fits[name] for name in used}}
+    teaching = {name: spec.fit for name, spec in build.teachers(config).items()}
+    return {**teaching, **{name: config.fits[name] for name in used}}
 
 
 def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
@@ -168,7 +235,8 @@ def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
         if fit not in costs:
             shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', done)
             continue
-        cells = 1 if fit == 'teacher' else len(build.cells(config, fits(config)[fit]))
+        known = build.teachers(config)
+        cells = known[fit].members if fit in known else len(build.cells(config, fits(config)[fit]))
         steps, cost = fits(config)[fit].steps, costs[fit]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',

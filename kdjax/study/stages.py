@@ -15,15 +15,18 @@ from ml_collections import ConfigDict
 from kdjax import trees
 from kdjax.data.base import Dataset
 from kdjax.data.feed import Stream, feed
+from kdjax.names import UsageError
+from kdjax.nets import team
 from kdjax.study import build
 from kdjax.tasks.classification import evaluator
-from kdjax.train import cache, grid, loop, parallel, teachers
+from kdjax.train import cache, grid, loop, parallel, probes, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import Ledger, plain
 from kdjax.train.screen import Screen
 from kdjax.train.step import init_state, init_student, train_step
-from kdjax.types import Net, Teacher, Tree
+from kdjax.types import Net, State, Teacher, Tree
 
+AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
 METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
 
@@ -60,6 +63,26 @@ class Context:
         """A network for this data set."""
         return build.net(spec, len(self.dataset.classes), self.config.run)
 
+    def teaching_net(self, name: str = 'teacher') -> Net:
+        """A network that teaches."""
+        return build.teaching_net(self.config, build.teachers(self.config)[name], len(self.dataset.classes))
+
+
+class Teaching(NamedTuple):
+    """Who teaches a fit: the function, its variables, tables of its outputs, and whose variables it has."""
+
+    teacher: Teacher
+    variables: Tree
+    tables: Mapping[str, np.ndarray]
+    source: teachers.Source = teachers.given
+
+
+class Start(NamedTuple):
+    """Where a fit starts: the students, and what the terms of the fit before had learned."""
+
+    student: Tree
+    terms: Tree
+
 
 class Seen(NamedTuple):
     """What a grid is shown: augmented views of the examples of its streams."""
@@ -84,15 +107,23 @@ def plain_config(value: Any) -> Any:
 
 
 def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains the teacher on every training example: a grid of one cell."""
+    """Trains a network that teaches on every training example; its members, if several, as a grid over seeds."""
     config, labels = context.config, context.dataset.splits['train'].labels
-    cell = build.Cell(len(labels), 0, {})
-    streams = [Stream(np.arange(len(labels)), config.seed)]
-    seen = Seen(config.teacher.augment, config.teacher.views, streams)
-    fitted = _fit(context, folder, key, config.teacher, config.teacher.fit, [cell], seen, (teachers.none(), {}, {}))
-    variables = trees.take(fitted.variables, 0)
+    spec = build.teachers(config)[reads['name']]
+    cells = [build.Cell(len(labels), seed, {}) for seed in range(spec.members)]
+    streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
+    seen = Seen(spec.augment, spec.views, streams)
+    # Online: what is cached are the views that students see, not those of `spec`.
+    fitted = _fit(context, folder, key, spec, spec.fit, cells, seen, _teaching(context, spec.fit, 'online'))
+    if fitted.failures:
+        raise UsageError(f'{reads["name"]}: members {sorted(fitted.failures)} diverged; lower their learning rate')
+    members = [trees.take(fitted.variables, member) for member in range(spec.members)]
+    variables = members[0] if spec.members == 1 else {
+        part: [member[part] for member in members] for part in ('params', 'stats')}  # fmt: skip
     save_variables(folder / 'variables', variables)
-    last = fitted.history[-1]
+    last = evaluator(context.teaching_net(reads['name']), *context.dataset.splits['validation'])(
+        jax.tree.map(lambda leaf: leaf[None], variables)
+    )
     return {
         'validation': {name: number(last[name][0]) for name in METRICS if name in last},
         'params': trees.count(variables['params']),
@@ -102,11 +133,11 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
 
 
 def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Computes the teacher's outputs on every view of every training example."""
-    config, variables = context.config, teacher_variables(context)
-    context.screen.stage('cache', config.data.views)
+    """Computes a teacher's outputs on every view of every training example."""
+    config, variables = context.config, teacher_variables(context, reads['name'])
+    context.screen.stage(cache_stage(reads['name']), config.data.views)
     tables = cache.compute(
-        teachers.frozen(context.net(config.teacher)),
+        teachers.frozen(probes.probed(context.teaching_net(reads['name']), reads['taps'])),
         variables,
         context.dataset.splits['train'].inputs,
         build.augment(config.data.augment),
@@ -115,7 +146,7 @@ def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
         tuple(reads['taps']),
         progress=context.screen.step,
     )
-    cache.save(folder / 'tables', tables, _address(context, variables))
+    cache.save(folder / 'tables', tables, _address(context, reads['name'], variables))
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 
@@ -127,7 +158,8 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
     seen = Seen(config.data.augment, config.data.views, streams)
     start = _start(context, chain, cells) if len(chain) > 1 else None
-    fitted = _fit(context, folder, key, config.student, fit, cells, seen, _teaching(context, fit), start)
+    teaching = _teaching(context, fit, build.teachers(config).get(fit.teacher, config.teacher).mode)
+    fitted = _fit(context, folder, key, config.student, fit, cells, seen, teaching, start)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
     if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
@@ -181,24 +213,30 @@ def _fit(
     fit: ConfigDict,
     cells: Sequence[build.Cell],
     seen: Seen,
-    teaching: tuple[Teacher, Tree, Mapping[str, np.ndarray]],
-    student: Tree = None,
+    teaching: Teaching,
+    start: Start | None = None,
 ) -> loop.Fitted:
     """Trains a grid of networks of one kind; a single network is a grid of one."""
     config, run = context.config, context.config.run
-    train, net = context.dataset.splits['train'], context.net(network)
-    teacher, teacher_vars, tables = teaching
-    parts: dict[str, Any] = {
-        'net': net,
-        'teacher': teacher,
-        'objective': build.objective(config, fit),
-        'tx': build.optimiser(fit),
-    }
+    train, one = context.dataset.splits['train'], context.net(network)
+    objective = build.objective(config, fit)
+    net = build.trained_net(one, fit, objective)
+    own_average = teaching.source is teachers.average
+    teacher = teachers.frozen(net) if own_average else teaching.teacher
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(fit)}
     columns = {'inputs': train.inputs, 'labels': train.labels}
-    batches = feed(seen.streams, fit.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, tables)
+    augment = build.augment(seen.augment)
+    batches = feed(seen.streams, fit.batch_size, columns, augment, config.seed, seen.views, teaching.tables)
     own = len(seen.streams) > 1
     layout = run.layout if len(cells) > 1 else 'unroll'
-    step = functools.partial(train_step, **parts, axis=parallel.axis_of(run.runner), accumulate=fit.accumulate)
+    step = functools.partial(
+        train_step,
+        **parts,
+        source=teaching.source,
+        apart=fit.optim.get('name') == 'dot',
+        axis=parallel.axis_of(run.runner),
+        accumulate=fit.accumulate,
+    )
     program = parallel.wrap(
         grid.scanned(grid.gridded(step, layout, own)),
         run.runner,
@@ -208,19 +246,22 @@ def _fit(
     )
     knobs = build.knobs(config, fit, cells, config.seed)
     first = trees.take(batches(0, 1), 0)
-    if student is None:
-        student = _fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1])
-    begin = jax.vmap(lambda k, b, s: init_state(k, teacher_vars, b, s, **parts), in_axes=(0, 0 if own else None, 0))
+    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1]), {})
+
+    def begin(k: Any, b: Any, begun: Start) -> State:
+        variables = begun.student if own_average else teaching.variables
+        return init_state(k, variables, b, begun.student, begun.terms, **parts)
+
     name = folder.name.partition('-')[0]
     context.screen.stage(name, fit.steps)
     with Ledger(folder, wandb=config.track.wandb) as ledger:
         return loop.fit(
             program,
-            jax.jit(begin)(knobs, first, student),
-            teacher_vars,
+            jax.jit(jax.vmap(begin, in_axes=(0, 0 if own else None, 0)))(knobs, first, begun),
+            teaching.variables,
             knobs,
             batches,
-            evaluator(net, *context.dataset.splits['validation']),
+            evaluator(one, *context.dataset.splits['validation']),
             steps=fit.steps,
             chunk=run.chunk,
             validate_every=run.validate_every,
@@ -230,6 +271,7 @@ def _fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
+            kept=jax.vmap(team.first_peer) if fit.peers > 1 else lambda variables: variables,
         )
 
 
@@ -247,24 +289,35 @@ def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -
     return trees.take(drawn, np.array([distinct.index(seed) for seed in seeds]))
 
 
-def _teaching(context: Context, fit: ConfigDict) -> tuple[Teacher, Tree, Mapping[str, np.ndarray]]:
-    """The teacher of a fit, its variables, and tables of its outputs where they are cached."""
+def _teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
+    """Who teaches a fit: nobody, the student's own average, or a network, whose outputs may be cached."""
     if not build.needs_teacher(context.config, fit):
-        return teachers.none(), {}, {}
-    variables = teacher_variables(context)
-    if context.config.teacher.mode == 'cached':
-        return teachers.cached(), {}, cache.load(context.done['cache'].folder / 'tables', _address(context, variables))
-    return teachers.frozen(context.net(context.config.teacher)), variables, {}
+        return Teaching(teachers.none(), {}, {})
+    if fit.teacher == AVERAGE:
+        return Teaching(teachers.none(), {}, {}, teachers.average)
+    variables = teacher_variables(context, fit.teacher)
+    if mode == 'cached':
+        folder = context.done[cache_stage(fit.teacher)].folder
+        tables = cache.load(folder / 'tables', _address(context, fit.teacher, variables))
+        return Teaching(teachers.cached(), variables, tables)
+    taps = [tap for _, term in build.objective(context.config, fit).terms for tap in term.taps().teacher]
+    return Teaching(teachers.frozen(probes.probed(context.teaching_net(fit.teacher), taps)), variables, {})
 
 
-def teacher_variables(context: Context) -> Tree:
-    return load_variables(context.done['teacher'].folder / 'variables')
+def cache_stage(teacher: str) -> str:
+    """Name of the stage that computes the outputs of a teacher."""
+    return 'cache' if teacher == 'teacher' else f'cache_{teacher}'
 
 
-def _address(context: Context, variables: Tree) -> cache.Address:
+def teacher_variables(context: Context, name: str = 'teacher') -> Tree:
+    return load_variables(context.done[name].folder / 'variables')
+
+
+def _address(context: Context, name: str, variables: Tree) -> cache.Address:
     config = context.config
+    spec = build.teachers(config)[name]
     return cache.Address(
-        trees.digest([plain_config(config.teacher.args), config.run.precision, trees.fingerprint(variables)]),
+        trees.digest([plain_config(spec.args), spec.members, config.run.precision, trees.fingerprint(variables)]),
         context.data_checksum,
         str(sorted(config.data.augment.items())),
         config.seed,
@@ -273,7 +326,7 @@ def _address(context: Context, variables: Tree) -> cache.Address:
     )
 
 
-def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> Tree:
+def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> Start:
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
     before = context.done[stage_name(chain[:-1])]
     positions = {
@@ -282,7 +335,11 @@ def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]
         for position in chosen_cells(before.result, size)
     }
     index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
-    return jax.tree.map(jnp.asarray, trees.take(load_variables(before.folder / 'variables'), index))
+
+    def chosen(name: str) -> Tree:
+        return jax.tree.map(jnp.asarray, trees.take(load_variables(before.folder / name), index))
+
+    return Start(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})
 
 
 def number(value: Any) -> float | None:

@@ -9,8 +9,8 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.base import Dataset
-from kdjax.study import build
-from kdjax.train import teachers
+from kdjax.study import build, stages
+from kdjax.train import probes, teachers
 from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Net, Teacher, Tree
 
@@ -20,10 +20,13 @@ class Traced(NamedTuple):
 
     flops: float  # of a step, as counted on the unoptimised program
     bytes: int  # of everything that a step changes: parameters, optimiser state, memory
+    terms: Tree  # shapes of what terms learn, by name
 
 
-def fit(config: ConfigDict, dataset: Dataset, network: ConfigDict, fit_: ConfigDict) -> Traced:
-    """Traces one cell of a fit on one device.
+def fit(
+    config: ConfigDict, dataset: Dataset, network: ConfigDict, fit_: ConfigDict, earlier: Tree | None = None
+) -> Traced:
+    """Traces one cell of a fit on one device, after a fit whose terms learned `earlier` (shapes).
 
     Raises:
       UsageError: whatever `objective`, networks and terms object to: a missing tap, shapes that do not fit, ...
@@ -31,22 +34,23 @@ def fit(config: ConfigDict, dataset: Dataset, network: ConfigDict, fit_: ConfigD
     run = config.run.copy_and_resolve_references()
     with run.unlocked():
         run.runner = 'single'
-    net = build.net(network, len(dataset.classes), run)
+    objective = build.objective(config, fit_)
+    net = build.trained_net(build.net(network, len(dataset.classes), run), fit_, objective)
     batch = _batch(dataset, fit_.batch_size)
-    teacher, teacher_vars, batch = _teacher(config, dataset, run, fit_, batch)
+    teacher, teacher_vars, batch = _teacher(config, dataset, fit_, batch, net, network is config.student)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(config, fit_, build.cells(config, fit_)[:1], 0))  # fmt: skip
     parts: dict[str, Any] = {
         'net': net,
         'teacher': teacher,
-        'objective': build.objective(config, fit_),
+        'objective': objective,
         'tx': build.optimiser(fit_),
     }
     student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
-    state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student)
+    state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student, earlier)
     step = functools.partial(train_step, **parts, accumulate=fit_.accumulate)
     analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
-    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state))
+    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state), state.params['terms'])
 
 
 def _batch(dataset: Dataset, size: int) -> dict[str, Any]:
@@ -60,17 +64,22 @@ def _batch(dataset: Dataset, size: int) -> dict[str, Any]:
 
 
 def _teacher(
-    config: ConfigDict, dataset: Dataset, run: ConfigDict, fit_: ConfigDict, batch: dict[str, Any]
+    config: ConfigDict, dataset: Dataset, fit_: ConfigDict, batch: dict[str, Any], student: Net, cached: bool
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if not build.needs_teacher(config, fit_):
         return teachers.none(), {}, batch
-    net: Net = build.net(config.teacher, len(dataset.classes), run)
+    if fit_.teacher == stages.AVERAGE:
+        net = student
+    else:
+        spec = build.teachers(config)[fit_.teacher]
+        taps = [tap for _, term in build.objective(config, fit_).terms for tap in term.taps().teacher]
+        net = probes.probed(build.teaching_net(config, spec, len(dataset.classes)), taps)
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])
-    if config.teacher.mode == 'online':
+    if not cached or fit_.teacher == stages.AVERAGE or spec.mode == 'online':
         return online, variables, batch
     outputs = jax.eval_shape(online, variables, batch)
     tables = {teachers.PREFIX + tap: leaf for tap, leaf in outputs.features.items()}
-    return teachers.cached(), {}, {**batch, teachers.PREFIX + 'logits': outputs.logits, **tables}
+    return teachers.cached(), variables, {**batch, teachers.PREFIX + 'logits': outputs.logits, **tables}

@@ -97,3 +97,43 @@ def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
     """Two maps (B, H, W, C) pooled to the smaller height and width of each."""
     height, width = min(left.shape[1], right.shape[1]), min(left.shape[2], right.shape[2])
     return pool_to(left, height, width), pool_to(right, height, width)
+
+
+def soft_cross_entropy(teacher: Array, student: Array, temperature: Array | float = 1.0) -> Array:
+    """H(p^t_T, p^s_T) of logits over the last axis; a class that both rule out (logit -inf) adds 0."""
+    return -jnp.sum(jnp.exp(log_softmax(teacher, temperature)) * _ruled(student, temperature), axis=-1)
+
+
+def divergence(teacher: Array, student: Array, temperature: Array | float = 1.0) -> Array:
+    """KL(p^t_T || p^s_T) of logits over the last axis, without T^2; a class that both rule out adds 0."""
+    log_teacher = _ruled(teacher, temperature)
+    return jnp.sum(jnp.exp(log_teacher) * (log_teacher - _ruled(student, temperature)), axis=-1)
+
+
+def _ruled(logits: Array, temperature: Array | float) -> Array:
+    log_probability = log_softmax(logits, temperature)
+    return jnp.maximum(log_probability, jnp.finfo(log_probability.dtype).min)
+
+
+def label_loss(logits: Array, labels: Array) -> Array:
+    """-log p_y, one per label.
+
+    Raises:
+      UsageError: logits (..., K) without one label (...) each.
+    """
+    if labels.shape != logits.shape[:-1]:
+        raise UsageError(f'labels {labels.shape} do not fit logits {logits.shape}')
+    return -jnp.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
+
+
+def member_logits(view: View, members: int) -> Array:
+    """Logits of the members of a teacher, from its taps 'member0/logits', ... (B, M, K).
+
+    Raises:
+      UsageError: the student has other classes.
+    """
+    logits = jnp.stack([view.teacher.features[f'member{k}/logits'] for k in range(members)], axis=1)
+    student = view.student.logits
+    if logits.shape != (student.shape[0], members, *student.shape[1:]):
+        raise UsageError(f"student logits {student.shape} do not fit the members' logits {logits.shape}")
+    return logits

@@ -76,6 +76,7 @@ def fit(
     ledger: Ledger,
     progress: Progress,
     stop: StopSignals,
+    kept: Callable[[Tree], Tree] = lambda variables: variables,
 ) -> Fitted:
     """Trains a grid, resuming from what `folder` holds.
 
@@ -94,6 +95,7 @@ def fit(
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
+      kept: the variables of the student among those that are trained: one of several peers.
 
     Raises:
       UsageError: every cell diverged, or a checkpoint cannot be used.
@@ -102,7 +104,7 @@ def fit(
     validate_every, save_every = (-(-every // chunk) * chunk for every in (validate_every, save_every))
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, student(state)))
+    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, kept(student(state))))
     with Checkpoints(folder, identity) as checkpoints:
         done = checkpoints.latest_step() or 0
         if done:
@@ -121,10 +123,10 @@ def fit(
             done += count
             _check_alive(failures, cells)
             if done % validate_every == 0 or done == steps:
-                metrics = dict(validate(student(state)))
+                metrics = dict(validate(kept(student(state))))
                 ledger.scalars('validation', done, metrics)
                 history.append({'kind': 'validation', 'step': done, **metrics})
-                best = _better(best, jnp.asarray(metrics['accuracy']), student(state))
+                best = _better(best, jnp.asarray(metrics['accuracy']), kept(student(state)))
             ledger.flush()
             progress(done)
             asked = stop.asked  # once: a signal between saving and leaving must not leave without saving
@@ -136,7 +138,7 @@ def fit(
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
     terms = optim.averaged(state.params, state.opt)['terms']
-    return Fitted(student(state), best.variables, terms, history, failures)
+    return Fitted(kept(student(state)), best.variables, terms, history, failures)
 
 
 def student(state: State) -> Tree:

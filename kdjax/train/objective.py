@@ -21,9 +21,10 @@ from kdjax.types import Array, Outputs, Tree, View
 
 
 class Shares(NamedTuple):
-    """This device's share of the loss, its parts by term (unweighted), the next memory, and logs of terms."""
+    """This device's share of the loss, its parts by term (weighted, unweighted), the next memory, logs of terms."""
 
     loss: Array
+    weighted: Mapping[str, Array]
     parts: Mapping[str, Array]
     memory: Mapping[str, Tree]
     logs: Mapping[str, Array]
@@ -60,6 +61,20 @@ class Objective:
             if jax.tree.leaves(memory[name]) and term.scope != 'batch':
                 raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
         return params, memory
+
+    def adopt(self, params: Mapping[str, Tree], earlier: Mapping[str, Tree], teacher: Tree) -> dict[str, Tree]:
+        """What terms take over from an earlier fit or from the teacher, in the place of what `init` made.
+
+        Raises:
+          UsageError: what a term cannot do without is not there.
+        """
+        adopted = {}
+        for name, term in self.terms:
+            try:
+                adopted[name] = term.adopt(params[name], earlier, teacher)
+            except UsageError as error:
+                raise UsageError(f'term {name!r}: {error}') from error
+        return adopted
 
     def shares(
         self,
@@ -103,9 +118,9 @@ class Objective:
             next_memory[name] = out.memory
             # Terms see the same logs on every device (batch scope) or their own part (example scope): share both.
             logs.update({f'{name}/{what}': value / size for what, value in out.logs.items()})
-        weighted = [_wide(knobs[name]['weight'], part) * part for name, part in parts.items()]
-        loss = sum(weighted[1:], weighted[0])
-        return Shares(loss, parts, next_memory, logs)
+        weighted = {name: _wide(knobs[name]['weight'], part) * part for name, part in parts.items()}
+        summands = list(weighted.values())
+        return Shares(sum(summands[1:], summands[0]), weighted, parts, next_memory, logs)
 
 
 def term_key(key: Array, name: str) -> Array:

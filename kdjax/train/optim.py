@@ -17,6 +17,7 @@ from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
 GROUPS = ('student', 'terms')
+OPTIMISERS = ('sgd', 'adamw', 'dot')
 
 
 def build(
@@ -28,6 +29,7 @@ def build(
     milestones: tuple[float, ...] = (0.625, 0.75, 0.875),
     factor: float = 0.1,
     momentum: float = 0.9,
+    delta: float = 0.075,
     nesterov: bool = False,
     b1: float = 0.9,
     b2: float = 0.999,
@@ -39,13 +41,15 @@ def build(
     """An optimiser; call its `update` with `knobs=`.
 
     Args:
-      name: 'sgd' (weight decay is added to the gradient, before momentum) or 'adamw' (decoupled weight decay).
+      name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay) or 'dot'
+        (sgd whose momentum is larger for what the teacher says; its `update` takes gradients `Apart`).
       steps: length of the run, in steps.
       schedule: 'constant', 'step', 'cosine' or 'linear' (the last two end at 0), after the warm-up.
       warmup: steps of linear warm-up from 0.
       milestones: where 'step' multiplies by `factor`, as fractions of the run after the warm-up.
       factor: see `milestones`.
-      momentum, nesterov: of 'sgd'.
+      momentum, nesterov: of 'sgd'; 'dot' has the momentum too.
+      delta: of 'dot', in [0, min(momentum, 1 - momentum)].
       b1, b2, eps: of 'adamw'.
       clip: largest norm of the gradient over all parameters; 0 for no clipping.
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
@@ -62,12 +66,50 @@ def build(
         rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
     elif name == 'adamw':
         rule = [_promoting(optax.scale_by_adam(b1, b2, eps)), decayed]
+    elif name == 'dot':
+        if not 0 <= delta <= min(momentum, 1 - momentum) or clip or nesterov:
+            raise UsageError(
+                f'dot needs delta in [0, min(momentum, 1 - momentum)], clip=0 and nesterov=False, got delta={delta!r}, '
+                f'momentum={momentum!r}, clip={clip!r}, nesterov={nesterov!r}'
+            )
+        rule = [_split_momentum(decayed, momentum, delta)]
     else:
-        raise names.unknown('optimiser', name, ('sgd', 'adamw'))
+        raise names.unknown('optimiser', name, OPTIMISERS)
     shape = _schedule(schedule, steps, warmup, milestones, factor)
     clipping = [optax.clip_by_global_norm(clip)] if clip else []
     averaging = [_average(ema)] if ema else []
     return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *averaging))
+
+
+class Apart(NamedTuple):
+    """Gradients of the terms that need no teacher, and of those that do."""
+
+    task: Tree
+    distill: Tree
+
+
+def _split_momentum(
+    decayed: optax.GradientTransformationExtraArgs, momentum: float, delta: float
+) -> optax.GradientTransformationExtraArgs:
+    """v_task <- (momentum - delta) v_task + g_task; v_kd <- (momentum + delta) v_kd + g_kd; the update is their sum.
+
+    Weight decay belongs to the task.
+
+    Reference: Zhao, Cui, Song, Liang, DOT: A Distillation-Oriented Trainer, ICCV 2023, eq. 5-7.
+    """
+
+    def init(params: Tree) -> Apart:
+        return Apart(*(jax.tree.map(jnp.zeros_like, params) for _ in Apart._fields))
+
+    def update(updates: Apart, state: Apart, params: Tree = None, **extra: Any) -> tuple[Tree, Apart]:
+        task, _ = decayed.update(updates.task, optax.EmptyState(), params, **extra)
+        after = Apart(
+            jax.tree.map(lambda v, g: (momentum - delta) * v + g, state.task, task),
+            jax.tree.map(lambda v, g: (momentum + delta) * v + g, state.distill, updates.distill),
+        )
+        return jax.tree.map(jnp.add, after.task, after.distill), after
+
+    return optax.GradientTransformationExtraArgs(init, update)
 
 
 class Average(NamedTuple):

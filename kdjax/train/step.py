@@ -12,7 +12,9 @@ import optax
 
 from kdjax import trees
 from kdjax.names import UsageError
+from kdjax.train import optim
 from kdjax.train.objective import Objective, Shares
+from kdjax.train.teachers import Source, given
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree, View
 
 Knobs = Mapping[str, Any]
@@ -29,6 +31,7 @@ def init_state(
     teacher_vars: Tree,
     batch: Batch,
     student: Tree,
+    earlier: Tree | None = None,
     *,
     net: Net,
     teacher: Teacher,
@@ -41,11 +44,13 @@ def init_state(
       knobs, teacher_vars, batch: as for `train_step`; what terms learn starts from the knobs' seed and, where a term
         says so, from the batch.
       student: variables to start from: fresh ones (`init_student`) or those of an earlier fit.
+      earlier: what terms had learned in that fit, by name.
       net, teacher, objective, tx: structure of the step.
     """
     terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
     outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
     terms, memory = objective.init(terms_key, View(outputs, teacher(teacher_vars, batch), batch))
+    terms = objective.adopt(terms, earlier or {}, teacher_vars)
     params = {'student': student['params'], 'terms': terms}
     return State(jnp.zeros((), jnp.int32), params, student['stats'], memory, tx.init(params))
 
@@ -60,6 +65,8 @@ def train_step(
     teacher: Teacher,
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
+    source: Source = given,
+    apart: bool = False,
     axis: str | None = None,
     accumulate: int = 1,
 ) -> tuple[State, Logs]:
@@ -71,6 +78,8 @@ def train_step(
       batch: this device's part of the global batch, leading axis B.
       knobs: see the module.
       net, teacher, objective, tx: structure, static.
+      source: where the teacher's variables come from: those given, or the student's own average.
+      apart: whether the optimiser is given the gradients of the task's and the teacher's terms apart (`optim.Apart`).
       axis: name of the device axis, None where the batch is whole.
       accumulate: micro-batches that B is cut into; denominators stay those of the global batch.
 
@@ -82,9 +91,11 @@ def train_step(
       UsageError: B is not a multiple of `accumulate`, or a batch-scope term would see micro-batches only.
     """
     _check_accumulation(objective, batch, accumulate)
+    taught = {name for name, term in objective.terms if term.TEACHER}
+    teacher_vars = jax.lax.stop_gradient(source(state, teacher_vars))
     step_key = jax.random.fold_in(jax.random.key(knobs['seed']), state.step)
 
-    def loss(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Array, tuple[Shares, Tree]]:
+    def losses(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Any, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
         student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
         view = View(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
@@ -92,14 +103,23 @@ def train_step(
             params['terms'], memory, view, knobs['terms'],
             step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
         )  # fmt: skip
-        return shares.loss, (shares, stats)
+        if not apart:
+            return shares.loss, (shares, stats)
+        groups: tuple[list[Array], list[Array]] = ([], [])
+        for name, share in shares.weighted.items():
+            groups[name in taught].append(share)
+        return optim.Apart(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups)), (shares, stats)
 
     def learn(stats: Tree, memory: Tree, index: Array | int) -> tuple[tuple[Tree, Logs], Tree, Tree]:
         key, part = jax.random.fold_in(step_key, index), _micro_batch(batch, index, accumulate)
-        (total, (shares, stats)), grads = jax.value_and_grad(loss, has_aux=True)(state.params, stats, memory, part, key)
+        _, pull, (shares, stats) = jax.vjp(
+            lambda params: losses(params, stats, memory, part, key), state.params, has_aux=True
+        )
+        one, zero = jnp.ones_like(shares.loss), jnp.zeros_like(shares.loss)
+        grads = optim.Apart(*pull(optim.Apart(one, zero)), *pull(optim.Apart(zero, one))) if apart else pull(one)[0]
         parts = {f'term/{name}': share for name, share in shares.parts.items()}
         means = {name: value / accumulate for name, value in shares.logs.items()}
-        return (grads, {'loss': total, **parts, **means}), stats, shares.memory
+        return (grads, {'loss': shares.loss, **parts, **means}), stats, shares.memory
 
     summed, stats, memory = learn(state.stats, state.memory, 0)
     if accumulate > 1:
@@ -118,7 +138,10 @@ def train_step(
     grads, logs = summed
     updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
     params = optax.apply_updates(state.params, updates)
-    return State(state.step + 1, params, stats, memory, opt), {**logs, 'grad_norm': trees.norm(grads)}
+    return State(state.step + 1, params, stats, memory, opt), {
+        **logs,
+        'grad_norm': trees.norm(trees.add(*grads) if apart else grads),
+    }
 
 
 def _device_key(key: Array, axis: str | None) -> Array:

@@ -1,11 +1,9 @@
 """Teachers: anything that gives `Outputs` for a batch. The step does not know which."""
 
-from collections.abc import Sequence
+from collections.abc import Callable
 
-import jax
-import jax.numpy as jnp
-
-from kdjax.types import Batch, Net, Outputs, Teacher, Tree
+from kdjax.train import optim
+from kdjax.types import Batch, Net, Outputs, State, Teacher, Tree
 
 PREFIX = 'teacher/'
 
@@ -30,21 +28,17 @@ def cached() -> Teacher:
     return teach
 
 
-def ensemble(nets: Sequence[Net]) -> Teacher:
-    """The mean of the members' class probabilities, as log-probabilities; `variables` is a sequence, one per member.
+Source = Callable[[State, Tree], Tree]  # (state, variables given to the step) -> variables of the teacher
 
-    Features are those of the members, as 'member0/tap', ...
 
-    Reference: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, sec. 5.
+def given(state: State, variables: Tree) -> Tree:
+    """The teacher's variables are those that the step is given."""
+    return variables
+
+
+def average(state: State, variables: Tree) -> Tree:
+    """The teacher is the moving average of the student (`ema` of the optimiser).
+
+    Reference: Tarvainen, Valpola, Mean teachers are better role models, NIPS 2017, sec. 2.
     """
-
-    def teach(variables: Tree, batch: Batch) -> Outputs:
-        members = [frozen(net)(own, batch) for net, own in zip(nets, variables, strict=True)]
-        log_probabilities = jnp.stack([jax.nn.log_softmax(member.logits, axis=-1) for member in members])
-        logits = jax.nn.logsumexp(log_probabilities, axis=0) - jnp.log(len(members))
-        features = {
-            f'member{k}/{tap}': leaf for k, member in enumerate(members) for tap, leaf in member.features.items()
-        }
-        return Outputs(logits, features)
-
-    return teach
+    return {'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats}

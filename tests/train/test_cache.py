@@ -13,6 +13,7 @@ from kdjax import trees
 from kdjax.data.augment import shift, views
 from kdjax.data.feed import Stream, feed
 from kdjax.names import UsageError
+from kdjax.nets import team
 from kdjax.nets.mlp import mlp
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
@@ -134,7 +135,8 @@ def test_a_save_cut_short_leaves_no_table_that_would_be_believed(table, tmp_path
 
 def test_an_ensembles_table_is_the_mean_of_the_members_probabilities():
     members, whole = [teacher_variables(seed) for seed in (1, 2)], {'taps': (), 'batch_size': EXAMPLES}
-    made = tables(teachers.ensemble([NET, NET]), members, **whole)['teacher/logits']
+    variables = {part: [member[part] for member in members] for part in ('params', 'stats')}
+    made = tables(teachers.frozen(team.ensemble([NET, NET])), variables, **whole)['teacher/logits']
     alone = [tables(variables=member, **whole)['teacher/logits'] for member in members]
     mean = np.mean([softmax(logits, axis=-1) for logits in alone], axis=0)
     np.testing.assert_allclose(np.exp(made), mean, rtol=1e-5, atol=1e-6)

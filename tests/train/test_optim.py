@@ -166,7 +166,7 @@ def test_a_schedule_warms_up_linearly_and_then_has_its_shape(name, warmup):
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'sgd'"),
+        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'dot', 'sgd'"),
         ({'schedule': 'cosin'}, "unknown schedule 'cosin'; there is: 'cosine', "),
         ({'decay': 'kernel'}, "unknown weight decay mask 'kernel'; there is: 'kernels', 'all'"),
         ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),

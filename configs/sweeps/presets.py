@@ -1,0 +1,38 @@
+"""Every preset on handwritten digits: does each technique train, and does it lead anywhere?
+
+Command:  python experiments/presets/publish.py (all of them), or
+          python run.py --config=configs/sweeps/presets.py:nets=vit (those that need a transformer)
+Cost:     about half an hour on 2 CPU cores
+Expected: every student is finite and far better than chance (10 %)
+Arguments: nets=cnn|vit, quick (2 seeds, few steps), only=NAME (one preset)
+"""
+
+import importlib
+import pkgutil
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from configs import base, preset
+from kdjax.names import unknown
+
+FOLDER = Path(__file__).resolve().parents[1] / 'presets'
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """The job with all presets that run on one kind of networks, locked."""
+    arguments = base.arguments(arg, quick=False, nets='cnn', only='')
+    known = presets()
+    if arguments['only'] and arguments['only'] not in known:
+        raise unknown('preset', arguments['only'], known)
+    chosen = {
+        name: found for name, found in known.items()
+        if found.nets == arguments['nets'] and arguments['only'] in ('', name)
+    }  # fmt: skip
+    return preset.job(chosen, arguments['nets'], 'quick' if arguments['quick'] else '').lock()
+
+
+def presets() -> dict[str, preset.Preset]:
+    """All presets by name, that is, by file."""
+    found = sorted(module.name for module in pkgutil.iter_modules([str(FOLDER)]))
+    return {name: importlib.import_module(f'configs.presets.{name}').PRESET for name in found}
