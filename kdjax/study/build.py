@@ -1,8 +1,9 @@
 """From a config to plain objects: data set, networks, terms, optimisers, and the knobs of a grid's cells."""
 
 import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -18,9 +19,12 @@ from kdjax.names import UsageError
 from kdjax.nets import team
 from kdjax.techniques.base import Term
 from kdjax.train import optim, parallel, probes
+from kdjax.train import teachers as training
 from kdjax.train.objective import Objective
+from kdjax.train.step import train_step
 from kdjax.types import Net
 
+AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
 
 
@@ -64,6 +68,12 @@ def trained_net(one: Net, fit: ConfigDict, terms: Objective) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
     asked = probes.probed(one, [tap for _, term in terms.terms for tap in term.taps().student])
     return team.peers(asked, fit.peers) if fit.peers > 1 else asked
+
+
+def step_of(fit: ConfigDict) -> Callable[..., Any]:
+    """The training step of a fit, still without its parts and its device axis."""
+    source = training.average if fit.teacher == AVERAGE else training.given
+    return functools.partial(train_step, source=source, apart=fit.optim.get('name') == 'dot', accumulate=fit.accumulate)
 
 
 def optimiser(fit: ConfigDict) -> Any:

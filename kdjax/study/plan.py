@@ -99,12 +99,12 @@ def taught_by(config: ConfigDict, fit: ConfigDict) -> tuple[str, ...]:
     """
     if not build.needs_teacher(config, fit):
         return ()
-    if fit.teacher == stages.AVERAGE:
+    if fit.teacher == build.AVERAGE:
         if not fit.optim.get('ema'):
             raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
         return ()
     if fit.teacher not in build.teachers(config):
-        raise names.unknown('teacher', fit.teacher, (*build.teachers(config), stages.AVERAGE), ' of a fit')
+        raise names.unknown('teacher', fit.teacher, (*build.teachers(config), build.AVERAGE), ' of a fit')
     return (fit.teacher,)
 
 
@@ -115,7 +115,7 @@ def taught_order(config: ConfigDict) -> list[str]:
       UsageError: networks that teach each other, or an assistant with the name of something else.
     """
     known, ordered = build.teachers(config), dict.fromkeys(['teacher'])
-    taken = {stages.AVERAGE, 'evaluate', 'report', *config.fits, *map(stages.cache_stage, known)}
+    taken = {build.AVERAGE, 'evaluate', 'report', *config.fits, *map(stages.cache_stage, known)}
     for name in config.assistants:
         path = [name]
         if name in taken or name == 'teacher':

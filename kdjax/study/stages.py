@@ -23,10 +23,9 @@ from kdjax.train import cache, grid, loop, parallel, probes, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import Ledger, plain
 from kdjax.train.screen import Screen
-from kdjax.train.step import init_state, init_student, train_step
+from kdjax.train.step import init_state, init_student
 from kdjax.types import Net, State, Teacher, Tree
 
-AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
 METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
 
@@ -69,12 +68,11 @@ class Context:
 
 
 class Teaching(NamedTuple):
-    """Who teaches a fit: the function, its variables, tables of its outputs, and whose variables it has."""
+    """Who teaches a fit: the function, its variables and tables of its outputs."""
 
     teacher: Teacher
     variables: Tree
     tables: Mapping[str, np.ndarray]
-    source: teachers.Source = teachers.given
 
 
 class Start(NamedTuple):
@@ -221,7 +219,7 @@ def _fit(
     train, one = context.dataset.splits['train'], context.net(network)
     objective = build.objective(config, fit)
     net = build.trained_net(one, fit, objective)
-    own_average = teaching.source is teachers.average
+    own_average = fit.teacher == build.AVERAGE  # which cannot be computed before there is a state
     teacher = teachers.frozen(net) if own_average else teaching.teacher
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(fit)}
     columns = {'inputs': train.inputs, 'labels': train.labels}
@@ -229,14 +227,7 @@ def _fit(
     batches = feed(seen.streams, fit.batch_size, columns, augment, config.seed, seen.views, teaching.tables)
     own = len(seen.streams) > 1
     layout = run.layout if len(cells) > 1 else 'unroll'
-    step = functools.partial(
-        train_step,
-        **parts,
-        source=teaching.source,
-        apart=fit.optim.get('name') == 'dot',
-        axis=parallel.axis_of(run.runner),
-        accumulate=fit.accumulate,
-    )
+    step = functools.partial(build.step_of(fit), **parts, axis=parallel.axis_of(run.runner))
     program = parallel.wrap(
         grid.scanned(grid.gridded(step, layout, own)),
         run.runner,
@@ -293,8 +284,8 @@ def _teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
     """Who teaches a fit: nobody, the student's own average, or a network, whose outputs may be cached."""
     if not build.needs_teacher(context.config, fit):
         return Teaching(teachers.none(), {}, {})
-    if fit.teacher == AVERAGE:
-        return Teaching(teachers.none(), {}, {}, teachers.average)
+    if fit.teacher == build.AVERAGE:
+        return Teaching(teachers.none(), {}, {})
     variables = teacher_variables(context, fit.teacher)
     if mode == 'cached':
         folder = context.done[cache_stage(fit.teacher)].folder

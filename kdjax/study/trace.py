@@ -9,9 +9,9 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.base import Dataset
-from kdjax.study import build, stages
+from kdjax.study import build
 from kdjax.train import probes, teachers
-from kdjax.train.step import init_state, init_student, train_step
+from kdjax.train.step import init_state, init_student
 from kdjax.types import Net, Teacher, Tree
 
 
@@ -48,7 +48,7 @@ def fit(
     }
     student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
     state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student, earlier)
-    step = functools.partial(train_step, **parts, accumulate=fit_.accumulate)
+    step = functools.partial(build.step_of(fit_), **parts)
     analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
     return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state), state.params['terms'])
 
@@ -69,7 +69,7 @@ def _teacher(
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if not build.needs_teacher(config, fit_):
         return teachers.none(), {}, batch
-    if fit_.teacher == stages.AVERAGE:
+    if fit_.teacher == build.AVERAGE:
         net = student
     else:
         spec = build.teachers(config)[fit_.teacher]
@@ -78,7 +78,7 @@ def _teacher(
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])
-    if not cached or fit_.teacher == stages.AVERAGE or spec.mode == 'online':
+    if not cached or fit_.teacher == build.AVERAGE or spec.mode == 'online':
         return online, variables, batch
     outputs = jax.eval_shape(online, variables, batch)
     tables = {teachers.PREFIX + tap: leaf for tap, leaf in outputs.features.items()}
