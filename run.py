@@ -1,4 +1,4 @@
-"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=run|plan] [--debug]"""
+"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]"""
 
 import os
 import shlex
@@ -10,7 +10,9 @@ from ml_collections import config_flags
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
-MODE = flags.DEFINE_enum('mode', 'run', ['run', 'plan'], 'Train and report, or print what would run and its cost.')
+MODE = flags.DEFINE_enum(
+    'mode', 'run', ['run', 'plan', 'list'], 'Train and report; print what would run and its cost; list all techniques.'
+)
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
@@ -30,6 +32,9 @@ def main(argv: list[str]) -> int:
             launch.quiet_threads()
         if MODE.value == 'plan':
             launch.show_plan(config, workdir)
+            return 0
+        if MODE.value == 'list':
+            launch.show_techniques()
             return 0
         return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:

@@ -34,7 +34,7 @@ class Preset(NamedTuple):
 
 def config(preset: Preset, arg: str = '') -> ConfigDict:
     """The job with one technique beside the hard labels, locked. Arguments: quick (2 seeds, few steps)."""
-    return job({'as in the paper': preset}, preset.nets, arg).lock()
+    return job({'paper': preset}, preset.nets, arg).lock()
 
 
 def job(presets: Mapping[str, Preset], nets: str, arg: str = '') -> ConfigDict:
@@ -64,8 +64,8 @@ def job(presets: Mapping[str, Preset], nets: str, arg: str = '') -> ConfigDict:
 
 def add(config: ConfigDict, name: str, preset: Preset, quick: bool = False) -> None:
     """Adds a technique as a method called `name`, with terms and fits of its own."""
-    own = {term: term if spec == HARD else f'{name}: {term}' for term, spec in preset.terms.items()}
-    fits = [f'{name}: fit {number}' for number in range(1, len(preset.chain) + 1)]
+    own = {term: term if spec == HARD else f'{name}_{term}' for term, spec in preset.terms.items()}
+    fits = [f'{name}_{number}' for number in range(1, len(preset.chain) + 1)]
     with config.ignore_type(), config.unlocked():
         for term, spec in preset.terms.items():
             config.terms[own[term]] = ConfigDict(_named(spec, own))

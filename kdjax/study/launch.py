@@ -15,9 +15,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
+from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
 from kdjax.names import Interrupted, UsageError
-from kdjax.study import build, outcome, plan, report, tune
+from kdjax.study import blocks, build, catalogue, outcome, plan, report, tune
 from kdjax.study.stages import ARTIFACT, Artifact, Context
 from kdjax.train import ledger
 from kdjax.train.loop import StopSignals
@@ -73,6 +74,15 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
         plan.check(changed)
     dataset = build.dataset(config)
     Screen().show(plan.table(config, dataset, workdir))
+
+
+def show_techniques() -> None:
+    """Prints all distillation terms and the presets that use them."""
+    used: dict[str, tuple[str, ...]] = {}
+    for name, preset in all_presets().items():
+        for term in preset.terms.values():
+            used[term['kind']] = (*used.get(term['kind'], ()), name)
+    Screen().show(blocks.terminal([catalogue.table(used)]))
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:

@@ -55,8 +55,9 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
 
     shared = {'source': config.data.source, 'seed': config.seed, 'precision': config.run.precision}
     seen = {'augment': config.data.augment, 'views': config.data.views}
-    used = {fit.teacher for name, fit in fits(config).items() if build.needs_teacher(config, fit)}
     known = build.teachers(config)
+    students = [fit for name, fit in fits(config).items() if name not in known]
+    used = {fit.teacher for fit in students if build.needs_teacher(config, fit)}
     for name in taught_order(config):
         spec = known[name]
         reads = {**shared, 'name': name, **_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode')}

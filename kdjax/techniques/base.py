@@ -91,7 +91,8 @@ class Term:
                 _check_knob(type(self).__name__, field.name, value, *field.metadata['knob'])
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
-        _check_schedules(type(self).__name__, self.schedules, self.knobs())
+        # A config has plain tuples.
+        object.__setattr__(self, 'schedules', _schedules(type(self).__name__, self.schedules, self.knobs()))
 
     @property
     def scope(self) -> Scope:
@@ -208,7 +209,11 @@ def _check_knob(term: str, name: str, value: Any, minimum: float, above: float) 
         raise UsageError(f'{name} of {term} must be {wanted}, got {value!r}')
 
 
-def _check_schedules(term: str, schedules: Sequence[Schedule], knobs: Mapping[str, float]) -> None:
+def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+    for one in given:
+        if not 4 <= len(one) <= 5:
+            raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {tuple(one)!r}')
+    schedules = tuple(Schedule(*one) for one in given)
     for schedule in schedules:
         if schedule.knob not in knobs:
             raise unknown('knob', schedule.knob, knobs, f' in the schedules of {term}')
@@ -218,3 +223,4 @@ def _check_schedules(term: str, schedules: Sequence[Schedule], knobs: Mapping[st
             raise UsageError(f'a schedule of {term} must last at least 1 step, got {schedule.steps!r}')
     if len({schedule.knob for schedule in schedules}) < len(schedules):
         raise UsageError(f'{term} has two schedules for one knob: {[schedule.knob for schedule in schedules]}')
+    return schedules

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from ml_collections import ConfigDict
 
+from kdjax.names import UsageError
 from kdjax.study import plan
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'))['get_config']
@@ -61,3 +62,57 @@ def test_only_what_depends_on_a_change_gets_a_new_address(change, again):
     changed = {name for name in before if before[name] != after[name]}
     assert changed - {'evaluate'} == again
     assert ('evaluate' in changed) == bool(again - {'cache'})
+
+
+# ---- who teaches
+
+
+def assisted(config, **taught):
+    """An assistant per entry, taught by the one that is named; the combined fit is taught by the first."""
+    for name, by in taught.items():
+        config.assistants[name] = copy.deepcopy(config.teacher)
+        config.assistants[name].fit.weights = ConfigDict({'hard': (0.5,), 'soft': (0.5,)})
+        config.assistants[name].fit.teacher = by
+    config.terms.soft.temperature = (2.0,)
+    config.fits.combined.teacher = next(iter(taught))
+
+
+def staged(**taught):
+    config = copy.deepcopy(TINY())
+    with config.unlocked(), config.ignore_type():
+        assisted(config, **taught)
+    return config
+
+
+def test_an_assistant_comes_after_its_teacher_and_has_its_own_cache():
+    found = plan.stages_of(staged(small='middle', middle='teacher'))
+    assert list(found)[:3] == ['teacher', 'middle', 'small']
+    assert found['middle'].needs == ('teacher',)
+    assert found['small'].needs == ('middle',)
+    assert found['cache_small'].needs == ('small',)
+    assert found['combined'].needs == ('cache_small',)
+    assert found['distill'].needs == ('cache',)
+    assert 'cache_middle' not in found
+
+
+def test_an_assistant_of_the_assistant_changes_who_was_taught_by_it_alone():
+    before, config = plan.stages_of(staged(small='middle', middle='teacher')), staged(small='middle', middle='teacher')
+    with config.unlocked():
+        config.assistants.middle.fit.steps = 99
+    after = plan.stages_of(config)
+    changed = {name for name in before if before[name].key != after[name].key}
+    assert changed == {'middle', 'small', 'cache_small', 'combined', 'evaluate'}
+
+
+@pytest.mark.parametrize(
+    ('taught', 'message'),
+    [
+        ({'small': 'middel', 'middle': 'teacher'}, "unknown teacher 'middel' of a fit; there is: 'middle'"),
+        ({'small': 'middle', 'middle': 'small'}, 'teach each other in a circle'),
+        ({'distill': 'teacher'}, "assistant 'distill' has the name of a stage"),
+        ({'small': 'average'}, 'set optim.ema'),
+    ],
+)
+def test_a_wrong_teacher_is_met_before_anything_trains(taught, message):
+    with pytest.raises(UsageError, match=message):
+        plan.check(staged(**taught))

@@ -183,3 +183,37 @@ def test_a_wrong_choice_is_answered_with_the_right_ones(wrong, message):
 
 def test_without_an_average_a_network_is_used_with_its_parameters():
     assert optim.averaged(PARAMS, optim.build(steps=1).init(PARAMS)) is PARAMS
+
+
+# ---- two gradients, two momenta
+
+
+def test_the_teachers_gradients_have_more_momentum_than_the_tasks():
+    task, distill, momentum, delta = GRADS, drawn(2, STEPS), 0.9, 0.06
+    found, _ = run('dot', grads=optim.Apart(task, distill), momentum=momentum, delta=delta)
+
+    def leaf(path, param, task, distill):
+        own, history = KNOBS[path[0].key], []
+        param, slow, fast = np.float64(param), 0.0, 0.0
+        for k in range(STEPS):
+            slow = (momentum - delta) * slow + np.float64(task[k]) + own['weight_decay'] * param
+            fast = (momentum + delta) * fast + np.float64(distill[k])
+            param = param - own['learning_rate'] * (slow + fast)
+            history.append(param)
+        return np.stack(history)
+
+    wanted = jax.tree_util.tree_map_with_path(leaf, PARAMS, task, distill)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-4, atol=1e-5), found, wanted)
+
+
+def test_without_a_difference_it_is_momentum_of_the_sum():
+    half = jax.tree.map(lambda leaf: 0.5 * leaf, GRADS)
+    found, _ = run('dot', grads=optim.Apart(half, half), momentum=0.9, delta=0.0)
+    wanted, _ = run('sgd', momentum=0.9)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, wanted)
+
+
+@pytest.mark.parametrize('wrong', [{'delta': 0.2}, {'delta': -0.1}, {'clip': 1.0}, {'nesterov': True}])
+def test_what_would_not_be_the_papers_is_refused(wrong):
+    with pytest.raises(UsageError, match='dot needs delta in'):
+        optim.build('dot', steps=STEPS, **wrong)

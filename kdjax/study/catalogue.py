@@ -1,0 +1,83 @@
+"""What there is: every technique by what its class says of itself."""
+
+import re
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from kdjax import names
+from kdjax.study.blocks import Table
+from kdjax.techniques.base import Paper, Taps, Term
+
+PACKAGE = 'kdjax.techniques'
+
+
+class Technique(NamedTuple):
+    """A term class."""
+
+    kind: str  # 'dkd.DecoupledTargets', as a config names it
+    paper: Paper
+    equations: str
+    forms: tuple[str, ...]
+    scopes: tuple[str, ...]
+    reads: Taps  # of its first specimen
+    knobs: tuple[str, ...]
+    needs_teacher: bool
+
+
+def techniques() -> list[Technique]:
+    """All terms, by module and name."""
+    found = []
+    for module in names.modules(PACKAGE):
+        for name, kind in names.public(f'{PACKAGE}.{module}').items():
+            if isinstance(kind, type) and issubclass(kind, Term) and kind is not Term:
+                found.append(described(f'{module}.{name}', kind))
+    return found
+
+
+def described(name: str, kind: type[Term]) -> Technique:
+    """What a term class says of itself."""
+    specimens = kind.specimens()
+    return Technique(
+        name,
+        kind.PAPER,
+        ', '.join(dict.fromkeys(re.findall(r'(?:eqs?|sec|alg)\. \d+(?:[.-]\d+)*', kind.__doc__ or ''))),
+        kind.FORMS,
+        tuple(dict.fromkeys(term.scope for term in specimens)),
+        specimens[0].taps(),
+        tuple(knob for knob in specimens[0].knobs() if knob != 'weight'),
+        kind.TEACHER,
+    )
+
+
+def table(presets: Mapping[str, tuple[str, ...]]) -> Table:
+    """The list of all techniques.
+
+    Args:
+      presets: names of the presets that use a technique, by its kind.
+    """
+    rows = tuple(
+        (one.kind, cited(one.paper), one.equations or '–', words(one.forms), ' or '.join(one.scopes), read(one),
+         words(one.knobs), words(presets.get(one.kind, ())))
+        for one in techniques()
+    )  # fmt: skip
+    header = ('term', 'paper', 'equations', 'forms', 'scope', 'reads', 'knobs', 'presets')
+    return Table('Distillation terms', 'l' * len(header), header, rows)
+
+
+def cited(paper: Paper) -> str:
+    """First author, year."""
+    first, *more = paper.authors.split(', ')
+    return f'{first}{" et al." if more else ""} {paper.year}'
+
+
+def read(technique: Technique) -> str:
+    """What a term reads, on the student's and the teacher's side."""
+    student, teacher = (', '.join(side) or 'logits' for side in technique.reads)
+    if not technique.needs_teacher:
+        return f'{student}; no teacher'
+    return student if student == teacher else f'{student}; {teacher}'
+
+
+def words(items: tuple[str, ...]) -> str:
+    """A list in a cell."""
+    return ', '.join(items) or '–'

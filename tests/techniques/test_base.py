@@ -1,0 +1,87 @@
+"""What all terms share: knobs that move during training, and what is taken over from elsewhere."""
+
+import dataclasses
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import world
+
+from kdjax.names import UsageError
+from kdjax.techniques.base import Paper, Schedule, Term
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.train.objective import Objective
+from kdjax.types import TermOut
+
+
+@pytest.mark.parametrize(
+    ('schedule', 'wanted'),
+    [
+        (Schedule('weight', 0.0, 1.0, 20), lambda step: min(step / 20, 1)),
+        (Schedule('weight', 1.0, 0.25, 8), lambda step: 1 - 0.75 * min(step / 8, 1)),
+        (Schedule('weight', 0.0, -1.0, 10, 'cosine'), lambda step: -(1 - np.cos(np.pi * min(step / 10, 1))) / 2),
+        (Schedule('weight', 1.0, 0.0, 5, 'jump'), lambda step: float(step < 5)),
+    ],
+)
+def test_a_schedule_multiplies_from_start_to_end(schedule, wanted):
+    factors = [float(schedule.factor(jnp.int32(step))) for step in range(25)]
+    np.testing.assert_allclose(factors, [wanted(step) for step in range(25)], atol=1e-6)
+
+
+def test_the_loss_follows_the_schedules_of_weight_and_temperature():
+    schedules = (Schedule('weight', 0.0, 1.0, 4), Schedule('temperature', 2.0, 1.0, 4))
+    moving = Objective((('soft', SoftTargets(temperature=3.0, weight=0.8, schedules=schedules)),))
+    for step in (0, 1, 3, 9):
+        done = min(step / 4, 1)
+        fixed = Objective((('soft', SoftTargets(temperature=3.0 * (2 - done), weight=0.8 * done)),))
+        losses = [
+            one.shares({'soft': {}}, {'soft': {}}, world.view(0), jax.tree.map(jnp.float32, one.knobs()),
+                       step=jnp.int32(step), key=world.KEY).loss
+            for one in (moving, fixed)
+        ]  # fmt: skip
+        np.testing.assert_allclose(*losses, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('schedules', 'message'),
+    [
+        ((('temprature', 0.0, 1.0, 5),), "unknown knob 'temprature' in the schedules of SoftTargets.*'temperature'"),
+        ((('weight', 0.0, 1.0, 0),), 'a schedule of SoftTargets must last at least 1 step, got 0'),
+        ((('weight', 0.0, 1.0, 5, 'sine'),), "unknown shape 'sine'.*'linear'"),
+        ((('weight', 0.0, 1.0, 5), ('weight', 1.0, 0.0, 9)), 'two schedules for one knob'),
+        ((('weight', 0.0, 1.0),), 'a schedule of SoftTargets is \\(knob, start, end, steps\\[, shape\\]\\), got'),
+    ],
+)
+def test_a_wrong_schedule_is_answered_with_what_there_is(schedules, message):
+    with pytest.raises(UsageError, match=message):
+        SoftTargets(schedules=schedules)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heir(Term):
+    """A term that takes over its only parameter from the term 'before'."""
+
+    PAPER: ClassVar[Paper] = Paper('nobody', 'An heir for tests', 'nowhere', 2026)
+
+    def init(self, key, view):
+        return {'scale': jnp.zeros(())}, {}
+
+    def adopt(self, params, earlier, teacher):
+        if 'before' not in earlier:
+            raise UsageError("needs what the term 'before' learned")
+        return {'scale': earlier['before']['scale'] + teacher['params']['scale']}
+
+    def __call__(self, params, memory, view, knobs, *, step, key):
+        return TermOut(params['scale'] * jnp.ones(view.student.logits.shape[0]), memory, {})
+
+
+def test_terms_take_over_what_was_learned_before_and_what_the_teacher_has():
+    objective = Objective((('heir', Heir()), ('soft', SoftTargets())))
+    params, _ = objective.init(world.KEY, world.view(0))
+    scale = jnp.float32(2.0)
+    adopted = objective.adopt(params, {'before': {'scale': scale}}, {'params': {'scale': 3 * scale}})
+    assert adopted == {'heir': {'scale': 8.0}, 'soft': {}}
+    with pytest.raises(UsageError, match="term 'heir': needs what the term 'before' learned"):
+        objective.adopt(params, {}, {})
