@@ -22,6 +22,10 @@ NETS = {
 STEPS = 400  # of every fit
 
 
+class TermName(str):
+    """A term of the same preset, as the value of another term's field."""
+
+
 class Preset(NamedTuple):
     """A technique as its paper uses it. Each fit of the chain starts from the student of the one before."""
 
@@ -56,7 +60,7 @@ def job(presets: Mapping[str, Preset], nets: str, arg: str = '') -> ConfigDict:
         found.teacher.fit = _fit({'hard': 1.0}, {}, quick)
     for name, preset in presets.items():
         add(found, name, preset, quick)
-    found.accept.method = next(iter(presets))
+    found.accept.method = next(iter(presets), 'hard labels')
     found.run.layout = 'map'  # many programs, each short: compiling them is what takes the time
     found.run.chunk, found.run.validate_every, found.run.save_every = 100, 100, STEPS
     return found
@@ -92,5 +96,4 @@ def _fit(weights: Mapping[str, float], changes: Mapping[str, Any], quick: bool) 
 
 def _named(spec: Mapping[str, Any], own: Mapping[str, str]) -> dict[str, Any]:
     """The spec of a term, in which the names of other terms of its preset are those that they have here."""
-    return {field: own.get(value, value) if isinstance(value, str) and field != 'kind' else value
-            for field, value in spec.items()}  # fmt: skip
+    return {field: own[value] if isinstance(value, TermName) else value for field, value in spec.items()}

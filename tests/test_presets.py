@@ -1,0 +1,44 @@
+"""Presets: each is a job that could run, and every technique that a classifier can learn from has one."""
+
+import functools
+
+import pytest
+
+from configs import preset
+from configs.sweeps import presets as sweep
+from kdjax.study import build, catalogue, plan
+
+PRESETS = sweep.presets()
+# What no classifier shows: boxes of a detector, distributions over their edges.
+NEEDS_A_DETECTOR = {'fgd.FocalGlobal', 'localization.Localization'}
+
+
+@functools.cache
+def dataset():
+    return build.dataset(preset.config(PRESETS['kd']))
+
+
+@pytest.mark.parametrize('name', PRESETS)
+def test_a_preset_says_what_it_is_and_could_run(name):
+    """Every fit of it is traced with the shapes of real data: networks, taps, teachers, losses, updates."""
+    module = sweep.importlib.import_module(f'configs.presets.{name}')
+    assert f'python run.py --config=configs/presets/{name}.py' in module.__doc__
+    config = module.get_config('quick')
+    assert config.is_locked
+    plan.check(config)
+    costs = plan.check_shapes(config, dataset())
+    assert all(cost.flops > 0 for cost in costs.values())
+
+
+def test_every_technique_has_a_preset():
+    used = {term['kind'] for found in PRESETS.values() for term in found.terms.values()}
+    known = {technique.kind for technique in catalogue.techniques()}
+    assert used <= known
+    assert known - used <= NEEDS_A_DETECTOR
+
+
+@pytest.mark.parametrize('nets', preset.NETS)
+def test_the_sweep_has_them_all_side_by_side(nets):
+    config = sweep.get_config(f'nets={nets},quick')
+    assert set(config.methods) == {'hard labels', *(name for name, found in PRESETS.items() if found.nets == nets)}
+    plan.check(config)
