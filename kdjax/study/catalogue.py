@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kdjax import names
 from kdjax.study.blocks import Table
@@ -50,18 +50,23 @@ def described(name: str, kind: type[Term]) -> Technique:
 
 
 def table(presets: Mapping[str, tuple[str, ...]]) -> Table:
-    """The list of all techniques.
-
-    Args:
-      presets: names of the presets that use a technique, by its kind.
-    """
+    """The list of all techniques; `presets` as of `presets_of`, of which a cell names up to three."""
     rows = tuple(
         (one.kind, cited(one.paper), one.equations or '–', words(one.forms), ' or '.join(one.scopes), read(one),
-         words(one.knobs), words(presets.get(one.kind, ())))
+         words(one.knobs), several(presets.get(one.kind, ())))
         for one in techniques()
     )  # fmt: skip
     header = ('term', 'paper', 'equations', 'forms', 'scope', 'reads', 'knobs', 'presets')
     return Table('Distillation terms', 'l' * len(header), header, rows)
+
+
+def presets_of(presets: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:
+    """Names of the presets that use a technique, by its kind; `presets` by name, with `terms`."""
+    used: dict[str, tuple[str, ...]] = {}
+    for name, preset in presets.items():
+        for kind in dict.fromkeys(term['kind'] for term in preset.terms.values()):
+            used[kind] = (*used.get(kind, ()), name)
+    return used
 
 
 def cited(paper: Paper) -> str:
@@ -76,6 +81,11 @@ def read(technique: Technique) -> str:
     if not technique.needs_teacher:
         return f'{student}; no teacher'
     return student if student == teacher else f'{student}; {teacher}'
+
+
+def several(items: tuple[str, ...], shown: int = 3) -> str:
+    """A list in a cell, cut short."""
+    return words(items) if len(items) <= shown else f'{words(items[:shown])} and {len(items) - shown} more'
 
 
 def words(items: tuple[str, ...]) -> str:

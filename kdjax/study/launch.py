@@ -78,11 +78,7 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
 
 def show_techniques() -> None:
     """Prints all distillation terms and the presets that use them."""
-    used: dict[str, tuple[str, ...]] = {}
-    for name, preset in all_presets().items():
-        for term in preset.terms.values():
-            used[term['kind']] = (*used.get(term['kind'], ()), name)
-    Screen().show(blocks.terminal([catalogue.table(used)]))
+    Screen().show(blocks.terminal([catalogue.table(catalogue.presets_of(all_presets()))]))
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
