@@ -26,7 +26,10 @@ from kdjax.types import Net, Outputs, View
 HUGE = 1e4
 SPECIMENS = world.specimens()
 ONE_EACH = list({name.split('-')[0]: name for name in SPECIMENS}.values())
-every_specimen = pytest.mark.parametrize('name', SPECIMENS)
+# Where tests run in several processes, those of a specimen share one, and with it the compiled programs.
+every_specimen = pytest.mark.parametrize(
+    'name', [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SPECIMENS]
+)
 every_technique = pytest.mark.parametrize('kind', world.techniques().values(), ids=world.techniques())
 MASK = np.asarray(world.MASK, bool)
 
@@ -182,6 +185,33 @@ def test_no_gradient_reaches_the_teacher():
     moved = jax.tree.map(lambda a, b: world.size(a - b) > 0, after.params['student'], student['params'])
     assert all(moved['features'][tap] for _, term in subject.objective.terms for tap in term.taps().student)
     assert moved['logits']
+
+
+# ---- tokens
+
+
+@pytest.mark.parametrize(
+    'name', [name for name, term in SPECIMENS.items() if not (term.scope == 'batch' or any(term.taps()))]
+)
+def test_a_token_counts_as_an_example_does(name):
+    """Logits (B, N, K) give what the same logits give as (B N, K), or the term says that it has no use for tokens."""
+    term, long = SPECIMENS[name], world.view(2, 12)
+    short = jax.tree.map(lambda leaf: leaf.reshape(4, 3, *leaf.shape[1:]), long)
+    short = short._replace(batch={**short.batch, 'id': jnp.arange(4), 'view': jnp.zeros(4, jnp.int32)})
+    tokens, refusal = None, ''
+    try:
+        tokens = ask_alone(term, short)
+    except UsageError as error:
+        refusal = str(error)
+    if tokens is None:
+        assert any(shape in refusal for shape in ('(4, 3, 10)', '(4, 3)')), f'does not say what it was given: {refusal}'
+    else:
+        world.assert_close(tokens.reshape(-1), ask_alone(term, long))
+
+
+def ask_alone(term, view):
+    params, memory = term.init(world.KEY, view)
+    return term(params, memory, view, term.knobs(), step=jnp.int32(0), key=world.KEY).values
 
 
 # ---- what must not change the answer
