@@ -4,6 +4,7 @@ import dataclasses
 import functools
 import itertools
 import math
+from unittest import mock
 
 import jax
 import jax.numpy as jnp
@@ -291,24 +292,52 @@ def test_two_devices_agree_with_one(name):
 
 @every_specimen
 def test_gradients_are_those_of_the_value(name):
+    """Where what stop_gradient holds constant is held constant in the value too."""
     subject = world.subject(name)
     # What is read behind a stop_gradient stays where it is; that too much is behind one is another law.
     free = [world.size(leaf) > 0 for leaf in jax.tree.leaves(gradients(world.compiled(*subject)))]
     with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
         precise = world.Subject(subject.objective, *world.cast(subject[1:], jnp.float64))
         leaves, structure = jax.tree.flatten((precise.params, precise.view.student))
+        compiled = constants_held(precise)
 
         def ask(moved):
             moved = iter(moved)
             everything = [next(moved) if moves else leaf for leaf, moves in zip(leaves, free, strict=True)]
             params, student = jax.tree.unflatten(structure, everything)
-            answer = world.compiled(*precise._replace(params=params, view=precise.view._replace(student=student)))
+            answer = compiled(*precise._replace(params=params, view=precise.view._replace(student=student)))
             return answer.loss, list(itertools.compress(jax.tree.leaves(gradients(answer)), free))
 
         # One program gives the value and what is claimed to be its gradient.
         loss = jax.custom_vjp(lambda moved: ask(moved)[0])
         loss.defvjp(ask, lambda gradient, scale: ([scale * leaf for leaf in gradient],))
         check_grads(loss, (list(itertools.compress(leaves, free)),), 1, modes=['rev'], atol=1e-6, rtol=1e-6)
+
+
+def constants_held(subject):
+    """`world.ask`, compiled, in which stop_gradient answers with what it was given at `subject`."""
+    noted = []
+
+    def note(x):
+        noted.append(x)
+        return x
+
+    with mock.patch.object(jax.lax, 'stop_gradient', note):
+        objective, params, memory, view, knobs = subject
+        jax.eval_shape(lambda: objective.shares(params, memory, view, knobs, step=jnp.int32(0), key=world.KEY))
+        if not noted:
+            return world.compiled
+        noted.clear()
+        objective.shares(params, memory, view, knobs, step=jnp.int32(0), key=world.KEY)
+    assert not any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(noted))
+
+    @functools.partial(jax.jit, static_argnums=0)
+    def ask(*subject):
+        held = itertools.cycle(noted)  # the term is asked for its loss, and again for its values
+        with mock.patch.object(jax.lax, 'stop_gradient', side_effect=held):
+            return world.ask(*subject)
+
+    return ask
 
 
 def gradients(answer):
