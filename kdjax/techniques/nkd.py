@@ -1,0 +1,46 @@
+"""Normalised distillation: the teacher's probability of the label, and its other classes normalised by themselves."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import cross_entropy, label_loss, log_softmax, rivals, same_classes
+from kdjax.techniques.base import Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NormalizedTargets(Term):
+    """-p^t_y log p^s_y + gamma T^2 H(q^t_T, q^s_T) (sec. 3.1). Values: (B,), or (B, N) for logits (B, N, K).
+
+    p is at temperature 1; q is the softmax over the classes other than the label y. The label's own cross-entropy,
+    which the paper adds with weight 1, is a term of its own.
+
+    Attributes:
+      gamma: weight of the other classes; knob, >= 0.
+      temperature: T of the other classes; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Yang, Zeng, Li, Zhang, Yuan, Li',
+        'From Knowledge Distillation to Self-Knowledge Distillation: A Unified Approach with Normalized Loss and '
+        'Customized Soft Labels',
+        'ICCV',
+        2023,
+        '2303.13005',
+    )
+
+    gamma: float = knob(1.5, minimum=0.0)
+    temperature: float = knob(1.0, above=0.0)
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        labels, temperature = view.batch['labels'], knobs['temperature']
+        others = (log_softmax(rivals(logits, labels), temperature) for logits in (teacher, student))
+        target = jnp.exp(-label_loss(teacher, labels)) * label_loss(student, labels)
+        rest = jnp.square(temperature) * cross_entropy(*others)
+        return TermOut(target + knobs['gamma'] * rest, memory, {})

@@ -1,0 +1,51 @@
+"""Logit standardisation: soft targets of z-scores, so that the student matches relations and not magnitudes."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import divergence, same_classes, standardized
+from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class StandardizedTargets(Term):
+    """T^2 KL(softmax(Z^t / T) || softmax(Z^s / T)), Z = (z - mean) / (std + epsilon) (alg. 1-2).
+
+    The standard deviation has K - 1 degrees of freedom, as in the authors' code. Values: (B,), or (B, N) for logits
+    (B, N, K). Forms: 'paper' is the above; 'unscaled' without T^2 (torchdistill without labels).
+
+    Attributes:
+      temperature: T, the base temperature; knob, > 0.
+      epsilon: keeps a constant row finite; > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Sun, Ren, Li, Wang, Cao', 'Logit Standardization in Knowledge Distillation', 'CVPR', 2024, '2403.01427'
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'unscaled')
+
+    temperature: float = knob(2.0, above=0.0)
+    epsilon: float = 1e-7
+    form: str = 'paper'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.epsilon > 0:
+            raise UsageError(f'epsilon of StandardizedTargets must be > 0, got {self.epsilon!r}')
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(view))
+        factor = jnp.square(knobs['temperature']) if self.form == 'paper' else 1.0
+        return TermOut(factor * divergence(teacher, student, knobs['temperature']), memory, {})

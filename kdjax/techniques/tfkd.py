@@ -1,0 +1,61 @@
+"""Teacher-free distillation: a made-up teacher that is right and, softened, nearly even."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import kl_divergence, log_softmax
+from kdjax.techniques.base import Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VirtualTeacher(Term):
+    """KL(p^d_T || p^s_T), p^d_T = softmax(u / T) of a virtual teacher u (Tf-KD_reg, eq. 9-10).
+
+    u is `correct` for the label and (1 - correct) / (K - 1) for each other class. The paper has no factor T^2. Values:
+    (B,), or (B, N) for logits (B, N, K). Forms: 'virtual' is the above; 'repo': p^s at temperature 1, and the KL over
+    K, as the authors' code has it (there times a multiplier, here the weight).
+
+    Attributes:
+      correct: the probability that the teacher gives the label, in (0, 1]; knob.
+      temperature: T; knob, > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Yuan, Tay, Li, Wang, Feng',
+        'Revisiting Knowledge Distillation via Label Smoothing Regularization',
+        'CVPR',
+        2020,
+        '1909.11723',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('virtual', 'repo')
+    TEACHER: ClassVar[bool] = False
+
+    correct: float = knob(0.99, above=0.0)
+    temperature: float = knob(20.0, above=0.0)
+    form: str = 'virtual'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.correct > 1:
+            raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        logits, labels, temperature = view.student.logits, view.batch['labels'], knobs['temperature']
+        classes = logits.shape[-1]
+        if labels.shape != logits.shape[:-1] or classes < 2:
+            raise UsageError(f'labels {labels.shape} and logits {logits.shape} do not fit: wanted are logits (..., K) '
+                             'of at least 2 classes with one label (...) each')  # fmt: skip
+        log_student = log_softmax(logits, 1.0 if self.form == 'repo' else temperature)
+        label = jax.nn.one_hot(labels, classes, dtype=bool)
+        virtual = jnp.where(label, knobs['correct'], (1 - knobs['correct']) / (classes - 1)).astype(log_student.dtype)
+        values = kl_divergence(log_softmax(virtual, temperature), log_student)
+        return TermOut(values / classes if self.form == 'repo' else values, memory, {})
