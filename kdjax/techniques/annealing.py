@@ -1,0 +1,59 @@
+"""Annealing: the student regresses the teacher's logits, first damped and then in full."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import same_classes, wide
+from kdjax.techniques.base import AtTeacher, Paper, Term
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AnnealedLogits(Term):
+    """sum_c (z^s_c - Phi(T) z^t_c)^2 (eq. 4). Values: (B,), or (B, N) for (B, N, K).
+
+    Phi(T) = 1 - (T - 1) / T_max, where T falls from T_max to 1 in steps of 1, all of the same length, over `steps`
+    training steps. The paper's second phase, the hard labels alone, is a fit of its own.
+
+    Attributes:
+      highest: T_max, at least 1.
+      steps: training steps until T has been 1 for its share of them too.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Jafari, Rezagholizadeh, Sharma, Ghodsi', 'Annealing Knowledge Distillation', 'EACL', 2021, '2104.07163'
+    )
+
+    highest: int = 10
+    steps: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.highest < 1 or self.steps < 1:
+            raise UsageError(
+                f'highest and steps of AnnealedLogits must be at least 1, got {self.highest!r} and {self.steps!r}'
+            )
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.highest > 1 else 'zero'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        gap = wide(student) - self.damping(step).astype(wide(teacher).dtype) * wide(teacher)
+        return TermOut(jnp.sum(jnp.square(gap), axis=-1), memory, {})
+
+    def damping(self, step: Array) -> Array:
+        """Phi(T) at a step. ()"""
+        done = jnp.minimum(step * self.highest // self.steps, self.highest - 1)
+        return (done + 1) / self.highest
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(highest=1)]

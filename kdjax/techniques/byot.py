@@ -1,0 +1,111 @@
+"""Be your own teacher: the shallow parts of a network learn from its deepest."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import divergence, flat, label_loss, wide
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Exit(nn.Module):
+    """A feature of the deepest one's width, and logits from it."""
+
+    width: int
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> tuple[Array, Array]:
+        if x.ndim == 4:
+            x = nn.relu(nn.Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
+            x = jnp.mean(x, axis=(1, 2))
+        elif x.ndim == 3:
+            x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)
+        feature_BD = nn.Dense(self.width, name='feature')(x)
+        return feature_BD, nn.Dense(self.classes, name='logits')(feature_BD)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfDistillation(Term):
+    """sum_i (1 - alpha) CE(q^i, y) + alpha T^2 KL(q^C_T || q^i_T) + lambda ||F_i - F_C||^2 (eq. 2-5). Values: (B,).
+
+    Over exits i with learned heads; C is the deepest classifier, which is the student itself and a constant here (its
+    own cross-entropy is a term of its own). Exits are dropped after training.
+
+    Attributes:
+      layers: taps of the student with an exit each, maps (B, H, W, C), tokens (B, N, D) or vectors (B, D).
+      deepest: the tap of F_C, a vector (B, D).
+      alpha: share of the soft labels, at most 1; knob, >= 0.
+      hint: lambda; knob, >= 0.
+      temperature: T; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Zhang, Song, Gao, Chen, Bao, Ma',
+        'Be Your Own Teacher: Improve the Performance of Convolutional Neural Networks via Self Distillation',
+        'ICCV',
+        2019,
+        '1905.08094',
+    )
+    TEACHER: ClassVar[bool] = False
+
+    layers: tuple[str, ...] = ('stage1', 'stage2')
+    deepest: str = 'penult'
+    alpha: float = knob(0.3, minimum=0.0)
+    hint: float = knob(0.03, minimum=0.0)
+    temperature: float = knob(3.0, above=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.alpha > 1:
+            raise UsageError(f'alpha of SelfDistillation must be in [0, 1], got {self.alpha!r}')
+        if not self.layers:
+            raise UsageError("SelfDistillation needs at least one exit in layers, as ('stage1',)")
+
+    def taps(self) -> Taps:
+        return Taps(student=(*self.layers, *(() if self.deepest in self.layers else (self.deepest,))))
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        return {
+            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
+            for index, layer in enumerate(self.layers)
+        }, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        values = [self._value(params[layer], view, layer, knobs) for layer in self.layers]
+        return TermOut(sum(values[1:], values[0]), memory, {})
+
+    def _value(self, params: Tree, view: View, layer: str, knobs: Mapping[str, Array]) -> Array:
+        head, deepest = self._head(view), jax.lax.stop_gradient(view.student)
+        feature_BD, logits_BK = apply_module(head, params, self._read(view, layer))
+        soft = jnp.square(knobs['temperature']) * divergence(deepest.logits, logits_BK, knobs['temperature'])
+        hint = jnp.sum(jnp.square(feature_BD - flat(deepest.features[self.deepest])), axis=1)
+        hard = label_loss(logits_BK, view.batch['labels'])
+        return (1 - knobs['alpha']) * hard + knobs['alpha'] * soft + knobs['hint'] * hint
+
+    def _head(self, view: View) -> nn.Module:
+        width = view.student.features[self.deepest].shape
+        if len(width) != 2:
+            raise UsageError(f'deepest {self.deepest!r} must be a vector (B, D), got {width}')
+        return _Exit(width[1], view.student.logits.shape[-1])
+
+    def _read(self, view: View, layer: str) -> Array:
+        feature = wide(view.student.features[layer])
+        if feature.ndim not in (2, 3, 4):
+            raise UsageError(
+                f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'
+            )
+        return feature
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        # With an exit on the deepest feature too, all that is read has a gradient.
+        return [cls(layers=('stage1', 'penult')), cls(layers=('hidden1', 'penult'), alpha=0.5)]

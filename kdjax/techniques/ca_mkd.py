@@ -1,0 +1,130 @@
+"""Confidence-aware teachers: of several teachers, the one nearest to the label teaches an example most."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import divergence, flat, label_loss, member_logits, wide
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+PAPER = Paper(
+    'Zhang, Chen, Wang',
+    'Confidence-Aware Multi-Teacher Knowledge Distillation',
+    'ICASSP',
+    2022,
+    '2201.00007',
+)
+FORMS = ('paper', 'code')
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfidentTeachers(Term):
+    """sum_m w_m T^2 KL(p^m_T || p^s_T), w_m = (1 - softmax_m(CE_m)) / (M - 1) per example (eq. 3-4). Values: (B,).
+
+    CE_m is the teacher's cross-entropy with the label, at temperature 1. Forms: 'paper': weights sum to 1; 'code':
+    divided by M once more, as the authors' code averages.
+
+    Attributes:
+      members: M, teachers in the ensemble, at least 2.
+      temperature: T; knob, > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+    FORMS: ClassVar[tuple[str, ...]] = FORMS
+
+    members: int = 2
+    temperature: float = knob(4.0, above=0.0)
+    form: str = 'paper'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_members(self)
+
+    def taps(self) -> Taps:
+        return Taps(teacher=_taps('logits', self.members))
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
+        apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
+        values = jnp.sum(_weights(logits_BMK, view.batch['labels'], self.form) * apart_BM, axis=1)
+        return TermOut(values * jnp.square(temperature), memory, {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfidentHints(Term):
+    """sum_m w_m mean_d (r_m(f_s) - f_m)^2 with a learned regressor r_m per teacher (eq. 7). Values: (B,).
+
+    Weights come from the teachers' own predictions, as in `ConfidentTeachers` and its forms; the paper takes them from
+    the teachers' classifiers on r_m(f_s) (eq. 5-6), which are not part of what a term sees.
+
+    Attributes:
+      layer: the student's tap, vectors (B, D), or maps, which are averaged over positions.
+      tap: the same of every member of the teacher, without 'member0/'.
+      members: M, teachers in the ensemble, at least 2.
+      form: see `ConfidentTeachers`.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+    FORMS: ClassVar[tuple[str, ...]] = FORMS
+
+    layer: str = 'penult'
+    tap: str = 'penult'
+    members: int = 2
+    form: str = 'paper'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check_members(self)
+
+    def taps(self) -> Taps:
+        return Taps((self.layer,), (*_taps('logits', self.members), *_taps(self.tap, self.members)))
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teachers = self._read(view)
+        return {
+            f'member{k}': init_module(nn.Dense(teacher.shape[1]), jax.random.fold_in(key, k), student)
+            for k, teacher in enumerate(teachers)
+        }, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teachers = self._read(view)
+        apart_BM = jnp.stack([
+            jnp.mean(jnp.square(apply_module(nn.Dense(teacher.shape[1]), params[f'member{k}'], student) - teacher), 1)
+            for k, teacher in enumerate(teachers)
+        ], axis=1)  # fmt: skip
+        weights_BM = _weights(member_logits(view, self.members), view.batch['labels'], self.form)
+        return TermOut(jnp.sum(weights_BM * apart_BM, axis=1), memory, {})
+
+    def _read(self, view: View) -> tuple[Array, list[Array]]:
+        teachers = [_vector(view.teacher.features[tap]) for tap in _taps(self.tap, self.members)]
+        return _vector(view.student.features[self.layer]), teachers
+
+
+def _check_members(term: ConfidentTeachers | ConfidentHints) -> None:
+    if term.members < 2:
+        raise UsageError(f'members of {type(term).__name__} must be at least 2, got {term.members!r}')
+
+
+def _taps(tap: str, members: int) -> tuple[str, ...]:
+    return tuple(f'member{k}/{tap}' for k in range(members))
+
+
+def _vector(feature: Array) -> Array:
+    return jnp.mean(wide(feature), axis=(1, 2)) if feature.ndim == 4 else flat(feature)
+
+
+def _weights(logits_BMK: Array, labels_B: Array, form: str) -> Array:
+    members = logits_BMK.shape[1]
+    loss_BM = label_loss(logits_BMK, jnp.broadcast_to(labels_B[:, None], logits_BMK.shape[:2]))
+    return (1 - jax.nn.softmax(loss_BM, axis=1)) / ((members - 1) * (members if form == 'code' else 1))

@@ -1,0 +1,58 @@
+"""Mutual learning: peers that start apart teach each other from the first step."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import divergence, label_loss
+from kdjax.techniques.base import Paper, Taps, Term
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class MutualLearning(Term):
+    """sum_j [CE_j + 1/(M-1) sum_{k != j} KL(p_k || p_j)] of M peers (eq. 8). Values: (B,).
+
+    A peer is a constant where it teaches. The tap 'peers' of the student has the logits of all, (B, M, K).
+
+    | form       | value                                    | as in                                          |
+    |------------|------------------------------------------|------------------------------------------------|
+    | paper      | the above                                | the paper, all peers in one step               |
+    | divergence | without the CE_j                         | the same, with labels as a term of their own   |
+    | first      | the KL of the first peer, others fixed   | Knowledge-Distillation-Zoo, one peer at a time |
+
+    Attributes:
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper('Zhang, Xiang, Hospedales, Lu', 'Deep Mutual Learning', 'CVPR', 2018, '1706.00384')
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'divergence', 'first')
+    TEACHER: ClassVar[bool] = False
+
+    form: str = 'paper'
+
+    def taps(self) -> Taps:
+        return Taps(student=('peers',))
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        logits_BMK = view.student.features['peers']
+        if logits_BMK.ndim != 3 or logits_BMK.shape[1] < 2:
+            raise UsageError(f"mutual learning needs logits (B, M, K) of 2 peers or more in 'peers', got "
+                             f'{logits_BMK.shape}; set peers of the fit to 2 or more')  # fmt: skip
+        peers = logits_BMK.shape[1]
+        fixed_BMK = jax.lax.stop_gradient(logits_BMK)
+        # Where a peer would teach itself, the divergence is 0 and so is its gradient.
+        taught_BMM = divergence(fixed_BMK[:, None], logits_BMK[:, :, None])
+        values_BM = jnp.sum(taught_BMM, axis=2) / (peers - 1)
+        if self.form == 'first':
+            return TermOut(values_BM[:, 0], memory, {})
+        if self.form == 'paper':
+            labels_BM = jnp.broadcast_to(view.batch['labels'][:, None], values_BM.shape)
+            values_BM = values_BM + label_loss(logits_BMK, labels_BM)
+        return TermOut(jnp.sum(values_BM, axis=1), memory, {})

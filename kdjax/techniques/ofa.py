@@ -1,0 +1,95 @@
+"""One-for-all: stages of any architecture are compared where all are alike, in the logits."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import log_softmax, same_classes, wide
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Exit(nn.Module):
+    """Logits from a feature: a layer that looks at neighbours or tokens, a mean over positions, a linear layer."""
+
+    classes: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        if x.ndim == 4:
+            x = nn.relu(nn.Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
+            x = jnp.mean(x, axis=(1, 2))
+        elif x.ndim == 3:
+            x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)
+        return nn.Dense(self.classes)(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OneForAll(Term):
+    """-sum_c [(p^t_c + 1_{c=y})^gamma - 1_{c=y}] log p^s_c, summed over the student's exits (eq. 6). Values: (B,).
+
+    p = softmax(z / T); no factor T^2. gamma > 1 raises the label's share of a teacher that is sure of it; gamma = 1 is
+    the cross-entropy with the teacher's soft labels.
+
+    Attributes:
+      layers: taps of the student that get a learned head each, maps (B, H, W, C), tokens (B, N, D) or vectors (B, D);
+        () for the student's own logits. The paper sums both: two terms.
+      gamma: the exponent; knob, > 0.
+      temperature: T; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Hao, Guo, Han, Tang, Hu, Wang, Xu',
+        'One-for-All: Bridge the Gap Between Heterogeneous Architectures in Knowledge Distillation',
+        'NeurIPS',
+        2023,
+        '2310.19444',
+    )
+
+    layers: tuple[str, ...] = ()
+    gamma: float = knob(1.5, above=0.0)
+    temperature: float = knob(1.0, above=0.0)
+
+    def taps(self) -> Taps:
+        return Taps(student=tuple(self.layers))
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        return {
+            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
+            for index, layer in enumerate(self.layers)
+        }, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        exits = [apply_module(self._head(view), params[layer], self._read(view, layer)) for layer in self.layers]
+        summands = [self._value(logits, teacher, view.batch['labels'], knobs) for logits in exits or [student]]
+        return TermOut(sum(summands[1:], summands[0]), memory, {})
+
+    def _value(self, student: Array, teacher: Array, labels: Array, knobs: Mapping[str, Array]) -> Array:
+        log_teacher = log_softmax(teacher, knobs['temperature'])
+        target = jax.nn.one_hot(labels, student.shape[-1], dtype=log_teacher.dtype)
+        share = (jnp.exp(log_teacher) + target) ** knobs['gamma'] - target
+        log_student = log_softmax(student, knobs['temperature'])
+        return -jnp.sum(share * jnp.maximum(log_student, jnp.finfo(log_student.dtype).min), axis=-1)
+
+    def _head(self, view: View) -> nn.Module:
+        return _Exit(view.teacher.logits.shape[-1])
+
+    def _read(self, view: View, layer: str) -> Array:
+        feature = wide(view.student.features[layer])
+        if feature.ndim not in (2, 3, 4):
+            raise UsageError(
+                f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'
+            )
+        return feature
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(layers=('stage1', 'penult')), cls(layers=('hidden1',), gamma=1.2)]

@@ -1,0 +1,126 @@
+"""Softmax regression representation learning: the student's features must please the teacher's own classifier."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError, unknown
+from kdjax.techniques.algebra import example_mask, per_example, wide
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Connector(nn.Module):
+    """A 1x1 convolution without bias, batch normalisation over real examples, ReLU, the mean over positions."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask_B: Array) -> Array:
+        x = nn.Dense(self.width, use_bias=False)(x)
+        mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
+        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+        return _pooled(nn.relu(x))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftmaxRegression(Term):
+    """alpha ||h_t - r(h_s)||^2 + beta ||W r(h_s) + b - z_t||^2, both as means (eq. 2, 5). Values: (B,).
+
+    h are features after pooling, r a learned connector, (W, b) the teacher's own classifier, fixed. Also cls_KD.
+
+    Attributes:
+      layer: 'tap' or 'student_tap:teacher_tap', maps (B, H, W, C) or vectors (B, D); the teacher's is what its
+        classifier reads, but for the mean over positions.
+      classifier: the teacher's classifier by the names of its layers, 'head' or 'block/head'; '' where the teacher's
+        weights are not at hand: then (W, b) is learned beside r.
+      alpha: weight of the features; knob, >= 0.
+      beta: weight of the logits; knob, >= 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Yang, Martinez, Bulat, Tzimiropoulos',
+        'Knowledge Distillation via Softmax Regression Representation Learning',
+        'ICLR',
+        2021,
+    )
+
+    layer: str = 'penult'
+    classifier: str = 'head'
+    alpha: float = knob(1.0, minimum=0.0)
+    beta: float = knob(5.0, minimum=0.0)
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher_BD = self._read(view)
+        connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(view))
+        classes = view.teacher.logits.shape[-1]
+        classifier = init_module(nn.Dense(classes), jax.random.fold_in(key, 1), teacher_BD)
+        return {'connector': connector, 'classifier': classifier}, {}
+
+    def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
+        if not self.classifier:
+            return params
+        found = teacher.get('params', {})
+        if not found:
+            raise UsageError("no teacher weights to adopt (its outputs are cached); set classifier='' or cache nothing")
+        for name in self.classifier.split('/'):
+            if name not in found:
+                raise unknown('classifier', self.classifier, found, ' of the teacher')
+            found = found[name]
+        shapes = [jax.tree.map(jnp.shape, dict(tree)) for tree in (found, params['classifier'])]
+        if shapes[0] != shapes[1]:
+            raise UsageError(
+                f'classifier {self.classifier!r} of the teacher has {shapes[0]}, but {self.layer!r} needs {shapes[1]}'
+            )
+        return {**params, 'classifier': found}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BD, teacher_BD = self.features(params, view)
+        representation = per_example(jnp.square(student_BD - teacher_BD))
+        logits_BK = self.logits(params, student_BD)
+        regression = per_example(jnp.square(logits_BK - wide(view.teacher.logits)))
+        return TermOut(knobs['alpha'] * representation + knobs['beta'] * regression, memory, {})
+
+    def features(self, params: Tree, view: View) -> tuple[Array, Array]:
+        """r(h_s) and h_t. (B, D) each"""
+        student, teacher_BD = self._read(view)
+        module = _Connector(teacher_BD.shape[1])
+        return apply_module(module, params['connector'], student, example_mask(view)), teacher_BD
+
+    def logits(self, params: Tree, student_BD: Array) -> Array:
+        """What the classifier says of the connected features. (B, K)"""
+        classifier = params['classifier']
+        if self.classifier:
+            classifier = jax.lax.stop_gradient(classifier)
+        return student_BD @ wide(classifier['kernel']) + wide(classifier['bias'])
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        if student.ndim not in (2, 4) or teacher.ndim not in (2, 4):
+            raise UsageError(
+                f'{self.layer!r} must be maps (B, H, W, C) or vectors (B, D), got {student.shape} and {teacher.shape}'
+            )
+        return student, _pooled(teacher)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        # A law's world has no teacher weights.
+        return [cls(classifier=''), cls(classifier='', layer='stage2')]
+
+
+def _pooled(feature: Array) -> Array:
+    return jnp.mean(feature, axis=(1, 2)) if feature.ndim == 4 else feature

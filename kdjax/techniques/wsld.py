@@ -1,0 +1,48 @@
+"""Weighted soft labels: a soft label counts more where the student lags behind the teacher."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import label_loss, same_classes, soft_cross_entropy
+from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WeightedSoftLabels(Term):
+    """w_i T^2 H(p^t_T, p^s_T), w_i = 1 - exp(-CE^s_i / CE^t_i) (eq. 7-8). Values: (B,), or (B, N) for (B, N, K).
+
+    CE is that of the label at temperature 1; no gradient flows through w. Also mmrazor's WSLD.
+
+    Attributes:
+      temperature: T; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Zhou, Song, Chen, Zhou, Wang, Yuan, Zhang',
+        'Rethinking Soft Labels for Knowledge Distillation: A Bias-Variance Tradeoff Perspective',
+        'ICLR',
+        2021,
+        '2102.00650',
+    )
+
+    temperature: float = knob(4.0, above=0.0)
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'stationary'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = same_classes(view)
+        labels, temperature = view.batch['labels'], knobs['temperature']
+        # A teacher that is certain of the label counts as 1e-7 away from it, as in the authors' code.
+        ratio = label_loss(student, labels) / (label_loss(teacher, labels) + 1e-7)
+        share = jax.lax.stop_gradient(-jnp.expm1(-ratio))
+        soft = soft_cross_entropy(teacher, student, temperature)
+        return TermOut(share * jnp.square(temperature) * soft, memory, {})
