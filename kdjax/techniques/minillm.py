@@ -1,0 +1,40 @@
+"""MiniLLM: the student looks for the teacher's modes, by the reverse KL divergence."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import kl_divergence, log_probabilities
+from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReverseKL(Term):
+    """T^2 KL(q || p) of student q and teacher p at every token. Values: (B,) or (B, N).
+
+    The paper minimises the reverse divergence of whole sequences (eq. 1). This is its single-step part, summed over the
+    vocabulary rather than sampled ((grad L)_Single, sec. 2.2), with T = 1; the other part needs sequences sampled from
+    the student. A class that the teacher rules out (logit -inf) adds 0, as in DistiLLM's code, not infinity.
+
+    Attributes:
+      temperature: T; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Gu, Dong, Wei, Huang', 'MiniLLM: Knowledge Distillation of Large Language Models', 'ICLR', 2024, '2306.08543'
+    )
+
+    temperature: float = knob(1.0, above=0.0)
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        return TermOut(kl_divergence(log_q, log_p) * jnp.square(knobs['temperature']), memory, {})

@@ -1,0 +1,42 @@
+"""Word-level distillation: soft targets at every position of a sequence."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import cross_entropy, kl_divergence, log_probabilities
+from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WordLevel(Term):
+    """T^2 H(p, q) of teacher p and student q at every token (L_WORD-KD, sec. 3.1). Values: (B,) or (B, N).
+
+    The paper has no temperature (T = 1), nor have LMOps and DistiLLM, which use form 'paper' under the name of the
+    forward KL. 'kl': T^2 KL(p || q), as DistillKit; the gradient is the same. Distillation from sequences that the
+    teacher wrote (sec. 3.2) is a matter of data, not of the term.
+
+    Attributes:
+      temperature: T; knob, > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper('Kim, Rush', 'Sequence-Level Knowledge Distillation', 'EMNLP', 2016, '1606.07947')
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'kl')
+
+    temperature: float = knob(1.0, above=0.0)
+    form: str = 'paper'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero' if self.form == 'kl' else 'stationary'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        values = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
+        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
