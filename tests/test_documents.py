@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 import world
 
+from configs.sweeps import presets as sweep
+from kdjax.study import catalogue
+
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'digits' / 'publish.py'))
 
@@ -20,10 +23,32 @@ def test_the_shown_table_is_that_of_the_results(path):
     assert {row['n'] for row in summary['rows'] if row['name'] != 'teacher'} == {20}
 
 
+def test_the_list_of_techniques_is_that_of_the_code_and_of_what_was_measured():
+    """Where it is not: python experiments/techniques/measure.py"""
+    folder = ROOT / 'experiments' / 'techniques'
+    measure = runpy.run_path(str(folder / 'measure.py'))
+    costs, golden = (json.loads((folder / 'results' / f'{name}.json').read_text()) for name in ('costs', 'golden'))
+    assert measure['page'](costs, golden) == (folder / 'README.md').read_text()
+    used = set(catalogue.presets_of(sweep.presets()))
+    assert used - set(costs['terms']) == {'cross_entropy.CrossEntropy'}, 'in a preset, and not measured'
+
+
+def test_the_table_of_presets_is_that_of_the_results():
+    """Where it is not: python experiments/presets/publish.py"""
+    folder = ROOT / 'experiments' / 'presets'
+    publish = runpy.run_path(str(folder / 'publish.py'))
+    summaries = publish['load']()
+    assert publish['page'](summaries) == (folder / 'README.md').read_text()
+    shown = {row['name']: row for summary in summaries.values() for row in summary['rows']}
+    assert set(sweep.presets()) <= set(shown)
+    students = [row for name, row in shown.items() if name != 'teacher']
+    assert all(row['n'] == 10 and row['accuracy']['mean'] > 0.2 for row in students), 'no better than chance'
+
+
 def test_the_readme_has_the_two_commands():
     readme = (ROOT / 'README.md').read_text()
     assert '<!-- run -->\n```sh\npip install -e . && python run.py\n```\n<!-- end -->' in readme
-    assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest\n```\n<!-- end -->' in readme
+    assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
 @pytest.mark.parametrize('document', ['README.md', 'experiments/digits/README.md'])
