@@ -80,6 +80,7 @@ class Term:
     PAPER: ClassVar[Paper]
     FORMS: ClassVar[tuple[str, ...]] = ()
     TEACHER: ClassVar[bool] = True  # whether it needs a teacher
+    STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()

@@ -1,0 +1,115 @@
+"""Activation boundaries: the student's neurons fire where the teacher's do, with a margin."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_mask, flat, wide
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Connector(nn.Module):
+    """Per layer a learned linear map to the teacher's channels, with batch normalisation over real examples."""
+
+    widths: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, layers: Sequence[Array], mask_B: Array) -> list[Array]:
+        return [self._connect(x, width, mask_B) for x, width in zip(layers, self.widths, strict=True)]
+
+    def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
+        x = nn.Dense(width, use_bias=False)(x)
+        mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
+        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ActivationBoundary(Term):
+    """Squared hinge of pre-activations s against the sign of the teacher's t, summed over layers (eq. 5). Values: (B,).
+
+    || 1[t > 0] relu(m - s) + 1[t <= 0] relu(m + s) ||^2 with margin m, where s is the student's layer behind a learned
+    connector. The paper trains this term alone first, the task after it: two fits of one method. With L layers, forms:
+
+    | form    | of a layer | weight of layer i = 1 ... L | as in                                        |
+    |---------|------------|-----------------------------|----------------------------------------------|
+    | paper   | sum        | 1                           | the paper, torchdistill, mmrazor (x 3/1000)  |
+    | halving | sum        | 2^(i - L)                   | the authors' code, RepDistiller (x 3/1000)   |
+    | mean    | mean       | 1                           | KD-Zoo                                       |
+
+    Attributes:
+      layers: pairs of pre-activations (B, ...) from shallow to deep, 'tap' or 'student_tap:teacher_tap'.
+      connector: whether to learn the connector, a 1x1 convolution and batch normalisation per layer; without it the two
+        features of a pair must have one shape.
+      margin: m; knob, >= 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Heo, Lee, Yun, Choi',
+        'Knowledge Transfer via Distillation of Activation Boundaries Formed by Hidden Neurons',
+        'AAAI',
+        2019,
+        '1811.03233',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'halving', 'mean')
+
+    layers: tuple[str, ...] = ('stage1', 'stage2')
+    connector: bool = True
+    margin: float = knob(1.0, minimum=0.0)
+    form: str = 'paper'
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch' if self.connector else 'example'
+
+    def taps(self) -> Taps:
+        return paired(self.layers)
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        students, teachers = self._read(view)
+        return (init_module(_module(teachers), key, students, example_mask(view)) if self.connector else {}), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        students, teachers = self._read(view)
+        if self.connector:
+            students = list(apply_module(_module(teachers), params, students, example_mask(view)))
+        summands = [
+            self._crossed(student, teacher, knobs['margin']) * self._share(place)
+            for place, (student, teacher) in enumerate(zip(students, teachers, strict=True), start=1)
+        ]
+        return TermOut(sum(summands[1:], summands[0]), memory, {})
+
+    def _crossed(self, student: Array, teacher: Array, margin: Array) -> Array:
+        square = flat(jnp.square(nn.relu(jnp.where(teacher > 0, margin - student, margin + student))))
+        return jnp.mean(square, axis=1) if self.form == 'mean' else jnp.sum(square, axis=1)
+
+    def _share(self, place: int) -> float:
+        return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
+
+    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+        students, teachers = [], []
+        for student_tap, teacher_tap in pairs(self.layers):
+            student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+            if student.shape[:-1] != teacher.shape[:-1] or (student.shape != teacher.shape and not self.connector):
+                hint = 'only channels may differ' if self.connector else 'set connector=True where channels differ'
+                raise UsageError(f'boundaries of {student_tap!r}: shapes {student.shape} and {teacher.shape}; {hint}')
+            students.append(student)
+            teachers.append(teacher)
+        return students, teachers
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        learned = [cls(form=form) for form in cls.FORMS[:2]]
+        mean = [cls(layers=(layer,), form='mean') for layer in ('stage2', 'hidden1')]
+        return [*learned, *mean, cls(layers=('map',), connector=False)]
+
+
+def _module(teachers: Sequence[Array]) -> nn.Module:
+    return _Connector(tuple(x.shape[-1] for x in teachers))

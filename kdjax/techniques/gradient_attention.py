@@ -1,0 +1,63 @@
+"""Gradient-based attention transfer: the student's loss is as sensitive to each input as the teacher's."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import flat, norm, wide
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
+from kdjax.types import Array, Outputs, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GradientAttention(Term):
+    """1/2 || J_s - J_t ||_2, not squared, J = dCE / dx of the hard label y (sec. 3.2). Values: (B,).
+
+    J = sum_k (p_k - y_k) dz_k / dx, with p = softmax(z): from the logits and their derivatives.
+
+    Attributes:
+      layer: 'tap' or 'student_tap:teacher_tap', derivatives dz_k / dx (B, K, ...) by the inputs.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Zagoruyko, Komodakis',
+        'Paying More Attention to Attention: Improving the Performance of Convolutional Neural Networks via '
+        'Attention Transfer',
+        'ICLR',
+        2017,
+        '1612.03928',
+    )
+
+    layer: str = 'jacobian'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = (
+            _sensitivity(side, tap, view.batch['labels'])
+            for side, (tap,) in zip(view[:2], self.taps(), strict=True)
+        )  # fmt: skip
+        if student.shape != teacher.shape:
+            raise UsageError(f'{self.layer!r}: inputs of {student.shape[1]} and {teacher.shape[1]} numbers differ')
+        return TermOut(0.5 * norm(student - teacher)[:, 0], memory, {})
+
+
+def _sensitivity(side: Outputs, tap: str, labels_B: Array) -> Array:
+    """dCE / dx, flattened. (B, D)"""
+    jacobian, logits = side.features[tap], side.logits
+    if logits.ndim != 2 or jacobian.shape[:2] != logits.shape:
+        raise UsageError(f'{tap!r} must be (B, K, ...) of the logits (B, K), got {jacobian.shape} and {logits.shape}')
+    error_BK = jax.nn.softmax(wide(logits), axis=-1) - jax.nn.one_hot(labels_B, logits.shape[-1])
+    derivatives_BKD = wide(jacobian).reshape(*logits.shape, -1)
+    return flat(jnp.einsum('bk,bkd->bd', error_BK.astype(derivatives_BKD.dtype), derivatives_BKD))

@@ -1,0 +1,106 @@
+"""Variational information distillation: a learned Gaussian around a guess from the student explains the teacher."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import flat, smaller_map, wide
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Mean(nn.Module):
+    """mu: three layers that act on each position, with ReLU between."""
+
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        for _ in range(2):
+            x = nn.relu(nn.Dense(self.width, use_bias=False)(x))
+        return nn.Dense(self.channels, use_bias=False)(x)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class VariationalInformation(Term):
+    """-log q(t | s): Gaussian with learned mean mu(s) and learned variance v_c per channel (eq. 4-6). Values: (B,).
+
+    Per position and channel 1/2 ((t - mu(s))^2 / v_c + log v_c), v_c = floor + softplus(a_c), without the constant
+    log(2 pi) / 2: so values may be negative. mu is three 1x1 convolutions with ReLU between. Forms: 'paper': the sum
+    over positions and channels; 'mean': their mean (RepDistiller, mdistiller, torchdistill, KD-Zoo).
+
+    Attributes:
+      layer: 'tap' or 'student_tap:teacher_tap', maps (B, H, W, C), of which the larger is average-pooled, or (B, D).
+      width: channels between the convolutions; 0 for as many as the teacher has.
+      start: v_c at first.
+      floor: the least v_c; knob, > 0.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Ahn, Hu, Damianou, Lawrence, Dai',
+        'Variational Information Distillation for Knowledge Transfer',
+        'CVPR',
+        2019,
+        '1904.05835',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean')
+
+    layer: str = 'stage2'
+    width: int = 0
+    start: float = 5.0
+    floor: float = knob(1e-5, above=0.0)
+    form: str = 'paper'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.width, int) or self.width < 0:
+            raise UsageError(f'width of VariationalInformation must be an integer >= 0, got {self.width!r}')
+        if not self.floor < self.start < math.inf:
+            raise UsageError(f'start of VariationalInformation must be > its floor {self.floor!r}, got {self.start!r}')
+
+    @property
+    def minimum(self) -> float:
+        return -math.inf
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher = self._read(view)
+        # The inverse of softplus, in a form that does not overflow.
+        gap = self.start - self.floor
+        variance = jnp.full(teacher.shape[-1], gap + math.log(-math.expm1(-gap)), teacher.dtype)
+        return {'mean': init_module(self._module(teacher), key, student), 'variance': variance}, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = self._read(view)
+        mean = apply_module(self._module(teacher), params['mean'], student)
+        variance = knobs['floor'] + nn.softplus(params['variance'])
+        values = flat(0.5 * (jnp.square(teacher - mean) / variance + jnp.log(variance)))
+        reduce = jnp.mean if self.form == 'mean' else jnp.sum
+        return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        if student.ndim != teacher.ndim or student.ndim not in (2, 4):
+            raise UsageError(f'variational information of {self.layer!r}: both must be maps (B, H, W, C) or vectors '
+                             f'(B, D), got {student.shape} and {teacher.shape}')  # fmt: skip
+        return smaller_map(student, teacher) if student.ndim == 4 else (student, teacher)
+
+    def _module(self, teacher: Array) -> nn.Module:
+        return _Mean(self.width or teacher.shape[-1], teacher.shape[-1])
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        vectors = [cls(form=form, layer='penult') for form in cls.FORMS]
+        return [*vectors, cls(form='mean'), cls(layer='stage1:stage2', start=1.0, width=8, form='mean')]
