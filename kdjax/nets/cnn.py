@@ -27,7 +27,7 @@ class _CNN(nn.Module):
         norm = nn.BatchNorm(
             use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis, name=f'{name}_norm'
         )
-        return tap(self, name, nn.relu(norm(conv(x))))
+        return tap(self, name, nn.relu(tap(self, f'{name}_pre', norm(conv(x)))))
 
 
 def cnn(
@@ -35,7 +35,8 @@ def cnn(
 ) -> Net:
     """3x3 convolutions with batch normalisation and ReLU; inputs (B, H, W) or (B, H, W, C).
 
-    Taps: 'stem' (B, H, W, widths[0]), 'stage1' (same map), 'stage2' (map halved), ..., 'penult' (B, widths[-1]).
+    Taps: 'stem' (B, H, W, widths[0]), 'stage1' (same map), 'stage2' (map halved), ..., 'penult' (B, widths[-1]); and
+    'stem_pre', 'stage1_pre', ..., the same before the ReLU.
 
     Args:
       classes: number of logits.
@@ -44,4 +45,5 @@ def cnn(
       axis: name of the device axis over which batch statistics are taken; None on one device or under jit sharding.
     """
     module = _CNN(tuple(widths), classes, compute_dtype(precision), axis)
-    return from_linen(module, ('stem', *(f'stage{stage}' for stage in range(1, len(widths) + 1)), 'penult'))
+    blocks = ('stem', *(f'stage{stage}' for stage in range(1, len(widths) + 1)))
+    return from_linen(module, (*(f'{block}{end}' for block in blocks for end in ('_pre', '')), 'penult'))

@@ -32,7 +32,12 @@ BUILDERS = {
 }
 TAPS = {
     'mlp': {'hidden1': (7,), 'hidden2': (5,)},
-    'cnn': {'stem': (6, 6, 4), 'stage1': (6, 6, 4), 'stage2': (3, 3, 6), 'stage3': (2, 2, 8), 'penult': (8,)},
+    'cnn': {
+        **dict.fromkeys(('stem_pre', 'stem', 'stage1_pre', 'stage1'), (6, 6, 4)),
+        **dict.fromkeys(('stage2_pre', 'stage2'), (3, 3, 6)),
+        **dict.fromkeys(('stage3_pre', 'stage3'), (2, 2, 8)),
+        'penult': (8,),
+    },
 }
 
 

@@ -1,0 +1,100 @@
+"""MiniLM: the student's last layer attends, and relates its values, as the teacher's does."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import (
+    attention_divergence,
+    over_tokens,
+    real_states,
+    real_tokens,
+    relations,
+    same_scores,
+)
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+_PAPER = Paper(
+    'Wang, Wei, Dong, Bao, Yang, Zhou',
+    'MiniLM: Deep Self-Attention Distillation for Task-Agnostic Compression of Pre-Trained Transformers',
+    'NeurIPS',
+    2020,
+    '2002.10957',
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentionDistributions(Term):
+    """KL(A^T || A^S) of the last layer's attention, the mean over heads and rows (L_AT, sec. 3.1).
+
+    Softmaxes are over real columns. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
+
+    Attributes:
+      layer: scores before the softmax (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'.
+    """
+
+    PAPER: ClassVar[Paper] = _PAPER
+
+    layer: str = 'attention2'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
+        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
+        return TermOut(over_tokens(values_BN, view), memory, {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ValueRelations(Term):
+    """KL(VR^T || VR^S), VR = softmax(V V^T / sqrt(d)) by head, the mean over heads and rows (L_VR, sec. 3.2).
+
+    The two widths may differ. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
+
+    Attributes:
+      layer: values (B, N, D) over all heads, 'tap' or 'student_tap:teacher_tap'.
+      heads: of attention, on both sides.
+    """
+
+    PAPER: ClassVar[Paper] = _PAPER
+
+    layer: str = 'value'
+    heads: int = 12
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads < 1:
+            raise UsageError(f'heads of ValueRelations must be at least 1, got {self.heads}')
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = (
+            relations(real_states(side.features[tap], view), self.heads)
+            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
+        )
+        student, teacher = same_scores(student, teacher)
+        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
+        return TermOut(over_tokens(values_BN, view), memory, {})
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(heads=2)]

@@ -1,0 +1,81 @@
+"""MiniLMv2: relations among queries, keys and values of one layer, in as many heads as one likes."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import (
+    attention_divergence,
+    over_tokens,
+    real_states,
+    real_tokens,
+    relations,
+    same_scores,
+)
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SelfAttentionRelations(Term):
+    """sum_i alpha_i KL(R^T_i || R^S_i), R_i = softmax(A_i A_i^T / sqrt(d_r)), A_i in queries, keys, values (sec. 3.1).
+
+    The mean is over relation heads and rows. The widths are cut into equally many relation heads on both sides, so
+    neither the widths nor the numbers of attention heads need be equal. Values: (B,), the mean over an example's real
+    tokens, or (B, N) per token.
+
+    Attributes:
+      query, key, value: tokens (B, N, D) over all heads, 'tap' or 'student_tap:teacher_tap', of the student's last
+        layer and, in a large teacher, of an upper middle one.
+      heads: relation heads; divides both widths.
+      query_weight, key_weight, value_weight: alpha_i; knobs, >= 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Wang, Bao, Huang, Dong, Wei',
+        'MiniLMv2: Multi-Head Self-Attention Relation Distillation for Compressing Pretrained Transformers',
+        'Findings of ACL',
+        2021,
+        '2012.15828',
+    )
+
+    query: str = 'query'
+    key: str = 'key'
+    value: str = 'value'
+    heads: int = 48
+    query_weight: float = knob(1.0, minimum=0.0)
+    key_weight: float = knob(1.0, minimum=0.0)
+    value_weight: float = knob(1.0, minimum=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.heads < 1:
+            raise UsageError(f'heads of SelfAttentionRelations must be at least 1, got {self.heads}')
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired((self.query, self.key, self.value))
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
+        layers = pairs((self.query, self.key, self.value))
+        distances = [weight * self._distance(view, *taps) for weight, taps in zip(weights, layers, strict=True)]
+        return TermOut(over_tokens(sum(distances[1:], distances[0]), view), memory, {})
+
+    def _distance(self, view: View, student_tap: str, teacher_tap: str) -> Array:
+        student, teacher = (
+            relations(real_states(side.features[tap], view), self.heads)
+            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
+        )
+        student, teacher = same_scores(student, teacher)
+        return attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(heads=2), cls(heads=4, query_weight=0.5)]

@@ -1,0 +1,193 @@
+"""ViTKD: shallow layers mimic the teacher's, a deep one generates it from tokens of which some are hidden."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_keys, example_mask, real_states, wide
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+_PAPER = Paper(
+    'Yang, Li, Zeng, Li, Yuan, Li',
+    'ViTKD: Feature-based Knowledge Distillation for Vision Transformers',
+    'CVPR Workshops',
+    2024,
+    '2209.02432',
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mimicking(Term):
+    """|| fc(F^S) - F^T ||^2 over patches and width, summed over shallow layers (L_lr). Values: (B,).
+
+    The paper's alpha, 3e-5, is this term's weight.
+
+    Attributes:
+      layers: pairs of tokens (B, N, D), 'tap' or 'student_tap:teacher_tap'; the paper's are the first two.
+      skip: leading tokens that are no patches, such as a class token.
+      projection: whether each layer learns fc; without it the widths must be equal.
+    """
+
+    PAPER: ClassVar[Paper] = _PAPER
+
+    layers: tuple[str, ...] = ('hidden1', 'hidden2')
+    skip: int = 0
+    projection: bool = True
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.projection else 'zero'
+
+    def taps(self) -> Taps:
+        return paired(self.layers)
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        read = [self._read(view, *taps) for taps in pairs(self.layers)]
+        if not self.projection:
+            return {}, {}
+        keys = jax.random.split(key, len(read))
+        layers = {
+            layer: init_module(nn.Dense(teacher.shape[-1]), own, student)
+            for layer, own, (student, teacher, _) in zip(self.layers, keys, read, strict=True)
+        }
+        return layers, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        distances = []
+        for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
+            student, teacher, real_BN = self._read(view, *taps)
+            if self.projection:
+                student = apply_module(nn.Dense(teacher.shape[-1]), params[layer], student)
+            difference = jnp.where(real_BN[..., None], student - teacher, 0)
+            distances.append(jnp.sum(jnp.square(difference), axis=(1, 2)))
+        return TermOut(sum(distances[1:], distances[0]), memory, {})
+
+    def _read(self, view: View, student: str, teacher: str) -> tuple[Array, Array, Array]:
+        return _read(view, (student, teacher), self.skip, self.projection)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(layers=('map',), projection=False)]
+
+
+class _Generator(nn.Module):
+    """Aligned patches, of which hidden ones are replaced by a learned token, through two convolutions. (B, N, D)"""
+
+    width: int
+    align: bool
+
+    @nn.compact
+    def __call__(self, x_BND: Array, hidden_BN: Array, real_BN: Array) -> Array:
+        if self.align:
+            x_BND = nn.Dense(self.width, name='align')(x_BND)
+        # Not zeros, as in the authors' code: a patch among hidden ones would start in the corner of the ReLU.
+        token = self.param('token', nn.initializers.normal(1.0), (self.width,))
+        x_BND = jnp.where(hidden_BN[..., None], token.astype(x_BND.dtype), x_BND)
+        side = round(x_BND.shape[1] ** 0.5)
+        # What an image was padded with is 0 to its neighbours, as what lies beyond its border.
+        x = jnp.where(real_BN[..., None], x_BND, 0).reshape(-1, side, side, self.width)
+        x = nn.Conv(self.width, (3, 3), name='first')(x)
+        x = nn.Conv(self.width, (3, 3), name='second')(nn.relu(x))
+        return x.reshape(x_BND.shape)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generation(Term):
+    """1/lambda || M (G(fc(F^S), M) - F^T) ||^2 over patches and width of a deep layer (L_gen). Values: (B,).
+
+    M hides the share lambda of patches at random; G puts a learned token in their place and generates them by two 3x3
+    convolutions. The factor 1/lambda is that of the authors' code. The paper's beta, 3e-6, is this term's weight.
+
+    Attributes:
+      layer: tokens (B, N, D) of which the patches make a square, or maps (B, H, H, D), 'tap' or
+        'student_tap:teacher_tap'.
+      ratio: lambda, in (0, 1]; of n patches int(n (1 - lambda)) stay visible.
+      skip: leading tokens that are no patches, such as a class token.
+      projection: whether to learn fc; without it the widths must be equal.
+    """
+
+    PAPER: ClassVar[Paper] = _PAPER
+
+    layer: str = 'hidden2'
+    ratio: float = 0.5
+    skip: int = 0
+    projection: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.ratio <= 1:
+            raise UsageError(f'ratio of Generation must be in (0, 1], got {self.ratio}')
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher, real_BN = self._read(view)
+        return init_module(self._module(teacher), key, student, real_BN, real_BN), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher, real_BN = self._read(view)
+        hidden_BN = self._hidden(self.noise(key, view, student.shape[1]), real_BN)
+        generated = apply_module(self._module(teacher), params, student, hidden_BN, real_BN)
+        difference = jnp.where(hidden_BN[..., None], generated - teacher, 0)
+        return TermOut(jnp.sum(jnp.square(difference), axis=(1, 2)) / self.ratio, memory, {})
+
+    def noise(self, key: Array, view: View, patches: int) -> Array:
+        """Uniform numbers by which patches are hidden: the smallest stay visible. (B, N)"""
+        return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, view))
+
+    def _hidden(self, noise_BN: Array, real_BN: Array) -> Array:
+        visible = [int(count * (1 - self.ratio)) for count in range(real_BN.shape[1] + 1)]  # of so many real patches
+        keep_B = jnp.asarray(visible)[jnp.sum(real_BN, axis=1)]
+        rank_BN = jnp.argsort(jnp.argsort(jnp.where(real_BN, noise_BN, jnp.inf), axis=1), axis=1)
+        return (rank_BN >= keep_B[:, None]) & real_BN
+
+    def _module(self, teacher: Array) -> nn.Module:
+        return _Generator(teacher.shape[-1], self.projection)
+
+    def _read(self, view: View) -> tuple[Array, Array, Array]:
+        (taps,) = pairs([self.layer])
+        student, teacher, real_BN = _read(view, taps, self.skip, self.projection)
+        patches = student.shape[1]
+        if round(patches**0.5) ** 2 != patches:
+            raise UsageError(
+                f'{patches} patches of layer {self.layer!r} are not a square; tokens that are no patches are left out '
+                f'with skip, here {self.skip}'
+            )
+        return student, teacher, real_BN
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(layer='stage2'), cls(layer='map', projection=False)]
+
+
+def _read(view: View, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
+    """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
+    sides = [side.features[tap] for side, tap in zip((view.student, view.teacher), taps, strict=True)]
+    student, teacher = (_patches(feature, view)[:, skip:] for feature in sides)
+    if student.shape[:-1] != teacher.shape[:-1] or not (projection or student.shape == teacher.shape):
+        raise UsageError(
+            f'patches of {taps[0]!r} {student.shape} and {taps[1]!r} {teacher.shape} do not fit; only their width may '
+            f'differ, and that with projection=True, here {projection}'
+        )
+    ones = jnp.ones((*sides[0].shape[:-1], 1), sides[0].dtype)
+    return student, teacher, _patches(ones, view)[:, skip:, 0] > 0
+
+
+def _patches(feature: Array, view: View) -> Array:
+    if feature.ndim == 4:
+        known = example_mask(view)[:, None, None, None] > 0
+        return jnp.where(known, wide(feature), 0).reshape(feature.shape[0], -1, feature.shape[-1])
+    if feature.ndim != 3:
+        raise UsageError(f'needs tokens (B, N, D) or maps (B, H, W, D), got {feature.shape}')
+    return real_states(feature, view)
