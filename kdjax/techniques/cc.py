@@ -1,0 +1,175 @@
+"""Correlation congruence: examples correlate for the student as they do for the teacher."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, unit
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+PAPER = Paper(
+    'Peng, Jin, Liu, Zhou, Wu, Liu, Li, Zhang',
+    'Correlation Congruence for Knowledge Distillation',
+    'ICCV',
+    2019,
+    '1904.01802',
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Congruence(Term):
+    """Distance of the two sides' correlation matrices (B, B), which `_correlations` makes."""
+
+    PAPER: ClassVar[Paper] = PAPER
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+
+    layer: str = 'penult'
+    form: str = 'paper'
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        ((student, teacher),) = pairs([self.layer])
+        mask = example_mask(view)
+        matrices = []
+        for feature in (view.student.features[student], view.teacher.features[teacher]):
+            rows_BD = real_rows(feature, view)
+            matrices.append(self._correlations(unit(rows_BD) if self.form == 'paper' else rows_BD, knobs))
+        gap_BB = jnp.where(mask[:, None] * mask > 0, matrices[0] - matrices[1], 0)
+        count = real_count(view).astype(gap_BB.dtype)
+        if self.form == 'torchdistill':
+            distance = norm(gap_BB.reshape(-1)) / jnp.square(count)  # one number, which every example answers
+            return TermOut(jnp.broadcast_to(distance, mask.shape), memory, {})
+        return TermOut(jnp.sum(jnp.square(gap_BB), axis=1) / count, memory, {})
+
+    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CorrelationCongruence(_Congruence):
+    """1/n^2 || C^s - C^t ||_F^2, C a Taylor series of the Gaussian kernel (sec. 3). Values: (B,).
+
+    C_ij = sum_{p <= P} exp(-2 gamma) (2 gamma)^p / p! (x_i . x_j)^p, over the n examples of the *global* batch. Forms:
+    'paper': features of length 1, for which the series is that of exp(-gamma || x_i - x_j ||^2) (also KD-Zoo);
+    'torchdistill': features as they are, and the norm not squared, || C^s - C^t ||_F / n^2.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      gamma: of the kernel; knob, > 0.
+      order: P, at least 1.
+      form: which of the above.
+    """
+
+    gamma: float = knob(0.4, above=0.0)
+    order: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.order, int) or self.order < 1:
+            raise UsageError(f'order of CorrelationCongruence must be a positive integer, got {self.order!r}')
+
+    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+        doubled = 2 * knobs['gamma']
+        gram_BB = rows_BD @ rows_BD.T
+        powers = [(doubled * gram_BB) ** p / math.factorial(p) for p in range(1, self.order + 1)]
+        return jnp.exp(-doubled) * (1 + sum(powers[1:], powers[0]))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class BilinearCongruence(_Congruence):
+    """As `CorrelationCongruence`, with bilinear pooling C_ij = x_i . x_j (sec. 3). Values: (B,).
+
+    Attributes:
+      layer: as there.
+      form: as there.
+    """
+
+    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+        return rows_BD @ rows_BD.T
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class NeighbourCongruence(Term):
+    """sum_d |s_i - t_i|_d |s_j - t_j|_d of an example i and the next one j, averaged over the pairs. Values: (B,).
+
+    What RepDistiller has under the paper's name, weight 0.02: each example is paired with one other. There the next one
+    is that in the batch; here that with the next higher id in the *global* batch (equal ids: by view), so that nothing
+    depends on the order of the batch. A lone example has value 0.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      width: of a linear embedding that is learned on each side; 0 for none, where the features must have one size.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+
+    layer: str = 'penult'
+    width: int = 128
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.width else 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        sides = self._read(view)
+        if not self.width:
+            return {}, {}
+        keys = jax.random.split(key)
+        student, teacher = (
+            init_module(nn.Dense(self.width), own, x) for own, x in zip(keys, sides, strict=True)
+        )  # fmt: skip
+        return {'student': student, 'teacher': teacher}, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BD, teacher_BD = self._read(view)
+        if self.width:
+            student_BD = apply_module(nn.Dense(self.width), params['student'], student_BD)
+            teacher_BD = apply_module(nn.Dense(self.width), params['teacher'], teacher_BD)
+        mask, batch = example_mask(view), view.batch
+        gap_BD = jnp.where(mask[:, None] > 0, magnitude(student_BD - teacher_BD), 0)
+        order = jnp.lexsort((batch['view'], batch['id'], mask <= 0))  # real examples first
+        sorted_BD = gap_BD[order]
+        products = jnp.sum(sorted_BD[:-1] * sorted_BD[1:], axis=1)  # 0 with padding
+        values = jnp.zeros(mask.shape, products.dtype).at[order[:-1]].set(products)
+        count = jnp.sum(mask).astype(values.dtype)
+        return TermOut(values * count / jnp.maximum(count - 1, 1), memory, {})
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = view.student.features[student_tap], view.teacher.features[teacher_tap]
+        if not self.width and flat(student).shape != flat(teacher).shape:
+            raise UsageError(f'neighbours {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; '
+                             'set width=128 to learn embeddings')  # fmt: skip
+        return real_rows(student, view), real_rows(teacher, view)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(width=6), cls(width=0, layer='match')]

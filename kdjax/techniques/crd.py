@@ -1,0 +1,190 @@
+"""Contrastive representation distillation: both networks' embeddings of one example agree, of two examples do not."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+ADDED = 1e-7  # to the denominators, as in the authors' code
+
+
+class _Seen(NamedTuple):
+    """What a call works with."""
+
+    student: Array  # embeddings of length 1, (B, width)
+    teacher: Array
+    ids: Array  # rows in the banks; `examples`, a row that is not there, for padding and for ids outside. (B,)
+    outside: Array  # whether an id of a real example is outside. (B,)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ContrastiveRepresentation(Term):
+    """-log h(s_i, t_i) - sum_j log(1 - h(s_i, t_j)) over negatives j, and with s and t exchanged. Values: (B,).
+
+    h(s, t) = P / (P + m / n), P = exp(s . t / tau) / Z (sec. 3.1, noise-contrastive as in the authors' code):
+    s and t are linear embeddings, learned on both sides, of length 1; m is the number of negatives, n that of training
+    examples. The other side of a pair comes from a bank with one embedding per training example, which after each step
+    moves to momentum * old + (1 - momentum) * new, scaled to length 1. Z is n times the mean of exp(s . t / tau) over
+    the batch that the fit starts from, and stays.
+
+    The m negatives of an example are drawn with replacement from the examples of other classes that had a label in a
+    batch so far, this one included; where there are none, from all others. Every device remembers the same.
+
+    The value of a real example whose id is not in 0 ... examples - 1 is nan, so that training stops at it.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      examples: n; 0 is refused, it must be given.
+      negatives: m.
+      width: of the embeddings.
+      temperature: tau, > 0; no knob, since Z is computed with it once.
+      momentum: how slowly the banks move, in [0, 1).
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Tian, Krishnan, Isola', 'Contrastive Representation Distillation', 'ICLR', 2020, '1910.10699'
+    )
+
+    layer: str = 'penult'
+    examples: int = 0
+    negatives: int = 16384
+    width: int = 128
+    temperature: float = 0.07
+    momentum: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for name, least in (('examples', 2), ('negatives', 1), ('width', 1)):
+            if getattr(self, name) < least:
+                hint = ', the number of training examples' if name == 'examples' else ''
+                raise UsageError(f'{name} of ContrastiveRepresentation must be at least {least}{hint}, '
+                                 f'got {getattr(self, name)!r}')  # fmt: skip
+        if not self.temperature > 0 or not 0 <= self.momentum < 1:
+            raise UsageError('ContrastiveRepresentation needs temperature > 0 and momentum in [0, 1), '
+                             f'got {self.temperature!r} and {self.momentum!r}')  # fmt: skip
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        keys = dict(zip(('student', 'teacher', 'student_bank', 'teacher_bank', 'draws'), jax.random.split(key, 5),
+                        strict=True))  # fmt: skip
+        sides = dict(zip(('student', 'teacher'), self._read(view), strict=True))
+        params = {name: init_module(nn.Dense(self.width), keys[name], rows) for name, rows in sides.items()}
+        bound = 1 / math.sqrt(self.width / 3)
+        memory = {
+            bank: jax.random.uniform(keys[bank], (self.examples, self.width), minval=-bound, maxval=bound)
+            for bank in ('student_bank', 'teacher_bank')
+        }
+        memory['labels'] = jnp.full(self.examples, -1, jnp.int32)
+        return params, {**memory, **self.normalisers(params, memory, view, keys['draws'])}
+
+    def normalisers(self, params: Tree, memory: Tree, view: View, key: Array) -> Tree:
+        """log Z of both sides, from this batch; log n where nothing in it is real."""
+        seen = self._embedded(params, view)
+        chosen = self._chosen(seen, self._labelled(memory['labels'], seen, view), view, key)
+        mask = example_mask(view)[:, None] > 0
+        found = {}
+        for side, scores in zip(('student', 'teacher'), self._scores(seen, memory, chosen), strict=True):
+            count = jnp.sum(mask) * scores.shape[1]
+            mean = jax.nn.logsumexp(jnp.where(mask, scores, -jnp.inf)) - jnp.log(jnp.maximum(count, 1))
+            found[f'{side}_log_z'] = math.log(self.examples) + jnp.where(count > 0, mean, 0)
+        return found
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        seen = self._embedded(params, view)
+        labels = self._labelled(memory['labels'], seen, view)
+        student, teacher = self._scores(seen, memory, self._chosen(seen, labels, view, key))
+        values = self._estimate(student - memory['student_log_z']) + self._estimate(teacher - memory['teacher_log_z'])
+        moved = {
+            'student_bank': self._moved(memory['student_bank'], seen.student, seen, view),
+            'teacher_bank': self._moved(memory['teacher_bank'], seen.teacher, seen, view),
+            'labels': labels,
+        }
+        return TermOut(jnp.where(seen.outside, jnp.nan, values), {**memory, **moved}, {})
+
+    def contrast_ids(self, ids_B: Array, labels_B: Array, known_n: Array, keys_B: Array) -> Array:
+        """The rows of the banks that each example is contrasted with. (B, negatives)
+
+        Args:
+          ids_B, labels_B: of the examples.
+          known_n: labels of the training examples seen so far, -1 for the others.
+          keys_B: random keys of the examples.
+        """
+
+        def draw(own: Array, label: Array, key: Array) -> Array:
+            other = (known_n >= 0) & (known_n != label)
+            other = jnp.where(jnp.any(other), other, jnp.arange(self.examples) != own)
+            rank_n = jnp.cumsum(other)
+            drawn = jax.random.randint(key, (self.negatives,), 0, rank_n[-1])
+            return jnp.searchsorted(rank_n, drawn, side='right')
+
+        return jax.vmap(draw)(ids_B, labels_B, keys_B)
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student, teacher),) = pairs([self.layer])
+        labels, mask = view.batch['labels'], view.batch['mask']
+        if labels.ndim != 1 or mask.ndim != 1:
+            raise UsageError(f'ContrastiveRepresentation needs one label per example, got labels {labels.shape}')
+        return real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
+
+    def _embedded(self, params: Tree, view: View) -> _Seen:
+        student, teacher = (
+            unit(apply_module(nn.Dense(self.width), params[side], rows))
+            for side, rows in zip(('student', 'teacher'), self._read(view), strict=True)
+        )
+        ids, real = view.batch['id'], example_mask(view) > 0
+        inside = (ids >= 0) & (ids < self.examples)
+        return _Seen(student, teacher, jnp.where(real & inside, ids, self.examples), real & ~inside)
+
+    def _labelled(self, known_n: Array, seen: _Seen, view: View) -> Array:
+        return known_n.at[seen.ids].set(view.batch['labels'].astype(known_n.dtype), mode='drop')
+
+    def _chosen(self, seen: _Seen, known_n: Array, view: View, key: Array) -> Array:
+        """Rows of the banks: the example's own, then its negatives. (B, 1 + negatives)"""
+        own = jnp.minimum(seen.ids, self.examples - 1)  # padding and nan may read any row
+        others = self.contrast_ids(own, view.batch['labels'], known_n, example_keys(key, view))
+        return jnp.concatenate([own[:, None], others.astype(own.dtype)], axis=1)
+
+    def _scores(self, seen: _Seen, memory: Tree, chosen: Array) -> tuple[Array, Array]:
+        """s . t / tau of the student with the teacher's bank, and the reverse; both (B, 1 + negatives)."""
+        student, teacher = (
+            jnp.einsum('bd,bkd->bk', side, jax.lax.stop_gradient(memory[bank])[chosen].astype(side.dtype))
+            for side, bank in ((seen.student, 'teacher_bank'), (seen.teacher, 'student_bank'))
+        )
+        return student / self.temperature, teacher / self.temperature
+
+    def _estimate(self, log_p: Array) -> Array:
+        """-log h of the first column, -log(1 - h) of the others, in logarithms so that nothing overflows. (B,)"""
+        noise = self.negatives / self.examples
+        log_sum = jnp.logaddexp(log_p, math.log(noise + ADDED))
+        return log_sum[:, 0] - log_p[:, 0] + jnp.sum(log_sum[:, 1:] - math.log(noise), axis=1)
+
+    def _moved(self, bank: Array, embedding: Array, seen: _Seen, view: View) -> Array:
+        """The bank after this batch; several views of one example count by their mean, in whatever order they lie."""
+        same = (seen.ids[:, None] == seen.ids).astype(embedding.dtype) * example_mask(view).astype(embedding.dtype)
+        embedding = jax.lax.stop_gradient(embedding)
+        mean = same @ embedding / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
+        old = bank[jnp.minimum(seen.ids, self.examples - 1)]
+        new = unit(self.momentum * old + (1 - self.momentum) * mean.astype(bank.dtype))
+        return bank.at[seen.ids].set(new, mode='drop')
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        small = cls(examples=200, negatives=7, width=5, temperature=0.5)
+        return [small, dataclasses.replace(small, layer='stage2:penult')]

@@ -1,0 +1,121 @@
+"""Cross-sample similarities: for each example the student ranks the others as the teacher does."""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+CLOSEST = 1e-12  # squared distance of two equal examples
+NOWHERE = -1e30  # the score of padding: finite, so that differences are
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _DarkRank(Term):
+    PAPER: ClassVar[Paper] = Paper(
+        'Chen, Wang, Zhang',
+        'DarkRank: Accelerating Deep Metric Learning via Cross Sample Similarities Transfer',
+        'AAAI',
+        2018,
+        '1707.01220',
+    )
+
+    layer: str = 'penult'
+    length: int = 4
+    unit_length: bool = True
+    alpha: float = knob(3.0, above=0.0)
+    beta: float = knob(3.0, above=0.0)
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def _ranked(self, view: View, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+        """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
+        ((student, teacher),) = pairs([self.layer])
+        pairs_BB = real_pairs(view)
+        scores = []
+        for feature in (view.student.features[student], view.teacher.features[teacher]):
+            rows_BD = real_rows(feature, view)
+            square_BB = jnp.maximum(square_distances(unit(rows_BD) if self.unit_length else rows_BD), CLOSEST)
+            scores.append(jnp.where(pairs_BB > 0, -knobs['alpha'] * square_BB ** (knobs['beta'] / 2), NOWHERE))
+        size = pairs_BB.shape[0]
+        _, order_BL = jax.lax.top_k(scores[1], min(self.length or size, size))
+        student_BL, teacher_BL, real_BL = (jnp.take_along_axis(x, order_BL, axis=1) for x in (*scores, pairs_BB))
+        return student_BL, teacher_BL, real_BL
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HardRank(_DarkRank):
+    """-log P(the teacher's order), Plackett-Luce with the scores -alpha ||x_i - x_j||^beta (sec. 3.2). Values: (B,).
+
+    -sum_k (S_k - log sum_{l >= k} exp S_l): for the query i, over the others of the *global* batch in the order in
+    which the teacher finds them near, S being the student's scores.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      length: how many of the nearest are ranked; 0 for all of the batch.
+      unit_length: whether features are first scaled to length 1, which bounds the scores.
+      alpha, beta: contrast and power of the distance; knobs, > 0.
+    """
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BL, _, real_BL = self._ranked(view, knobs)
+        return TermOut(-jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1), memory, {})
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(length=0, layer='stage2')]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SoftRank(_DarkRank):
+    """KL(P^t || P^s) of the orders of the nearest others, all length! of them (sec. 3.2). Values: (B,).
+
+    P is Plackett-Luce with the scores -alpha ||x_i - x_j||^beta, over permutations of the `length` examples of the
+    *global* batch that the teacher finds nearest to i.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      length: how many of the nearest are ranked, 2 to 6.
+      unit_length: whether features are first scaled to length 1, which bounds the scores.
+      alpha, beta: contrast and power of the distance; knobs, > 0.
+    """
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 2 <= self.length <= 6:
+            raise UsageError(f'length of SoftRank must be 2 to 6 (its factorial is summed over), got {self.length!r}; '
+                             'HardRank ranks longer lists')  # fmt: skip
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BL, teacher_BL, _ = self._ranked(view, knobs)
+        orders = np.asarray(list(itertools.permutations(range(student_BL.shape[1]))), np.int32)
+        log_student, log_teacher = (
+            jnp.sum(_log_choices(scores[:, orders]), axis=-1) for scores in (student_BL, teacher_BL)
+        )
+        return TermOut(jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=1), memory, {})
+
+
+def _log_choices(scores: Array) -> Array:
+    """Log-probability of each item to be chosen among itself and those behind it, along the last axis."""
+    return scores - jax.lax.cumlogsumexp(scores, axis=scores.ndim - 1, reverse=True)

@@ -1,0 +1,125 @@
+"""Instance relationship graph: distances between examples, and how far each moves from layer to layer."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import (
+    example_mask,
+    flat,
+    pool_to,
+    real_count,
+    real_pairs,
+    real_rows,
+    square_distances,
+    wide,
+)
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+PAPER = Paper(
+    'Liu, Cao, Li, Yuan, Hu, Li, Duan', 'Knowledge Distillation via Instance Relationship Graph', 'CVPR', 2019
+)
+CLOSEST = 1e-12  # squared distance of two equal examples, so that a batch of equal ones has a largest distance
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstanceEdges(Term):
+    """1/n^2 || E^s - E^t ||_F^2, E_ij = ||x_i - x_j||^2 over the largest of them, averaged over layers. Values: (B,).
+
+    The edges of the graph (sec. 3.2), of the *global* batch of n examples, each side by its own largest distance, with
+    the reduction of KD-Zoo. A lone example has value 0. Its vertices are the logits: logits.LogitMatching.
+
+    Attributes:
+      layers: pairs of features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+
+    layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired(self.layers)
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        rows = []
+        for student, teacher in pairs(self.layers):
+            gap_BB = _edges(view.student.features[student], view) - _edges(view.teacher.features[teacher], view)
+            rows.append(jnp.sum(jnp.square(gap_BB), axis=1))
+        mean = sum(rows[1:], rows[0]) / len(rows)
+        return TermOut(mean / real_count(view).astype(mean.dtype), memory, {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InstanceTransformation(Term):
+    """(d^s_i - d^t_i)^2, d_i = ||f_i - g_i||^2 over the largest, for maps f and g of two layers (sec. 3). Values: (B,).
+
+    f, of the earlier layer, is average-pooled to the size of g; where g has r times the channels, r neighbours each are
+    averaged, as in KD-Zoo. The largest is over the *global* batch, on each side its own.
+
+    Attributes:
+      layers: the two layers, the earlier first, maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+
+    layers: tuple[str, str] = ('stage1', 'stage2')
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if len(self.layers) != 2:
+            raise UsageError(f'InstanceTransformation needs two layers, the earlier first, got {self.layers!r}')
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired(self.layers)
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        moves = []
+        for side, (early, late) in zip(view[:2], self.taps(), strict=True):
+            moves.append(_move(side.features[early], side.features[late], view))
+        return TermOut(jnp.square(moves[0] - moves[1]), memory, {})
+
+
+def _edges(feature: Array, view: View) -> Array:
+    """Squared distances between real examples over their largest; 0 on the diagonal and with padding. (B, B)"""
+    square_BB = jnp.maximum(square_distances(real_rows(feature, view)), CLOSEST)
+    return _over_largest(square_BB * real_pairs(view).astype(square_BB.dtype))
+
+
+def _move(early: Array, late: Array, view: View) -> Array:
+    """How far each example is between two maps, over the farthest. (B,)"""
+    if early.ndim != 4 or late.ndim != 4 or late.shape[3] % early.shape[3]:
+        raise UsageError('InstanceTransformation needs maps (B, H, W, C), the later with a multiple of the channels of '
+                         f'the earlier, got {early.shape} and {late.shape}')  # fmt: skip
+    early, late = pool_to(wide(early), *late.shape[1:3]), wide(late)
+    late = jnp.mean(late.reshape(*early.shape, -1), axis=-1)
+    gap_BD = jnp.where(example_mask(view)[:, None] > 0, flat(early - late), 0)
+    return _over_largest(jnp.sum(jnp.square(gap_BD), axis=1))
+
+
+def _over_largest(x: Array) -> Array:
+    largest = jnp.max(x)
+    return x / jnp.where(largest > 0, largest, 1)

@@ -1,0 +1,118 @@
+"""Probabilistic transfer: the student's features give an example the same likely neighbours as the teacher's."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import ClassVar
+
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+PAPER = Paper(
+    'Passalis, Tefas', 'Learning Deep Representations with Probabilistic Knowledge Transfer', 'ECCV', 2018, '1803.10837'
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Neighbours(Term):
+    PAPER: ClassVar[Paper] = PAPER
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+
+    layer: str = 'penult'
+    added: float = 1e-7
+    form: str = 'code'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.added > 0:
+            raise UsageError(f'added of {type(self).__name__} must be > 0, got {self.added!r}')
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def minimum(self) -> float:
+        return -self.added  # what is added makes it only nearly a divergence
+
+    def _among(self, view: View) -> Array:
+        """1 for the pairs (i, j) of real examples that have a probability. (B, B)"""
+        if self.form == 'paper':
+            return real_pairs(view)
+        mask = example_mask(view)
+        return mask[:, None] * mask
+
+    def _probabilities(self, feature: Array, view: View) -> Array:
+        rows_BD = real_rows(feature, view)
+        rows_BD = rows_BD / (norm(rows_BD) + self.added)
+        return self._shares((rows_BD @ rows_BD.T + 1) / 2, view)
+
+    def _shares(self, kernel_BB: Array, view: View) -> Array:
+        """Each row over its sum."""
+        kernel_BB = kernel_BB * self._among(view).astype(kernel_BB.dtype)
+        total = jnp.sum(kernel_BB, axis=1, keepdims=True)
+        return kernel_BB / jnp.where(total > 0, total, 1)
+
+    def _divergence(self, target_BB: Array, student_BB: Array, view: View) -> Array:
+        rows = jnp.sum(target_BB * jnp.log((target_BB + self.added) / (student_BB + self.added)), axis=1)
+        return rows if self.form == 'paper' else rows / real_count(view).astype(rows.dtype)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProbabilisticTransfer(_Neighbours):
+    """KL(p^t_i || p^s_i), p_ij = K(x_i, x_j) / sum_k K(x_i, x_k) with the kernel (1 + cos) / 2 (sec. 3). Values: (B,).
+
+    Forms: 'paper': over the other examples; 'code': over the n examples of the *global* batch, i itself included, and
+    divided by n (the authors' code, RepDistiller, mdistiller, torchdistill, KD-Zoo; weight 30000).
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      added: what is added to the norms of features and to both probabilities inside the logarithm, > 0.
+      form: which of the above.
+    """
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        ((student, teacher),) = pairs([self.layer])
+        student_BB = self._probabilities(view.student.features[student], view)
+        teacher_BB = self._probabilities(view.teacher.features[teacher], view)
+        return TermOut(self._divergence(teacher_BB, student_BB, view), memory, {})
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LabelTransfer(_Neighbours):
+    """As `ProbabilisticTransfer`, with labels as teacher: K(i, j) = 1 where they agree, else 0. Values: (B,).
+
+    By form 'paper' an example that is alone in its class has no target and value 0.
+
+    Attributes:
+      layer: the student's tap, of any shape (B, ...).
+      added: as there.
+      form: as there; 'code' is the authors' supervised_loss.
+    """
+
+    TEACHER: ClassVar[bool] = False
+
+    def taps(self) -> Taps:
+        return Taps((self.layer,))
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        labels = view.batch['labels']
+        if labels.ndim != 1:
+            raise UsageError(f'LabelTransfer needs one label per example, got labels {labels.shape}')
+        student_BB = self._probabilities(view.student.features[self.layer], view)
+        agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), view)
+        return TermOut(self._divergence(agree_BB, student_BB, view), memory, {})

@@ -1,0 +1,130 @@
+"""Ranking distillation: the items that the teacher ranks first are positives for the student, weighted by rank."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import example_keys, same_classes
+from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.distributions import real_logits
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Ranking(Term):
+    PAPER: ClassVar[Paper] = Paper(
+        'Tang, Wang',
+        'Ranking Distillation: Learning Compact Ranking Models With High Performance for Recommender System',
+        'KDD',
+        2018,
+        '1809.07428',
+    )
+
+    first: int = 10
+    skip_label: bool = True
+    decay: float = knob(1.0, above=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.first < 1:
+            raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BI, ranked_BK = self._read(view)
+        scores_BK = jnp.take_along_axis(student_BI, ranked_BK, axis=1)
+        drawn_BS = self.drawn_items(student_BI.shape[1], view, example_keys(key, view))
+        samples_BS = None if drawn_BS is None else jnp.take_along_axis(student_BI, drawn_BS, axis=1)
+        weight_BK = jax.lax.stop_gradient(self.item_weights(scores_BK, samples_BS, student_BI.shape[1], knobs))
+        return TermOut(jnp.sum(weight_BK * jax.nn.softplus(-scores_BK), axis=1), memory, {})
+
+    def drawn_items(self, items: int, view: View, keys_B: Array) -> Array | None:
+        """Items that the student's ranks are estimated from, (B, samples), where they are."""
+        del items, view, keys_B
+        return None
+
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+        """w of the teacher's first items, in its order, by the student's scores of them and of a sample. (B, K)"""
+        del samples_BS, items
+        position_K = jnp.arange(1, self.first + 1).astype(scores_BK.dtype)
+        return jnp.broadcast_to(jax.nn.softmax(-position_K / knobs['decay']), scores_BK.shape)
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        """The student's scores (B, items), and the teacher's first items, best first (B, K)."""
+        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+        if student.ndim != 2 or self.first > student.shape[1] - self.skip_label:
+            raise UsageError(f'{type(self).__name__} ranks the first {self.first} items, so it needs scores (B, items) '
+                             f'of more, got logits {student.shape}')  # fmt: skip
+        if self.skip_label:
+            known = jax.nn.one_hot(view.batch['labels'], teacher.shape[1], dtype=bool)
+            teacher = jnp.where(known, -jnp.inf, teacher)
+        return student, jax.lax.top_k(teacher, self.first)[1]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PositionRanking(_Ranking):
+    """-sum_r w_r log sigmoid(s_r), w_r = exp(-r / lambda) over its sum, for the teacher's first items. Values: (B,).
+
+    Logits (B, items) are scores of items, s_r that of the teacher's r-th, r = 1 ... K. The authors' code trains a first
+    few epochs with these weights (by position, sec. 4.3), then with those of `HybridRanking`: a chain of two fits.
+
+    Attributes:
+      first: K.
+      skip_label: whether the label, which is known, is left out of the teacher's ranking.
+      decay: lambda; knob, > 0.
+    """
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(first=4), cls(first=10, skip_label=False, decay=5.0)]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HybridRanking(_Ranking):
+    """As `PositionRanking`, with w_r times max(tanh(mu (rank_r - r)), 0): by position and discrepancy. Values: (B,).
+
+    rank_r is where the student has the teacher's r-th item (sec. 4.3), estimated from a sample of items. An item that
+    the student ranks as high as the teacher weighs nothing. Weights have a stop-gradient and do not sum to 1.
+
+    Attributes:
+      first: K.
+      skip_label: whether the label, which is known, is left out of the teacher's ranking and of the sample.
+      decay: lambda; knob, > 0.
+      samples: items drawn, with replacement, to estimate ranks.
+      items: how many there are, where the logits are scores of only some; 0 where of all.
+      slope: mu; knob, > 0.
+    """
+
+    samples: int = 100
+    items: int = 0
+    slope: float = knob(0.1, above=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.samples < 1 or self.items < 0:
+            raise UsageError('HybridRanking needs samples >= 1 and items >= 0, '
+                             f'got {self.samples!r} and {self.items!r}')  # fmt: skip
+
+    def drawn_items(self, items: int, view: View, keys_B: Array) -> Array:
+        others = items - self.skip_label
+        drawn_BS = jax.vmap(lambda key: jax.random.randint(key, (self.samples,), 0, others))(keys_B)
+        if not self.skip_label:
+            return drawn_BS
+        return drawn_BS + (drawn_BS >= view.batch['labels'][:, None]).astype(drawn_BS.dtype)
+
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+        position_BK = super().item_weights(scores_BK, samples_BS, items, knobs)
+        assert samples_BS is not None
+        above_BK = jnp.sum(scores_BK[:, :, None] < samples_BS[:, None, :], axis=2)
+        rank_BK = (above_BK * ((self.items or items) - 1) // self.samples).astype(scores_BK.dtype)
+        gap_BK = rank_BK - jnp.arange(self.first).astype(scores_BK.dtype)
+        return position_BK * jnp.maximum(jnp.tanh(knobs['slope'] * gap_BK), 0)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(first=8, samples=30), cls(first=8, samples=20, items=20, skip_label=False)]

@@ -1,0 +1,116 @@
+"""Relational distillation: distances and angles between examples are those that the teacher sees."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from kdjax.techniques.algebra import real_count, real_pairs, real_rows, unit
+from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+PAPER = Paper('Park, Kim, Lu, Cho', 'Relational Knowledge Distillation', 'CVPR', 2019, '1904.05068')
+# Two equal examples are this far apart, so that a batch of equal ones has a scale.
+CLOSEST = 1e-12
+CHUNK = 16  # vertices at a time: memory is CHUNK B (B + D), not B^2 (B + D)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Relations(Term):
+    PAPER: ClassVar[Paper] = PAPER
+
+    layer: str = 'penult'
+    unit_length: bool = False
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        """Student and teacher (B, D), 0 where there is padding, each example scaled to length 1 if asked for."""
+        ((student, teacher),) = pairs([self.layer])
+        rows = real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
+        return (unit(rows[0]), unit(rows[1])) if self.unit_length else rows
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class DistanceRelations(_Relations):
+    """Huber loss between pairwise distances, each over its own side's mean distance (sec. 3.2.1). Values: (B,).
+
+    psi(i, j) = ||x_i - x_j|| / mu, mu the mean over pairs of different examples of the *global* batch; the value of i
+    is the mean over its n pairs, that with itself (0) included, as in every project. A lone example has value 0.
+    Forms: 'paper'; 'squared': psi = ||x_i - x_j||^2 over its mean (mdistiller with squared=True).
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      unit_length: whether each example is first scaled to length 1 (mmrazor with_l2_norm).
+      form: which of the above.
+    """
+
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'squared')
+
+    form: str = 'paper'
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = (self._relative(x, real_pairs(view).astype(x.dtype)) for x in self._read(view))
+        rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
+        return TermOut(rows / real_count(view).astype(rows.dtype), memory, {})
+
+    def _relative(self, x_BD: Array, pairs_BB: Array) -> Array:
+        square_BB = jax.lax.map(jax.checkpoint(lambda x: jnp.sum(jnp.square(x_BD - x), axis=1)), x_BD, batch_size=CHUNK)
+        apart = square_BB > CLOSEST
+        root = jnp.sqrt(jnp.where(apart, square_BB, CLOSEST))
+        distance_BB = (jnp.maximum(square_BB, CLOSEST) if self.form == 'squared' else root) * pairs_BB
+        mean = jnp.sum(distance_BB) / jnp.maximum(jnp.sum(pairs_BB), 1)
+        return distance_BB / jnp.where(mean > 0, mean, 1)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [*(cls(form=form) for form in cls.FORMS), cls(unit_length=True, layer='stage2')]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AngleRelations(_Relations):
+    """Huber loss between cosines of the angles at an example made by all pairs of others (sec. 3.2.2). Values: (B,).
+
+    psi(j, i, k) = cos of the angle between x_j - x_i and x_k - x_i; the value of i is the mean over n^2 pairs (j, k) of
+    the *global* batch, those with j = k or either of them i (0) included, as in every project. Memory grows as B^2,
+    not B^2 D or B^3: vertices are taken a few at a time and recomputed for the gradient.
+
+    Attributes:
+      layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      unit_length: whether each example is first scaled to length 1 (mmrazor with_l2_norm).
+    """
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student_BD, teacher_BD = self._read(view)
+        pairs_BB = real_pairs(view)
+
+        @jax.checkpoint
+        def at(vertex: tuple[Array, Array, Array]) -> Array:
+            student, teacher, others_B = vertex
+            angles = [_cosines(x_BD - x, others_B) for x_BD, x in ((student_BD, student), (teacher_BD, teacher))]
+            return jnp.sum(optax.losses.huber_loss(*angles))
+
+        sums = jax.lax.map(at, (student_BD, teacher_BD, pairs_BB), batch_size=CHUNK)
+        return TermOut(sums / jnp.square(real_count(view)).astype(sums.dtype), memory, {})
+
+
+def _cosines(edges_BD: Array, others_B: Array) -> Array:
+    """Cosines between the edges from a vertex to the others, 0 elsewhere. (B, B)"""
+    edges_BD = unit(jnp.where(others_B[:, None] > 0, edges_BD, 0))
+    return edges_BD @ edges_BD.T
