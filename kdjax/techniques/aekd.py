@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import divergence, example_mask, log_softmax, member_logits
+from kdjax.techniques.algebra import example_mask, log_softmax
 from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
+from kdjax.techniques.distributions import divergence, member_logits
 from kdjax.types import Array, TermOut, Tree, View
 
 

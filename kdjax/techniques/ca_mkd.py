@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import divergence, flat, label_loss, member_logits, wide
+from kdjax.techniques.algebra import flat, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.distributions import divergence, label_loss, member_logits
 from kdjax.types import Array, TermOut, Tree, View
 
 PAPER = Paper(

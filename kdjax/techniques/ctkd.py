@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.techniques.algebra import divergence, same_classes, wide
+from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Schedule, Term, apply_module, init_module, knob
+from kdjax.techniques.distributions import divergence
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import decorrelation, same_classes, wide
+from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.distributions import decorrelation
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import divergence, rivals, same_classes, standardized, wide
+from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import divergence, rivals, standardized
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, norm, same_classes, soft_cross_entropy, wide
+from kdjax.techniques.algebra import example_mask, norm, same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.distributions import soft_cross_entropy
 from kdjax.types import Array, TermOut, Tree, View
 
 

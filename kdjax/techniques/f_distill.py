@@ -7,8 +7,14 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import cross_entropy, jensen_shannon, kl_divergence, log_probabilities, total_variation
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import (
+    cross_entropy,
+    jensen_shannon,
+    kl_divergence,
+    log_probabilities,
+    total_variation,
+)
 from kdjax.types import Array, TermOut, Tree, View
 
 WEN = Paper(

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import jensen_shannon, kl_divergence, log_softmax, real_logits, same_classes
+from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits
 from kdjax.types import Array, TermOut, Tree, View
 
 

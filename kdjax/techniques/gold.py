@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import jensen_shannon, kl_divergence, log_softmax, real_logits, two_vocabularies
+from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits, two_vocabularies
 from kdjax.types import Array, TermOut, Tree, View
 
 FLOOR = 1e-8  # of probabilities, before the logarithm, as in TRL

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import kl_divergence, log_softmax, real, wide
+from kdjax.techniques.algebra import log_softmax, real, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.distributions import kl_divergence
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -8,15 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError, unknown
-from kdjax.techniques.algebra import (
-    divergence,
-    example_mask,
-    label_loss,
-    same_classes,
-    standardized,
-    wide,
-)
+from kdjax.techniques.algebra import example_mask, same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.distributions import divergence, label_loss, standardized
 from kdjax.types import Array, TermOut, Tree, View
 
 PAPER = Paper('Jin, Wang, Lin', 'Multi-Level Logit Distillation', 'CVPR', 2023)

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import divergence, label_loss
 from kdjax.techniques.base import Paper, Taps, Term
+from kdjax.techniques.distributions import divergence, label_loss
 from kdjax.types import Array, TermOut, Tree, View
 
 

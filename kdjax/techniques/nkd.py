@@ -6,8 +6,9 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import cross_entropy, label_loss, log_softmax, rivals, same_classes
+from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
 from kdjax.types import Array, TermOut, Tree, View
 
 

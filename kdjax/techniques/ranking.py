@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import log_softmax, real, real_logits, top_classes
+from kdjax.techniques.algebra import log_softmax, real
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.distributions import real_logits, top_classes
 from kdjax.types import Array, TermOut, Tree, View
 
 DISTINCT = 1e-8  # a smaller gap between probabilities, or a smaller probability, makes no pair

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import divergence, example_mask, flat, same_classes, unit
+from kdjax.techniques.algebra import example_mask, flat, same_classes, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.distributions import divergence
 from kdjax.types import Array, TermOut, Tree, View
 
 PAPER = Paper('Jeong, Lee, Choi', 'Streamlined Knowledge Distillation', 'CVPR', 2026)

@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError, unknown
-from kdjax.techniques.algebra import (
+from kdjax.techniques.algebra import log_softmax
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob
+from kdjax.techniques.distributions import (
     jensen_shannon,
     kl_divergence,
-    log_softmax,
     mixture,
     real_logits,
     top_classes,
     total_variation,
 )
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob
 from kdjax.types import Array, TermOut, Tree, View
 
 DIVERGENCES: Mapping[str, Callable[[Array, Array], Array]] = {

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import divergence, same_classes, standardized
+from kdjax.techniques.algebra import same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, log_attention, over_tokens, real_tokens, same_scores
+from kdjax.techniques.algebra import example_mask
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
 from kdjax.types import Array, TermOut, Tree, View
 
 

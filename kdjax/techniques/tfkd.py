@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import kl_divergence, log_softmax
+from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.distributions import kl_divergence
 from kdjax.types import Array, TermOut, Tree, View
 
 

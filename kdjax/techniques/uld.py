@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import log_softmax, magnitude, real_logits, two_vocabularies
+from kdjax.techniques.algebra import log_softmax, magnitude
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import real_logits, two_vocabularies
 from kdjax.types import Array, TermOut, Tree, View
 
 

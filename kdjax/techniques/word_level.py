@@ -6,8 +6,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import cross_entropy, kl_divergence, log_probabilities
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,8 +7,9 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import label_loss, same_classes, soft_cross_entropy
+from kdjax.techniques.algebra import same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.distributions import label_loss, soft_cross_entropy
 from kdjax.types import Array, TermOut, Tree, View
 
 

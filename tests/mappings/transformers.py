@@ -3,11 +3,11 @@
 import jax.numpy as jnp
 from golden import Answer, layer, seen, total
 
-from kdjax.techniques.algebra import layer_map
 from kdjax.techniques.distilbert import HiddenDirections
 from kdjax.techniques.pkd_bert import PatientTeacher
 from kdjax.techniques.textbrewer import AttentionMatch
 from kdjax.techniques.tinybert import AttentionScores, HiddenStates
+from kdjax.techniques.tokens import layer_map
 from kdjax.techniques.vitkd import Generation, Mimicking
 
 

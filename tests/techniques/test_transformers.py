@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import layer_map
 from kdjax.techniques.distilbert import HiddenDirections
 from kdjax.techniques.minilm import AttentionDistributions, ValueRelations
 from kdjax.techniques.minilmv2 import SelfAttentionRelations
 from kdjax.techniques.pkd_bert import PatientTeacher
 from kdjax.techniques.textbrewer import AttentionMatch
 from kdjax.techniques.tinybert import AttentionScores, HiddenStates
+from kdjax.techniques.tokens import layer_map
 from kdjax.techniques.vitkd import Generation, Mimicking
 from kdjax.train.objective import Objective
 from kdjax.types import Outputs, View

@@ -1,0 +1,196 @@
+"""Arithmetic of class distributions that several papers share: a class that is ruled out (logit -inf) stays finite."""
+
+from collections.abc import Sequence
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
+from kdjax.types import Array, View
+
+
+def soft_cross_entropy(teacher: Array, student: Array, temperature: Array | float = 1.0) -> Array:
+    """H(p^t_T, p^s_T) of logits over the last axis, without T^2."""
+    return cross_entropy(log_softmax(teacher, temperature), log_softmax(student, temperature))
+
+
+def divergence(teacher: Array, student: Array, temperature: Array | float = 1.0) -> Array:
+    """KL(p^t_T || p^s_T) of logits over the last axis, without T^2."""
+    return kl_divergence(log_softmax(teacher, temperature), log_softmax(student, temperature))
+
+
+def label_loss(logits: Array, labels: Array) -> Array:
+    """-log p_y, one per label.
+
+    Raises:
+      UsageError: logits (..., K) without one label (...) each.
+    """
+    if labels.shape != logits.shape[:-1]:
+        raise UsageError(f'labels {labels.shape} do not fit logits {logits.shape}')
+    return -jnp.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
+
+
+def member_logits(view: View, members: int) -> Array:
+    """Logits of the members of a teacher, from its taps 'member0/logits', ... (B, M, K).
+
+    Raises:
+      UsageError: the student has other classes.
+    """
+    logits = jnp.stack([view.teacher.features[f'member{k}/logits'] for k in range(members)], axis=1)
+    student = view.student.logits
+    if logits.shape != (student.shape[0], members, *student.shape[1:]):
+        raise UsageError(f"student logits {student.shape} do not fit the members' logits {logits.shape}")
+    return logits
+
+
+def real_logits(logits: Array, view: View) -> Array:
+    """`logits` (B, K) or (B, N, K), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
+    tokens = real(view, logits.ndim - 1)
+    return jnp.where(tokens[..., None], wide(logits), 0)
+
+
+def log_probabilities(view: View, temperature: Array | float) -> tuple[Array, Array]:
+    """Of the teacher, then of the student: log softmax(z / T), both (..., K) and uniform where there is padding.
+
+    Raises:
+      UsageError: the logits have two shapes, or there is no teacher.
+    """
+    student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+    return log_softmax(teacher, temperature), log_softmax(student, temperature)
+
+
+def top_classes(view: View, keep: int = 0, temperature: Array | float = 1.0) -> tuple[Array, Array]:
+    """The teacher's most probable classes and their log-probabilities, both (..., k); class 0, 0 at padding.
+
+    Args:
+      view: its teacher has the taps 'top_ids' and 'top_log_probs', unless `keep` is given.
+      keep: k, where they are to be taken from the teacher's logits at `temperature`.
+
+    Raises:
+      UsageError: the taps do not fit the student's logits, or k is more than there are classes.
+    """
+    leading, classes = view.student.logits.shape[:-1], view.student.logits.shape[-1]
+    if keep > classes:
+        raise UsageError(f'cannot keep {keep} of {classes} classes')
+    if keep:
+        log_probs, ids = jax.lax.top_k(log_softmax(real_logits(same_classes(view)[1], view), temperature), keep)
+    else:
+        ids, log_probs = view.teacher.features['top_ids'], wide(view.teacher.features['top_log_probs'])
+    if ids.shape != log_probs.shape or ids.shape[:-1] != leading or ids.shape[-1] > classes:
+        raise UsageError(f"taps 'top_ids' {ids.shape} and 'top_log_probs' {log_probs.shape} must both be "
+                         f'{leading} + (k,), with k at most {classes}')  # fmt: skip
+    tokens = real(view, len(leading))[..., None]
+    return jnp.where(tokens, ids, 0), jnp.where(tokens, log_probs, 0)
+
+
+def two_vocabularies(view: View, matched: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+    """Student and teacher logits over vocabularies of their own, (..., K) and (..., L).
+
+    Args:
+      view: both outputs.
+      matched: pairs of ids (student, teacher) that are one token.
+
+    Raises:
+      UsageError: the logits differ before the last axis, or an id is not in its vocabulary or matched twice.
+    """
+    student, teacher = view.student.logits, view.teacher.logits
+    if teacher is None or student.shape[:-1] != teacher.shape[:-1]:
+        raise UsageError(f'student logits {student.shape} and teacher logits {getattr(teacher, "shape", None)} may '
+                         'differ in their last axis only: align the tokens first')  # fmt: skip
+    for side, logits, ids in zip(('student', 'teacher'), (student, teacher), zip(*matched, strict=True), strict=False):
+        wrong = [index for index in ids if not 0 <= index < logits.shape[-1] or ids.count(index) > 1]
+        if wrong:
+            raise UsageError(f'matched ids {wrong} are not in the vocabulary of the {side}, 0 to {logits.shape[-1] - 1}'
+                             ', or matched twice')  # fmt: skip
+    return student, teacher
+
+
+def kl_divergence(log_p: Array, log_q: Array) -> Array:
+    """KL(p || q) over the last axis. A class that either rules out (log-probability -inf) adds 0."""
+    both = (log_p > -jnp.inf) & (log_q > -jnp.inf)
+    log_p, log_q = jnp.where(both, log_p, 0), jnp.where(both, log_q, 0)
+    return jnp.sum(jnp.where(both, jnp.exp(log_p) * (log_p - log_q), 0), axis=-1)
+
+
+def cross_entropy(log_p: Array, log_q: Array) -> Array:
+    """H(p, q) over the last axis. A class that q rules out (log-probability -inf) adds 0."""
+    allowed = log_q > -jnp.inf
+    return -jnp.sum(jnp.where(allowed, jnp.exp(log_p) * jnp.where(allowed, log_q, 0), 0), axis=-1)
+
+
+def mixture(log_p: Array, log_q: Array, share: Array | float) -> Array:
+    """log(share p + (1 - share) q), for 0 < share < 1."""
+    ruled_out = (log_p == -jnp.inf) & (log_q == -jnp.inf)
+    log_p, log_q = jnp.where(ruled_out, 0, log_p), jnp.where(ruled_out, 0, log_q)
+    return jnp.where(ruled_out, -jnp.inf, jnp.logaddexp(log_p + jnp.log(share), log_q + jnp.log1p(-share)))
+
+
+def jensen_shannon(log_p: Array, log_q: Array, share: Array | float) -> Array:
+    """share KL(p || m) + (1 - share) KL(q || m), m = share p + (1 - share) q, over the last axis; 0 < share < 1."""
+    mixed = mixture(log_p, log_q, share)
+    return share * kl_divergence(log_p, mixed) + (1 - share) * kl_divergence(log_q, mixed)
+
+
+def total_variation(log_p: Array, log_q: Array) -> Array:
+    """1/2 sum |p - q| over the last axis."""
+    return 0.5 * jnp.sum(magnitude(jnp.exp(log_p) - jnp.exp(log_q)), axis=-1)
+
+
+def rivals(logits: Array, labels: Array) -> Array:
+    """Logits (..., K) with -inf in the place of the label's, so that a softmax is over the other classes only.
+
+    Raises:
+      UsageError: logits without one label (...) each, or of fewer than two classes.
+    """
+    if labels.shape != logits.shape[:-1]:
+        raise UsageError(f'labels {labels.shape} do not fit logits {logits.shape}')
+    if logits.shape[-1] < 2:
+        raise UsageError(f'logits {logits.shape} have no class besides the label; at least 2 classes are needed')
+    return jnp.where(jax.nn.one_hot(labels, logits.shape[-1], dtype=bool), -jnp.inf, wide(logits))
+
+
+def standardized(logits: Array, added: float = 1e-7) -> Array:
+    """Logits less their mean, over their standard deviation (of K - 1 degrees of freedom) plus `added`.
+
+    A class that is ruled out (logit -inf) stays so and does not count.
+
+    Raises:
+      UsageError: fewer than two classes.
+    """
+    if logits.shape[-1] < 2:
+        raise UsageError(f'logits {logits.shape} have no standard deviation; at least 2 classes are needed')
+    logits = wide(logits)
+    possible = logits > -jnp.inf
+    count = jnp.sum(possible, axis=-1, keepdims=True).astype(logits.dtype)
+    known = jnp.where(possible, logits, 0)
+    centred = jnp.where(possible, known - jnp.sum(known, axis=-1, keepdims=True) / jnp.maximum(count, 1), 0)
+    deviation = norm(centred) / jnp.sqrt(jnp.maximum(count - 1, 1))
+    return jnp.where(possible, centred / (deviation + added), -jnp.inf)
+
+
+def decorrelation(
+    left: Array, right: Array, axis: int = -1, mask: Array | float = 1.0, added: float = 0.0, floor: float = 1e-8
+) -> Array:
+    """1 - Pearson's correlation along an axis, over the entries where `mask` is not 0; 1 where one side is constant.
+
+    For the correlation, deviations are divided by the product of their norms plus `added`; or, where that is 0, each by
+    its own norm, which counts as at least `floor`. Written as a distance, so that it is 0 where both sides are equal.
+    """
+    real = jnp.broadcast_to(jnp.asarray(mask) > 0, left.shape)
+    left, right = _centred(left, real, axis), _centred(right, real, axis)
+    lengths = norm(left, axis).squeeze(axis), norm(right, axis).squeeze(axis)
+    if added:
+        product = lengths[0] * lengths[1]
+        apart = jnp.sum(jnp.square(unit(left, axis) - unit(right, axis)), axis) / 2
+        return (product * apart + added) / (product + added)
+    units = unit(left, axis, floor), unit(right, axis, floor)
+    missing = [
+        jnp.where(length < floor, 1 - jnp.sum(jnp.square(x), axis), 0) for length, x in zip(lengths, units, strict=True)
+    ]
+    return (jnp.sum(jnp.square(units[0] - units[1]), axis) + missing[0] + missing[1]) / 2
+
+
+def _centred(x: Array, real: Array, axis: int) -> Array:
+    count = jnp.maximum(jnp.sum(real, axis=axis, keepdims=True), 1).astype(x.dtype)
+    return jnp.where(real, x - jnp.sum(jnp.where(real, x, 0), axis=axis, keepdims=True) / count, 0)
