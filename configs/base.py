@@ -4,6 +4,8 @@ A knob (temperature, weight, learning rate, ...) is a tuple: of several values t
 are trained in one compiled grid. On the command line a single number will do: --config.terms.soft.temperature=8.
 """
 
+from typing import NoReturn
+
 from ml_collections import ConfigDict
 
 from kdjax.names import UsageError, unknown
@@ -162,5 +164,5 @@ def arguments(text: str, **defaults: bool | int | float | str) -> dict:
     return found
 
 
-def _missing(name: str) -> None:
+def _missing(name: str) -> NoReturn:
     raise UsageError(f'config argument {name!r} needs a value: {name}=...')

@@ -1,0 +1,97 @@
+"""Attentive feature distillation: channels count by an attention that learns which of the teacher's matter."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import norm, projected, projection, same_maps
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Attention(nn.Module):
+    """Shares of channels, which sum to 1, from the teacher's pooled map (B, C)."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, pooled: Array) -> Array:
+        hidden = nn.relu(nn.Dense(self.width, name='squeeze')(pooled))
+        score = nn.sigmoid(nn.Dense(pooled.shape[-1], name='excite')(hidden))
+        return score / jnp.sum(score, axis=-1, keepdims=True)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AttentiveFeatures(Term):
+    """sum_c rho_c mean_hw (s_c/||s_c|| - t_c/||t_c||)^2, rho(t) a learned attention over channels.
+
+    Values: (B,). Channel norms are over the map, enlarged by 1e-6. rho is a squeeze-and-excitation block with shares
+    that sum to 1, as in KD-Zoo, which found the paper's own attention unstable. The attention is trained with the
+    student and alone would favour channels that are already close: weigh the term against a task.
+
+    Attributes:
+      layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
+      projected: whether a learned 1x1 convolution brings the student to the teacher's channels.
+      reduction: width of the attention over the number of channels, in (0, 1].
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Wang, Gao, Zhao, Li, Dou, Xu', 'Pay Attention to Features, Transfer Learn Faster CNNs', 'ICLR', 2020
+    )
+
+    layer: str = 'stage2'
+    projected: bool = True
+    reduction: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0 < self.reduction <= 1:
+            raise UsageError(f'reduction of AttentiveFeatures must be in (0, 1], got {self.reduction!r}')
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.projected else 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher = self._read(view)
+        attention = init_module(self._attention(teacher), key, _pooled(teacher))
+        return {
+            'attention': attention, 'projection': projection(key, student, teacher) if self.projected else {}
+        }, {}  # fmt: skip
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = self._read(view)
+        student = projected(params['projection'], student, teacher)
+        share = apply_module(self._attention(teacher), params['attention'], _pooled(teacher))
+        square = jnp.square(_normalised(student) - _normalised(teacher))
+        return TermOut(jnp.sum(share * jnp.mean(square, axis=1), axis=-1), memory, {})
+
+    def _attention(self, teacher: Array) -> nn.Module:
+        return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student, teacher),) = pairs([self.layer])
+        return same_maps(view.student.features[student], view.teacher.features[teacher])
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(layer='map', projected=False, reduction=1.0)]
+
+
+def _pooled(x: Array) -> Array:
+    return jnp.mean(x, axis=(1, 2))
+
+
+def _normalised(x: Array) -> Array:
+    """Each channel over its norm, (B, H W, C)."""
+    positions = x.reshape(x.shape[0], -1, x.shape[-1])
+    return positions / (norm(positions, axis=1) + 1e-6)

@@ -1,0 +1,71 @@
+"""Inter-channel correlation: the student's channels are alike where the teacher's are."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+
+from kdjax.techniques.algebra import projected, projection, same_maps, unit
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ChannelCorrelation(Term):
+    """1/C^2 || G_s - G_t ||_F^2 with G = F F^T between channels (C, H W) of one example. Values: (B,).
+
+    Forms: 'paper'; 'code': rows of G scaled to length 1 and the sum over C rather than C^2, as in the authors' code
+    and torchdistill (which divides by the batch once more).
+
+    Attributes:
+      layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
+      projected: whether a learned 1x1 convolution brings the student to the teacher's channels.
+      form: which of the above.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Liu, Huang, Lin, Xie, Wang, Chang, Liang',
+        'Exploring Inter-Channel Correlation for Diversity-preserved Knowledge Distillation',
+        'ICCV',
+        2021,
+        '2202.03680',
+    )
+    FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+
+    layer: str = 'stage2'
+    projected: bool = True
+    form: str = 'paper'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.projected else 'zero'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        return (projection(key, *self._read(view)) if self.projected else {}), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = self._read(view)
+        gap = self._correlation(projected(params, student, teacher)) - self._correlation(teacher)
+        channels = teacher.shape[-1]
+        values = jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
+        return TermOut(values, memory, {})
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student, teacher),) = pairs([self.layer])
+        return same_maps(view.student.features[student], view.teacher.features[teacher])
+
+    def _correlation(self, x: Array) -> Array:
+        """G, (B, C, C)."""
+        positions = x.reshape(x.shape[0], -1, x.shape[-1])
+        gram = positions.swapaxes(1, 2) @ positions
+        return unit(gram) if self.form == 'code' else gram
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [*(cls(form=form) for form in cls.FORMS), cls(layer='map', projected=False, form='code')]

@@ -1,0 +1,76 @@
+"""Prime-aware adaptive distillation: examples that the student cannot match count less, by a learned variance."""
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import flat, projected, projection
+from kdjax.techniques.base import Paper, Taps, Term, knob, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PrimeAware(Term):
+    """Mean over features of (t - s)^2 / (eps + v) + log v, v a learned variance per example. Values: (B,).
+
+    log v is a linear branch of the student's own feature, near 0 at first. In the paper a first fit warms up with the
+    squared difference alone, then the branch joins. Values may be negative.
+
+    Attributes:
+      layer: pair of features (B, ...), 'tap' or 'student_tap:teacher_tap', flattened.
+      projected: whether a learned linear layer brings the student to the teacher's width.
+      eps: keeps the quotient finite; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Zhang, Lan, Dai, Zeng, Bai, Chang, Wei', 'Prime-Aware Adaptive Distillation', 'ECCV', 2020, '2008.01458'
+    )
+
+    layer: str = 'penult'
+    projected: bool = True
+    eps: float = knob(1e-6, above=0.0)
+
+    @property
+    def minimum(self) -> float:
+        return -math.inf
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher = self._read(view)
+        keys = jax.random.split(key)
+        variance = jax.tree.map(lambda leaf: 0.1 * leaf, projection(keys[0], student, teacher))
+        return {'variance': variance, 'projection': projection(keys[1], student, teacher) if self.projected else {}}, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        student, teacher = self._read(view)
+        log_variance = self.log_variance(params, view)
+        square = jnp.square(teacher - projected(params['projection'], student, teacher))
+        # 1 / (eps + v), in a way that an overflow of v leaves with a gradient.
+        precision = jnp.exp(-jnp.logaddexp(jnp.log(knobs['eps']), log_variance))
+        values = square * precision + log_variance
+        return TermOut(jnp.mean(values, axis=1), memory, {})
+
+    def log_variance(self, params: Tree, view: View) -> Array:
+        """log v, of each feature. (B, D)"""
+        student, teacher = self._read(view)
+        return projected(params['variance'], student, teacher)
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student_tap, teacher_tap),) = pairs([self.layer])
+        student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
+        if not self.projected and student.shape != teacher.shape:
+            raise UsageError(f'features {student.shape} and {teacher.shape} differ in width; set projected=True')
+        return student, teacher
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(layer='match', projected=False, eps=0.5)]

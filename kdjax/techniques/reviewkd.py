@@ -1,0 +1,178 @@
+"""Knowledge review: each student layer, fused with the deeper ones, predicts the teacher's layer of its level."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import counted, example_mask, per_example, pool_to, wide
+from kdjax.techniques.base import (
+    AtTeacher,
+    Paper,
+    Scope,
+    Taps,
+    Term,
+    apply_module,
+    init_module,
+    paired,
+    pairs,
+)
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class Fusion(nn.Module):
+    """One attention based fusion (fig. 3a): gates mix a student map with the mixture that the deeper level hands up.
+
+    Attributes:
+      width: channels of the mixtures.
+      channels: of the teacher's map.
+      size: height and width of the teacher's map.
+    """
+
+    width: int
+    channels: int
+    size: tuple[int, int]
+
+    @nn.compact
+    def __call__(self, x: Array, deeper: Array | None, mask_B: Array) -> tuple[Array, Array]:
+        """The guess of the teacher's map, and the mixture for the next shallower level; `deeper` is None at the top."""
+        x = self._convolved(x, self.width, 1, mask_B)
+        if deeper is not None:
+            deeper = nearest(deeper, *x.shape[1:3])
+            gates = nn.sigmoid(nn.Conv(2, (1, 1))(jnp.concatenate([x, deeper], axis=-1)))
+            x = x * gates[..., :1] + deeper * gates[..., 1:]
+        x = nearest(x, *self.size)
+        return self._convolved(x, self.channels, 3, mask_B), x
+
+    def _convolved(self, x: Array, channels: int, size: int, mask_B: Array) -> Array:
+        x = nn.Conv(channels, (size, size), use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
+        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+
+
+def nearest(x: Array, height: int, width: int) -> Array:
+    """A map (B, H, W, C) resized to (B, height, width, C): cell k shows position floor(k L / S)."""
+    for axis, size in ((1, height), (2, width)):
+        if x.shape[axis] != size:
+            x = x[(slice(None),) * axis + (jnp.asarray([k * x.shape[axis] // size for k in range(size)]),)]
+    return x
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Review(Term):
+    """Hierarchical context loss between teacher layers and fused student layers, summed over layers. Values: (B,).
+
+    Of a layer: sum_l w_l mean (pool_l s - pool_l t)^2 / sum_l w_l, where pool_l averages to l x l, the whole map has
+    weight 1 and each next level l < height of `levels` half the weight of the one before (sec. 3.4). s are the outputs
+    of a chain of learned fusions from the deepest layer to the shallowest (sec. 3.3, `Fusion`).
+
+    The authors' code raises the weight linearly over 20 epochs: schedules=(('weight', 0, 1, steps),).
+
+    Attributes:
+      layers: pairs of features, 'tap' or 'student_tap:teacher_tap', from shallow to deep; maps (B, H, W, C), or vectors
+        (B, D), which count as maps of one position.
+      fused: whether to learn fusions; without them the two features of a pair must have one shape.
+      width: channels of the mixtures; the deepest student layer's where it has fewer.
+      levels: l, from fine to coarse.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Chen, Liu, Zhao, Jia', 'Distilling Knowledge via Knowledge Review', 'CVPR', 2021, '2104.09044'
+    )
+
+    layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
+    fused: bool = True
+    width: int = 512
+    levels: tuple[int, ...] = (4, 2, 1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.width, int) or self.width < 1:
+            raise UsageError(f'width of Review must be a positive integer, got {self.width!r}')
+        if any(not isinstance(level, int) or level < 1 for level in self.levels):
+            raise UsageError(f'levels of Review must be positive integers, got {self.levels!r}')
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch' if self.fused else 'example'
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.fused else 'zero'
+
+    def taps(self) -> Taps:
+        return paired(self.layers)
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        if not self.fused:
+            return {}, {}
+        students, teachers = self._read(view)
+        return init_module(self._chain(students, teachers), key, students, example_mask(view)), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        teachers = self._read(view)[1]
+        summands = [self._context(s, t) for s, t in zip(self.reviewed(params, view), teachers, strict=True)]
+        return TermOut(sum(summands[1:], summands[0]), memory, {})
+
+    def reviewed(self, params: Tree, view: View) -> list[Array]:
+        """Guesses of the teacher's maps, from shallow to deep; without fusions the student's own maps."""
+        students, teachers = self._read(view)
+        if not self.fused:
+            return students
+        return list(apply_module(self._chain(students, teachers), params, students, example_mask(view)))
+
+    def _context(self, student: Array, teacher: Array) -> Array:
+        square = per_example(jnp.square(student - teacher))
+        total = weight = 1.0
+        for level in self.levels:
+            if level < student.shape[1]:
+                weight /= 2
+                total += weight
+                gap = pool_to(student, level, level) - pool_to(teacher, level, level)
+                square = square + weight * per_example(jnp.square(gap))
+        return square / total
+
+    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+        students, teachers = [], []
+        for student, teacher in pairs(self.layers):
+            maps = [_as_map(view.student.features[student]), _as_map(view.teacher.features[teacher])]
+            if not self.fused and maps[0].shape != maps[1].shape:
+                raise UsageError(
+                    f'review of {student!r}: shapes {maps[0].shape} and {maps[1].shape} differ; set fused=True'
+                )
+            students.append(maps[0])
+            teachers.append(maps[1])
+        return students, teachers
+
+    def _chain(self, students: Sequence[Array], teachers: Sequence[Array]) -> nn.Module:
+        return _Chain(min(self.width, students[-1].shape[-1]), tuple(tuple(t.shape[1:]) for t in teachers))
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(width=4), cls(layers=('stage2', 'stage1:stage2'), width=3), cls(layers=('map',), fused=False)]
+
+
+class _Chain(nn.Module):
+    """Fusions from the deepest layer to the shallowest."""
+
+    width: int
+    shapes: tuple[tuple[int, ...], ...]  # of the teacher's maps (H, W, C), from shallow to deep
+
+    @nn.compact
+    def __call__(self, students: Sequence[Array], mask_B: Array) -> list[Array]:
+        guesses: list[Array] = []
+        mixture = None
+        for student, (height, width, channels) in zip(reversed(students), reversed(self.shapes), strict=True):
+            guess, mixture = Fusion(self.width, channels, (height, width))(student, mixture, mask_B)
+            guesses.insert(0, guess)
+        return guesses
+
+
+def _as_map(x: Array) -> Array:
+    if x.ndim not in (2, 4):
+        raise UsageError(f'a review needs maps (B, H, W, C) or vectors (B, D), got {x.shape}')
+    return wide(x) if x.ndim == 4 else wide(x)[:, None, None, :]

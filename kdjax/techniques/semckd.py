@@ -1,0 +1,138 @@
+"""Semantic calibration: attention decides, per example, which teacher layers each student layer learns from."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Embedding(nn.Module):
+    """A map's pooled channels as a vector of length 1, by two linear layers with a ReLU between."""
+
+    width: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        hidden = nn.relu(nn.Dense(2 * self.width)(jnp.mean(x, axis=(1, 2))))
+        return unit(nn.Dense(self.width)(hidden))
+
+
+class _Projector(nn.Module):
+    """Convolutions 1x1, 3x3, 1x1 to the teacher's channels, with batch normalisation and ReLU between."""
+
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask_B: Array) -> Array:
+        for size in (1, 3):
+            x = nn.Conv(self.width, (size, size), use_bias=False)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+        return nn.Conv(self.channels, (1, 1), use_bias=False)(x)
+
+
+class _Calibration(nn.Module):
+    """Attention (B, S, T) and distances (B, S, T) between S student and T teacher maps."""
+
+    width: int
+    middle: int
+
+    @nn.compact
+    def __call__(
+        self, students: Sequence[Array], teachers: Sequence[Array], temperature: Array, mask_B: Array
+    ) -> tuple[Array, Array]:
+        queries = jnp.stack([_Embedding(self.width, name=f'query{s}')(x) for s, x in enumerate(students)], axis=1)
+        keys = jnp.stack([_Embedding(self.width, name=f'key{t}')(x) for t, x in enumerate(teachers)], axis=1)
+        rows = []
+        for s, student in enumerate(students):
+            row = []
+            for t, teacher in enumerate(teachers):
+                source, target = smaller_map(student, teacher)
+                module = _Projector(self.middle or 2 * target.shape[-1], target.shape[-1], name=f'projector{s}_{t}')
+                row.append(per_example(jnp.square(module(source, mask_B) - target)))
+            rows.append(jnp.stack(row, axis=1))
+        attention = jax.nn.softmax(queries @ keys.swapaxes(1, 2) / temperature, axis=-1)
+        return attention, jnp.stack(rows, axis=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SemanticCalibration(Term):
+    """1/S sum_st a_st mean (P_st(s) - t)^2, with learned attention a of student layer s over teacher layers t.
+
+    Values: (B,). a = softmax_t(q_s . k_t / T). The paper embeds an example's similarities to its batch, which makes
+    learned weights depend on the size and order of the batch; here q and k embed the example's own pooled channels.
+
+    Attributes:
+      students, teachers: taps of maps (B, H, W, C); of a pair, the larger map is average-pooled.
+      width: of the embeddings q, k.
+      middle: channels in the middle of the projectors P; 0 for twice the teacher's.
+      temperature: T; knob, > 0.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Chen, Mei, Zhang, Wang, Feng, Chen',
+        'Cross-Layer Distillation with Semantic Calibration',
+        'AAAI',
+        2021,
+        '2012.03236',
+    )
+
+    students: tuple[str, ...] = ('stage1', 'stage2')
+    teachers: tuple[str, ...] = ('stage1', 'stage2')
+    width: int = 32
+    middle: int = 0
+    temperature: float = knob(1.0, above=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not self.students or not self.teachers:
+            raise UsageError(f'SemanticCalibration needs taps on both sides, got {self.students} and {self.teachers}')
+        if not isinstance(self.width, int) or self.width < 1 or not isinstance(self.middle, int) or self.middle < 0:
+            raise UsageError(
+                f'SemanticCalibration needs integers width >= 1 and middle >= 0, got {self.width!r} and {self.middle!r}'
+            )
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return Taps(self.students, self.teachers)
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        one = jnp.ones((), example_mask(view).dtype)
+        return init_module(self._module(), key, *self._read(view), one, example_mask(view)), {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        attention, distances = apply_module(
+            self._module(), params, *self._read(view), knobs['temperature'], example_mask(view)
+        )
+        return TermOut(jnp.sum(attention * distances, axis=(1, 2)) / len(self.students), memory, {})
+
+    def _module(self) -> nn.Module:
+        return _Calibration(self.width, self.middle)
+
+    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+        return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)]
+
+
+def _maps(features: Mapping[str, Array], taps: Sequence[str], view: View) -> list[Array]:
+    """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
+    for tap in taps:
+        if features[tap].ndim != 4:
+            raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
+    return [jnp.where(real(view, 4), wide(features[tap]), 0) for tap in taps]

@@ -1,0 +1,107 @@
+"""The reused teacher classifier: the student learns the features that the teacher's last layer reads."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import ClassVar, Self
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError, unknown
+from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.types import Array, TermOut, Tree, View
+
+
+class _Projector(nn.Module):
+    """Convolutions 1x1, 3x3, 1x1 with a narrow middle, each with batch normalisation and ReLU."""
+
+    width: int
+    channels: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask_B: Array) -> Array:
+        for channels, size in ((self.width, 1), (self.width, 3), (self.channels, 1)):
+            x = nn.Conv(channels, (size, size), use_bias=False)(x)
+            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+        return x
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ReusedClassifier(Term):
+    """Mean square of f_t - P(f_s), with a learned projector P. Values: (B,).
+
+    The paper trains with this term alone, without labels, and answers with the teacher's classifier on the pooled
+    P(f_s) (`predicted`). That classifier is adopted, not trained: it has no gradient, so terms_weight_decay must stay 0
+    where it is to be used.
+
+    Attributes:
+      layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
+      factor: the teacher's channels over those in the middle of P.
+      classifier: name of the teacher's last layer, whose weights are adopted; '' for none, as with cached teachers.
+    """
+
+    PAPER: ClassVar[Paper] = Paper(
+        'Chen, Mei, Zhang, Wang, Feng, Chen',
+        'Knowledge Distillation with the Reused Teacher Classifier',
+        'CVPR',
+        2022,
+        '2203.14001',
+    )
+
+    layer: str = 'stage2'
+    factor: int = 2
+    classifier: str = 'head'
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not isinstance(self.factor, int) or self.factor < 1:
+            raise UsageError(f'factor of ReusedClassifier must be a positive integer, got {self.factor!r}')
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return paired([self.layer])
+
+    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+        student, teacher = self._read(view)
+        return {'projector': init_module(self._module(teacher), key, student, example_mask(view))}, {}
+
+    def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
+        if not self.classifier:
+            return params
+        layers = teacher.get('params', {})
+        if not layers:
+            raise UsageError("no teacher weights to adopt (its outputs are cached); set classifier='' or cache nothing")
+        if self.classifier not in layers:
+            raise unknown('classifier', self.classifier, layers, ' of the teacher')
+        return {**params, 'classifier': layers[self.classifier]}
+
+    def __call__(
+        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+    ) -> TermOut:
+        gap = self.regressed(params, view) - self._read(view)[1]
+        return TermOut(per_example(jnp.square(gap)), memory, {})
+
+    def regressed(self, params: Tree, view: View) -> Array:
+        """P(f_s), normalised by the batch. (B, H, W, C)"""
+        student, teacher = self._read(view)
+        return apply_module(self._module(teacher), params['projector'], student, example_mask(view))
+
+    def predicted(self, params: Tree, view: View) -> Array:
+        """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
+        pooled = jnp.mean(self.regressed(params, view), axis=(1, 2))
+        return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
+
+    def _read(self, view: View) -> tuple[Array, Array]:
+        ((student, teacher),) = pairs([self.layer])
+        return same_maps(view.student.features[student], view.teacher.features[teacher])
+
+    def _module(self, teacher: Array) -> nn.Module:
+        return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(factor=8), cls(layer='stage1:stage2', factor=6)]
