@@ -178,11 +178,13 @@ def needs_teacher(config: ConfigDict, fit: ConfigDict) -> bool:
 
 def _knobs(config: ConfigDict, fit: ConfigDict) -> dict[str, tuple[float, ...]]:
     """All values of every knob of a fit, by dotted name."""
-    found = {name: _values(fit[name], name) for name in RATES}
+    found = {name: knob_values(fit[name], name) for name in RATES}
     for name, spec in terms_of(config, fit).items():
         fields = _knob_fields(term_class(config.terms[name]))
-        found[f'{name}.weight'] = _values(fit.weights[name], f'{name}.weight')
-        found.update({f'{name}.{field}': _values(spec[field], f'{name}.{field}') for field in fields if field in spec})
+        found[f'{name}.weight'] = knob_values(fit.weights[name], f'{name}.weight')
+        found.update(
+            {f'{name}.{field}': knob_values(spec[field], f'{name}.{field}') for field in fields if field in spec}
+        )
     return found
 
 
@@ -202,7 +204,12 @@ def _first(knobs: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
     return {name: values[0] for name, values in knobs.items()}
 
 
-def _values(value: Any, name: str) -> tuple[float, ...]:
+def knob_values(value: Any, name: str) -> tuple[float, ...]:
+    """All values of a knob, which may be given as one number.
+
+    Raises:
+      UsageError: no number at all, or a negative rate.
+    """
     values = tuple(value) if isinstance(value, tuple | list) else (value,)
     if not values or any(isinstance(v, bool) or not isinstance(v, int | float) for v in values):
         raise UsageError(f'knob {name} must be a number or several, got {value!r}')

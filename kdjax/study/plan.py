@@ -12,6 +12,7 @@ from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
 from kdjax.study import build, outcome, stages, trace
+from kdjax.techniques.base import Term
 from kdjax.train import grid, parallel
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
@@ -184,6 +185,7 @@ def check(config: ConfigDict) -> None:
     for fit in fits(config).values():
         build.objective(config, fit)
         build.optimiser(fit)
+        _check_decay(config, fit)
     for method in build.methods(config):
         for later in chains(config, method)[-1][1:]:
             if config.fits[later].peers > 1:
@@ -244,6 +246,15 @@ def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
             f'{cells * cost.bytes / 1e6:.3g}', '1', done,
         )  # fmt: skip
     return shown
+
+
+def _check_decay(config: ConfigDict, fit: ConfigDict) -> None:
+    """What a term takes over is not trained, and must not be shrunk either."""
+    heirs = [name for name, term in build.objective(config, fit).terms if type(term).adopt is not Term.adopt]
+    if heirs and any(build.knob_values(fit.terms_weight_decay, 'terms_weight_decay')):
+        raise UsageError(
+            f'terms_weight_decay must be 0, got {fit.terms_weight_decay}: it would shrink what {heirs} take over'
+        )
 
 
 def _check_accept(config: ConfigDict) -> None:

@@ -267,6 +267,26 @@ def test_confident_logits_stay_finite(name):
 
 
 @every_specimen
+@pytest.mark.parametrize('count', [0, 1])
+def test_a_batch_of_padding_or_of_one_example_is_no_trouble(name, count):
+    subject = world.subject(name)
+    batch = {**subject.view.batch, 'mask': (jnp.arange(len(MASK)) < count).astype(jnp.float32)}
+    answer = world.compiled(*subject._replace(view=subject.view._replace(batch=batch)))
+    assert finite(answer)
+    if count == 0:
+        assert answer.loss == 0
+        assert world.size((answer.params, answer.student)) == 0
+
+
+@every_specimen
+def test_features_and_logits_of_0_stay_finite(name):
+    """A dead layer: every norm, variance and correlation is 0."""
+    subject = world.subject(name)
+    dead = jax.tree.map(lambda leaf: 0 * leaf if leaf.dtype == jnp.float32 else leaf, subject.view[:2])
+    assert finite(world.compiled(*subject._replace(view=View(*dead, subject.view.batch))))
+
+
+@every_specimen
 def test_compiling_changes_nothing_and_happens_once(name):
     subject = world.subject(name)
     answer = world.compiled(*subject)
