@@ -29,6 +29,22 @@ def pytest_addoption(parser):
     parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
 
 
+def pytest_collection_modifyitems(items):
+    """Tests of one specimen one after the other: they share compiled programs, which are dropped after them."""
+    items.sort(key=_group)
+
+
+def pytest_runtest_teardown(item, nextitem):
+    """Every compiled program holds a few memory maps, and a process may have 65530: the laws would need more."""
+    if nextitem is None or _group(item) != _group(nextitem):
+        jax.clear_caches()
+
+
+def _group(item):
+    marker = item.get_closest_marker('xdist_group')
+    return marker.args[0] if marker else ''
+
+
 def pytest_terminal_summary(terminalreporter, config):
     reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, 'when')]
     results = dict(value for report in reports for name, value in report.user_properties if name == 'golden')

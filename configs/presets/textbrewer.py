@@ -9,7 +9,7 @@ Cost:     a few minutes on 2 CPU cores
 from ml_collections import ConfigDict
 
 from configs import preset
-from kdjax.techniques.algebra import layer_map
+from kdjax.techniques.tokens import layer_map
 
 PRESET = preset.Preset(
     terms={

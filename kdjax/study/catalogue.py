@@ -9,6 +9,7 @@ from kdjax.study.blocks import Table
 from kdjax.techniques.base import Paper, Taps, Term
 
 PACKAGE = 'kdjax.techniques'
+NONE = '–'
 
 
 class Technique(NamedTuple):
@@ -49,10 +50,28 @@ def described(name: str, kind: type[Term]) -> Technique:
     )
 
 
+def listing(presets: Mapping[str, tuple[str, ...]]) -> str:
+    """The list of all techniques for a terminal of any width; `presets` as of `presets_of`."""
+    return '\n\n'.join('\n    '.join(_lines(one, presets.get(one.kind, ()))) for one in techniques())
+
+
+def _lines(one: Technique, presets: tuple[str, ...]) -> list[str]:
+    where = f', {one.equations}' if one.equations else ''
+    facts = {
+        'forms': words(one.forms),
+        'scope': ' or '.join(one.scopes),
+        'reads': read(one),
+        'knobs': words(one.knobs),
+        'presets': several(presets),
+    }
+    shown = '; '.join(f'{name}: {value}' for name, value in facts.items() if value != NONE)
+    return [one.kind, f'{cited(one.paper)}, {one.paper.title}{where}', shown]
+
+
 def table(presets: Mapping[str, tuple[str, ...]]) -> Table:
     """The list of all techniques; `presets` as of `presets_of`, of which a cell names up to three."""
     rows = tuple(
-        (one.kind, cited(one.paper), one.equations or '–', words(one.forms), ' or '.join(one.scopes), read(one),
+        (one.kind, cited(one.paper), one.equations or NONE, words(one.forms), ' or '.join(one.scopes), read(one),
          words(one.knobs), several(presets.get(one.kind, ())))
         for one in techniques()
     )  # fmt: skip
@@ -90,4 +109,4 @@ def several(items: tuple[str, ...], shown: int = 3) -> str:
 
 def words(items: tuple[str, ...]) -> str:
     """A list in a cell."""
-    return ', '.join(items) or '–'
+    return ', '.join(items) or NONE

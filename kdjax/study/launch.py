@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
 from kdjax.names import Interrupted, UsageError
-from kdjax.study import blocks, build, catalogue, outcome, plan, report, tune
+from kdjax.study import build, catalogue, outcome, plan, report, tune
 from kdjax.study.stages import ARTIFACT, Artifact, Context
 from kdjax.train import ledger
 from kdjax.train.loop import StopSignals
@@ -78,7 +78,7 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
 
 def show_techniques() -> None:
     """Prints all distillation terms and the presets that use them."""
-    Screen().show(blocks.terminal([catalogue.table(catalogue.presets_of(all_presets()))]))
+    Screen().show(catalogue.listing(catalogue.presets_of(all_presets())))
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:

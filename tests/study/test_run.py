@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from kdjax.study import catalogue
+
 ROOT = Path(__file__).resolve().parents[2]
 TINY = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'
 
@@ -220,6 +222,17 @@ ERRORS = [
     ('--mode=walk', 'value should be one of <run|plan>'),
     ('unasked', "unexpected 'unasked'"),
 ]
+
+
+def test_all_techniques_are_listed_with_their_papers_and_presets(tmp_path):
+    done = run(tmp_path / 'unused', '--mode=list')
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / 'unused').exists()
+    entries = {entry.partition('\n')[0]: entry for entry in done.stdout.strip().split('\n\n')}
+    assert set(entries) == {technique.kind for technique in catalogue.techniques()}
+    assert 'Zhao et al. 2022, Decoupled Knowledge Distillation' in entries['dkd.DecoupledTargets']
+    assert 'presets: dkd' in entries['dkd.DecoupledTargets']
+    assert 'scope: batch; reads: stage2' in entries['similarity.SimilarityPreserving']
 
 
 @pytest.mark.parametrize(('flag', 'message'), ERRORS)
