@@ -12,7 +12,6 @@ from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
 from kdjax.study import build, outcome, stages, trace
-from kdjax.techniques.base import Term
 from kdjax.train import grid, parallel
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
@@ -250,7 +249,7 @@ def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
 
 def _check_decay(config: ConfigDict, fit: ConfigDict) -> None:
     """What a term takes over is not trained, and must not be shrunk either."""
-    heirs = [name for name, term in build.objective(config, fit).terms if type(term).adopt is not Term.adopt]
+    heirs = [name for name, term in build.objective(config, fit).terms if term.adopts]
     if heirs and any(build.knob_values(fit.terms_weight_decay, 'terms_weight_decay')):
         raise UsageError(
             f'terms_weight_decay must be 0, got {fit.terms_weight_decay}: it would shrink what {heirs} take over'

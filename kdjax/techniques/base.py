@@ -110,6 +110,11 @@ class Term:
         """A bound below every value: 0, or -inf for the likelihood of a density."""
         return 0.0
 
+    @property
+    def adopts(self) -> bool:
+        """Whether `adopt` takes something over, which is not trained and must not decay either."""
+        return False
+
     def taps(self) -> Taps:
         """The features that the term reads."""
         return Taps()
@@ -129,7 +134,7 @@ class Term:
         Args:
           params: as `init` made them.
           earlier: what terms had learned, by name, at the end of the fit before in a method; empty in the first.
-          teacher: variables of the teacher; empty where its outputs are cached.
+          teacher: variables of the teacher, cached or not; empty where there is none.
 
         Raises:
           UsageError: what the term cannot do without is not there.

@@ -179,6 +179,10 @@ class Factor(Term):
         # An odd power keeps the sign of the difference.
         return -math.inf if self.form == 'repdistiller' and self.power % 2 and self.power > 1 else 0.0
 
+    @property
+    def adopts(self) -> bool:
+        return bool(self.paraphraser)
+
     def taps(self) -> Taps:
         return paired([self.layer])
 

@@ -62,7 +62,7 @@ class Overhaul(Term):
         map is average-pooled.
       norms: per layer the teacher's batch normalisation before it, as 'stage1_norm' or 'block/norm', from whose scale
         and bias m is computed (`normal_margin`). It is adopted, not trained: terms_weight_decay must stay 0. () for
-        none: m is the mean of the negative t of the channel over the batch (KD-Zoo; also for cached teachers).
+        none: m is the mean of the negative t of the channel over the batch (KD-Zoo).
       floor: what is added to the number of negative t then.
       connector: whether to learn the connector; without it the two features of a pair must have as many channels.
       kernel_size: of the connector's convolution.
@@ -102,6 +102,10 @@ class Overhaul(Term):
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.connector else 'zero'
 
+    @property
+    def adopts(self) -> bool:
+        return bool(self.norms)
+
     def taps(self) -> Taps:
         return paired(self.layers)
 
@@ -119,7 +123,7 @@ class Overhaul(Term):
             return params
         layers = teacher.get('params', {}) if isinstance(teacher, Mapping) else {}
         if not layers:
-            raise UsageError('no teacher weights to take margins from (its outputs are cached); set norms=()')
+            raise UsageError('no teacher weights to take margins from; set norms=()')
         margins = [normal_margin(*_normalisation(layers, name)) for name in self.norms]
         for name, margin, place in zip(self.norms, margins, params['margins'], strict=True):
             if margin.shape != place.shape:

@@ -38,7 +38,7 @@ class ReusedClassifier(Term):
     Attributes:
       layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
       factor: the teacher's channels over those in the middle of P.
-      classifier: name of the teacher's last layer, whose weights are adopted; '' for none, as with cached teachers.
+      classifier: name of the teacher's last layer, whose weights are adopted; '' for none.
     """
 
     PAPER: ClassVar[Paper] = Paper(
@@ -62,6 +62,10 @@ class ReusedClassifier(Term):
     def scope(self) -> Scope:
         return 'batch'
 
+    @property
+    def adopts(self) -> bool:
+        return bool(self.classifier)
+
     def taps(self) -> Taps:
         return paired([self.layer])
 
@@ -74,7 +78,7 @@ class ReusedClassifier(Term):
             return params
         layers = teacher.get('params', {})
         if not layers:
-            raise UsageError("no teacher weights to adopt (its outputs are cached); set classifier='' or cache nothing")
+            raise UsageError("no teacher weights to adopt; set classifier=''")
         if self.classifier not in layers:
             raise unknown('classifier', self.classifier, layers, ' of the teacher')
         return {**params, 'classifier': layers[self.classifier]}

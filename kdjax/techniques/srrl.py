@@ -58,6 +58,10 @@ class SoftmaxRegression(Term):
     def scope(self) -> Scope:
         return 'batch'
 
+    @property
+    def adopts(self) -> bool:
+        return bool(self.classifier)
+
     def taps(self) -> Taps:
         return paired([self.layer])
 
@@ -73,7 +77,7 @@ class SoftmaxRegression(Term):
             return params
         found = teacher.get('params', {})
         if not found:
-            raise UsageError("no teacher weights to adopt (its outputs are cached); set classifier='' or cache nothing")
+            raise UsageError("no teacher weights to adopt; set classifier=''")
         for name in self.classifier.split('/'):
             if name not in found:
                 raise unknown('classifier', self.classifier, found, ' of the teacher')

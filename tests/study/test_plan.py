@@ -116,3 +116,16 @@ def test_an_assistant_of_the_assistant_changes_who_was_taught_by_it_alone():
 def test_a_wrong_teacher_is_met_before_anything_trains(taught, message):
     with pytest.raises(UsageError, match=message):
         plan.check(staged(**taught))
+
+
+def test_what_a_term_takes_over_must_not_decay():
+    config = copy.deepcopy(TINY())
+    with config.unlocked(), config.ignore_type():
+        config.terms.srrl = ConfigDict({'kind': 'srrl.SoftmaxRegression', 'layer': 'hidden1'})
+        config.fits.combined.weights.srrl = (1.0,)
+        config.fits.combined.terms_weight_decay = (1e-3,)
+    with pytest.raises(UsageError, match=r"terms_weight_decay must be 0, got .*: it would shrink what \['srrl'\] take"):
+        plan.check(config)
+    with config.unlocked():
+        config.terms.srrl.classifier = ''
+    plan.check(config)
