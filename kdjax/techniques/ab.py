@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import example_mask, flat, wide
+from kdjax.techniques.algebra import counted, example_mask, flat, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -24,8 +24,7 @@ class _Connector(nn.Module):
 
     def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
         x = nn.Dense(width, use_bias=False)(x)
-        mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

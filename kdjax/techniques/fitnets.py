@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, unit, wide
+from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -24,8 +24,7 @@ class _Regressor(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = self._layer(x)(x)
         if self.batch_norm:
-            mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
-            x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+            x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
         return nn.relu(x) if self.relu else x
 
     def _layer(self, x: Array) -> Any:

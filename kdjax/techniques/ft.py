@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, smaller_map, unit, wide
+from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -35,8 +35,7 @@ class _Coder(nn.Module):
         for width in self.widths:
             x = self._layer(width)(x)
             if self.batch_norm:
-                mask = jnp.broadcast_to(mask_B[:, None, None, None] > 0, x.shape)
-                x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+                x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
             x = nn.leaky_relu(x, 0.1)
         return x
 

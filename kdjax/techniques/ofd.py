@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, flat, smaller_map, wide
+from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -40,8 +40,7 @@ class _Connector(nn.Module):
 
     def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
         x = nn.Conv(width, (self.kernel_size, self.kernel_size), use_bias=False)(x)
-        mask = jnp.broadcast_to(mask_B[:, None, None, None] > 0, x.shape)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

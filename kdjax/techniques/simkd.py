@@ -108,4 +108,4 @@ class ReusedClassifier(Term):
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
-        return [cls(factor=8), cls(layer='stage1:stage2', factor=6)]
+        return [cls(factor=8, classifier=''), cls(layer='stage1:stage2', factor=6, classifier='')]

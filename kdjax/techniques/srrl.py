@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, per_example, wide
+from kdjax.techniques.algebra import counted, example_mask, per_example, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -22,8 +22,7 @@ class _Connector(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = nn.Dense(self.width, use_bias=False)(x)
-        mask = jnp.broadcast_to(mask_B.reshape(-1, *[1] * (x.ndim - 1)) > 0, x.shape)
-        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=mask)
+        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
         return _pooled(nn.relu(x))
 
 
