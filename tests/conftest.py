@@ -12,8 +12,10 @@ os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 import golden
 import jax
+import pytest
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
+TESTS = pytest.StashKey[int]()
 SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
@@ -30,13 +32,15 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(items):
-    """Tests of one specimen one after the other: they share compiled programs, which are dropped after them."""
+    """Tests of one specimen one after the other: they share compiled programs, which are dropped after a while."""
     items.sort(key=_group)
 
 
-def pytest_runtest_teardown(item, nextitem):
+@pytest.hookimpl(trylast=True)
+def pytest_runtest_teardown(item):
     """Every compiled program holds a few memory maps, and a process may have 65530: the laws would need more."""
-    if nextitem is None or _group(item) != _group(nextitem):
+    item.session.stash[TESTS] = item.session.stash.get(TESTS, 0) + 1
+    if item.session.stash[TESTS] % 300 == 0:
         jax.clear_caches()
 
 

@@ -47,7 +47,12 @@ KEY = jax.random.key(1)
 
 def view(seed, batch=6, mask=None):
     """Random outputs of a student and a teacher on `batch` examples, of which `mask` are real (default: all)."""
-    rng = np.random.default_rng(seed)  # numpy: drawing with JAX would take seconds to compile
+    return jax.tree.map(jnp.asarray, drawn(seed, batch, mask))
+
+
+def drawn(seed, batch=6, mask=None):
+    """The same in numpy: what laws do to a view outside of compiled programs would take JAX seconds to compile."""
+    rng = np.random.default_rng(seed)
     examples = {
         'inputs': np.zeros((batch, 2), np.float32),
         'labels': rng.integers(0, CLASSES, batch, np.int32),
@@ -62,7 +67,7 @@ def view(seed, batch=6, mask=None):
     ids = np.argsort(-log_probs, axis=1)[:, :4].astype(np.int32)
     top = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
     teacher = teacher._replace(features={**teacher.features, **top})
-    return jax.tree.map(jnp.asarray, View(student, teacher, examples))
+    return View(student, teacher, examples)
 
 
 def outputs(rng, shapes, batch):
@@ -73,7 +78,9 @@ def outputs(rng, shapes, batch):
 
 def cast(tree, dtype):
     """`tree` with its floating leaves in `dtype`."""
-    return jax.tree.map(lambda leaf: leaf.astype(dtype) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf, tree)
+    return jax.tree.map(
+        lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype), tree
+    )
 
 
 def techniques():
@@ -131,13 +138,13 @@ def placed(terms, seen):
     """Terms by name, freshly initialised to read `seen`."""
     objective = Objective(tuple(terms.items()))
     knobs = jax.tree.map(jnp.float32, objective.knobs())
-    return Subject(objective, *objective.init(KEY, seen), seen, knobs)
+    return Subject(objective, *jax.jit(objective.init)(KEY, seen), seen, knobs)
 
 
 @functools.cache
 def padded():
     """The view of the laws."""
-    return view(0, len(MASK), MASK)
+    return drawn(0, len(MASK), MASK)
 
 
 @functools.cache

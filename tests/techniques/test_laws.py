@@ -165,7 +165,8 @@ def mirror(variables):
 
 def test_no_gradient_reaches_the_teacher():
     seen = world.padded()
-    subject = world.placed({name: SPECIMENS[name] for name in ONE_EACH}, seen)
+    # Some of every kind: it is the step that stops the gradient, for all terms at once.
+    subject = world.placed({name: SPECIMENS[name] for name in ONE_EACH[::8]}, seen)
     student, teacher_vars = ({'params': side._asdict(), 'stats': {}} for side in (seen.student, seen.teacher))
     knobs = {'seed': jnp.uint32(0), 'terms': subject.knobs, 'optim': {}}
     parts = {
@@ -223,9 +224,9 @@ def test_padding_changes_nothing(name):
     subject = world.subject(name)
     clean = world.compiled(*subject)
     labels = subject.view.batch['labels']
-    batch = {**subject.view.batch, 'labels': jnp.where(MASK, labels, world.CLASSES - 1 - labels)}
+    batch = {**subject.view.batch, 'labels': np.where(MASK, labels, world.CLASSES - 1 - labels)}
     sides = jax.tree.map(
-        lambda leaf: jnp.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, jnp.asarray(HUGE, leaf.dtype)),
+        lambda leaf: np.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf.dtype.type(HUGE)),
         subject.view[:2],
     )
     dirty = world.compiled(*subject._replace(view=View(*sides, batch)))
@@ -236,13 +237,13 @@ def test_padding_changes_nothing(name):
 @every_specimen
 def test_the_order_of_examples_does_not_matter(name):
     subject = world.subject(name)
-    order = jax.random.permutation(jax.random.key(3), len(MASK))
+    order = np.random.default_rng(3).permutation(len(MASK))
     straight = world.compiled(*subject)
     shuffled = world.compiled(*subject._replace(view=jax.tree.map(lambda leaf: leaf[order], subject.view)))
     world.assert_close(shuffled.loss, straight.loss)
     world.assert_close(shuffled.params, straight.params)
     by_row = (straight.student, straight.values)
-    world.assert_close((shuffled.student, shuffled.values), jax.tree.map(lambda leaf: leaf[order], by_row))
+    world.assert_close((shuffled.student, shuffled.values), jax.tree.map(lambda leaf: np.asarray(leaf)[order], by_row))
 
 
 @every_specimen
@@ -260,7 +261,7 @@ def test_half_precision_in_single_precision_out(name):
 def test_confident_logits_stay_finite(name):
     subject = world.subject(name)
     sides = [
-        side._replace(logits=HUGE * jax.random.rademacher(jax.random.key(seed), side.logits.shape, jnp.float32))
+        side._replace(logits=np.random.default_rng(seed).choice(np.float32([-HUGE, HUGE]), side.logits.shape))
         for seed, side in enumerate(subject.view[:2])
     ]
     assert finite(world.compiled(*subject._replace(view=View(*sides, subject.view.batch))))
@@ -270,7 +271,7 @@ def test_confident_logits_stay_finite(name):
 @pytest.mark.parametrize('count', [0, 1])
 def test_a_batch_of_padding_or_of_one_example_is_no_trouble(name, count):
     subject = world.subject(name)
-    batch = {**subject.view.batch, 'mask': (jnp.arange(len(MASK)) < count).astype(jnp.float32)}
+    batch = {**subject.view.batch, 'mask': (np.arange(len(MASK)) < count).astype(np.float32)}
     answer = world.compiled(*subject._replace(view=subject.view._replace(batch=batch)))
     assert finite(answer)
     if count == 0:
@@ -294,7 +295,7 @@ def test_compiling_changes_nothing_and_happens_once(name):
     turned = subject.turned(**dict.fromkeys(subject.knobs[name], 0.5))
     world.compiled(*turned)
     assert world.TRACES[subject.objective] == traced, 'a second call with other knobs compiled again'
-    world.assert_close(world.values(*subject), answer.values)
+    world.assert_close(world.values(*subject._replace(view=jax.tree.map(jnp.asarray, subject.view))), answer.values)
 
 
 @every_specimen
