@@ -7,7 +7,6 @@ to results/ and writes README.md from them. A test holds README.md to results/.
 """
 
 import json
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -28,7 +27,7 @@ def page(summaries: dict[str, Any]) -> str:
     """README.md: a table for each kind of networks."""
     blocks = [
         Heading('Every preset on digits', 1),
-        Text('Written by `python experiments/presets/publish.py`. Ten seeds, 250 training examples, '
+        Text('Written by python experiments/presets/publish.py. Ten seeds, 250 training examples, '
              f'{preset.STEPS} steps a fit; the weights are those of the papers, for far larger tasks, and nothing is '
              'tuned: the table shows that each technique trains and leads somewhere, not which one is best.'),
     ]  # fmt: skip
@@ -38,7 +37,7 @@ def page(summaries: dict[str, Any]) -> str:
             Heading(NETWORKS[nets]),
             pages.accuracy_table(summary),
             Text(f'{machine["processor"]}, {machine["cores"]} cores; JAX {summary["versions"]["jax"]}; {seconds:.0f} s '
-                 f'in all stages; configuration {summary["config_hash"]}; `{summary["command"]}`.'),
+                 f'in all stages; configuration {summary["config_hash"]}; {summary["command"]}'),
         ]  # fmt: skip
     return markdown(blocks)
 
@@ -57,7 +56,9 @@ def main(workdir: Path) -> None:
             cwd=ROOT,
             check=True,
         )
-        shutil.copyfile(workdir / nets / 'report' / 'summary.json', HERE / 'results' / f'{nets}.json')
+        summary = json.loads((workdir / nets / 'report' / 'summary.json').read_text())
+        summary['command'] = summary['command'].partition(' --workdir')[0]  # where it was kept is nobody's business
+        (HERE / 'results' / f'{nets}.json').write_text(json.dumps(summary, indent=1) + '\n')
     (HERE / 'README.md').write_text(page(load()))
 
 

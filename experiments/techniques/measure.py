@@ -180,8 +180,8 @@ def page(cost: dict[str, Any], golden: dict[str, Any]) -> str:
     matched, records = (sum(count[name] for count in counts) for name in ('matched', 'records'))
     return markdown([
         Heading('Distillation terms', 1),
-        Text('Written by `python experiments/techniques/measure.py` from what each class says of itself and from '
-             'results/; `python run.py --mode=list` prints the same list.'),
+        Text('Written by python experiments/techniques/measure.py from what each class says of itself and from '
+             'results/; python run.py --mode=list prints the same list.'),
         catalogue.table(used),
         Text(f'{len(catalogue.techniques())} terms of {len({one.paper for one in catalogue.techniques()})} papers.'),
         Heading('What they are held against'),
