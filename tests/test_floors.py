@@ -146,9 +146,8 @@ def test_a_violation_is_noticed(module, source, wrong):
     [
         ('nets.resnet', 'from flax import linen as nn\nfrom kdjax.nets.base import tap\nfrom kdjax.types import Net'),
         ('data.feed', 'from kdjax.data.augment import views'),
-        ('techniques.crd', 'from kdjax.techniques.algebra import unit\nfrom kdjax.techniques import base')(
-            'train.step', 'from kdjax.train import objective\nfrom flax import struct'
-        ),
+        ('techniques.crd', 'from kdjax.techniques.algebra import unit\nfrom kdjax.techniques import base'),
+        ('train.step', 'from kdjax.train import objective\nfrom flax import struct'),
         ('train.checkpoint', 'import orbax.checkpoint as ocp\nfrom kdjax.train import step'),
         ('study.report', 'from ml_collections import ConfigDict\nfrom kdjax.study import plots\nscreen.print(1)'),
     ],
