@@ -50,7 +50,9 @@ def _group(item):
 
 
 def pytest_terminal_summary(terminalreporter, config):
-    reports = [report for group in terminalreporter.stats.values() for report in group if hasattr(report, 'when')]
+    reports = [
+        report for group in terminalreporter.stats.values() for report in group if hasattr(report, 'user_properties')
+    ]
     results = dict(value for report in reports for name, value in report.user_properties if name == 'golden')
     if results:
         terminalreporter.section('golden vectors')

@@ -172,7 +172,7 @@ def test_a_reused_classifier_is_adopted_and_answers():
 def test_a_classifier_that_is_not_there_is_an_error():
     with pytest.raises(UsageError, match=r"'head'.*of the teacher.*'last'"):
         ReusedClassifier().adopt({}, {}, {'params': {'last': {}}})
-    with pytest.raises(UsageError, match=r"outputs are cached.*classifier=''"):
+    with pytest.raises(UsageError, match=r"no teacher weights to adopt; set classifier=''"):
         ReusedClassifier().adopt({}, {}, {})
     assert ReusedClassifier(classifier='').adopt({'projector': 1}, {}, {}) == {'projector': 1}
 
