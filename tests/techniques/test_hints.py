@@ -471,7 +471,7 @@ def test_margins_come_from_the_norms_of_the_teacher():
     close(margin, normal_margin(norm['scale'], norm['bias']))
     short = {name: leaf[1:] for name, leaf in norm.items()}
     for teacher, match in [
-        ({}, 'cached'),
+        ({}, 'no teacher weights to take margins from'),
         ({'params': {'blok': {}}}, "unknown layer 'block/norm'.*'blok'"),
         ({'params': {'block': {'norm': {}}}}, 'no batch normalisation'),
         ({'params': {'block': {'norm': short}}}, r'\(4,\)'),
