@@ -11,7 +11,11 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'plan', 'list'], 'Train and report; print what would run and its cost; list all techniques.'
+    'mode',
+    'run',
+    ['run', 'sweep', 'plan', 'report', 'list'],
+    'Train and report; the same for the sweep of the config file; print what would run and its cost; report what is '
+    'there of a sweep; list all techniques.',
 )
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
@@ -26,15 +30,19 @@ def main(argv: list[str]) -> int:
 
         config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
-        from kdjax.study import launch
+        from kdjax.study import drive, launch
 
         if not DEBUG.value:
             launch.quiet_threads()
-        if MODE.value == 'plan':
-            launch.show_plan(config, workdir)
-            return 0
         if MODE.value == 'list':
             launch.show_techniques()
+            return 0
+        rows = settings.rows(argv)
+        if MODE.value == 'plan' and rows is None:
+            launch.show_plan(config, workdir)
+            return 0
+        if MODE.value in drive.MODES:
+            drive.MODES[MODE.value](config, rows, workdir, command)
             return 0
         return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:

@@ -105,7 +105,11 @@ def run() -> ConfigDict:
     return ConfigDict(
         {
             'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
-            'layout': 'vmap',  # of a grid: 'vmap', 'unroll' (convolutions) or 'map' (little memory)
+            # Of a grid: 'vmap', 'unroll' (convolutions), 'map' (little memory), 'cells' (over devices), or 'auto', which
+            # a short measurement on this machine chooses.
+            'layout': 'vmap',
+            'cells': 64,  # of a sweep that one grid may have, at most
+            'memory': 0.0,  # GB that a grid may take; 0 for half of what the device has
             'precision': 'float32',  # of activations; or 'bfloat16'. Parameters and losses stay float32
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
             'validate_every': 250,  # steps

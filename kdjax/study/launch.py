@@ -19,8 +19,8 @@ from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
 from kdjax.names import Interrupted, UsageError
 from kdjax.study import build, catalogue, outcome, plan, report, tune
-from kdjax.study.stages import ARTIFACT, Artifact, Context
-from kdjax.train import ledger
+from kdjax.study.context import ARTIFACT, Artifact, Context
+from kdjax.train import layout, ledger
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
@@ -89,7 +89,7 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
                 f'stopped by {context.stop.asked.name} before stage {stage.name!r}; all before it is saved'
             )
         folder = workdir / stage.folder
-        found = _read(folder / ARTIFACT, stage.key)
+        found = artifact(folder / ARTIFACT, stage.key)
         if found is None:
             folder.mkdir(parents=True, exist_ok=True)
             start = time.perf_counter()
@@ -135,8 +135,8 @@ def report_stage(evaluation: plan.Stage, results: Mapping[str, Any]) -> plan.Sta
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` for this process; the lock goes with the process, however it ends.
+def locked(workdir: Path, shared: bool = False) -> Iterator[None]:
+    """Holds `workdir` for this process, or for all that share it; the lock goes with the process, however it ends.
 
     Raises:
       UsageError: the folder cannot be written, or another process has it.
@@ -148,7 +148,7 @@ def locked(workdir: Path) -> Iterator[None]:
         raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
@@ -165,12 +165,12 @@ def quiet_threads() -> None:
 def compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-        home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        jax.config.update('jax_compilation_cache_dir', str(home / 'kdjax' / 'xla'))
+        jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
-def _read(path: Path, key: str) -> dict[str, Any] | None:
+def artifact(path: Path, key: str) -> dict[str, Any] | None:
+    """What a finished stage wrote, or None where there is none of this key."""
     if not path.exists():
         return None
     try:
@@ -181,7 +181,7 @@ def _read(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def _done(stage: plan.Stage, workdir: Path) -> bool:
-    return _read(workdir / stage.folder / ARTIFACT, stage.key) is not None
+    return artifact(workdir / stage.folder / ARTIFACT, stage.key) is not None
 
 
 def _named(override: Mapping[str, float]) -> str:

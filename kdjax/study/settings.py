@@ -2,6 +2,7 @@
 
 import itertools
 import runpy
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from kdjax.names import UsageError, nearest, unknown
+from kdjax.study.rows import Row
 
 
 def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path) -> ConfigDict:
@@ -36,6 +38,15 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
     return holder.value
+
+
+def rows(argv: list[str]) -> Sequence[Row] | None:
+    """The rows of the config file's sweep; None where it has no function `sweep(arg)`."""
+    if not _given(argv):
+        return None
+    path, _, argument = _given(argv)[-1].partition(':')
+    module = runpy.run_path(path)
+    return module['sweep'](argument) if 'sweep' in module else None
 
 
 def name(argv: list[str], default: str) -> str:

@@ -10,7 +10,8 @@ from ml_collections import ConfigDict
 
 from kdjax import names
 from kdjax.study import build
-from kdjax.study.stages import Artifact, chosen_cells, stage_name
+from kdjax.study.context import Artifact, stage_name
+from kdjax.study.stages import chosen_cells
 
 
 class Bar(NamedTuple):

@@ -82,7 +82,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def replace(path: Path, content: str | bytes) -> None:
     """Writes a file that is either the old or the new one, whatever happens."""
-    temporary = path.with_name(f'.{path.name}.partial')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')  # of this process: others may write it too
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
 

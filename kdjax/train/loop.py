@@ -77,6 +77,7 @@ def fit(
     progress: Progress,
     stop: StopSignals,
     kept: Callable[[Tree], Tree] = lambda variables: variables,
+    tolerant: bool = False,
 ) -> Fitted:
     """Trains a grid, resuming from what `folder` holds.
 
@@ -96,9 +97,10 @@ def fit(
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
       kept: the variables of the student among those that are trained: one of several peers.
+      tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
 
     Raises:
-      UsageError: every cell diverged, or a checkpoint cannot be used.
+      UsageError: every cell diverged and this is not tolerated, or a checkpoint cannot be used.
       Interrupted: a stop was asked for; the state is saved.
     """
     validate_every, save_every = (-(-every // chunk) * chunk for every in (validate_every, save_every))
@@ -121,7 +123,11 @@ def fit(
                     failures[cell] = {**failure, 'checkpoint': checkpoints.latest_step()}
                     ledger.write('diverged', cell=cell, **failures[cell])
             done += count
-            _check_alive(failures, cells)
+            if len(failures) == cells:
+                if tolerant:
+                    ledger.flush()
+                    break
+                raise _all_diverged(failures)
             if done % validate_every == 0 or done == steps:
                 metrics = dict(validate(kept(student(state))))
                 ledger.scalars('validation', done, metrics)
@@ -168,14 +174,13 @@ def _shown(values: np.ndarray) -> Any:
     return values if len(values) <= 8 else np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
 
 
-def _check_alive(failures: Mapping[int, Mapping[str, Any]], cells: int) -> None:
-    if len(failures) == cells:
-        first = min(failures.values(), key=lambda failure: failure['step'])
-        kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
-        raise UsageError(
-            f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
-            'lower the learning rate or the weight of that term'
-        )
+def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:
+    first = min(failures.values(), key=lambda failure: failure['step'])
+    kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
+    return UsageError(
+        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
+        'lower the learning rate or the weight of that term'
+    )
 
 
 def _better(best: Best, score: jax.Array, variables: Tree) -> Best:
