@@ -13,9 +13,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Defaul
 MODE = flags.DEFINE_enum(
     'mode',
     'run',
-    ['run', 'sweep', 'plan', 'report', 'list'],
-    'Train and report; the same for the sweep of the config file; print what would run and its cost; report what is '
-    'there of a sweep; list all techniques.',
+    ['run', 'sweep', 'tune', 'plan', 'report', 'list'],
+    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
+    'and its cost; report what is there of a sweep; list all techniques.',
 )
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
@@ -37,7 +37,11 @@ def main(argv: list[str]) -> int:
         if MODE.value == 'list':
             launch.show_techniques()
             return 0
-        rows = settings.rows(argv)
+        if MODE.value == 'tune':
+            from kdjax.study import tune
+
+            return 0 if tune.run(config, settings.listed(argv, 'space'), workdir, command) else 1
+        rows = settings.listed(argv, 'sweep')
         if MODE.value == 'plan' and rows is None:
             launch.show_plan(config, workdir)
             return 0

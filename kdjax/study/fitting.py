@@ -20,7 +20,7 @@ from kdjax.study.context import Context, cache_stage, plain_config, teacher_vari
 from kdjax.tasks.classification import evaluator
 from kdjax.train import cache, grid, layout, loop, parallel, probes, teachers
 from kdjax.train import ledger as ledgers
-from kdjax.train.checkpoint import save_variables
+from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger
 from kdjax.train.step import init_state, init_student
@@ -42,12 +42,23 @@ class Start(NamedTuple):
     terms: Tree
 
 
+class Rung(NamedTuple):
+    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
+
+    until: int  # step
+    folder: Path | None  # of the part before; None for the first
+    identity: str  # of the part before
+    cells: int  # that the part before had
+    kept: tuple[int, ...]  # positions of those that go on
+
+
 class Manner(NamedTuple):
     """How a sweep wants a grid trained."""
 
     called: str = ''  # by the screen; the name of its stage if left out
     structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
     tolerant: bool = False  # whether cells that all diverged are a result, not an error
+    rung: Rung | None = None  # the whole fit, if left out
 
 
 class Seen(NamedTuple):
@@ -135,7 +146,9 @@ def fit(
         lambda: (layout.copied(state), taught.variables, batches(0, min(run.chunk, own.steps)), knobs),
         len(cells), own.steps // run.chunk,
     )  # fmt: skip
-    context.screen.stage(manner.called or folder.name.partition('-')[0], own.steps)
+    steps = manner.rung.until if manner.rung else own.steps
+    state, best = _resumed(state, manner.rung, own.peers) if manner.rung else (state, None)
+    context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
     with Ledger(folder, wandb=config.track.wandb) as ledger:
         return loop.fit(
             program(chosen),
@@ -144,7 +157,7 @@ def fit(
             knobs,
             batches,
             evaluator(one, *context.dataset.splits['validation']),
-            steps=own.steps,
+            steps=steps,
             chunk=run.chunk,
             validate_every=run.validate_every,
             save_every=run.save_every,
@@ -153,9 +166,30 @@ def fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
-            kept=jax.vmap(team.first_peer) if own.peers > 1 else lambda variables: variables,
+            kept=_kept(own.peers),
             tolerant=manner.tolerant,
+            best=best,
         )
+
+
+def _kept(peers: int) -> Callable[[Tree], Tree]:
+    """Of several peers the first, which is the student."""
+    return jax.vmap(team.first_peer) if peers > 1 else lambda variables: variables
+
+
+def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
+    if rung.folder is None:
+        return state, None
+
+    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
+
+    like = {'state': state, 'best': jax.eval_shape(lambda s: loop.unscored(_kept(peers)(loop.student(s)), 1), state)}
+    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
+        restored = checkpoints.restore(jax.tree.map(widened, like))
+    taken = jax.tree.map(jnp.asarray, trees.take(restored, np.array(rung.kept)))
+    return State(*taken['state']), loop.Best(*taken['best'])
 
 
 AUTO = 'auto'  # as run.layout: the fastest, by a short measurement

@@ -78,6 +78,7 @@ def fit(
     stop: StopSignals,
     kept: Callable[[Tree], Tree] = lambda variables: variables,
     tolerant: bool = False,
+    best: Best | None = None,
 ) -> Fitted:
     """Trains a grid, resuming from what `folder` holds.
 
@@ -87,7 +88,7 @@ def fit(
 
     Args:
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
-      state, knobs: with a leading cell axis C; `state` is where a fresh run starts.
+      state, knobs: with a leading cell axis C; `state` is where a fresh run starts, at the step that it says.
       teacher_vars: variables of the teacher.
       feed: gives the batches of a range of steps.
       validate: metrics of student variables; 'accuracy' decides which are best.
@@ -97,6 +98,7 @@ def fit(
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
       kept: the variables of the student among those that are trained: one of several peers.
+      best: the best so far of a state that has been trained before.
       tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
 
     Raises:
@@ -106,10 +108,11 @@ def fit(
     validate_every, save_every = (-(-every // chunk) * chunk for every in (validate_every, save_every))
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, kept(student(state))))
+    best = best or unscored(jax.tree.map(jnp.copy, kept(student(state))), cells)
     with Checkpoints(folder, identity) as checkpoints:
-        done = checkpoints.latest_step() or 0
-        if done:
+        saved = checkpoints.latest_step()
+        done = saved or int(np.ravel(state.step)[0])
+        if saved:
             restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
             state, best = State(*restored['state']), Best(*restored['best'])
         ledger.rewind(done)
@@ -145,6 +148,11 @@ def fit(
         checkpoints.wait()
     terms = optim.averaged(state.params, state.opt)['terms']
     return Fitted(kept(student(state)), best.variables, terms, history, failures)
+
+
+def unscored(variables: Tree, cells: int) -> Best:
+    """What the best is before anything was validated."""
+    return Best(jnp.full((cells,), -jnp.inf), variables)
 
 
 def student(state: State) -> Tree:
