@@ -67,6 +67,20 @@ def drawn(key, shape):
     return values.astype(np.float32)
 
 
+def convolved(x, weight, stride=1, edge=None):
+    """A convolution in PyTorch's layout, summed over the places of its kernel; size // 2 zeros around by default."""
+    size = weight.shape[-1]
+    edge = size // 2 if edge is None else edge
+    side = (x.shape[-1] + 2 * edge - size) // stride + 1
+    x = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
+    out = 0.0
+    for row in range(size):
+        for column in range(size):
+            part = x[:, :, row : row + stride * side : stride, column : column + stride * side : stride]
+            out = out + np.einsum('bihw,oi->bohw', part[:, :, :side, :side], weight[:, :, row, column])
+    return out
+
+
 def count(table):
     """Number of parameters in a table."""
     return sum(int(np.prod(shape)) for key, shape in table.items() if 'running' not in key)

@@ -172,7 +172,7 @@ class _Unpickler(pickle.Unpickler):
         }
         if f'{module}.{name}' not in known:
             raise UsageError(
-                f'holds a {module}.{name}, and only tensors are read; in PyTorch: torch.save(model.state_dict(), path)'
+                f'holds {module}.{name}, and only tensors are read; in PyTorch: torch.save(model.state_dict(), path)'
             )
         return known[f'{module}.{name}']
 

@@ -10,6 +10,7 @@ import zipfile
 
 import jax
 import numpy as np
+import published
 import pytest
 
 from kdjax.names import UsageError
@@ -50,19 +51,6 @@ def state():
     return {name: values.astype(np.float32) for name, values in found.items()}
 
 
-def convolved(x, weight, stride):
-    """A convolution in PyTorch's layout with size // 2 zeros around, summed over the places of its kernel."""
-    size = weight.shape[-1]
-    edge, side = size // 2, (x.shape[-1] - 1) // stride + 1
-    x = np.pad(x, ((0, 0), (0, 0), (edge, edge), (edge, edge)))
-    out = 0.0
-    for row in range(size):
-        for column in range(size):
-            part = x[:, :, row : row + stride * side : stride, column : column + stride * side : stride]
-            out = out + np.einsum('bihw,oi->bohw', part[:, :, :side, :side], weight[:, :, row, column])
-    return out
-
-
 def features():
     """Taps and logits of the network in numpy, in double precision."""
     weights, taps = {name: values.astype(np.float64) for name, values in state().items()}, {}
@@ -74,13 +62,15 @@ def features():
         return (x - mean) / np.sqrt(var + 1e-5) * scale + bias
 
     def layer(x, name, place, stride):
-        return norm(convolved(x, weights[f'{name}conv{place}.weight'], stride), f'{name}bn{place}')
+        return norm(published.convolved(x, weights[f'{name}conv{place}.weight'], stride), f'{name}bn{place}')
 
     x = taps['stem'] = np.maximum(layer(IMAGES.astype(np.float64), '', 1, 1), 0)
     for stage, stride in ((1, 1), (2, 2), (3, 2)):
         name = f'layer{stage}.0.'
         inner = layer(np.maximum(layer(x, name, 1, stride), 0), name, 2, 1)
-        before = inner + norm(convolved(x, weights[f'{name}downsample.0.weight'], stride), f'{name}downsample.1')
+        before = inner + norm(
+            published.convolved(x, weights[f'{name}downsample.0.weight'], stride), f'{name}downsample.1'
+        )
         x = taps[f'stage{stage}'] = np.maximum(before, 0)
         taps[f'stage{stage}_pre'] = before
     taps['penult'] = x.mean(axis=(2, 3))
@@ -274,7 +264,7 @@ def test_a_pickle_cannot_execute_anything(tmp_path):
     harmful, made = tmp_path / 'net.pth', tmp_path / 'made'
     pickled = pickle.dumps({'model': Harmful(made)}, protocol=2)
     written(harmful, pickled[2:-1], [])
-    with pytest.raises(UsageError, match=r'holds a posix\.mkdir, and only tensors are read'):
+    with pytest.raises(UsageError, match=r'holds posix\.mkdir, and only tensors are read'):
         torch_weights.load(harmful, like())
     assert not made.exists()
     pickle.loads(pickled)
@@ -305,7 +295,7 @@ FOUR = np.zeros(4, np.float32)
         (mapping({'w': tensor(0, 4, (2,), (-1,), offset=2)}), {}, 'reaches beyond its 4 numbers'),
         (mapping({'w': tensor(0, 5, (5,), (1,))}), {}, r'damaged \(ValueError: '),
         (mapping({'w': tensor(1, 4, (4,), (1,))}), {}, r'damaged \(KeyError: '),
-        (mapping({'w': tensor(0, 4, (4,), (1,), storage='Module')}), {}, r'holds a torch\.Module'),
+        (mapping({'w': tensor(0, 4, (4,), (1,), storage='Module')}), {}, r'holds torch\.Module'),
         (mapping({'w': number(1)}), {}, "no weights by name, nor any under 'state_dict' or 'model'; there is: 'w'"),
         (number(1), {}, "no weights by name, nor any under 'state_dict' or 'model'; there is: int"),
         (mapping({'w': tensor(0, 4, (4,), (1,))}), {'byteorder': b'big'}, 'saved on a big-endian machine'),
