@@ -20,7 +20,7 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens'},
-    'nets': {'base'},
+    'nets': {'base', 'layers'},
     'data': {'base', 'augment'},
     'tasks': set(),
 }
