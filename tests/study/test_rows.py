@@ -4,7 +4,7 @@ import collections
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from configs import base
@@ -69,6 +69,7 @@ def test_what_is_no_axis_is_refused(make, message):
 
 
 @pytest.mark.parametrize('sampler', rows.SAMPLERS)
+@settings(deadline=None)  # the first draw imports scipy's sequences
 @given(st.integers(1, 40), st.integers(0, 5))
 def test_samples_lie_in_their_ranges_and_are_a_function_of_the_seed(sampler, count, seed):
     ranges = {'t': Range(1, 20, log=True), 'w': Range(-1, 1), 'n': Range(2, 9, whole=True)}
