@@ -91,3 +91,8 @@ def ratio(teacher: float | None, student: float | None) -> str:
     if teacher is None or not student:
         return NOTHING
     return f'{teacher / student:,.{0 if teacher > 100 * student else 1}f}×'
+
+
+def value(setting: object) -> str:
+    """A setting's value: 4.0 as '4', text as it is."""
+    return f'{setting:g}' if isinstance(setting, float) else str(setting)
