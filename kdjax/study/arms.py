@@ -49,14 +49,14 @@ def gather(results: Row) -> list[Arm]:
         groups.setdefault((*point.items(), record['transfer_size']), []).append(record)
     found = [(_place(records[0]), _point(records[0], named), tuple(records)) for records in groups.values()]
     varied = [axis for axis in named if len({point.get(axis) for _, point, _ in found} - {None}) > 1]
-    labels = [_label(point, varied) for _, point, _ in found]
+    labels = [label(point, varied) for _, point, _ in found]
     if len(set(labels)) < len(labels):
-        labels = [_label(point, named) for _, point, _ in found]
-    for label, (_, _, records) in zip(labels, found, strict=True):
+        labels = [label(point, named) for _, point, _ in found]
+    for name, (_, _, records) in zip(labels, found, strict=True):
         seed, times = Counter(record['seed'] for record in records).most_common(1)[0]
         if times > 1:
-            raise UsageError(f'{times} runs of {label} have seed {seed}; what tells them apart must be an axis')
-    return [Arm(label, *arm) for label, arm in zip(labels, found, strict=True)]
+            raise UsageError(f'{times} runs of {name} have seed {seed}; what tells them apart must be an axis')
+    return [Arm(name, *arm) for name, arm in zip(labels, found, strict=True)]
 
 
 def axes(results: Row) -> list[str]:
@@ -115,6 +115,22 @@ def measured(results: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
+def label(point: Row, named: Sequence[str]) -> str:
+    """'kd, temperature 4': the method, and what else tells it apart."""
+    set_ = [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named[1:] if axis in point]
+    return ', '.join([str(point['method']), *set_])
+
+
+def cost(costs: Sequence[Row]) -> dict[str, Any]:
+    """Of the one network that all seeds train; latency is the median, since a busy machine only ever adds time."""
+    batches = costs[0]['latency_ms']
+    times = {batch: [cost['latency_ms'][batch] for cost in costs if cost['latency_ms'].get(batch)] for batch in batches}
+    return {
+        **{key: costs[0][key] for key in ('params', 'bytes', 'flops')},
+        'latency_ms': {batch: float(np.median(found)) if found else None for batch, found in times.items()},
+    }
+
+
 class _Comparison(NamedTuple):
     base: Arm
     ours: statistics.BySeed
@@ -136,12 +152,6 @@ def _place(record: Row) -> dict[str, Any]:
 def _point(record: Row, named: Sequence[str]) -> dict[str, Any]:
     place = _place(record)
     return {axis: place[axis] for axis in named if axis in place}
-
-
-def _label(point: Row, named: Sequence[str]) -> str:
-    """'kd, temperature 4': the method, and what else tells it apart."""
-    set_ = [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named[1:] if axis in point]
-    return ', '.join([str(point['method']), *set_])
 
 
 def _baseline(arm: Arm, arms: Sequence[Arm], method: str) -> Arm | None:
@@ -170,7 +180,7 @@ def _measured(arm: Arm) -> dict[str, Any]:
         'n': statistics.summary(by_seed(arm, 'last', 'accuracy').values()).n,
         **{epoch: {metric: _summary(arm, epoch, metric) for metric in METRICS} for epoch in EPOCHS},
         'best_step': statistics.summary(record['best']['step'] for record in arm.records if record['best']).mean,
-        'cost': _cost(costs) if costs else None,
+        'cost': cost(costs) if costs else None,
         'teacher': _teacher(arm),
     }
 
@@ -205,13 +215,3 @@ def _gap(arm: Arm, found: _Comparison, teachers: Row) -> dict[str, Any] | None:
         return None
     gap = statistics.gap_recovered(found.ours, found.theirs, teachers[key]['accuracy'])
     return None if gap is None else {'value': gap.value, 'ci95': gap.interval, 'n': gap.n}
-
-
-def _cost(costs: Sequence[Row]) -> dict[str, Any]:
-    """Of the one network that all seeds train; latency is the median, since a busy machine only ever adds time."""
-    batches = costs[0]['latency_ms']
-    times = {batch: [cost['latency_ms'][batch] for cost in costs if cost['latency_ms'].get(batch)] for batch in batches}
-    return {
-        **{key: costs[0][key] for key in ('params', 'bytes', 'flops')},
-        'latency_ms': {batch: float(np.median(found)) if found else None for batch, found in times.items()},
-    }

@@ -81,11 +81,13 @@ ul { padding-left: 1.2rem; }
 li { margin: .4rem 0; }
 .scroll { overflow-x: auto; overflow-wrap: normal; }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-figcaption { color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
+figcaption { max-width: 52rem; color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
 th { background: var(--wash); }
 .r { text-align: right; }
 figure { margin: 1.5rem 0; }
+.table { width: max-content; min-width: 100%; max-width: min(100vw - 2rem, 80rem);
+  margin-left: 50%; transform: translateX(-50%); }
 img { display: block; width: 100%; max-width: 42rem; height: auto; margin-bottom: .4rem;
   background: #fff; border-radius: .4rem; }
 pre { overflow-x: auto; overflow-wrap: normal; padding: .8rem; background: var(--wash); font-size: .85rem; }
@@ -243,7 +245,7 @@ def _html_table(table: Table) -> str:
     caption, long = escaping.escape(table.caption), ' long' if len(table.rows) > LONG else ''
     # The caption stays outside what scrolls, so that it wraps; the region takes focus, so that keys scroll it.
     return (
-        f'<figure><figcaption>{caption}</figcaption>\n<div class="scroll{long}" role="region" tabindex="0" '
+        f'<figure class="table"><figcaption>{caption}</figcaption>\n<div class="scroll{long}" role="region" tabindex="0" '
         f'aria-label="{caption}"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
         '</table></div></figure>'
     )

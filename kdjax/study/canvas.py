@@ -6,7 +6,12 @@ can tell apart; markers tell the same methods apart in print.
 """
 
 import io
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from kdjax.study import shown
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,11 +70,62 @@ def within_percent(axes: 'Axes') -> None:
 
 def legend(figure: 'Figure', *panels: 'Axes') -> None:
     """What the panels show, once each, below them in as few lines as fit, and with room of its own."""
-    shown = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if shown:
-        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, shown)))  # inches: a handle, a letter
-        lines = -(-len(shown) // max(int(fitting), 1))
-        columns = -(-len(shown) // lines)
+    seen = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    if seen:
+        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, seen)))  # inches: a handle, a letter
+        lines = -(-len(seen) // max(int(fitting), 1))
+        columns = -(-len(seen) // lines)
         figure.set_figheight(figure.get_figheight() + 0.2 * lines)
         form: dict[str, Any] = {'ncols': columns, 'frameon': False, 'fontsize': FONT}
-        figure.legend(list(shown.values()), list(shown), loc='outside lower center', **form)
+        figure.legend(list(seen.values()), list(seen), loc='outside lower center', **form)
+
+
+class Plot(NamedTuple):
+    """A figure, the file that it becomes, and what a reader hears who cannot see it."""
+
+    file: str
+    says: str
+    figure: 'Figure'
+
+
+def brief(text: str, letters: int = 42) -> str:
+    """`text`, or as much of it as a legend or an axis can bear."""
+    return text if len(text) <= letters else text[: letters - 1].rstrip() + '…'
+
+
+def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Limits of an axis that hold all means and, but for those of a few seeds that reach far out, all intervals.
+
+    Args:
+      means: at least one.
+      ends: (low, high) of each mean's interval.
+    """
+    (lows, highs), middle = np.transpose(ends), np.asarray(means)
+    usual = 3 * float(np.median(highs - lows)) / 2  # three times the usual reach: wider ones are of very few seeds
+    low, high = max(lows.min(), middle.min() - usual), min(highs.max(), middle.max() + usual)
+    margin = 0.06 * (high - low) or 0.5
+    return float(low - margin), float(high + margin)
+
+
+def number_axis(axes: 'Axes', values: Sequence[float], label: str) -> None:
+    """A horizontal axis of settings: logarithmic where they span more than a factor of ten, ticks at the settings."""
+    from matplotlib.ticker import NullLocator
+
+    logarithmic = min(values) > 0 and max(values) > 10 * min(values)
+    axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), color=INK, fontsize=FONT)
+    if logarithmic:
+        axes.set_xscale('log')
+        axes.xaxis.set_minor_locator(NullLocator())
+    if len(values) <= 10:
+        axes.set_xticks(values, [shown.value(value) for value in values])
+
+
+def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
+    """A figure with so many axes on one scale, two beside each other, so high each (inches)."""
+    columns = min(count, 2)
+    down = -(-count // columns)
+    figure = blank(6.2, 0.3 + height * down)
+    drawn = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
+    for axes in drawn[count:]:
+        axes.remove()
+    return figure, drawn[:count]

@@ -47,7 +47,7 @@ def full(results: Row, found: Row) -> list[Block]:
         Heading('Failed runs'),
         *_failures(results, found),
         Heading('Provenance'),
-        _provenance(found),
+        provenance(found),
         Listing('Configuration', json.dumps(results['provenance']['config'], indent=2)),
     ]
 
@@ -224,7 +224,8 @@ def _failures(results: Row, found: Row) -> list[Block]:
     return [Text(f'{_failed(found)} of {runs} runs failed, left out of every mean and every pair:'), Items(cells)]
 
 
-def _provenance(found: Row) -> Items:
+def provenance(found: Row) -> Items:
+    """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
     stages = ', '.join(f'{stage} {shown.number(seconds, 1)} s' for stage, seconds in found['seconds'].items())
     return Items(
         (

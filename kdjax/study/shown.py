@@ -43,6 +43,19 @@ def estimate(found: Row, signed: bool = False, digits: int = 2) -> str:
     return format(100 * found['mean'], form) + (f' [{low_high}]' if low_high else '')
 
 
+def spread(found: Row) -> str:
+    """A mean in percent, with its standard deviation."""
+    return percent(found['mean']) + ('' if found['sd'] is None else f' ± {percent(found["sd"])}')
+
+
+def plainly(found: Row) -> str:
+    """A mean in its own unit, signed, with both ends of its interval."""
+    if found['mean'] is None:
+        return NOTHING
+    low_high = ', '.join(f'{end:+.3f}' for end in found['ci95'] or ())
+    return f'{found["mean"]:+.3f}' + (f' [{low_high}]' if low_high else '')
+
+
 def p(value: float | None) -> str:
     """A p-value."""
     return NOTHING if value is None else '< 0.001' if value < 0.001 else f'{value:.3f}'
