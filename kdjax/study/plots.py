@@ -1,4 +1,4 @@
-"""The four figures of a report, as PNG bytes.
+"""The figures of a report, as PNG bytes.
 
 matplotlib is imported where it is used, since nothing else needs it, and through its object-oriented interface: no
 figure outlives its function and no global setting changes. Colours are Okabe and Ito's, which colour-blind readers
@@ -16,6 +16,7 @@ from kdjax.study import statistics
 
 Row = Mapping[str, Any]
 Styles = Mapping[str, Row]  # how each method is drawn
+Points = Sequence[tuple[int, Sequence[float | None]]]  # (step, values by seed)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -47,6 +48,8 @@ def draw(results: Row, rows: Sequence[Row]) -> dict[str, bytes]:
         'learning_curves.png': learning_curves(results['curves'], styles),
         'soft_labels.png': soft_labels(results['dark_knowledge']),
     }
+    if results.get('anatomy'):
+        figures['anatomy.png'] = anatomy(results['anatomy'])
     return {name: _png(figure) for name, figure in figures.items()}
 
 
@@ -87,6 +90,34 @@ def learning_curves(curves: Sequence[Row], styles: Styles) -> 'Figure':
         axes.remove()
     _within_percent(panels[0])  # and with it all panels, which share their scale
     _legend(figure, panels[0])
+    return figure
+
+
+def anatomy(lines_by_method: Mapping[str, Sequence[Row]]) -> 'Figure':
+    """How the terms of each method pull at the student, against the training step; a row of two panels per method.
+
+    Args:
+      lines_by_method: looks in order, {'step', 'norms': {term: [by seed]}, 'cosines': {'a|b': [by seed]}} each; methods
+        without any are left out.
+
+    Returns:
+      Mean norms (left, log scale: a norm of zero is not seen) and mean cosines of pairs (right), with 95 % intervals.
+    """
+    looked = {method: lines for method, lines in lines_by_method.items() if lines}
+    figure = _figure(6.2, 0.4 + 2.0 * max(len(looked), 1))
+    panels = figure.subplots(max(len(looked), 1), 2, sharex='row', sharey='col', squeeze=False)
+    names = dict.fromkeys((kind, name) for kind in ('norms', 'cosines') for lines in looked.values() for line in lines
+                          for name in line[kind])  # fmt: skip
+    styles = {key: _style(position) for position, key in enumerate(names)}
+    for row, (method, lines) in zip(panels, looked.items(), strict=False):
+        for axes, kind, what in zip(row, ('norms', 'cosines'), ('norm of the gradient', 'cosine'), strict=True):
+            _axes(axes, what).set_title(method, fontsize=FONT)
+            _looks(axes, lines, kind, styles)
+    for axes in panels[-1]:
+        axes.set_xlabel('training step', color=INK, fontsize=FONT)
+    _log_norms(panels[:, 0].tolist())
+    panels[0, 1].set_ylim(-1.08, 1.08)  # the t interval of two seeds may reach far beyond what a cosine can be
+    _legend(figure, *panels.flat)
     return figure
 
 
@@ -144,9 +175,10 @@ def _within_percent(axes: 'Axes') -> None:
     axes.set_ylim(max(low, -2), min(high, 102))
 
 
-def _legend(figure: 'Figure', axes: 'Axes') -> None:
-    """Below the axes, in as few lines as fit, and with room of its own."""
-    handles, labels = axes.get_legend_handles_labels()
+def _legend(figure: 'Figure', *panels: 'Axes') -> None:
+    """Below the axes, in as few lines as fit, and with room of its own; what several panels show is named once."""
+    found = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    handles, labels = list(found.values()), list(found)
     if handles:
         fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, labels)))  # inches: a handle, a letter
         lines = -(-len(labels) // max(int(fitting), 1))
@@ -198,13 +230,39 @@ def _size_axis(axes: 'Axes', sizes: Sequence[int]) -> None:
 
 
 def _curve(axes: 'Axes', curve: Row, style: Row) -> None:
-    points = [(step, statistics.summary(seeds)) for step, seeds in zip(curve['steps'], curve['accuracy'], strict=True)]
-    means = [(step, 100 * point.mean) for step, point in points if point.mean is not None]
-    bands = [(step, 100 * point.interval.low, 100 * point.interval.high) for step, point in points if point.interval]
+    _band(axes, list(zip(curve['steps'], curve['accuracy'], strict=True)), curve['method'], style, scale=100)
+
+
+def _band(axes: 'Axes', seeds_by_step: Points, label: str, style: Row, scale: float = 1) -> None:
+    """The mean over seeds, and its interval."""
+    points = [(step, statistics.summary(seeds)) for step, seeds in seeds_by_step]
+    means = [(step, scale * point.mean) for step, point in points if point.mean is not None]
+    bands = [(step, *(scale * np.array(point.interval))) for step, point in points if point.interval]
     if bands:
         axes.fill_between(*np.array(bands).T, color=style['color'], alpha=0.15, linewidth=0)
     if means:
-        axes.plot(*np.array(means).T, label=curve['method'], markevery=0.2, markersize=4, linewidth=1.4, **style)
+        every = 0.2 if len(means) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
+        axes.plot(*np.array(means).T, label=label, markevery=every, markersize=4, linewidth=1.4, **style)
+
+
+def _looks(axes: 'Axes', lines: Sequence[Row], kind: str, styles: Mapping[tuple[str, str], Row]) -> None:
+    """The 'norms' or 'cosines' of one method, or why there are none."""
+    if kind == 'cosines':
+        axes.axhline(0, color=INK, linewidth=1.2)
+    for (what, name), style in styles.items():
+        points = [(line['step'], line[kind][name]) for line in lines if what == kind and name in line[kind]]
+        _band(axes, points, name if kind == 'norms' else f'cos({name.replace("|", ", ")})', style)
+    if not any(line[kind] for line in lines):
+        place: Row = {'transform': axes.get_yaxis_transform(), 'ha': 'center', 'va': 'center'}
+        axes.text(0.5, -0.25, 'one term at a time', fontsize=FONT, color=INK, **place)
+
+
+def _log_norms(panels: Sequence['Axes']) -> None:
+    """A log scale made for the means, as an interval may reach down to zero or below."""
+    means = [mean for axes in panels for line in axes.lines for mean in np.asarray(line.get_ydata()) if mean > 0]
+    if means:
+        panels[0].set_yscale('log')
+        panels[0].set_ylim(bottom=min(means) / 2)
 
 
 def _bars(axes: 'Axes', shown: Row, temperature: float) -> None:

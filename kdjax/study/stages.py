@@ -157,7 +157,8 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
     seen = Seen(config.data.augment, config.data.views, streams)
     start = _start(context, chain, cells) if len(chain) > 1 else None
     teaching = _teaching(context, fit, build.teachers(config).get(fit.teacher, config.teacher).mode)
-    fitted = _fit(context, folder, key, config.student, fit, cells, seen, teaching, start)
+    every = reads.get('anatomy_every', 0)
+    fitted = _fit(context, folder, key, config.student, fit, cells, seen, teaching, start, every)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
     if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
@@ -170,6 +171,7 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
         'validation_accuracy': accuracy,
         'chosen': choose(described, accuracy),
         'history': [{name: line[name] for name in ('step', 'accuracy', 'nll')} for line in fitted.history],
+        'anatomy': fitted.anatomy,
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
@@ -213,6 +215,7 @@ def _fit(
     seen: Seen,
     teaching: Teaching,
     start: Start | None = None,
+    anatomy_every: int = 0,
 ) -> loop.Fitted:
     """Trains a grid of networks of one kind; a single network is a grid of one."""
     config, run = context.config, context.config.run
@@ -221,27 +224,25 @@ def _fit(
     net = build.trained_net(one, fit, objective)
     own_average = fit.teacher == build.AVERAGE  # which cannot be computed before there is a state
     teacher = teachers.frozen(net) if own_average else teaching.teacher
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(fit)}
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
+    tx = build.optimiser(fit)
     columns = {'inputs': train.inputs, 'labels': train.labels}
     augment = build.augment(seen.augment)
     batches = feed(seen.streams, fit.batch_size, columns, augment, config.seed, seen.views, teaching.tables)
     own = len(seen.streams) > 1
     layout = run.layout if len(cells) > 1 else 'unroll'
-    step = functools.partial(build.step_of(fit), **parts, axis=parallel.axis_of(run.runner))
-    program = parallel.wrap(
-        grid.scanned(grid.gridded(step, layout, own)),
-        run.runner,
-        _devices(run.runner, len(cells)),
-        batch_axis=2 if own else 1,
-        cell_axis=1 if own else None,
-    )
+    axis = parallel.axis_of(run.runner)
+    wrap = functools.partial(parallel.wrap, runner=run.runner, devices=_devices(run.runner, len(cells)))
+    step = grid.gridded(functools.partial(build.step_of(fit), **parts, tx=tx, axis=axis), layout, own)
+    look = grid.gridded(functools.partial(build.look_of(fit), **parts, axis=axis), layout, own)
+    program = wrap(grid.scanned(step), batch_axis=2 if own else 1, cell_axis=1 if own else None)
     knobs = build.knobs(config, fit, cells, config.seed)
     first = trees.take(batches(0, 1), 0)
     begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1]), {})
 
     def begin(k: Any, b: Any, begun: Start) -> State:
         variables = begun.student if own_average else teaching.variables
-        return init_state(k, variables, b, begun.student, begun.terms, **parts)
+        return init_state(k, variables, b, begun.student, begun.terms, **parts, tx=tx)
 
     name = folder.name.partition('-')[0]
     context.screen.stage(name, fit.steps)
@@ -263,6 +264,8 @@ def _fit(
             progress=context.screen.step,
             stop=context.stop,
             kept=jax.vmap(team.first_peer) if fit.peers > 1 else lambda variables: variables,
+            anatomy=wrap(look, batch_axis=int(own), cell_axis=0 if own else None) if anatomy_every else None,
+            anatomy_every=anatomy_every,
         )
 
 
