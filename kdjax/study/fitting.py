@@ -84,7 +84,8 @@ def fit_students(
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
     seen = Seen(config.data.augment, config.data.views, streams)
     taught = teaching(context, own, build.teachers(config).get(own.teacher, config.teacher).mode)
-    fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner)
+    fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner,
+                 config.run.anatomy_every)  # fmt: skip
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
     if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
@@ -103,6 +104,7 @@ def fit(
     taught: Teaching,
     start: Start | None = None,
     manner: Manner = Manner(),
+    anatomy_every: int = 0,
 ) -> loop.Fitted:
     """Trains a grid of networks of one kind; a single network is a grid of one.
 
@@ -116,6 +118,7 @@ def fit(
       taught: who teaches.
       start: where they start; new networks if left out.
       manner: what differs in a sweep.
+      anatomy_every: steps between looks at the gradients of terms; 0 for never.
     """
     config, run = context.config, context.config.run
     train, one = context.dataset.splits['train'], context.net(network)
@@ -123,7 +126,8 @@ def fit(
     net = build.trained_net(one, own, objective)
     own_average = own.teacher == build.AVERAGE  # which cannot be computed before there is a state
     teacher = teachers.frozen(net) if own_average else taught.teacher
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(own)}
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
+    tx = build.optimiser(own)
     columns = {'inputs': train.inputs, 'labels': train.labels}
     streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
     batches = feed(
@@ -136,10 +140,12 @@ def fit(
 
     def begin(k: Any, b: Any, begun: Start) -> State:
         variables = begun.student if own_average else taught.variables
-        return init_state(k, variables, b, begun.student, begun.terms, **parts)
+        return init_state(k, variables, b, begun.student, begun.terms, **parts, tx=tx)
 
     state = jax.jit(jax.vmap(begin, in_axes=(0, 0 if apart else None, 0)))(knobs, first, begun)
-    step = functools.partial(build.step_of(own), **parts, axis=parallel.axis_of(run.runner))
+    axis = parallel.axis_of(run.runner)
+    step = functools.partial(build.step_of(own), **parts, tx=tx, axis=axis)
+    look = functools.partial(build.look_of(own), **parts, axis=axis)
     program = functools.cache(functools.partial(_program, step, run.runner, len(cells), apart))
     chosen = _layout(
         context, folder, manner.structure or key, program,
@@ -169,6 +175,8 @@ def fit(
             kept=_kept(own.peers),
             tolerant=manner.tolerant,
             best=best,
+            anatomy=_program(look, run.runner, len(cells), apart, chosen, many=False) if anatomy_every else None,
+            anatomy_every=anatomy_every,
         )
 
 
@@ -201,15 +209,16 @@ def layouts() -> tuple[str, ...]:
     return (*grid.LAYOUTS, CELLS, AUTO)
 
 
-def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str) -> Step:
-    """The compiled program of many steps of a grid."""
+def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
+    """The compiled program of a step of a grid, or of many in a row."""
     runner, inner = (CELLS, 'vmap') if chosen == CELLS else (runner, chosen)
+    gridded = grid.gridded(step, inner, own_batches)
     return parallel.wrap(
-        grid.scanned(grid.gridded(step, inner, own_batches)),
+        grid.scanned(gridded) if many else gridded,
         runner,
         _devices(runner, cells),
-        batch_axis=2 if own_batches else 1,
-        cell_axis=1 if own_batches else None,
+        batch_axis=int(own_batches) + many,
+        cell_axis=int(many) if own_batches else None,
     )
 
 

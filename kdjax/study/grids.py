@@ -181,13 +181,27 @@ def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]]
         {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
         for line in fitted.history
     ]
-    found: dict[str, Any] = {'history': history, 'failure': None, 'last': None, 'best': None}
+    found: dict[str, Any] = {
+        'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
+        'failure': None, 'last': None, 'best': None,
+    }  # fmt: skip
     if cell in fitted.failures:
         return {**found, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
         found[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
     found['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
     return found
+
+
+def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
+    """One look at the gradients of one cell: {'step', 'norms': {term: ...}, 'cosines': {'a|b': ...}}."""
+    parts = {
+        kind: {
+            name.removeprefix(start): number(values[cell]) for name, values in line.items() if name.startswith(start)
+        }
+        for kind, start in (('norms', 'norm/'), ('cosines', 'cosine/'))
+    }
+    return {'step': line['step'], **parts}
 
 
 def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:

@@ -41,6 +41,7 @@ def full(results: Row, found: Row) -> list[Block]:
         Items(tuple(dict.fromkeys(f'{row["name"]}: {" → ".join(row["stages"])}' for row in students(found)))),
         _chosen(found),
         Picture('learning_curves.png', 'Mean validation accuracy during training, with 95 % bands over the seeds.'),
+        *_anatomy(results),
         Picture('soft_labels.png', 'What the teacher says of one image, at several temperatures T.'),
         Heading('Acceptance'),
         *_acceptance(found['accept']),
@@ -173,6 +174,14 @@ def _chosen(found: Row) -> Table:
     )
     header = ('size', 'method', 'validation accuracy (%)', 'chosen')
     return Table('What validation chose, and the mean validation accuracy with it', 'rlrl', header, rows)
+
+
+def _anatomy(results: Row) -> list[Block]:
+    says = (
+        "Gradients of each method's weighted terms by the student's parameters, with the largest transfer set: their "
+        'norms, and the cosines between them (1: the terms pull the same way). Means over the seeds, with 95 % bands.'
+    )
+    return [Picture('anatomy.png', says)] if results.get('anatomy') else []
 
 
 def _acceptance(accept: Row | None) -> list[Block]:

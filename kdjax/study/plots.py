@@ -1,4 +1,4 @@
-"""The four figures of a report, as PNG bytes."""
+"""The figures of a report, as PNG bytes."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -10,6 +10,7 @@ from kdjax.study import canvas, statistics
 
 Row = Mapping[str, Any]
 Styles = Mapping[str, Row]  # how each method is drawn
+Points = Sequence[tuple[int, Sequence[float | None]]]  # (step, values by seed)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -34,6 +35,8 @@ def draw(results: Row, rows: Sequence[Row]) -> dict[str, bytes]:
         'learning_curves.png': learning_curves(results['curves'], styles),
         'soft_labels.png': soft_labels(results['dark_knowledge']),
     }
+    if results.get('anatomy'):
+        figures['anatomy.png'] = anatomy(results['anatomy'])
     return {name: canvas.png(figure) for name, figure in figures.items()}
 
 
@@ -74,6 +77,34 @@ def learning_curves(curves: Sequence[Row], styles: Styles) -> 'Figure':
         axes.remove()
     canvas.within_percent(panels[0])  # and with it all panels, which share their scale
     canvas.legend(figure, panels[0])
+    return figure
+
+
+def anatomy(lines_by_method: Mapping[str, Sequence[Row]]) -> 'Figure':
+    """How the terms of each method pull at the student, against the training step; a row of two panels per method.
+
+    Args:
+      lines_by_method: looks in order, {'step', 'norms': {term: [by seed]}, 'cosines': {'a|b': [by seed]}} each; methods
+        without any are left out.
+
+    Returns:
+      Mean norms (left, log scale: a norm of zero is not seen) and mean cosines of pairs (right), with 95 % intervals.
+    """
+    looked = {method: lines for method, lines in lines_by_method.items() if lines}
+    figure = canvas.blank(6.2, 0.4 + 2.0 * max(len(looked), 1))
+    panels = figure.subplots(max(len(looked), 1), 2, sharex='row', sharey='col', squeeze=False)
+    names = dict.fromkeys((kind, name) for kind in ('norms', 'cosines') for lines in looked.values() for line in lines
+                          for name in line[kind])  # fmt: skip
+    styles = {key: canvas.style(position) for position, key in enumerate(names)}
+    for row, (method, lines) in zip(panels, looked.items(), strict=False):
+        for axes, kind, what in zip(row, ('norms', 'cosines'), ('norm of the gradient', 'cosine'), strict=True):
+            canvas.dress(axes, what).set_title(method, fontsize=canvas.FONT)
+            _looks(axes, lines, kind, styles)
+    for axes in panels[-1]:
+        axes.set_xlabel('training step', color=canvas.INK, fontsize=canvas.FONT)
+    _log_norms(panels[:, 0].tolist())
+    panels[0, 1].set_ylim(-1.08, 1.08)  # the t interval of two seeds may reach far beyond what a cosine can be
+    canvas.legend(figure, *panels.flat)
     return figure
 
 
@@ -136,13 +167,39 @@ def _size_axis(axes: 'Axes', sizes: Sequence[int]) -> None:
 
 
 def _curve(axes: 'Axes', curve: Row, style: Row) -> None:
-    points = [(step, statistics.summary(seeds)) for step, seeds in zip(curve['steps'], curve['accuracy'], strict=True)]
-    means = [(step, 100 * point.mean) for step, point in points if point.mean is not None]
-    bands = [(step, 100 * point.interval.low, 100 * point.interval.high) for step, point in points if point.interval]
+    _band(axes, list(zip(curve['steps'], curve['accuracy'], strict=True)), curve['method'], style, scale=100)
+
+
+def _band(axes: 'Axes', seeds_by_step: Points, label: str, style: Row, scale: float = 1) -> None:
+    """The mean over seeds, and its interval."""
+    points = [(step, statistics.summary(seeds)) for step, seeds in seeds_by_step]
+    means = [(step, scale * point.mean) for step, point in points if point.mean is not None]
+    bands = [(step, *(scale * np.array(point.interval))) for step, point in points if point.interval]
     if bands:
         axes.fill_between(*np.array(bands).T, color=style['color'], alpha=0.15, linewidth=0)
     if means:
-        axes.plot(*np.array(means).T, label=curve['method'], markevery=0.2, markersize=4, linewidth=1.4, **style)
+        every = 0.2 if len(means) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
+        axes.plot(*np.array(means).T, label=label, markevery=every, markersize=4, linewidth=1.4, **style)
+
+
+def _looks(axes: 'Axes', lines: Sequence[Row], kind: str, styles: Mapping[tuple[str, str], Row]) -> None:
+    """The 'norms' or 'cosines' of one method, or why there are none."""
+    if kind == 'cosines':
+        axes.axhline(0, color=canvas.INK, linewidth=1.2)
+    for (what, name), style in styles.items():
+        points = [(line['step'], line[kind][name]) for line in lines if what == kind and name in line[kind]]
+        _band(axes, points, name if kind == 'norms' else f'cos({name.replace("|", ", ")})', style)
+    if not any(line[kind] for line in lines):
+        place: Row = {'transform': axes.get_yaxis_transform(), 'ha': 'center', 'va': 'center'}
+        axes.text(0.5, -0.25, 'one term at a time', fontsize=canvas.FONT, color=canvas.INK, **place)
+
+
+def _log_norms(panels: Sequence['Axes']) -> None:
+    """A log scale made for the means, as an interval may reach down to zero or below."""
+    means = [mean for axes in panels for line in axes.lines for mean in np.asarray(line.get_ydata()) if mean > 0]
+    if means:
+        panels[0].set_yscale('log')
+        panels[0].set_ylim(bottom=min(means) / 2)
 
 
 def _bars(axes: 'Axes', shown: Row, temperature: float) -> None:

@@ -22,7 +22,6 @@ from kdjax.study import (
     sweep_page,
     sweep_plots,
     sweep_scatter,
-    sweep_tables,
 )
 from kdjax.train import ledger
 
