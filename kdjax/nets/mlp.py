@@ -17,7 +17,7 @@ class _MLP(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         x = inputs.reshape(inputs.shape[0], -1).astype(self.dtype)
-        x = nn.Dropout(self.input_dropout, deterministic=not train)(x)
+        x = nn.Dropout(self.input_dropout, deterministic=not train, name='input_dropout')(x)
         for depth, width in enumerate(self.widths, start=1):
             x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{depth}')(x))
             x = tap(self, f'hidden{depth}', x)
