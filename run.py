@@ -1,4 +1,7 @@
-"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]"""
+"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]
+
+One run in several processes: --distributed=auto or --distributed=HOST:PORT,COUNT,INDEX, see experiments/launch.
+"""
 
 import os
 import shlex
@@ -17,6 +20,9 @@ MODE = flags.DEFINE_enum(
     'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
     'and its cost; report what is there of a sweep; list all techniques.',
 )
+DISTRIBUTED = flags.DEFINE_string(
+    'distributed', None, "One run in several processes, on one workdir: 'auto' in a cluster, or HOST:PORT,COUNT,INDEX."
+)
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
@@ -31,9 +37,12 @@ def main(argv: list[str]) -> int:
         config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
         from kdjax.study import drive, launch
+        from kdjax.train import distributed
 
         if not DEBUG.value:
             launch.quiet_threads()
+        if DISTRIBUTED.value and MODE.value != 'run':
+            raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
         if MODE.value == 'list':
             launch.show_techniques()
             return 0
@@ -48,7 +57,8 @@ def main(argv: list[str]) -> int:
         if MODE.value in drive.MODES:
             drive.MODES[MODE.value](config, rows, workdir, command)
             return 0
-        return 0 if launch.run(config, workdir, command) else 1
+        with distributed.job(DISTRIBUTED.value, os.environ):
+            return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:
         print(f'{stop}; go on with: {command}', file=sys.stderr)
         return 130

@@ -18,7 +18,7 @@ from kdjax.nets import team
 from kdjax.study import build
 from kdjax.study.context import Context, cache_stage, plain_config, teacher_variables
 from kdjax.tasks.classification import evaluator
-from kdjax.train import cache, grid, layout, loop, parallel, probes, teachers
+from kdjax.train import cache, distributed, grid, layout, loop, parallel, probes, teachers
 from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
@@ -154,14 +154,15 @@ def fit(
     )  # fmt: skip
     steps = manner.rung.until if manner.rung else own.steps
     state, best = _resumed(state, manner.rung, own.peers) if manner.rung else (state, None)
+    devices = _devices(run.runner, len(cells))
     context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
-    with Ledger(folder, wandb=config.track.wandb) as ledger:
+    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=config.track.wandb) as ledger:
         return loop.fit(
             program(chosen),
-            state,
-            taught.variables,
+            distributed.of_first(state),
+            parallel.everywhere(taught.variables, devices),
             knobs,
-            batches,
+            functools.partial(batches, part=parallel.own_part(devices, own.batch_size)),
             evaluator(one, *context.dataset.splits['validation']),
             steps=steps,
             chunk=run.chunk,
@@ -248,7 +249,7 @@ def _layout(
 
 def _devices(runner: str, cells: int) -> list[jax.Device]:
     """All devices; where cells are split over them, a number of devices that divides the cells (a teacher is one)."""
-    devices = jax.devices()
+    devices = parallel.all_devices()
     return devices[: math.gcd(cells, len(devices))] if runner == 'cells' else devices
 
 

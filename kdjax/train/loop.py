@@ -13,7 +13,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed
 from kdjax.names import Interrupted, UsageError
-from kdjax.train import optim
+from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger, read
@@ -42,7 +42,10 @@ class Best(NamedTuple):
 
 
 class StopSignals:
-    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; a second one stops at once."""
+    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; Ctrl-C then stops at once.
+
+    SIGTERM does not: a scheduler may send it to a process both itself and through whoever started the process.
+    """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -55,10 +58,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def agreed(self) -> signal.Signals | None:
+        """What any process of the job was asked; all must ask together."""
+        number = max(distributed.gathered(self.asked or 0))
+        return signal.Signals(number) if number else None
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
+        if self.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number)
+        self.asked = self.asked or signal.Signals(number)
 
 
 def fit(
@@ -124,7 +132,7 @@ def fit(
         if saved:
             restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
             state, best = State(*restored['state']), Best(*restored['best'])
-        ledger.rewind(done)
+        distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (
             [line for line in read(ledger.path) if line['kind'] == kind]
             for kind in ('validation', 'anatomy', 'diverged')
@@ -155,7 +163,7 @@ def fit(
                 looks.append({'kind': 'anatomy', 'step': done, **seen})
             ledger.flush()
             progress(done)
-            asked = stop.asked  # once: a signal between saving and leaving must not leave without saving
+            asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
             if done % save_every == 0 or done == steps or asked:
                 checkpoints.save(done, {'state': state, 'best': best})
                 checkpoints.save_best(done, best.variables)
@@ -163,7 +171,7 @@ def fit(
                 checkpoints.wait()
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
-    terms = optim.averaged(state.params, state.opt)['terms']
+    terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     return Fitted(kept(student(state)), best.variables, terms, history, looks, failures)
 
 
@@ -174,7 +182,7 @@ def unscored(variables: Tree, cells: int) -> Best:
 
 def student(state: State) -> Tree:
     """The variables of the student alone, as they are used: averaged, where the optimiser keeps an average."""
-    return {'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats}
+    return parallel.local({'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats})
 
 
 def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:

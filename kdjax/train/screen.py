@@ -9,10 +9,10 @@ from rich.progress import TimeRemainingColumn as Remaining
 
 
 class Screen:
-    """Progress bars on standard error, one per stage; text and tables on standard output."""
+    """Progress bars on standard error, one per stage; text and tables on standard output; nothing where `quiet`."""
 
-    def __init__(self) -> None:
-        self._out = Console()
+    def __init__(self, quiet: bool = False) -> None:
+        self._out = Console(quiet=quiet)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn('{task.description:<26}'),
@@ -21,7 +21,7 @@ class Screen:
             TimeElapsedColumn(),
             TextColumn('ETA'),
             Remaining(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, quiet=quiet),
         )
         self._task: Any = None
         self._whole: Any = None
