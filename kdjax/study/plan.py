@@ -94,7 +94,8 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
         'student': config.student,
         'seeds': config.seeds,
         'transfer_sizes': config.data.transfer_sizes,
-        # Only where it is on: what it adds to an artifact is worth another run, its absence is not.
+        # Only where they are set: what they add is worth another run, their absence is not.
+        **({'classes': config.data.classes} if config.data.classes else {}),
         **({'anatomy_every': config.run.anatomy_every} if config.run.anatomy_every else {}),
     }
     add(context.stage_name(chain), reads, (*source, *before), stages.train_students)

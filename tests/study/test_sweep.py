@@ -67,6 +67,7 @@ BUILT = [
     ('fits.combined.optim.schedule', 'cosine', 'constant'),
     ('teacher.args.widths', (32,), (16,)),
     ('run.precision', 'float32', 'bfloat16'),
+    ('data.classes', (), (1, 2)),
 ]
 
 
