@@ -146,7 +146,9 @@ def test_weights_into_a_unit_of_the_student_are_bounded_after_every_update():
     wanted = jax.tree_util.tree_map_with_path(bounded, PARAMS, GRADS)
     norms = np.linalg.norm(wanted['student']['kernel'], axis=1)
     free = np.linalg.norm(by_hand(sgd(0.9))['student']['kernel'], axis=1)
-    assert (free > limit).any() and (norms < 0.99 * limit).any() and norms.max() <= limit + 1e-9
+    assert (free > limit).any()
+    assert (norms < 0.99 * limit).any()
+    assert norms.max() <= limit + 1e-9
     params, states = run(max_norm=limit, ema=0.5)
     assert_close(params, wanted)
     last = jax.tree.map(lambda leaf: leaf[-1], optim.averaged(None, states))
