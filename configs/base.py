@@ -64,7 +64,7 @@ def data() -> ConfigDict:
             'augment': {'kind': 'augment.identity'},  # of what students see: module.function in kdjax/data, arguments
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
-            'classes': (),  # of its transfer set, a student sees the examples of these classes alone, by number; () for all
+            'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
         }
     )
 

@@ -22,7 +22,7 @@ FOLDER = 'experiments/hinton2015_mnist'
 SEEDS = 5
 VALIDATION = 1000  # examples held out of 60,000; nothing is chosen on them
 TEMPERATURE = 20
-TEMPERATURES = {800: (1, 4), 300: (1, 2, 4, 8, 20), 100: (1, 2, 4, 8, 20), 30: (1, 2, 2.5, 3, 4, 6, 8, 20)}
+TEMPERATURES = {800: (1, 8), 300: (1, 2, 4, 8, 20), 100: (1, 2, 4, 8, 20), 30: (1, 2, 2.5, 3, 4, 6, 8, 20)}
 TRANSFER = {
     'without 3': {'data.classes': tuple(digit for digit in range(10) if digit != 3)},
     '7 and 8': {'data.classes': (7, 8), 'fits.distilled.steps': 1000},

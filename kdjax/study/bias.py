@@ -1,7 +1,7 @@
 """Classes that a student has seen too seldom or too often: a shift of their biases, found without the test set.
 
-Reference: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 3. Their shift is that which
-serves the test set best; this one makes a class be predicted as often as it is met in the training set.
+Reference: Hinton, Vinyals, Dean, Distilling the Knowledge in a Neural Network, 2015, section 3. Their shift is the one
+that serves the test set best; this one makes a class be predicted as often as it is met in the training set.
 """
 
 from collections.abc import Sequence
