@@ -39,13 +39,13 @@ def get_config(arg: str = '') -> ConfigDict:
     config.data.source, config.data.args = 'originals.mnist', ConfigDict({'validation': VALIDATION})
     config.data.transfer_sizes = (60_000 - VALIDATION,)
     with config.ignore_type():
-        config.teacher.args = ConfigDict({'widths': (1200, 1200), 'dropout': 0.5})
+        config.teacher.args = ConfigDict({'widths': (1200, 1200), 'dropout': 0.25})
         config.teacher.augment = ConfigDict({'kind': 'augment.shift', 'pixels': 2})
         config.fits = ConfigDict({'baseline': _fit(quick, hard=1.0), 'distilled': _fit(quick, hard=0.1, soft=0.9)})
         config.methods = ConfigDict({'hard labels': ('baseline',), 'distilled': ('distilled',)})
     config.teacher.views = 64
     config.teacher.fit = _fit(quick, hard=1.0)
-    config.teacher.fit.steps = 40 if quick else 6000
+    config.teacher.fit.steps = 40 if quick else 10_000
     config.teacher.fit.optim.max_norm = 3.0
     config.accept.method = 'distilled'
     config.terms.soft.temperature = (float(TEMPERATURE),)

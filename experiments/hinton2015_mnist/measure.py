@@ -16,7 +16,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.hinton2015_mnist import config as study
 from kdjax import trees
-from kdjax.study import bias, gather, grids, statistics, sweep
+from kdjax.study import bias, gather, grids, statistics
 from kdjax.study.context import Context, Datasets
 from kdjax.study.outcome import TEST_LOGITS
 from kdjax.study.sweep import Run, Sweep
@@ -46,14 +46,14 @@ class Students(NamedTuple):
         return self.datasets(self.planned.config).splits[split].labels
 
 
-def measure(workdir: Path, command: str) -> dict[str, Any]:
+def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     """Everything that is shown, of the runs that are finished; JSON-able.
 
     Args:
-      workdir: of the sweep.
-      command: with which it was run.
+      planned: the sweep.
+      workdir: where it was run.
+      command: with which.
     """
-    planned = sweep.expand(study.get_config(), study.sweep())
     students = Students(planned, grids.Shelf(workdir), Datasets())
     students.shelf.refresh()
     runs = [run for run in planned.runs if run.cells[-1].key in students.shelf.places]

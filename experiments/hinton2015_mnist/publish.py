@@ -17,7 +17,9 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study import blocks, canvas, shown, statistics
+from experiments.hinton2015_mnist import config
+from experiments.hinton2015_mnist.measure import measure
+from kdjax.study import blocks, canvas, shown, statistics, sweep
 from kdjax.study.statistics import CONSISTENT, HIGHER, LOWER
 
 Results = Mapping[str, Any]
@@ -112,8 +114,8 @@ def _helps(results: Results) -> list[str]:
     pairs = ', '.join(f'{test["only_theirs"]} : {test["only_ours"]}' for test in tests)
     return [
         f"{holds(better == len(tests))}: distillation helps. By McNemar's exact test on the {CASES:,} cases the "
-        f'distilled student is better in {better} of {len(tests)} seeds (cases that only hard labels : only distilled get wrong: '
-        f'{pairs}; largest p {shown.p(max(test["p"] for test in tests))}).'
+        f'distilled student is better in {better} of {len(tests)} seeds (cases that only hard labels : only distilled '
+        f'get wrong: {pairs}; largest p {shown.p(max(test["p"] for test in tests))}).'
     ]
 
 
@@ -124,7 +126,8 @@ def _unseen(results: Results) -> list[str]:
         right = [100 * (1 - wrong / three['cases']) for wrong in of(three, 'after', 'own')]
         found.append(
             f'{holds(min(right) >= 95)}: a digit that the student never saw is known. With the bias found on the '
-            f'training set {means.mean(right):.1f} % of the test threes are right (worst seed {min(right):.1f} %; paper 98.6 %).'
+            f'training set {means.mean(right):.1f} % of the test threes are right (worst seed {min(right):.1f} %; '
+            'paper 98.6 %).'
         )
     if seven['shift']:
         before, after = (percent(of(seven, when, 'errors')) for when in ('before', 'after'))
@@ -255,10 +258,9 @@ def _rest(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(workdir: Path) -> None:
     """Measures and publishes what is in `workdir`."""
-    from experiments.hinton2015_mnist.measure import measure
-
+    planned = sweep.expand(config.get_config(), config.sweep())
     (HERE / 'results').mkdir(exist_ok=True)
-    results = measure(workdir, COMMAND)
+    results = measure(planned, workdir, COMMAND)
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(results, indent=1) + '\n')
     (HERE / 'results' / 'errors.png').write_bytes(drawn(results))
     readme = HERE / 'README.md'
