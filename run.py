@@ -1,4 +1,7 @@
-"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]"""
+"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]
+
+python run.py --mode=prepare --data=NAME [--originals=DIR] [--data_dir=DIR]
+"""
 
 import os
 import shlex
@@ -11,8 +14,12 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'plan', 'list'], 'Train and report; print what would run and its cost; list all techniques.'
-)
+    'mode', 'run', ['run', 'plan', 'list', 'prepare'],
+    'Train and report; print what would run and its cost; list all techniques; prepare a data set of TFDS.',
+)  # fmt: skip
+DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist.')
+ORIGINALS = flags.DEFINE_string('originals', '', 'To prepare: folder of the original files; left out, download.')
+DATA_DIR = flags.DEFINE_string('data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
@@ -35,6 +42,11 @@ def main(argv: list[str]) -> int:
             return 0
         if MODE.value == 'list':
             launch.show_techniques()
+            return 0
+        if MODE.value == 'prepare':
+            from kdjax.data.prepare import prepare
+
+            print(prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
             return 0
         return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:
