@@ -1,6 +1,6 @@
 """What came of it: the one look at the test split, and everything that a report is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +12,21 @@ from kdjax.data.base import Split
 from kdjax.export import bench
 from kdjax.names import UsageError
 from kdjax.study import build
-from kdjax.study.stages import METRICS, Context, chosen_cells, number, plain_config, stage_name, teacher_variables
+from kdjax.study.context import METRICS, Context, number, plain_config, stage_name, teacher_variables
+from kdjax.study.stages import chosen_cells
 from kdjax.tasks.classification import evaluator
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
+
+TEST_LOGITS = 'test_logits.npy'
 
 
 def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Looks at the test split, once: every method's chosen students, and the teacher."""
     config, test = context.config, context.dataset.splits['test']
     context.screen.stage('evaluate', len(config.methods) + 1)
-    net, variables = context.teaching_net(), teacher_variables(context)
-    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
-    teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
-    rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
+    teacher, test_logits = _teacher(context)
+    rows, student = [], context.net(config.student)
     measure = evaluator(student, *test, test_logits)
     student_cost: dict[str, Any] = {}
     for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
@@ -38,16 +39,30 @@ def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any])
                 'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
             })  # fmt: skip
         context.screen.step(done)
-    validation = context.dataset.splits['validation']
-    return plain({
-        'teacher': {
-            **{name: float(values[0]) for name, values in teacher_metrics.items()},
-            **bench.cost(net, variables, test.inputs[0])._asdict(),
-        },
-        'rows': rows,
+    knows = teacher.pop('dark_knowledge')
+    return plain({'teacher': teacher, 'rows': rows, 'dark_knowledge': knows, 'data_checksum': context.data_checksum})
+
+
+def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep holds its students against: the teacher's metrics and cost; its answers to the test split beside."""
+    context.screen.stage('examine')
+    found, test_logits = _teacher(context)
+    np.save(folder / TEST_LOGITS, test_logits)
+    return plain({**found, 'data_checksum': context.data_checksum})
+
+
+def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
+    """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
+    net, variables = context.teaching_net(), teacher_variables(context)
+    test, validation = (context.dataset.splits[name] for name in ('test', 'validation'))
+    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
+    metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
+    found = {
+        **{name: float(values[0]) for name, values in metrics.items()},
+        **bench.cost(net, variables, test.inputs[0])._asdict(),
         'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
-        'data_checksum': context.data_checksum,
-    })  # fmt: skip
+    }
+    return found, jax.device_get(logits(variables, test.inputs))
 
 
 def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
@@ -61,6 +76,7 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
     """
     config, evaluated = context.config, context.done['evaluate'].result
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
+    looks = {method: anatomy(context, method, max(config.data.transfer_sizes)) for method in build.methods(config)}
     config_ = plain_config(config)
     return {
         'title': config.title,
@@ -70,6 +86,7 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
         'curves': [
             curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
         ],
+        **({'anatomy': looks} if any(looks.values()) else {}),
         'dark_knowledge': evaluated['dark_knowledge'],
         'accept': {
             'method': config.accept.method,
@@ -93,15 +110,35 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
 
 def curve(context: Context, method: str, size: int) -> dict[str, Any]:
     """Validation accuracy of a method's chosen cells during training, its fits joined."""
-    steps, accuracy, offset = [], [], 0
-    fits = tuple(context.config.methods[method])
-    for length in range(1, len(fits) + 1):
-        result = context.done[stage_name(fits[:length])].result
-        positions = chosen_cells(result, size)
+    steps, accuracy = [], []
+    for offset, result, positions in _joined(context, method, size):
         steps += [offset + line['step'] for line in result['history']]
         accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
-        offset = steps[-1]
     return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
+
+
+def anatomy(context: Context, method: str, size: int) -> list[dict[str, Any]]:
+    """Norms by term and cosines by pair of terms of a method's chosen cells during training, its fits joined."""
+
+    def picked(line: Mapping[str, Any], prefix: str, positions: Sequence[int]) -> dict[str, list[float | None]]:
+        kind = {name.removeprefix(prefix): values for name, values in line.items() if name.startswith(prefix)}
+        return {name: [values[position] for position in positions] for name, values in kind.items()}
+
+    return [
+        {'step': offset + line['step'], 'norms': picked(line, 'norm/', positions),
+         'cosines': picked(line, 'cosine/', positions)}
+        for offset, result, positions in _joined(context, method, size)
+        for line in result.get('anatomy', ())  # artifacts made before there was one are still good
+    ]  # fmt: skip
+
+
+def _joined(context: Context, method: str, size: int) -> Iterator[tuple[int, Mapping[str, Any], list[int]]]:
+    """Of every fit of a method: steps taken before it, its result, and the chosen cells of `size`."""
+    fits, offset = tuple(context.config.methods[method]), 0
+    for length in range(1, len(fits) + 1):
+        result = context.done[stage_name(fits[:length])].result
+        yield offset, result, chosen_cells(result, size)
+        offset += result['history'][-1]['step']
 
 
 def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
