@@ -22,7 +22,7 @@ FLOORS = {
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens'},
     'nets': {'base', 'layers'},
-    'data': {'base', 'augment', 'originals', 'tfds', 'without_tensorflow'},
+    'data': {'base', 'augment', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
     'tasks': set(),
 }
 # What may be imported only in these places.
