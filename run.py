@@ -1,4 +1,7 @@
-"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]"""
+"""python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]
+
+One run in several processes: --distributed=auto or --distributed=HOST:PORT,COUNT,INDEX, see experiments/launch.
+"""
 
 import os
 import shlex
@@ -11,7 +14,14 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'plan', 'list'], 'Train and report; print what would run and its cost; list all techniques.'
+    'mode',
+    'run',
+    ['run', 'sweep', 'tune', 'plan', 'report', 'list'],
+    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
+    'and its cost; report what is there of a sweep; list all techniques.',
+)
+DISTRIBUTED = flags.DEFINE_string(
+    'distributed', None, "One run in several processes, on one workdir: 'auto' in a cluster, or HOST:PORT,COUNT,INDEX."
 )
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
@@ -26,17 +36,29 @@ def main(argv: list[str]) -> int:
 
         config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
-        from kdjax.study import launch
+        from kdjax.study import drive, launch
+        from kdjax.train import distributed
 
         if not DEBUG.value:
             launch.quiet_threads()
-        if MODE.value == 'plan':
-            launch.show_plan(config, workdir)
-            return 0
+        if DISTRIBUTED.value and MODE.value != 'run':
+            raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
         if MODE.value == 'list':
             launch.show_techniques()
             return 0
-        return 0 if launch.run(config, workdir, command) else 1
+        if MODE.value == 'tune':
+            from kdjax.study import tune
+
+            return 0 if tune.run(config, settings.listed(argv, 'space'), workdir, command) else 1
+        rows = settings.listed(argv, 'sweep')
+        if MODE.value == 'plan' and rows is None:
+            launch.show_plan(config, workdir)
+            return 0
+        if MODE.value in drive.MODES:
+            drive.MODES[MODE.value](config, rows, workdir, command)
+            return 0
+        with distributed.job(DISTRIBUTED.value, os.environ):
+            return 0 if launch.run(config, workdir, command) else 1
     except Interrupted as stop:
         print(f'{stop}; go on with: {command}', file=sys.stderr)
         return 130

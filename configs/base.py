@@ -49,6 +49,8 @@ def config() -> ConfigDict:
             'run': run(),
             'accept': accept(),
             'retry': retry(),
+            'tune': tune(),
+            'expected': '',  # numbers of a paper that a sweep is held against: a JSON file, from the repository's root
             'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
         }
     )
@@ -105,7 +107,11 @@ def run() -> ConfigDict:
     return ConfigDict(
         {
             'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
-            'layout': 'vmap',  # of a grid: 'vmap', 'unroll' (convolutions) or 'map' (little memory)
+            # Of a grid: 'vmap', 'unroll' (convolutions), 'map' (little memory), 'cells' (over devices), or 'auto': as a
+            # short measurement on this machine chooses.
+            'layout': 'vmap',
+            'cells': 64,  # of a sweep that one grid may have, at most
+            'memory': 0.0,  # GB that a grid may take; 0 for half of what the device has
             'precision': 'float32',  # of activations; or 'bfloat16'. Parameters and losses stay float32
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
             'validate_every': 250,  # steps
@@ -137,6 +143,18 @@ def retry() -> ConfigDict:
             'weight': (),  # of the judged method's soft term(s), every term but the task's
             'learning_rate': (),  # of the judged method's last fit
             'transfer_size': (),  # more examples, from the part of the training set held back so far
+        }
+    )
+
+
+def tune() -> ConfigDict:
+    """How `--mode=tune` looks for a better setting of `accept.method`; a file's `space(arg)` says where."""
+    return ConfigDict(
+        {
+            'trials': 48,  # settings that are tried, at most; fewer if the bars of `accept` are met before
+            'batch': 16,  # settings that train side by side, each with all seeds
+            'parts': 3,  # of a fit; after each but the last, settings that fall behind stop
+            'keep_one_in': 3,  # the share that goes on, and how much longer each part is than all before
         }
     )
 

@@ -15,7 +15,7 @@ from kdjax.data.augment import Augment, views
 from kdjax.names import UsageError
 from kdjax.types import Batch
 
-Feed = Callable[[int, int], Batch]  # (start, stop) -> batches of the steps start ... stop - 1
+Feed = Callable[..., Batch]  # (start, stop) -> batches of the steps start ... stop - 1; see `feed` for `part`
 
 
 class Stream(NamedTuple):
@@ -53,6 +53,9 @@ def feed(
 ) -> Feed:
     """Batches for a grid: leaves (steps, B, ...) where all cells share one stream, else (steps, C, B, ...).
 
+    With `part=slice(...)` only that part of every batch: each process of a job makes its own, and the order, a pure
+    function, is the same for all.
+
     Args:
       streams: one for all cells, or one per cell.
       batch_size: examples per step of a cell.
@@ -79,12 +82,12 @@ def feed(
     distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
     keys = [(id(stream.pool), stream.seed) for stream in streams]
 
-    def batches(start: int, stop: int) -> Batch:
+    def batches(start: int, stop: int, part: slice = slice(None)) -> Batch:
         ordered = {key: order(stream, start, stop, batch_size) for key, stream in distinct.items()}
         ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
         if len(streams) == 1:
             ids, epochs = ids[:, 0], epochs[:, 0]
-        return assemble(columns, tables, ids, epochs % view_count)
+        return assemble(columns, tables, ids[..., part], epochs[..., part] % view_count)
 
     return batches
 

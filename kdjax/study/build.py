@@ -107,6 +107,13 @@ def candidates(config: ConfigDict, fit: ConfigDict) -> list[dict[str, float]]:
     return [dict(zip(varied, combination, strict=True)) for combination in itertools.product(*varied.values())]
 
 
+def settings(config: ConfigDict, fit: ConfigDict) -> dict[str, float]:
+    """The value of every knob of a fit, by dotted name: the first where it has several, its default where none."""
+    terms = objective(config, fit).knobs()
+    defaults = {f'{name}.{knob}': value for name, own in terms.items() for knob, value in own.items()}
+    return {**defaults, **_first(_knobs(config, fit))}
+
+
 def cells(config: ConfigDict, fit: ConfigDict) -> list[Cell]:
     """The grid of a fit: transfer-set sizes x candidates x seeds."""
     return [
@@ -189,7 +196,7 @@ def _knobs(config: ConfigDict, fit: ConfigDict) -> dict[str, tuple[float, ...]]:
     """All values of every knob of a fit, by dotted name."""
     found = {name: knob_values(fit[name], name) for name in RATES}
     for name, spec in terms_of(config, fit).items():
-        fields = _knob_fields(term_class(config.terms[name]))
+        fields = knob_fields(config.terms[name])
         found[f'{name}.weight'] = knob_values(fit.weights[name], f'{name}.weight')
         found.update(
             {f'{name}.{field}': knob_values(spec[field], f'{name}.{field}') for field in fields if field in spec}
@@ -199,14 +206,14 @@ def _knobs(config: ConfigDict, fit: ConfigDict) -> dict[str, tuple[float, ...]]:
 
 def _term(config: ConfigDict, fit: ConfigDict, name: str, candidate: Mapping[str, float]) -> Term:
     spec, values = config.terms[name], {**_first(_knobs(config, fit)), **candidate}
-    kind = term_class(spec)
     arguments = {field: value for field, value in spec.items() if field != 'kind'}
-    arguments |= {knob: values[f'{name}.{knob}'] for knob in _knob_fields(kind) if f'{name}.{knob}' in values}
+    arguments |= {knob: values[f'{name}.{knob}'] for knob in knob_fields(spec) if f'{name}.{knob}' in values}
     return names.construct('kdjax.techniques', spec.kind, arguments, 'term')
 
 
-def _knob_fields(kind: type[Term]) -> list[str]:
-    return [field.name for field in dataclasses.fields(kind) if 'knob' in field.metadata]
+def knob_fields(spec: ConfigDict) -> list[str]:
+    """Fields of a term that are knobs."""
+    return [field.name for field in dataclasses.fields(term_class(spec)) if 'knob' in field.metadata]
 
 
 def _first(knobs: Mapping[str, tuple[float, ...]]) -> dict[str, float]:

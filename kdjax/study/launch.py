@@ -17,12 +17,14 @@ from ml_collections import ConfigDict
 
 from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
-from kdjax.names import Interrupted, UsageError
-from kdjax.study import build, catalogue, outcome, plan, report, tune
-from kdjax.study.stages import ARTIFACT, Artifact, Context
-from kdjax.train import ledger
+from kdjax.names import Interrupted, UsageError, unknown
+from kdjax.study import accept, build, catalogue, outcome, plan, report
+from kdjax.study.context import ARTIFACT, Artifact, Context
+from kdjax.train import distributed, grid, layout, ledger, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+
+LOCK = '.lock'
 
 
 def run(config: ConfigDict, workdir: Path, command: str) -> bool:
@@ -37,27 +39,28 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
       Interrupted: a stop was asked for.
     """
-    for _, changed in tune.attempts(config):
+    for _, changed in accept.attempts(config):
         plan.check(changed)
-    with locked(workdir), StopSignals() as stop, Screen() as screen:
+        _check_processes(changed)
+    with locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         compilation_cache()
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
-        for override, changed in tune.attempts(config):
+        for override, changed in accept.attempts(config):
             context = Context(changed, screen, stop)
             todo = [stage for name, stage in plan.stages_of(changed).items() if name != 'evaluate']
             if not all(_done(stage, workdir) for stage in todo):
                 plan.check_shapes(changed, context.dataset)
             execute(todo, context, workdir)
-            bars = tune.judge(changed, context.done)
+            bars = accept.judge(changed, context.done)
             contexts.append(context)
             met = all(bar.met for bar in bars)
             tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
             if bars:
-                screen.show(f'attempt {len(tried)} ({_named(override)}): {tune.shortfall(bars)}')
+                screen.show(f'attempt {len(tried)} ({_named(override)}): {accept.shortfall(bars)}')
             if met:
                 break
-        shown = max(range(len(tried)), key=lambda k: tune.score(tried[k]['bars']))
+        shown = max(range(len(tried)), key=lambda k: accept.score(tried[k]['bars']))
         context = contexts[shown]
         evaluation = plan.stages_of(context.config)['evaluate']
         execute([evaluation], context, workdir)
@@ -70,7 +73,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
-    for _, changed in tune.attempts(config):
+    for _, changed in accept.attempts(config):
         plan.check(changed)
     dataset = build.dataset(config)
     Screen().show(plan.table(config, dataset, workdir))
@@ -84,24 +87,34 @@ def show_techniques() -> None:
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
     """Runs the stages whose artifact is not there yet, and records what each left in `context.done`."""
     for stage in todo:
-        if context.stop.asked:
-            raise Interrupted(
-                f'stopped by {context.stop.asked.name} before stage {stage.name!r}; all before it is saved'
-            )
-        folder = workdir / stage.folder
-        found = _read(folder / ARTIFACT, stage.key)
-        if found is None:
-            folder.mkdir(parents=True, exist_ok=True)
-            start = time.perf_counter()
-            write_manifest(folder, stage, context)
-            result = stage.run(context, folder, stage.key, stage.reads)
-            found = {'key': stage.key, 'seconds': round(time.perf_counter() - start, 2), 'result': result}
-            ledger.replace(folder / ARTIFACT, json.dumps(found, allow_nan=False))
-            context.screen.finished(found['seconds'])
-        else:
+        if asked := context.stop.agreed():
+            raise Interrupted(f'stopped by {asked.name} before stage {stage.name!r}; all before it is saved')
+        # As the first process of a job sees it: it may have written the artifact before another one looks.
+        if distributed.gathered(_done(stage, workdir))[0]:
             context.screen.stage(stage.name)
             context.screen.finished()
-        context.done[stage.name] = Artifact(folder, found['result'], found['seconds'])
+        else:
+            _carry_out(stage, context, workdir / stage.folder)
+        context.done[stage.name] = _finished(stage, workdir)
+
+
+def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
+    """Runs a stage and writes its artifact."""
+    start = time.perf_counter()
+    distributed.by_first(lambda: write_manifest(folder, stage, context))
+    result = stage.run(context, folder, stage.key, stage.reads)
+    seconds = round(time.perf_counter() - start, 2)
+    written = json.dumps({'key': stage.key, 'seconds': seconds, 'result': result}, allow_nan=False)
+    distributed.by_first(lambda: ledger.replace(folder / ARTIFACT, written))
+    context.screen.finished(seconds)
+
+
+def _finished(stage: plan.Stage, workdir: Path) -> Artifact:
+    folder = workdir / stage.folder
+    found = artifact(folder / ARTIFACT, stage.key)
+    if found is None:
+        raise UsageError(f'{folder / ARTIFACT} was written and is not there; does something else change this workdir?')
+    return Artifact(folder, found['result'], found['seconds'])
 
 
 def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
@@ -118,6 +131,7 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'seeds': context.config.seeds,
         'data_checksum': context.data_checksum,
     }
+    folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))
 
 
@@ -126,7 +140,7 @@ def report_stage(evaluation: plan.Stage, results: Mapping[str, Any]) -> plan.Sta
 
     def write(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
         context.screen.stage('report')
-        report.write(results, folder)
+        distributed.by_first(lambda: report.write(results, folder))
         return {}
 
     stable = {name: value for name, value in results.items() if name != 'provenance'}
@@ -135,20 +149,29 @@ def report_stage(evaluation: plan.Stage, results: Mapping[str, Any]) -> plan.Sta
 
 
 @contextlib.contextmanager
-def locked(workdir: Path) -> Iterator[None]:
-    """Holds `workdir` for this process; the lock goes with the process, however it ends.
+def locked(workdir: Path, shared: bool = False) -> Iterator[None]:
+    """Holds `workdir` for this job, or for all that share it; the lock goes with the process, however it ends.
 
     Raises:
       UsageError: the folder cannot be written, or another process has it.
     """
+    with contextlib.ExitStack() as stack:
+        distributed.by_first(lambda: stack.enter_context(_held(workdir, shared)))
+        if not all(distributed.gathered((workdir / LOCK).exists())):
+            raise UsageError(f'workdir {workdir} is not the same for all processes of the job; choose a shared folder')
+        yield
+
+
+@contextlib.contextmanager
+def _held(workdir: Path, shared: bool) -> Iterator[None]:
     try:
         workdir.mkdir(parents=True, exist_ok=True)
-        handle = (workdir / '.lock').open('a')
+        handle = (workdir / LOCK).open('a')
     except OSError as error:
         raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
     with handle:
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
@@ -165,12 +188,12 @@ def quiet_threads() -> None:
 def compilation_cache() -> None:
     """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
-        home = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
-        jax.config.update('jax_compilation_cache_dir', str(home / 'kdjax' / 'xla'))
+        jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 
 
-def _read(path: Path, key: str) -> dict[str, Any] | None:
+def artifact(path: Path, key: str) -> dict[str, Any] | None:
+    """What a finished stage wrote, or None where there is none of this key."""
     if not path.exists():
         return None
     try:
@@ -181,7 +204,15 @@ def _read(path: Path, key: str) -> dict[str, Any] | None:
 
 
 def _done(stage: plan.Stage, workdir: Path) -> bool:
-    return _read(workdir / stage.folder / ARTIFACT, stage.key) is not None
+    return artifact(workdir / stage.folder / ARTIFACT, stage.key) is not None
+
+
+def _check_processes(config: ConfigDict) -> None:
+    """Meets what several processes of a job cannot share."""
+    sizes = [fit.batch_size for fit in plan.fits(config).values()]
+    parallel.check_processes(config.run.runner, parallel.all_devices(), sizes)
+    if distributed.several() and config.run.layout not in grid.LAYOUTS:
+        raise unknown('grid layout', config.run.layout, grid.LAYOUTS, ' for several processes')
 
 
 def _named(override: Mapping[str, float]) -> str:

@@ -12,20 +12,21 @@ from kdjax.data.base import Split
 from kdjax.export import bench
 from kdjax.names import UsageError
 from kdjax.study import build
-from kdjax.study.stages import METRICS, Context, chosen_cells, number, plain_config, stage_name, teacher_variables
+from kdjax.study.context import METRICS, Context, number, plain_config, stage_name, teacher_variables
+from kdjax.study.stages import chosen_cells
 from kdjax.tasks.classification import evaluator
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
+
+TEST_LOGITS = 'test_logits.npy'
 
 
 def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Looks at the test split, once: every method's chosen students, and the teacher."""
     config, test = context.config, context.dataset.splits['test']
     context.screen.stage('evaluate', len(config.methods) + 1)
-    net, variables = context.teaching_net(), teacher_variables(context)
-    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
-    teacher_metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
-    rows, student, test_logits = [], context.net(config.student), jax.device_get(logits(variables, test.inputs))
+    teacher, test_logits = _teacher(context)
+    rows, student = [], context.net(config.student)
     measure = evaluator(student, *test, test_logits)
     student_cost: dict[str, Any] = {}
     for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
@@ -38,16 +39,30 @@ def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any])
                 'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
             })  # fmt: skip
         context.screen.step(done)
-    validation = context.dataset.splits['validation']
-    return plain({
-        'teacher': {
-            **{name: float(values[0]) for name, values in teacher_metrics.items()},
-            **bench.cost(net, variables, test.inputs[0])._asdict(),
-        },
-        'rows': rows,
+    knows = teacher.pop('dark_knowledge')
+    return plain({'teacher': teacher, 'rows': rows, 'dark_knowledge': knows, 'data_checksum': context.data_checksum})
+
+
+def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """What a sweep holds its students against: the teacher's metrics and cost; its answers to the test split beside."""
+    context.screen.stage('examine')
+    found, test_logits = _teacher(context)
+    np.save(folder / TEST_LOGITS, test_logits)
+    return plain({**found, 'data_checksum': context.data_checksum})
+
+
+def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
+    """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
+    net, variables = context.teaching_net(), teacher_variables(context)
+    test, validation = (context.dataset.splits[name] for name in ('test', 'validation'))
+    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
+    metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
+    found = {
+        **{name: float(values[0]) for name, values in metrics.items()},
+        **bench.cost(net, variables, test.inputs[0])._asdict(),
         'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
-        'data_checksum': context.data_checksum,
-    })  # fmt: skip
+    }
+    return found, jax.device_get(logits(variables, test.inputs))
 
 
 def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:

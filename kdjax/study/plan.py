@@ -11,8 +11,8 @@ from rich.table import Table
 from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
-from kdjax.study import build, outcome, stages, trace
-from kdjax.train import grid, parallel
+from kdjax.study import build, context, fitting, outcome, stages, trace
+from kdjax.train import parallel
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -37,8 +37,13 @@ class Stage:
         return self.name if self.name == 'report' else f'{self.name}-{self.key}'
 
 
-def stages_of(config: ConfigDict) -> dict[str, Stage]:
+def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = None) -> dict[str, Stage]:
     """All stages but the report, by name, in an order in which each comes after what it needs.
+
+    Args:
+      config: of the run.
+      taps: features that the cache of a network that teaches keeps, by the key of that network; those that the fits of
+        this config read, if left out.
 
     Raises:
       UsageError: a method without fits, a fit that does not exist, or a baseline that is not a method.
@@ -47,7 +52,7 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
     caches: dict[str, str] = {}
 
     def add(name: str, reads: Mapping[str, Any], needs: tuple[str, ...], run: Callable[..., dict[str, Any]]) -> None:
-        plain = stages.plain_config(reads)
+        plain = context.plain_config(reads)
         # A cache keeps what the teacher says: which features it keeps for others changes nothing for a student.
         origins = [found[found[need].reads['name'] if need in caches else need].key for need in needs]
         key = trees.digest([name, plain, origins, VERSION])
@@ -62,13 +67,14 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
         spec = known[name]
         reads = {**shared, 'name': name, **_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode')}
         add(name, reads, taught_by(config, spec.fit), stages.train_teacher)
-    caches = {stages.cache_stage(name): name for name in known if name in used and known[name].mode == 'cached'}
+    caches = {context.cache_stage(name): name for name in known if name in used and known[name].mode == 'cached'}
     for stage, name in caches.items():
-        add(stage, {**seen, 'name': name, 'taps': teacher_taps(config, name)}, (name,), stages.cache_teacher)
+        kept = (taps or {}).get(found[name].key) or teacher_taps(config, name)
+        add(stage, {**seen, 'name': name, 'taps': kept}, (name,), stages.cache_teacher)
     for method in build.methods(config):
         for chain in chains(config, method):
             add_chain(config, chain, {**shared, **seen}, add)
-    ends = tuple(stages.stage_name(chains(config, method)[-1]) for method in build.methods(config))
+    ends = tuple(context.stage_name(chains(config, method)[-1]) for method in build.methods(config))
     reads = {'methods': config.methods, 'baseline': _baseline(config)}
     add('evaluate', reads, ('teacher', *dict.fromkeys(ends)), outcome.evaluate)
     return found
@@ -77,10 +83,10 @@ def stages_of(config: ConfigDict) -> dict[str, Stage]:
 def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, Any], add: Callable[..., None]) -> None:
     """Adds the stage of a chain's last fit."""
     fit = config.fits[chain[-1]]
-    before = (stages.stage_name(chain[:-1]),) if len(chain) > 1 else ()
+    before = (context.stage_name(chain[:-1]),) if len(chain) > 1 else ()
     source = taught_by(config, fit)
     if source and build.teachers(config)[fit.teacher].mode == 'cached':
-        source = (stages.cache_stage(fit.teacher),)
+        source = (context.cache_stage(fit.teacher),)
     reads = {
         **shared,
         **_fit_reads(config, fit),
@@ -91,7 +97,7 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
         # Only where it is on: what it adds to an artifact is worth another run, its absence is not.
         **({'anatomy_every': config.run.anatomy_every} if config.run.anatomy_every else {}),
     }
-    add(stages.stage_name(chain), reads, (*source, *before), stages.train_students)
+    add(context.stage_name(chain), reads, (*source, *before), stages.train_students)
 
 
 def taught_by(config: ConfigDict, fit: ConfigDict) -> tuple[str, ...]:
@@ -118,7 +124,7 @@ def taught_order(config: ConfigDict) -> list[str]:
       UsageError: networks that teach each other, or an assistant with the name of something else.
     """
     known, ordered = build.teachers(config), dict.fromkeys(['teacher'])
-    taken = {build.AVERAGE, 'evaluate', 'report', *config.fits, *map(stages.cache_stage, known)}
+    taken = {build.AVERAGE, 'evaluate', 'report', *config.fits, *map(context.cache_stage, known)}
     for name in config.assistants:
         path = [name]
         if name in taken or name == 'teacher':
@@ -171,8 +177,8 @@ def check(config: ConfigDict) -> None:
         raise UsageError(f'run.anatomy_every must be >= 0 (0: never), got {config.run.anatomy_every}')
     if not config.data.transfer_sizes:
         raise UsageError('data.transfer_sizes is empty; give at least one number of examples')
-    if config.run.layout not in grid.LAYOUTS:
-        raise names.unknown('grid layout', config.run.layout, grid.LAYOUTS)
+    if config.run.layout not in fitting.layouts():
+        raise names.unknown('grid layout', config.run.layout, fitting.layouts())
     parallel.axis_of(config.run.runner)
     for name, spec in known.items():
         if spec.mode not in ('cached', 'online'):
@@ -207,7 +213,7 @@ def check_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, trace.Traced
     for name, fit in fits(config).items():
         network = build.teachers(config).get(name, config.student)
         try:
-            _check_examples(config, fit, dataset)
+            check_examples(config, fit, dataset)
             earlier = found[before[name]].terms if name in before else None
             found[name] = trace.fit(config, dataset, network, fit, earlier)
         except UsageError as error:
@@ -215,7 +221,7 @@ def check_shapes(config: ConfigDict, dataset: Dataset) -> dict[str, trace.Traced
     return found
 
 
-def _check_examples(config: ConfigDict, fit: ConfigDict, dataset: Dataset) -> None:
+def check_examples(config: ConfigDict, fit: ConfigDict, dataset: Dataset) -> None:
     """Terms that remember something of every example must have room for all of them."""
     count = len(dataset.splits['train'].labels)
     for name, term in build.objective(config, fit).terms:
@@ -236,7 +242,7 @@ def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
     for column in ('stage', 'needs', 'cells', 'steps', 'GFLOP', 'MB of state', 'programs', 'state'):
         shown.add_column(column, justify='left' if column in ('stage', 'needs', 'state') else 'right')
     for stage in stages_of(config).values():
-        done = 'done' if (workdir / stage.folder / stages.ARTIFACT).exists() else 'to run'
+        done = 'done' if (workdir / stage.folder / context.ARTIFACT).exists() else 'to run'
         fit = stage.name.split('+')[-1]
         if fit not in costs:
             shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', done)

@@ -38,6 +38,15 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     return holder.value
 
 
+def listed(argv: list[str], function: str) -> Any:
+    """What a function of the config file, `sweep(arg)` or `space(arg)`, returns; None where it has none."""
+    if not _given(argv):
+        return None
+    path, _, argument = _given(argv)[-1].partition(':')
+    module = runpy.run_path(path)
+    return module[function](argument) if function in module else None
+
+
 def name(argv: list[str], default: str) -> str:
     """Name of the config file, for the default workdir."""
     return Path(_given(argv)[-1].partition(':')[0]).stem if _given(argv) else default

@@ -20,6 +20,7 @@ class Traced(NamedTuple):
 
     flops: float  # of a step, as counted on the unoptimised program
     bytes: int  # of everything that a step changes: parameters, optimiser state, memory
+    moved: float  # bytes that the unoptimised program of a step reads and writes: more than it ever holds at once
     terms: Tree  # shapes of what terms learn, by name
 
 
@@ -50,7 +51,8 @@ def fit(
     state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student, earlier)
     step = functools.partial(build.step_of(fit_), **parts)
     analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
-    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state), state.params['terms'])
+    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state),
+                  float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
 
 
 def _batch(dataset: Dataset, size: int) -> dict[str, Any]:

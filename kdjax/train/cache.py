@@ -12,6 +12,7 @@ import numpy as np
 
 from kdjax.data.augment import Augment, views
 from kdjax.names import UsageError, unknown
+from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
 from kdjax.types import Teacher, Tree
@@ -86,6 +87,10 @@ def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> No
     """
     if address.dtype not in DTYPES:
         raise unknown('dtype of a cache', address.dtype, DTYPES)
+    distributed.by_first(lambda: _write(folder, tables, address))
+
+
+def _write(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)

@@ -1,6 +1,9 @@
 """Checkpoints by orbax: the latest state (to resume) and the best variables (to use) apart; each write is atomic.
 
 Two managers, because one that keeps the best may delete the newest step, without which nothing resumes.
+
+All processes of a job save and restore together. As every one has all arrays whole, on its host, the first writes them,
+and what it writes does not depend on how many there are: a run goes on with another number of processes.
 """
 
 import contextlib
@@ -16,6 +19,7 @@ import orbax.checkpoint as ocp
 
 from kdjax import trees
 from kdjax.names import UsageError
+from kdjax.train import distributed
 from kdjax.types import Tree
 
 
@@ -30,7 +34,13 @@ class Checkpoints:
         self._latest, self._best = (
             ocp.CheckpointManager(
                 folder.absolute() / name,
-                options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, create=True),
+                options=ocp.CheckpointManagerOptions(
+                    max_to_keep=keep,
+                    enable_async_checkpointing=True,
+                    create=True,
+                    # Both write at once: without a name of its own each would take the other's barriers for its own.
+                    multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
+                ),
             )
             for name, keep in (('latest', 2), ('best', 1))
         )
@@ -117,8 +127,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def save_variables(folder: Path, variables: Tree) -> None:
     """Writes the variables of a network alone, without optimiser, terms or teacher; replaces what was there."""
-    if folder.exists():
-        shutil.rmtree(folder)
+    distributed.by_first(lambda: _cleared(folder))
     with writing(folder), ocp.StandardCheckpointer() as saver:
         saver.save(folder.absolute(), trees.detached(variables))
 
@@ -136,6 +145,11 @@ def load_variables(folder: Path) -> Tree:
             return loader.restore(folder.absolute(), shapes)
     except Exception as error:  # orbax, tensorstore and json each raise their own kinds
         raise UsageError(f'no readable variables in {folder}: {json.dumps(str(error)[:200])}') from error
+
+
+def _cleared(folder: Path) -> None:
+    if folder.exists():
+        shutil.rmtree(folder)
 
 
 def _parts(**items: Any) -> ocp.args.Composite:

@@ -69,6 +69,25 @@ class Ledger:
         self._file = self.path.open('a')
 
 
+class Reader(Ledger):
+    """The ledger of a process that writes none: it reads the one of the process that does."""
+
+    def __init__(self, folder: Path, *, wandb: bool = False) -> None:
+        self.path = folder / 'ledger.jsonl'
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
+        pass
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Nothing; nor do the others."""
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None: ...
+
+    def flush(self) -> None: ...
+
+    def rewind(self, step: int) -> None: ...
+
+
 def read(path: Path) -> Iterator[dict[str, Any]]:
     """The lines of a ledger; one that a crash cut short, which can only be the last, is left out."""
     lines = path.read_text().splitlines() if path.exists() else []
@@ -82,7 +101,7 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
 
 def replace(path: Path, content: str | bytes) -> None:
     """Writes a file that is either the old or the new one, whatever happens."""
-    temporary = path.with_name(f'.{path.name}.partial')
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.partial')  # of this process: others may write it too
     temporary.write_bytes(content.encode() if isinstance(content, str) else content)
     os.replace(temporary, path)
 

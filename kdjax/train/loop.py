@@ -13,7 +13,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed
 from kdjax.names import Interrupted, UsageError
-from kdjax.train import optim
+from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger, read
@@ -42,7 +42,10 @@ class Best(NamedTuple):
 
 
 class StopSignals:
-    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; a second one stops at once."""
+    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; Ctrl-C then stops at once.
+
+    SIGTERM does not: a scheduler may send it to a process both itself and through whoever started the process.
+    """
 
     def __init__(self) -> None:
         self.asked: signal.Signals | None = None
@@ -55,10 +58,15 @@ class StopSignals:
         for number, handler in self._before.items():
             signal.signal(number, handler)
 
+    def agreed(self) -> signal.Signals | None:
+        """What any process of the job was asked; all must ask together."""
+        number = max(distributed.gathered(self.asked or 0))
+        return signal.Signals(number) if number else None
+
     def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None:
+        if self.asked is not None and number == signal.SIGINT:
             raise KeyboardInterrupt
-        self.asked = signal.Signals(number)
+        self.asked = self.asked or signal.Signals(number)
 
 
 def fit(
@@ -79,6 +87,8 @@ def fit(
     progress: Progress,
     stop: StopSignals,
     kept: Callable[[Tree], Tree] = lambda variables: variables,
+    tolerant: bool = False,
+    best: Best | None = None,
     anatomy: Step | None = None,
     anatomy_every: int = 0,
 ) -> Fitted:
@@ -90,7 +100,7 @@ def fit(
 
     Args:
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
-      state, knobs: with a leading cell axis C; `state` is where a fresh run starts.
+      state, knobs: with a leading cell axis C; `state` is where a fresh run starts, at the step that it says.
       teacher_vars: variables of the teacher.
       feed: gives the batches of a range of steps.
       validate: metrics of student variables; 'accuracy' decides which are best.
@@ -100,12 +110,14 @@ def fit(
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
       kept: the variables of the student among those that are trained: one of several peers.
+      best: the best so far of a state that has been trained before.
+      tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
       anatomy: compiled like `run`, but over the batch of one step: gives the state back as it is, and numbers (C,) that
         are written down. It is shown the batch of the step to come, whose gradients they describe. None for never.
       anatomy_every: steps.
 
     Raises:
-      UsageError: every cell diverged, or a checkpoint cannot be used.
+      UsageError: every cell diverged and this is not tolerated, or a checkpoint cannot be used.
       Interrupted: a stop was asked for; the state is saved.
     """
     validate_every, save_every, anatomy_every = (
@@ -113,13 +125,14 @@ def fit(
     )
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, kept(student(state))))
+    best = best or unscored(jax.tree.map(jnp.copy, kept(student(state))), cells)
     with Checkpoints(folder, identity) as checkpoints:
-        done = checkpoints.latest_step() or 0
-        if done:
+        saved = checkpoints.latest_step()
+        done = saved or int(np.ravel(state.step)[0])
+        if saved:
             restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
             state, best = State(*restored['state']), Best(*restored['best'])
-        ledger.rewind(done)
+        distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (
             [line for line in read(ledger.path) if line['kind'] == kind]
             for kind in ('validation', 'anatomy', 'diverged')
@@ -133,7 +146,11 @@ def fit(
                     failures[cell] = {**failure, 'checkpoint': checkpoints.latest_step()}
                     ledger.write('diverged', cell=cell, **failures[cell])
             done += count
-            _check_alive(failures, cells)
+            if len(failures) == cells:
+                if tolerant:
+                    ledger.flush()
+                    break
+                raise _all_diverged(failures)
             if done % validate_every == 0 or done == steps:
                 metrics = dict(validate(kept(student(state))))
                 ledger.scalars('validation', done, metrics)
@@ -146,7 +163,7 @@ def fit(
                 looks.append({'kind': 'anatomy', 'step': done, **seen})
             ledger.flush()
             progress(done)
-            asked = stop.asked  # once: a signal between saving and leaving must not leave without saving
+            asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
             if done % save_every == 0 or done == steps or asked:
                 checkpoints.save(done, {'state': state, 'best': best})
                 checkpoints.save_best(done, best.variables)
@@ -154,13 +171,18 @@ def fit(
                 checkpoints.wait()
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
-    terms = optim.averaged(state.params, state.opt)['terms']
+    terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     return Fitted(kept(student(state)), best.variables, terms, history, looks, failures)
+
+
+def unscored(variables: Tree, cells: int) -> Best:
+    """What the best is before anything was validated."""
+    return Best(jnp.full((cells,), -jnp.inf), variables)
 
 
 def student(state: State) -> Tree:
     """The variables of the student alone, as they are used: averaged, where the optimiser keeps an average."""
-    return {'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats}
+    return parallel.local({'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats})
 
 
 def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
@@ -185,14 +207,13 @@ def _shown(values: np.ndarray) -> Any:
     return values if len(values) <= 8 else np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
 
 
-def _check_alive(failures: Mapping[int, Mapping[str, Any]], cells: int) -> None:
-    if len(failures) == cells:
-        first = min(failures.values(), key=lambda failure: failure['step'])
-        kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
-        raise UsageError(
-            f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
-            'lower the learning rate or the weight of that term'
-        )
+def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:
+    first = min(failures.values(), key=lambda failure: failure['step'])
+    kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
+    return UsageError(
+        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
+        'lower the learning rate or the weight of that term'
+    )
 
 
 def _better(best: Best, score: jax.Array, variables: Tree) -> Best:

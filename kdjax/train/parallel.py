@@ -7,6 +7,8 @@
 | sharded   | jit with NamedSharding                  | examples            |
 | shard_map | jit of shard_map                        | examples            |
 | cells     | jit of shard_map, axes 'cell' and 'data' | cells, then examples |
+
+'sharded' also runs over several processes: each holds its own examples of a batch, and everything else whole.
 """
 
 import os
@@ -23,6 +25,7 @@ from kdjax.train.grid import Step
 from kdjax.types import Batch, State, Tree
 
 AXIS = 'data'
+SPANNING = 'sharded'  # the runner that several processes share
 Devices = Sequence[jax.Device]
 
 
@@ -60,22 +63,78 @@ def wrap(
     """
     if runner not in RUNNERS:
         raise unknown('runner', runner, RUNNERS)
+    check_processes(runner, devices)
     check_host_devices(devices, os.environ)
     if runner == 'cells':
         return _cells(step, devices, batch_axis, cell_axis, data_devices)
     return RUNNERS[runner](step, devices, batch_axis)
 
 
+def check_processes(runner: str, devices: Devices, batch_sizes: Sequence[int] = ()) -> None:
+    """Raises UsageError where several processes cannot share a runner, or batches of such sizes."""
+    if not spans(devices):
+        return
+    if runner != SPANNING:
+        raise UsageError(f'runner {runner!r} stays within one process, and this job has several; use {SPANNING!r}')
+    for size in batch_sizes:
+        if size % len(devices):
+            raise UsageError(
+                f'a batch of {size} does not divide over the {len(devices)} devices of all processes; '
+                f'use a multiple of {len(devices)}'
+            )
+
+
 def check_host_devices(devices: Devices, environment: Any) -> None:
     """Raises UsageError where several host devices share too small a thread pool: their all-reduce would never meet."""
-    if len(devices) < 2 or devices[0].platform != 'cpu':
+    own = len(_own(devices))
+    if own < 2 or devices[0].platform != 'cpu':
         return
     threads = int(environment.get('NPROC', 0))
-    if threads < 2 * len(devices):
+    if threads < 2 * own:
         raise UsageError(
-            f'{len(devices)} host devices need the environment variable NPROC >= {2 * len(devices)} before start, '
+            f'{own} host devices need the environment variable NPROC >= {2 * own} before start, '
             f'got {threads or "none"}: with fewer threads their collectives deadlock'
         )
+
+
+def all_devices() -> list[jax.Device]:
+    """The devices of all processes, those of each process together."""
+    return sorted(jax.devices(), key=lambda device: device.process_index)  # stable
+
+
+def spans(devices: Devices) -> bool:
+    """Whether some of `devices` are those of other processes."""
+    return len(_own(devices)) < len(devices)
+
+
+def own_part(devices: Devices, size: int) -> slice:
+    """Which examples of a batch of `size`, split over `devices`, this process holds."""
+    own = _own(devices)
+    return slice(own[0] * size // len(devices), (own[-1] + 1) * size // len(devices))
+
+
+def everywhere(tree: Tree, devices: Devices) -> Tree:
+    """`tree` whole on every device, where these span processes, of which each gives the same."""
+    if not spans(devices):
+        return tree
+    whole = NamedSharding(_mesh((AXIS,), (len(devices),), devices), P())
+    return jax.tree.map(
+        lambda leaf: leaf if _spanning(leaf) else jax.make_array_from_process_local_data(whole, leaf), tree
+    )
+
+
+def local(tree: Tree) -> Tree:
+    """What is whole on the devices of all processes as this process's own arrays; not copied."""
+    return jax.tree.map(lambda leaf: leaf.addressable_data(0) if _spanning(leaf) else leaf, tree)
+
+
+def _spanning(leaf: Any) -> bool:
+    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+
+
+def _own(devices: Devices) -> list[int]:
+    """Positions of this process's devices."""
+    return [position for position, device in enumerate(devices) if device.process_index == jax.process_index()]
 
 
 def _single(step: Step, devices: Devices, batch_axis: int) -> Step:
@@ -100,6 +159,9 @@ def _sharded(step: Step, devices: Devices, batch_axis: int) -> Step:
     compiled = jax.jit(step, in_shardings=(whole, whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
 
     def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        if spans(devices):
+            state, teacher_vars, knobs = everywhere((state, teacher_vars, knobs), devices)
+            batch = jax.make_array_from_process_local_data(split, dict(batch))
         _check_split(batch, batch_axis, len(devices), 'batch')
         return compiled(state, teacher_vars, batch, knobs)
 

@@ -9,10 +9,10 @@ from rich.progress import TimeRemainingColumn as Remaining
 
 
 class Screen:
-    """Progress bars on standard error, one per stage; text and tables on standard output."""
+    """Progress bars on standard error, one per stage; text and tables on standard output; nothing where `quiet`."""
 
-    def __init__(self) -> None:
-        self._out = Console()
+    def __init__(self, quiet: bool = False) -> None:
+        self._out = Console(quiet=quiet)
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn('{task.description:<26}'),
@@ -21,9 +21,10 @@ class Screen:
             TimeElapsedColumn(),
             TextColumn('ETA'),
             Remaining(),
-            console=Console(stderr=True),
+            console=Console(stderr=True, quiet=quiet),
         )
         self._task: Any = None
+        self._whole: Any = None
 
     def __enter__(self) -> Self:
         self._bars.start()
@@ -32,8 +33,18 @@ class Screen:
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._bars.stop()
 
+    def whole(self, name: str, total: int) -> None:
+        """Begins something of many stages: a bar of its own, which stays; stages go when they are done."""
+        self._whole = self._bars.add_task(name, total=total)
+
+    def so_far(self, done: int) -> None:
+        """So much of the whole is done."""
+        self._bars.update(self._whole, completed=done)
+
     def stage(self, name: str, steps: int = 1) -> None:
         """Begins a stage of so many steps."""
+        if self._whole is not None and self._task is not None:
+            self._bars.update(self._task, visible=False)
         self._task = self._bars.add_task(name, total=steps)
 
     def step(self, done: int) -> None:
