@@ -117,8 +117,12 @@ def measured(results: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 def label(point: Row, named: Sequence[str]) -> str:
     """'kd, temperature 4': the method, and what else tells it apart."""
-    set_ = [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named[1:] if axis in point]
-    return ', '.join([str(point['method']), *set_])
+    return ', '.join([str(point['method']), *settings(point, [axis for axis in named if axis != 'method'])])
+
+
+def settings(point: Row, named: Sequence[str]) -> list[str]:
+    """'temperature 4', for each of these axes that concerns the arm."""
+    return [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named if axis in point]
 
 
 def cost(costs: Sequence[Row]) -> dict[str, Any]:

@@ -89,8 +89,9 @@ class Plot(NamedTuple):
 
 
 def brief(text: str, letters: int = 42) -> str:
-    """`text`, or as much of it as a legend or an axis can bear."""
-    return text if len(text) <= letters else text[: letters - 1].rstrip() + '…'
+    """`text`, or as much of its two ends as a legend or an axis can bear."""
+    half = letters // 2
+    return text if len(text) <= letters else f'{text[:half].rstrip()}…{text[-(letters - half - 1) :].lstrip()}'
 
 
 def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -124,7 +125,7 @@ def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
     """A figure with so many axes on one scale, two beside each other, so high each (inches)."""
     columns = min(count, 2)
     down = -(-count // columns)
-    figure = blank(6.2, 0.3 + height * down)
+    figure = blank(5.8, 0.3 + height * down)
     drawn = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
     for axes in drawn[count:]:
         axes.remove()

@@ -62,7 +62,7 @@ def short(found: Row, most: int) -> Table:
     kept = {row['name'] for row in best(rows, most)}
     cells = tuple(
         (
-            ', '.join(cell.text for cell in _place(row, varied(found))),
+            terse(row, found),
             shown.half(row['last']['accuracy']),
             shown.estimate(row['difference'] or {'mean': None}, signed=True) + MARKS.get(_verdict(row), ''),
             shown.p((row['difference'] or {'p_holm': None})['p_holm']),
@@ -216,9 +216,15 @@ def paper(found: Row) -> Table:
 
 
 def best(rows: Sequence[Row], most: int) -> list[Row]:
-    """The arms with the highest mean accuracy after the last step, so many at most, the baselines always among them."""
-    ranked = sorted(rows, key=lambda row: (not row['is_baseline'], -(row['last']['accuracy']['mean'] or -1)))
-    return ranked[:most]
+    """Baselines, a quarter at most, then the other arms: those with the highest mean accuracy after the last step."""
+    ranked = sorted(rows, key=lambda row: -(row['last']['accuracy']['mean'] or -1))
+    baselines = [row for row in ranked if row['is_baseline']][: max(most // 4, 1)]
+    return (baselines + [row for row in ranked if not row['is_baseline']])[:most]
+
+
+def terse(row: Row, found: Row) -> str:
+    """'kd, 4, 0.5': an arm by the values of all axes that vary, where there is no room for its name."""
+    return ', '.join(cell.text for cell in _place(row, varied(found)))
 
 
 def varied(found: Row) -> list[str]:
