@@ -215,7 +215,7 @@ def _teacher(arm: Arm) -> str | None:
 
 def _gap(arm: Arm, found: _Comparison, teachers: Row) -> dict[str, Any] | None:
     key = _teacher(arm)
-    if key is None:
+    if key is None or key not in teachers:
         return None
     gap = statistics.gap_recovered(found.ours, found.theirs, teachers[key]['accuracy'])
     return None if gap is None else {'value': gap.value, 'ci95': gap.interval, 'n': gap.n}

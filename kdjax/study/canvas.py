@@ -102,7 +102,8 @@ def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[floa
       ends: (low, high) of each mean's interval.
     """
     (lows, highs), middle = np.transpose(ends), np.asarray(means)
-    usual = 3 * float(np.median(highs - lows)) / 2  # three times the usual reach: wider ones are of very few seeds
+    reaches = (highs - lows)[highs > lows] / 2
+    usual = 3 * float(np.median(reaches)) if len(reaches) else 0.0  # what reaches further is of very few seeds
     low, high = max(lows.min(), middle.min() - usual), min(highs.max(), middle.max() + usual)
     margin = 0.06 * (high - low) or 0.5
     return float(low - margin), float(high + margin)

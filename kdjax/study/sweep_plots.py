@@ -46,10 +46,12 @@ def gains(found: Row) -> list[Plot]:
         axes.set_ylabel(', '.join(sweep_tables.varied(found)).replace('_', ' '), color=canvas.INK, fontsize=canvas.FONT)
     axes.set_yticks(range(len(kept)), names, fontsize=canvas.FONT - 1)
     axes.set_ylim(-0.7, len(kept) - 0.3)
-    low, high = canvas.focus(*_points([row['difference'] for row in kept]))
+    means, ends = _points([row['difference'] for row in kept])
+    low, high = canvas.focus(means, ends)
     axes.set_xlim(min(low, 0), max(high, 0))
     canvas.legend(figure, axes)
     left_out = '' if kept is ranked else f'; the {LINES // 2} highest and the {LINES // 2} lowest of {len(rows)} arms'
+    left_out += '; intervals that meet the frame go on beyond it' if np.min(ends) < low or np.max(ends) > high else ''
     return [Plot('gains.png', f'Gain over {found["baseline"]}, with the 95 % interval of each arm by itself{left_out}.',
                  figure)]  # fmt: skip
 
@@ -69,11 +71,20 @@ def heat(found: Row) -> list[Plot]:
 
 def _gain(axes: 'Axes', place: int, difference: Row) -> None:
     colour, marker = MARKS.get(difference['verdict'], UNMARKED)
-    verdict = difference['verdict'] if difference['verdict'] in MARKS else 'not told apart'
+    face = 'white' if difference['verdict'] == statistics.UNTESTED else colour
     mean, ends = 100 * difference['mean'], difference['ci95']
     if ends:
         axes.plot([100 * end for end in ends], [place, place], color=colour, linewidth=1.6)
-    axes.plot(mean, place, marker=marker, color=colour, markersize=5, linestyle='', label=verdict)
+    axes.plot(
+        mean,
+        place,
+        marker=marker,
+        color=colour,
+        markerfacecolor=face,
+        markersize=5,
+        linestyle='',
+        label=difference['verdict'],
+    )
 
 
 def _points(estimates: Sequence[Row]) -> tuple[list[float], list[tuple[float, float]]]:
