@@ -97,7 +97,7 @@ def test_a_plan_trains_nothing_and_says_what_would_run(tmp_path):
     assert done.returncode == 0, done.stderr
     lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
     assert '14 runs' in done.stdout
-    assert lines['combined'][1:5] == ['6', '0', '2', '2']  # cells, done, grids of at most 4, two sizes of them
+    assert lines['combined'][1:5] == ['0', 'of', '6', '2']  # done, cells, grids of at most 4
     assert not (tmp_path / 'unused').exists()
 
 
@@ -136,6 +136,7 @@ class Silent:
 
 
 def worked(planned, workdir, stop=None):
+    workdir.mkdir(exist_ok=True)
     drive.Worker(planned, workdir, Silent(), stop or Countdown(-1)).work()
     return gather.results(planned, workdir, '')
 
@@ -160,7 +161,7 @@ def test_half_way_a_report_tells_the_finished_from_those_under_way(tmp_path):
     temperatures = rows.axis('terms.soft.temperature', 2, 3, 4)
     planned = sweep.expand(small(), rows.product(rows.axis('method', 'combined'), temperatures))
     with pytest.raises(Interrupted):
-        worked(planned, tmp_path, Countdown(14))  # three stages, then the second of two grids
+        worked(planned, tmp_path, Countdown(12))  # three stages, one grid, and the first steps of another
     by_status = {}
     for record in gather.results(planned, tmp_path, '')['records']:
         by_status.setdefault(record['status'], []).append(record)
@@ -170,6 +171,7 @@ def test_half_way_a_report_tells_the_finished_from_those_under_way(tmp_path):
 
 
 def tuned(workdir, stop=None):
+    workdir.mkdir(exist_ok=True)
     config = small().copy_and_resolve_references().unlock()
     config.tune.trials, config.tune.batch, config.tune.parts = 8, 4, 2
     tuner = tune.Tuner(config.lock(), tune.usual_space(config), workdir, Silent(), stop or Countdown(-1))
