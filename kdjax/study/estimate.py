@@ -43,7 +43,8 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
         shown.add_row(*line.shown())
     shown.add_section()
     shown.add_row(
-        'all', f'{sum(line.done for line in lines)} of {sum(line.cells for line in lines)}', str(sum(line.grids for line in lines)),
+        'all', f'{sum(line.done for line in lines)} of {sum(line.cells for line in lines)}',
+        str(sum(line.grids for line in lines)),
         str(sum(line.programs for line in lines)), '', f'{sum(line.flops for line in lines) / 1e9:.3g}', '',
         _time(sum(line.seconds for line in lines), any(line.bound for line in lines)),
     )  # fmt: skip

@@ -194,7 +194,8 @@ class Tuner:
             if score is None:
                 self._study.tell(number, state=optuna.trial.TrialState.FAIL)
                 continue
-            optuna.trial.Trial(self._study, ids[number]).report(score, part)
+            if part not in self._study.get_trials(deepcopy=False)[number].intermediate_values:  # before a stop
+                optuna.trial.Trial(self._study, ids[number]).report(score, part)
             if number not in going:
                 how = {'values': score} if final else {'state': optuna.trial.TrialState.PRUNED}
                 self._study.tell(number, **how)
