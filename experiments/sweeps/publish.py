@@ -1,7 +1,7 @@
 """What a sweep costs and survives: python experiments/sweeps/publish.py [--kills=5] writes results/ and README.md.
 
-The temperature sweep is run whole; again with kill -9 at random moments; and, for a sample of its runs, one by one in one
-process and in a process each, with the same teacher. Wall time and CPU time are those of whole processes.
+The temperature sweep is run whole; again with kill -9 at random moments; and, for a sample of its runs, one by one in
+one process and in a process each, with the same teacher. Wall time and CPU time are those of whole processes.
 """
 
 import json
