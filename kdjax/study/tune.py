@@ -114,7 +114,7 @@ class Tuner:
                 return dict(best.params), all(bar.met for bar in bars)
             if len(done) >= wanted:
                 raise UsageError(f'none of {len(done)} trials could be trained; narrow the space')
-            self._race(self._proposed(min(self._config.tune.batch, wanted - len(done)), len(done)))
+            self._race(self._proposed())
 
     def _judge(self) -> Any:
         """A function from a validation accuracy to the bars; trains the baseline that they may need."""
@@ -128,17 +128,18 @@ class Tuner:
         params = worker.shelf.places[planned.runs[0].cells[-1].key].grid['cost']['params']
         return lambda student: accept.bars(self._config.accept, student, found, accuracy, params)
 
-    def _proposed(self, size: int, done: int) -> dict[int, dict[str, float]]:
-        """Settings by trial: those that a stopped run had begun, else new ones."""
+    def _proposed(self) -> dict[int, dict[str, float]]:
+        """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
         import optuna
 
-        running = [optuna.trial.TrialState.RUNNING]
-        if not self._study.get_trials(deepcopy=False, states=running):
-            # A sampler of the number of trials so far: a study that was stopped proposes what an unbroken one would.
-            self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + done, constant_liar=True)
-            for _ in range(size):
-                self._study.ask(_distributions(self._space))
-        return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False, states=running)}
+        size, trials = self._config.tune.batch, self._study.get_trials(deepcopy=False)
+        unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+        start = min(unfinished, default=len(trials)) // size * size
+        for number in range(len(trials), min(start + size, self._config.tune.trials)):
+            # A sampler of the trial's own: a study that was stopped proposes what an unbroken one would.
+            self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + number, constant_liar=True)
+            self._study.ask(_distributions(self._space))
+        return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False)[start:]}
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
         """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""
@@ -189,12 +190,15 @@ class Tuner:
         final = part == self._config.tune.parts - 1
         ranked = sorted((number for number in scores if scores[number] is not None), key=lambda n: (-scores[n], n))  # type: ignore[operator]
         going = set() if final else set(ranked[: math.ceil(len(ranked) / self._config.tune.keep_one_in)])
-        ids = {trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)}
+        known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         for number, score in scores.items():
+            if known[number].state.is_finished():  # it was told before a stop
+                continue
             if score is None:
                 self._study.tell(number, state=optuna.trial.TrialState.FAIL)
                 continue
-            optuna.trial.Trial(self._study, ids[number]).report(score, part)
+            if part not in known[number].intermediate_values:
+                optuna.trial.Trial(self._study, known[number]._trial_id).report(score, part)
             if number not in going:
                 how = {'values': score} if final else {'state': optuna.trial.TrialState.PRUNED}
                 self._study.tell(number, **how)
