@@ -66,7 +66,9 @@ def lines(results: Results) -> list[Line]:
     teacher, hard = results['teacher']['errors'], errors(results, 800, {'method': 'hard labels'})
     distilled = errors(results, 800, DISTILLED)
     three, seven = (bias(results, name) for name in ('without 3', '7 and 8'))
-    gap = [100 * (hard[s] - distilled[s]) / (hard[s] - teacher[0]) for s in hard if s in distilled]
+    gap = [
+        100 * (hard[s] - distilled[s]) / (hard[s] - teacher[0]) for s in hard if s in distilled and hard[s] > teacher[0]
+    ]
     found = [
         Line('teacher: errors', 67, teacher),
         Line('hard labels: errors', 146, list(hard.values())),
