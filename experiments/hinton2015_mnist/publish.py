@@ -54,7 +54,8 @@ def content(results: Results) -> str:
     where = (
         f'{results["seeds"]} seeds; {done} {runs["planned"]} runs; {machine["processor"]}, {machine["cores"]} cores, '
         f'shared with other work; JAX {results["versions"]["jax"]}; {results["seconds"]["teachers"] / 60:.0f} minutes '
-        f'for the teacher, {results["seconds"]["grids"] / 60:.0f} for the students; configuration '
+        f'for the teacher, {results["seconds"]["grids"] / 60:.0f} for the students, summed over grids of which up to '
+        f'three trained side by side; configuration '
         f'{results["config_hash"]}; {COMMAND}.'
     )
     tables = [compared(lines(results)), blocks.Items(tuple(findings(results))), tempered(results), blocks.Text(where)]
