@@ -33,7 +33,7 @@ ONLY_IN = {
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),
 }
-HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb')
+HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb', 'submitit')
 
 
 def sources():
