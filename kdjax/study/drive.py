@@ -38,6 +38,8 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
         sweep.check_shapes(planned, Datasets())  # before any worker starts
         argv = shlex.split(command)[1:]
         Screen().show(cluster.start(config.launch.to_dict(), argv, workdir / WORKERS))
+        if config.launch.where == 'slurm':  # which has only queued them; --mode=report says how far they are
+            return
     else:
         with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
             launch.compilation_cache()
