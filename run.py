@@ -16,9 +16,9 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Defaul
 MODE = flags.DEFINE_enum(
     'mode',
     'run',
-    ['run', 'sweep', 'plan', 'report', 'list'],
-    'Train and report; the same for the sweep of the config file; print what would run and its cost; report what is '
-    'there of a sweep; list all techniques.',
+    ['run', 'sweep', 'tune', 'plan', 'report', 'list'],
+    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
+    'and its cost; report what is there of a sweep; list all techniques.',
 )
 DISTRIBUTED = flags.DEFINE_string(
     'distributed', None, "One run in several processes, on one workdir: 'auto' in a cluster, or HOST:PORT,COUNT,INDEX."
@@ -46,7 +46,11 @@ def main(argv: list[str]) -> int:
         if MODE.value == 'list':
             launch.show_techniques()
             return 0
-        rows = settings.rows(argv)
+        if MODE.value == 'tune':
+            from kdjax.study import tune
+
+            return 0 if tune.run(config, settings.listed(argv, 'space'), workdir, command) else 1
+        rows = settings.listed(argv, 'sweep')
         if MODE.value == 'plan' and rows is None:
             launch.show_plan(config, workdir)
             return 0

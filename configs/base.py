@@ -50,6 +50,8 @@ def config() -> ConfigDict:
             'launch': launch(),
             'accept': accept(),
             'retry': retry(),
+            'tune': tune(),
+            'expected': '',  # numbers of a paper that a sweep is held against: a JSON file, from the repository's root
             'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
         }
     )
@@ -106,8 +108,8 @@ def run() -> ConfigDict:
     return ConfigDict(
         {
             'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
-            # Of a grid: 'vmap', 'unroll' (convolutions), 'map' (little memory), 'cells' (over devices), or 'auto', which
-            # a short measurement on this machine chooses.
+            # Of a grid: 'vmap', 'unroll' (convolutions), 'map' (little memory), 'cells' (over devices), or 'auto': as a
+            # short measurement on this machine chooses.
             'layout': 'vmap',
             'cells': 64,  # of a sweep that one grid may have, at most
             'memory': 0.0,  # GB that a grid may take; 0 for half of what the device has
@@ -115,6 +117,7 @@ def run() -> ConfigDict:
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
             'validate_every': 250,  # steps
             'save_every': 500,  # steps between checkpoints: what a kill can cost
+            'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
         }
     )
 
@@ -169,6 +172,18 @@ def retry() -> ConfigDict:
             'weight': (),  # of the judged method's soft term(s), every term but the task's
             'learning_rate': (),  # of the judged method's last fit
             'transfer_size': (),  # more examples, from the part of the training set held back so far
+        }
+    )
+
+
+def tune() -> ConfigDict:
+    """How `--mode=tune` looks for a better setting of `accept.method`; a file's `space(arg)` says where."""
+    return ConfigDict(
+        {
+            'trials': 48,  # settings that are tried, at most; fewer if the bars of `accept` are met before
+            'batch': 16,  # settings that train side by side, each with all seeds
+            'parts': 3,  # of a fit; after each but the last, settings that fall behind stop
+            'keep_one_in': 3,  # the share that goes on, and how much longer each part is than all before
         }
     )
 

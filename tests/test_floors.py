@@ -12,6 +12,7 @@ FLOORS = {
     '': 0, 'names': 0, 'types': 0, 'trees': 0, 'meters': 0,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
+    'train.anatomy': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.loop': 3, 'train.screen': 3, 'train.distributed': 3,
     'compress': 4, 'export': 4,
@@ -20,7 +21,7 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens'},
-    'nets': {'base'},
+    'nets': {'base', 'layers'},
     'data': {'base', 'augment'},
     'tasks': set(),
 }

@@ -1,9 +1,12 @@
-"""A page as a list of blocks, and its three renderings: Markdown, one self-contained HTML file, and a terminal."""
+"""A page as a list of blocks; as Markdown, as one self-contained HTML file, for a terminal, and tables as CSV."""
 
 import base64
+import hashlib
 import html as escaping
+import io
 import re
 from collections.abc import Mapping, Sequence
+from csv import writer
 from typing import NamedTuple
 
 from rich.box import SIMPLE_HEAD
@@ -31,13 +34,21 @@ class Items(NamedTuple):
     items: tuple[str, ...]
 
 
+class Cell(NamedTuple):
+    """A cell that is more than its text: what it sorts by (last, where None), what CSV holds, whether it stands out."""
+
+    text: str
+    value: float | str | None
+    best: bool = False
+
+
 class Table(NamedTuple):
-    """Cells as they are shown; `align` has one of 'l', 'r' per column."""
+    """Cells as they are shown; `align` has one of 'l', 'r' per column. With a `Cell` anywhere, a reader may sort it."""
 
     caption: str
     align: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
+    rows: tuple[tuple[str | Cell, ...], ...]
 
 
 class Picture(NamedTuple):
@@ -68,32 +79,68 @@ h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; padding-bottom: .2rem; border-bottom: 1px solid var(--line); }
 ul { padding-left: 1.2rem; }
 li { margin: .4rem 0; }
-.scroll { overflow-x: auto; overflow-wrap: normal; }
+.scroll { overflow-x: auto; overflow-wrap: normal; width: max-content; min-width: 100%;
+  max-width: min(100vw - 2rem, 80rem); margin-left: 50%; transform: translateX(-50%); }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
 figcaption { color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { background: var(--wash); }
+th { background: var(--wash); vertical-align: bottom; }
+th:first-child, td:first-child { position: sticky; left: 0; z-index: 1; }
+td:first-child { background: var(--paper); }
+@media (max-width: 40rem) { th:first-child, td:first-child { min-width: 8rem; max-width: 40vw; white-space: normal; } }
 .r { text-align: right; }
 figure { margin: 1.5rem 0; }
 img { display: block; width: 100%; max-width: 42rem; height: auto; margin-bottom: .4rem;
   background: #fff; border-radius: .4rem; }
 pre { overflow-x: auto; overflow-wrap: normal; padding: .8rem; background: var(--wash); font-size: .85rem; }
+.long { max-height: 80vh; }
+.long th { position: sticky; top: 0; z-index: 1; }
+.long th:first-child { z-index: 2; }
+th button { padding: 0; border: 0; background: none; font: inherit; color: inherit;
+  text-align: inherit; cursor: pointer; }
+th button::after { content: "\\a0↕"; color: var(--soft); font-weight: normal; }
+th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
+th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
+"""
+LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
+
+# Sorts by the column whose header was pressed: numbers by value, largest first; pressed again, the other way round.
+# Empty values stay last either way, and rows that are equal keep their order.
+SCRIPT = """
+for (const button of document.querySelectorAll('th button')) {
+  button.addEventListener('click', () => {
+    const head = button.closest('th');
+    const body = head.closest('table').tBodies[0];
+    const value = (row) => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
+    const rows = [...body.rows].map((row) => [row, value(row)]);
+    const numeric = rows.every(([, value]) => !isNaN(value));
+    const before = head.getAttribute('aria-sort');
+    const down = before ? before === 'ascending' : numeric;
+    const compare = (a, b) => (numeric ? a - b : a.localeCompare(b, 'en', { numeric: true }));
+    rows.sort(([, a], [, b]) => (a && b ? (down ? compare(b, a) : compare(a, b)) : !a - !b));
+    for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
+    head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
+    body.append(...rows.map(([row]) => row));
+  });
+}
 """
 
-# The policy makes a promise of self-containment into a fact: the browser refuses to fetch anything for this page.
+# The policy makes a promise of self-containment into a fact: the browser refuses to fetch anything for this page, and
+# to run any script but this one.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 FRAME = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
 <title>{title}</title>
 <style>{style}</style>
 </head>
 <body>
 <main>
 {body}
-</main>
+</main>{script}
 </body>
 </html>
 """
@@ -113,12 +160,38 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
       pictures: PNG bytes by file name, for every `Picture` among the blocks; they are inlined.
     """
     body = '\n'.join(_html(block, pictures) for block in blocks)
-    return FRAME.format(title=escaping.escape(title), style=STYLE, body=body)
+    script, policy = '', POLICY
+    if any(isinstance(block, Table) and _sortable(block) for block in blocks):
+        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
+        script, policy = f'\n<script>{SCRIPT}</script>', f"{POLICY}; script-src 'sha256-{digest}'"
+    return FRAME.format(title=escaping.escape(title), policy=policy, style=STYLE, body=body, script=script)
 
 
 def terminal(blocks: Sequence[Block]) -> Group:
     """The page for a terminal of 80 columns or more; pictures and listings are left to the files."""
     return Group(*(_rich(block) for block in blocks if not isinstance(block, Picture | Listing)))
+
+
+def csv(table: Table) -> str:
+    """A table as CSV (RFC 4180): values in full, nothing where there is none."""
+    lines = io.StringIO()
+    rows = (tuple(cell.value if isinstance(cell, Cell) else cell for cell in row) for row in table.rows)
+    writer(lines).writerows([table.header, *rows])
+    return lines.getvalue()
+
+
+def text_of(cell: str | Cell) -> str:
+    """A cell as it is shown."""
+    return cell.text if isinstance(cell, Cell) else cell
+
+
+def stands_out(cell: str | Cell) -> bool:
+    """Whether a cell is to be shown in bold."""
+    return isinstance(cell, Cell) and cell.best
+
+
+def _sortable(table: Table) -> bool:
+    return any(isinstance(cell, Cell) for row in table.rows for cell in row)
 
 
 def _markdown(block: Block) -> str:
@@ -131,12 +204,17 @@ def _markdown(block: Block) -> str:
             return '\n'.join(f'- {_plain(item)}' for item in items)
         case Table(caption, align, header, rows):
             rules = tuple('---:' if side == 'r' else '---' for side in align)
-            lines = [tuple(map(_plain, header)), rules, *(tuple(map(_plain, row)) for row in rows)]
+            lines = [tuple(map(_plain, header)), rules, *(tuple(map(_markdown_cell, row)) for row in rows)]
             return _plain(caption) + '\n\n' + '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
         case Picture(file, says):
             return f'![{_plain(says)}]({file})'
         case Listing(title, text):
             return f'<details><summary>{escaping.escape(title)}</summary>\n\n````\n{text}\n````\n\n</details>'
+
+
+def _markdown_cell(cell: str | Cell) -> str:
+    text = _plain(text_of(cell))
+    return f'**{text}**' if stands_out(cell) else text
 
 
 def _plain(text: str) -> str:
@@ -164,18 +242,31 @@ def _html(block: Block, pictures: Mapping[str, bytes]) -> str:
 
 
 def _html_table(table: Table) -> str:
-    def line(cells: Sequence[str], tag: str) -> str:
-        pairs = [(side, escaping.escape(cell)) for cell, side in zip(cells, table.align, strict=True)]
-        return '<tr>' + ''.join(f'<{tag} class="{side}">{cell}</{tag}>' for side, cell in pairs) + '</tr>'
-
-    caption = escaping.escape(table.caption)
-    body = '\n'.join(line(row, 'td') for row in table.rows)
+    sortable = _sortable(table)
+    header = ''.join(_html_head(name, side, sortable) for name, side in zip(table.header, table.align, strict=True))
+    rows = (''.join(map(_html_cell, row, table.align)) for row in table.rows)
+    body = '\n'.join(f'<tr>{row}</tr>' for row in rows)
+    caption, long = escaping.escape(table.caption), ' long' if len(table.rows) > LONG else ''
     # The caption stays outside what scrolls, so that it wraps; the region takes focus, so that keys scroll it.
     return (
-        f'<figure><figcaption>{caption}</figcaption>\n<div class="scroll" role="region" tabindex="0" '
-        f'aria-label="{caption}"><table>\n<thead>{line(table.header, "th")}</thead>\n<tbody>\n{body}\n</tbody>\n'
+        f'<figure><figcaption>{caption}</figcaption>\n<div class="scroll{long}" role="region" '
+        f'tabindex="0" aria-label="{caption}"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
         '</table></div></figure>'
     )
+
+
+def _html_head(name: str, side: str, sortable: bool) -> str:
+    name = escaping.escape(name)
+    return f'<th class="{side}">' + (f'<button type="button">{name}</button>' if sortable else name) + '</th>'
+
+
+def _html_cell(cell: str | Cell, side: str) -> str:
+    text = escaping.escape(text_of(cell))
+    shown = f'<strong>{text}</strong>' if stands_out(cell) else text
+    if not isinstance(cell, Cell):
+        return f'<td class="{side}">{shown}</td>'
+    value = escaping.escape('' if cell.value is None else str(cell.value))
+    return f'<td class="{side}" data-value="{value}">{shown}</td>'
 
 
 def _rich(block: Block) -> RenderableType:
@@ -202,5 +293,5 @@ def _rich_table(table: Table) -> RichTable:
     for name, side in zip(table.header, table.align, strict=True):
         shown.add_column(RichText(name), justify='right' if side == 'r' else 'left', no_wrap=side == 'r')
     for row in table.rows:
-        shown.add_row(*map(RichText, row))
+        shown.add_row(*(RichText(text_of(cell), style='bold' if stands_out(cell) else '') for cell in row))
     return shown

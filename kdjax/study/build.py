@@ -18,7 +18,7 @@ from kdjax.data.feed import Stream
 from kdjax.names import UsageError
 from kdjax.nets import team
 from kdjax.techniques.base import Term
-from kdjax.train import optim, parallel, probes
+from kdjax.train import anatomy, optim, parallel, probes
 from kdjax.train import teachers as training
 from kdjax.train.objective import Objective
 from kdjax.train.step import train_step
@@ -72,8 +72,17 @@ def trained_net(one: Net, fit: ConfigDict, terms: Objective) -> Net:
 
 def step_of(fit: ConfigDict) -> Callable[..., Any]:
     """The training step of a fit, still without its parts and its device axis."""
-    source = training.average if fit.teacher == AVERAGE else training.given
-    return functools.partial(train_step, source=source, apart=fit.optim.get('name') == 'dot', accumulate=fit.accumulate)
+    apart = fit.optim.get('name') == 'dot'
+    return functools.partial(train_step, source=_source(fit), apart=apart, accumulate=fit.accumulate)
+
+
+def look_of(fit: ConfigDict) -> Callable[..., Any]:
+    """A look at the gradients of its terms, likewise."""
+    return functools.partial(anatomy.look, source=_source(fit), accumulate=fit.accumulate)
+
+
+def _source(fit: ConfigDict) -> training.Source:
+    return training.average if fit.teacher == AVERAGE else training.given
 
 
 def optimiser(fit: ConfigDict) -> Any:

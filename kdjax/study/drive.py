@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.names import Interrupted, UsageError
-from kdjax.study import estimate, grids, launch, sweep
+from kdjax.study import estimate, gather, grids, launch, sweep, sweep_report
 from kdjax.study.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.rows import Row
 from kdjax.study.sweep import Cell, Sweep
@@ -15,6 +15,7 @@ from kdjax.study.trace import Traced
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
+REPORT = 'report'  # folder
 POLL = 1.0  # seconds between looks at what other processes have finished
 
 
@@ -35,6 +36,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
         launch.compilation_cache()
         Worker(planned, workdir, screen, stop).work()
+    _report(planned, workdir, command, Screen())
 
 
 class Worker:
@@ -42,7 +44,7 @@ class Worker:
 
     def __init__(self, planned: Sweep, workdir: Path, screen: Screen, stop: StopSignals) -> None:
         self._sweep, self._workdir, self._screen, self._stop = planned, workdir, screen, stop
-        self._shelf, self._datasets = grids.Shelf(workdir), Datasets()
+        self.shelf, self.datasets = grids.Shelf(workdir), Datasets()
         self._artifacts: dict[str, Artifact] = {}  # of networks that teach, by key
         self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
 
@@ -53,12 +55,12 @@ class Worker:
           UsageError: a run that cannot be, before anything trains.
           Interrupted: a stop was asked for.
         """
-        self._shelf.refresh()
-        if all(key in self._shelf.places for key in self._sweep.cells):
+        self.shelf.refresh()
+        if all(key in self.shelf.places for key in self._sweep.cells):
             return
-        costs = sweep.check_shapes(self._sweep, self._datasets)
+        costs = sweep.check_shapes(self._sweep, self.datasets)
         divided = grids.division(
-            self._sweep, self._workdir, self._shelf, lambda: _rooms(self._sweep, costs, self._datasets)
+            self._sweep, self._workdir, self.shelf, lambda: _rooms(self._sweep, costs, self.datasets)
         )
         self._screen.whole(f'{len(self._sweep.runs)} runs', sum(self._steps.values()))
         while waiting := self._waiting(divided):
@@ -67,21 +69,21 @@ class Worker:
 
     def _waiting(self, divided: Sequence[Sequence[str]]) -> list[Sequence[str]]:
         """The grids that nobody has finished."""
-        self._shelf.refresh()
-        self._screen.so_far(sum(steps for key, steps in self._steps.items() if key in self._shelf.places))
-        return [keys for keys in divided if not all(key in self._shelf.places for key in keys)]
+        self.shelf.refresh()
+        self._screen.so_far(sum(steps for key, steps in self._steps.items() if key in self.shelf.places))
+        return [keys for keys in divided if not all(key in self.shelf.places for key in keys)]
 
     def _tried(self, keys: Sequence[str], divided: Sequence[Sequence[str]]) -> bool:
         """Trains a grid, unless another process is at it, has done it, or it cannot be begun yet."""
         cells = [self._sweep.cells[key] for key in keys]
-        if not grids.ready(cells, self._shelf):
+        if not grids.ready(cells, self.shelf):
             return False
         called = f'{cells[0].chain[-1]} x {len(cells)} ({divided.index(keys) + 1} of {len(divided)})'
-        stage = grids.stage(self._sweep, cells, self._shelf, called)
+        stage = grids.stage(cells, self.shelf, called)
         folder = self._workdir / stage.folder
         if (folder / ARTIFACT).exists():
             return False
-        context = self._context(cells[0])
+        context = self.context(cells[0])
         with grids.claimed(folder) as mine:
             if not mine or (folder / ARTIFACT).exists():
                 return False
@@ -89,9 +91,9 @@ class Worker:
         self._waiting(divided)
         return True
 
-    def _context(self, cell: Cell) -> Context:
+    def context(self, cell: Cell) -> Context:
         """What a cell needs, with the networks that teach trained and cached, here or by another process."""
-        context = Context(cell.config, self._screen, self._stop, datasets=self._datasets)
+        context = Context(cell.config, self._screen, self._stop, datasets=self.datasets)
         stages = self._sweep.stages
         judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
         for stage in (*cell.needs, *(stages[own.reads['teacher']] for own in judge), *judge):
@@ -126,7 +128,13 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 
 
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
-    raise UsageError('no report yet')
+    """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
+    found = gather.results(planned, workdir, command)
+    with grids.claimed(workdir / REPORT) as mine:
+        if mine:
+            sweep_report.write(found, workdir / REPORT)
+    screen.show(sweep_report.terminal(found))
+    screen.show(f'report: {workdir / REPORT / "report.html"}')
 
 
 def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> dict[str, int]:

@@ -1,20 +1,23 @@
 """What a sweep would cost, before it runs: cells, grids, programs, arithmetic, memory, time."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from kdjax.study import grids
 from kdjax.study.context import ARTIFACT
-from kdjax.study.sweep import Sweep
+from kdjax.study.plan import Stage
+from kdjax.study.sweep import Cell, Sweep
 from kdjax.study.trace import Traced
 from kdjax.train import layout
 
-HEADER = ('stage', 'cells', 'done', 'grids', 'programs', 'steps', 'GFLOP', 'MB of state', 'time')
+HEADER = ('stage', 'done', 'grids', 'compiled', 'steps', 'GFLOP', 'MB', 'time')
 
 
 def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int], workdir: Path) -> Table:
@@ -23,43 +26,80 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
     Time is that of a measurement where this machine has made one for the structure, and else what the arithmetic would
     take at the speed at which this machine multiplies matrices: a lower bound, marked as one.
     """
-    shown = Table(title=f'{planned.config.title}: {len(planned.runs)} runs', title_justify='left')
+    shown = Table(
+        title=f'{planned.config.title}: {len(planned.runs)} runs', title_justify='left', box=SIMPLE_HEAD, pad_edge=False
+    )
     for column in HEADER:
-        shown.add_column(column, justify='left' if column == 'stage' else 'right')
-    speed, whole, bound = matmul_speed(), 0.0, False
-    for stage in planned.stages.values():
-        done = 'done' if (workdir / stage.folder / ARTIFACT).exists() else ''
-        cost = costs.get(stage.key)
-        flops = cost.flops * stage.reads['fit']['steps'] * stage.reads['members'] if cost else 0.0
-        seconds = 0.0 if done else flops / speed
-        whole, bound = whole + seconds, bound or seconds > 0
-        numbers = (
-            (str(stage.reads['fit']['steps']), f'{flops / 1e9:.3g}', f'{cost.bytes / 1e6:.3g}') if cost else ('',) * 3
-        )
-        shown.add_row(stage.name, '', done, '', '1' if cost else '', *numbers, _time(seconds, True) if seconds else '')
-    shelf, programs = grids.Shelf(workdir), 0
+        shown.add_column(column, justify='left' if column == 'stage' else 'right', no_wrap=True)
+    speed = matmul_speed()
+    lines = [_teaching(stage, costs.get(stage.key), speed, workdir) for stage in planned.stages.values()]
+    shelf = grids.Shelf(workdir)
     shelf.refresh()
     for structure, cells in planned.structures().items():
-        done_cells = sum(cell.key in shelf.places for cell in cells)
-        left, size, steps, cost = len(cells) - done_cells, rooms[structure], cells[0].fit.steps, costs[structure]
-        sizes = [min(size, left - start) for start in range(0, left, size)]
-        dispatches = steps // cells[0].config.run.chunk
-        known = [layout.known(structure, number, dispatches) for number in sizes]
-        measured = all(times is not None for times in known)
-        seconds = (
-            sum(times.whole(dispatches) for times in known if times) if measured else left * steps * cost.flops / speed
-        )
-        whole, bound, programs = whole + seconds, bound or not measured, programs + len(set(sizes))
-        shown.add_row(
-            f'{"+".join(cells[0].chain)}: {_what(planned, cells[0].key)}', str(len(cells)), str(done_cells), str(len(sizes)),
-            str(len(set(sizes))), str(steps), f'{left * steps * cost.flops / 1e9:.3g}',
-            f'{min(size, max(left, 1)) * cost.bytes / 1e6:.3g}', _time(seconds, not measured),
-        )  # fmt: skip
-    total = sum(len(run.cells) for run in planned.runs)
-    shared = f'{total - len(planned.cells)} shared' if total > len(planned.cells) else ''
+        left = [cell for cell in cells if cell.key not in shelf.places]
+        called = cells[0].chain[-1]
+        lines.append(_line(called, structure, cells, left, rooms[structure], costs[structure], speed))
+    for line in lines:
+        shown.add_row(*line.shown())
     shown.add_section()
-    shown.add_row('all', str(len(planned.cells)), shared, '', str(programs), '', '', '', _time(whole, bound))
+    shown.add_row(
+        'all', f'{sum(line.done for line in lines)} of {sum(line.cells for line in lines)}',
+        str(sum(line.grids for line in lines)),
+        str(sum(line.programs for line in lines)), '', f'{sum(line.flops for line in lines) / 1e9:.3g}', '',
+        _time(sum(line.seconds for line in lines), any(line.bound for line in lines)),
+    )  # fmt: skip
     return shown
+
+
+class _Line(NamedTuple):
+    """One row of the table, in numbers."""
+
+    stage: str
+    cells: int
+    done: int
+    grids: int
+    programs: int
+    steps: int
+    flops: float
+    bytes: float
+    seconds: float
+    bound: bool  # whether it takes at least that long
+
+    def shown(self) -> tuple[str, ...]:
+        return (
+            self.stage, f'{self.done} of {self.cells}', str(self.grids), str(self.programs), str(self.steps or ''),
+            f'{self.flops / 1e9:.3g}', f'{self.bytes / 1e6:.3g}', _time(self.seconds, self.bound),
+        )  # fmt: skip
+
+
+def _teaching(stage: Stage, cost: Traced | None, speed: float, workdir: Path) -> _Line:
+    """A network that teaches, or what is made of one."""
+    done = int((workdir / stage.folder / ARTIFACT).exists())
+    if cost is None:
+        return _Line(stage.name, 1, done, 0, 0, 0, 0.0, 0.0, 0.0, False)
+    steps, members = stage.reads['fit']['steps'], stage.reads['members']
+    flops = 0.0 if done else cost.flops * steps * members
+    return _Line(
+        stage.name, members, done * members, 1 - done, 1 - done, steps, flops, cost.bytes * members, flops / speed,
+        not done,
+    )  # fmt: skip
+
+
+def _line(
+    called: str, structure: str, cells: Sequence[Cell], left: Sequence[Cell], room: int, cost: Traced, speed: float
+) -> _Line:
+    """A structure: its cells as grids of at most `room`."""
+    steps = cells[0].fit.steps
+    sizes = [min(room, len(left) - start) for start in range(0, len(left), room)]
+    dispatches = steps // cells[0].config.run.chunk
+    known = [times for size in sizes if (times := layout.known(structure, size, dispatches))]
+    flops = len(left) * steps * cost.flops
+    bound = len(known) < len(sizes)
+    seconds = flops / speed if bound else sum(times.whole(dispatches) for times in known)
+    return _Line(
+        called, len(cells), len(cells) - len(left), len(sizes), len(set(sizes)), steps, flops,
+        max(sizes, default=0) * cost.bytes, seconds, bound,
+    )  # fmt: skip
 
 
 def matmul_speed(size: int = 512) -> float:
@@ -73,11 +113,6 @@ def matmul_speed(size: int = 512) -> float:
         jax.block_until_ready(product(x, x))
         seconds.append(time.perf_counter() - start)
     return 2 * size**3 / sorted(seconds)[2]
-
-
-def _what(planned: Sweep, key: str) -> str:
-    """The method that a cell is first trained for."""
-    return next(run.method for run in planned.runs if any(cell.key == key for cell in run.cells))
 
 
 def _time(seconds: float, bound: bool) -> str:

@@ -20,7 +20,7 @@ from kdjax.study.context import Context, cache_stage, plain_config, teacher_vari
 from kdjax.tasks.classification import evaluator
 from kdjax.train import cache, distributed, grid, layout, loop, parallel, probes, teachers
 from kdjax.train import ledger as ledgers
-from kdjax.train.checkpoint import save_variables
+from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger
 from kdjax.train.step import init_state, init_student
@@ -42,12 +42,23 @@ class Start(NamedTuple):
     terms: Tree
 
 
+class Rung(NamedTuple):
+    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
+
+    until: int  # step
+    folder: Path | None  # of the part before; None for the first
+    identity: str  # of the part before
+    cells: int  # that the part before had
+    kept: tuple[int, ...]  # positions of those that go on
+
+
 class Manner(NamedTuple):
     """How a sweep wants a grid trained."""
 
     called: str = ''  # by the screen; the name of its stage if left out
     structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
     tolerant: bool = False  # whether cells that all diverged are a result, not an error
+    rung: Rung | None = None  # the whole fit, if left out
 
 
 class Seen(NamedTuple):
@@ -73,7 +84,8 @@ def fit_students(
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
     seen = Seen(config.data.augment, config.data.views, streams)
     taught = teaching(context, own, build.teachers(config).get(own.teacher, config.teacher).mode)
-    fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner)
+    fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner,
+                 config.run.anatomy_every)  # fmt: skip
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)
     if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
@@ -92,6 +104,7 @@ def fit(
     taught: Teaching,
     start: Start | None = None,
     manner: Manner = Manner(),
+    anatomy_every: int = 0,
 ) -> loop.Fitted:
     """Trains a grid of networks of one kind; a single network is a grid of one.
 
@@ -105,6 +118,7 @@ def fit(
       taught: who teaches.
       start: where they start; new networks if left out.
       manner: what differs in a sweep.
+      anatomy_every: steps between looks at the gradients of terms; 0 for never.
     """
     config, run = context.config, context.config.run
     train, one = context.dataset.splits['train'], context.net(network)
@@ -112,7 +126,8 @@ def fit(
     net = build.trained_net(one, own, objective)
     own_average = own.teacher == build.AVERAGE  # which cannot be computed before there is a state
     teacher = teachers.frozen(net) if own_average else taught.teacher
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(own)}
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
+    tx = build.optimiser(own)
     columns = {'inputs': train.inputs, 'labels': train.labels}
     streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
     batches = feed(
@@ -125,18 +140,22 @@ def fit(
 
     def begin(k: Any, b: Any, begun: Start) -> State:
         variables = begun.student if own_average else taught.variables
-        return init_state(k, variables, b, begun.student, begun.terms, **parts)
+        return init_state(k, variables, b, begun.student, begun.terms, **parts, tx=tx)
 
     state = jax.jit(jax.vmap(begin, in_axes=(0, 0 if apart else None, 0)))(knobs, first, begun)
-    step = functools.partial(build.step_of(own), **parts, axis=parallel.axis_of(run.runner))
+    axis = parallel.axis_of(run.runner)
+    step = functools.partial(build.step_of(own), **parts, tx=tx, axis=axis)
+    look = functools.partial(build.look_of(own), **parts, axis=axis)
     program = functools.cache(functools.partial(_program, step, run.runner, len(cells), apart))
     chosen = _layout(
         context, folder, manner.structure or key, program,
         lambda: (layout.copied(state), taught.variables, batches(0, min(run.chunk, own.steps)), knobs),
         len(cells), own.steps // run.chunk,
     )  # fmt: skip
+    steps = manner.rung.until if manner.rung else own.steps
+    state, best = _resumed(state, manner.rung, own.peers) if manner.rung else (state, None)
     devices = _devices(run.runner, len(cells))
-    context.screen.stage(manner.called or folder.name.partition('-')[0], own.steps)
+    context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
     with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=config.track.wandb) as ledger:
         return loop.fit(
             program(chosen),
@@ -145,7 +164,7 @@ def fit(
             knobs,
             functools.partial(batches, part=parallel.own_part(devices, own.batch_size)),
             evaluator(one, *context.dataset.splits['validation']),
-            steps=own.steps,
+            steps=steps,
             chunk=run.chunk,
             validate_every=run.validate_every,
             save_every=run.save_every,
@@ -154,9 +173,32 @@ def fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
-            kept=jax.vmap(team.first_peer) if own.peers > 1 else lambda variables: variables,
+            kept=_kept(own.peers),
             tolerant=manner.tolerant,
+            best=best,
+            anatomy=_program(look, run.runner, len(cells), apart, chosen, many=False) if anatomy_every else None,
+            anatomy_every=anatomy_every,
         )
+
+
+def _kept(peers: int) -> Callable[[Tree], Tree]:
+    """Of several peers the first, which is the student."""
+    return jax.vmap(team.first_peer) if peers > 1 else lambda variables: variables
+
+
+def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
+    if rung.folder is None:
+        return state, None
+
+    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
+
+    like = {'state': state, 'best': jax.eval_shape(lambda s: loop.unscored(_kept(peers)(loop.student(s)), 1), state)}
+    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
+        restored = checkpoints.restore(jax.tree.map(widened, like))
+    taken = jax.tree.map(jnp.asarray, trees.take(restored, np.array(rung.kept)))
+    return State(*taken['state']), loop.Best(*taken['best'])
 
 
 AUTO = 'auto'  # as run.layout: the fastest, by a short measurement
@@ -168,15 +210,16 @@ def layouts() -> tuple[str, ...]:
     return (*grid.LAYOUTS, CELLS, AUTO)
 
 
-def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str) -> Step:
-    """The compiled program of many steps of a grid."""
+def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
+    """The compiled program of a step of a grid, or of many in a row."""
     runner, inner = (CELLS, 'vmap') if chosen == CELLS else (runner, chosen)
+    gridded = grid.gridded(step, inner, own_batches)
     return parallel.wrap(
-        grid.scanned(grid.gridded(step, inner, own_batches)),
+        grid.scanned(gridded) if many else gridded,
         runner,
         _devices(runner, cells),
-        batch_axis=2 if own_batches else 1,
-        cell_axis=1 if own_batches else None,
+        batch_axis=int(own_batches) + many,
+        cell_axis=int(many) if own_batches else None,
     )
 
 

@@ -22,7 +22,7 @@ from kdjax.data.base import Dataset
 from kdjax.export import bench
 from kdjax.study import fitting, plan
 from kdjax.study.context import ARTIFACT, METRICS, Context, number
-from kdjax.study.fitting import Manner, Start
+from kdjax.study.fitting import Manner, Rung, Start
 from kdjax.study.outcome import TEST_LOGITS
 from kdjax.study.sweep import Cell, Sweep
 from kdjax.study.trace import Traced
@@ -123,23 +123,31 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
-def stage(sweep: Sweep, cells: Sequence[Cell], shelf: Shelf, called: str) -> plan.Stage:
-    """A grid as a stage: run it with `launch.execute`."""
+def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = None) -> plan.Stage:
+    """A grid as a stage: run it with `launch.execute`.
+
+    Args:
+      cells: of one structure.
+      shelf: has the cells that these start from.
+      called: by the screen.
+      rung: which part of the fit; all of it if left out. The last part of a fit is a grid like any other.
+    """
 
     def run(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-        return _train(context, folder, key, cells, shelf, called)
+        return _train(context, folder, key, cells, shelf, Manner(called, cells[0].structure, tolerant=True, rung=rung))
 
-    keys = [cell.key for cell in cells]
+    keys, part = [cell.key for cell in cells], [rung.until, rung.identity, rung.kept] if rung else None
     needs = tuple(need.name for need in cells[0].needs)
-    return plan.Stage(NAME, {'cells': keys, 'fit': cells[0].chain[-1]}, needs, run, trees.digest([keys, plan.VERSION]))
+    name = NAME if rung is None or rung.until == cells[0].fit.steps else 'rung'
+    reads = {'cells': keys, 'fit': cells[0].chain[-1]}
+    return plan.Stage(name, reads, needs, run, trees.digest([keys, part, plan.VERSION]))
 
 
 def _train(
-    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, called: str
+    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, manner: Manner
 ) -> dict[str, Any]:
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
-    manner = Manner(called, first.structure, tolerant=True)
     start = _start(cells, shelf) if first.before else None
     fitted = fitting.fit_students(context, folder, key, first.chain[-1], drawn, start, manner)
     judge = context.done.get('examine')
@@ -147,11 +155,24 @@ def _train(
     net, test = context.net(context.config.student), context.dataset.splits['test']
     measure = evaluator(net, *test, logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
+    fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position)} for position, cell in enumerate(cells)],
         'cost': bench.cost(net, trees.take(fitted.variables, 0), test.inputs[0])._asdict(),
         'data_checksum': context.data_checksum,
     })  # fmt: skip
+
+
+def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
+    """Validation of the cells in the parts of their fit before."""
+    if rung is None or rung.folder is None:
+        return []
+    cells = json.loads((rung.folder / ARTIFACT).read_text())['result']['cells']
+    kept = [cells[position]['history'] for position in rung.kept]
+    return [
+        {'step': lines[0]['step'], **{name: [line[name] for line in lines] for name in ('accuracy', 'nll')}}
+        for lines in zip(*kept, strict=True)
+    ]
 
 
 def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]], cell: int) -> dict[str, Any]:
@@ -160,13 +181,27 @@ def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]]
         {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
         for line in fitted.history
     ]
-    found: dict[str, Any] = {'history': history, 'failure': None, 'last': None, 'best': None}
+    found: dict[str, Any] = {
+        'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
+        'failure': None, 'last': None, 'best': None,
+    }  # fmt: skip
     if cell in fitted.failures:
         return {**found, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
         found[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
     found['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
     return found
+
+
+def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
+    """One look at the gradients of one cell: {'step', 'norms': {term: ...}, 'cosines': {'a|b': ...}}."""
+    parts = {
+        kind: {
+            name.removeprefix(start): number(values[cell]) for name, values in line.items() if name.startswith(start)
+        }
+        for kind, start in (('norms', 'norm/'), ('cosines', 'cosine/'))
+    }
+    return {'step': line['step'], **parts}
 
 
 def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:

@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
 from kdjax.names import Interrupted, UsageError, unknown
-from kdjax.study import build, catalogue, outcome, plan, report, tune
+from kdjax.study import accept, build, catalogue, outcome, plan, report
 from kdjax.study.context import ARTIFACT, Artifact, Context
 from kdjax.train import distributed, grid, layout, ledger, parallel
 from kdjax.train.loop import StopSignals
@@ -39,28 +39,28 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
       Interrupted: a stop was asked for.
     """
-    for _, changed in tune.attempts(config):
+    for _, changed in accept.attempts(config):
         plan.check(changed)
         _check_processes(changed)
     with locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         compilation_cache()
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
-        for override, changed in tune.attempts(config):
+        for override, changed in accept.attempts(config):
             context = Context(changed, screen, stop)
             todo = [stage for name, stage in plan.stages_of(changed).items() if name != 'evaluate']
             if not all(_done(stage, workdir) for stage in todo):
                 plan.check_shapes(changed, context.dataset)
             execute(todo, context, workdir)
-            bars = tune.judge(changed, context.done)
+            bars = accept.judge(changed, context.done)
             contexts.append(context)
             met = all(bar.met for bar in bars)
             tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
             if bars:
-                screen.show(f'attempt {len(tried)} ({_named(override)}): {tune.shortfall(bars)}')
+                screen.show(f'attempt {len(tried)} ({_named(override)}): {accept.shortfall(bars)}')
             if met:
                 break
-        shown = max(range(len(tried)), key=lambda k: tune.score(tried[k]['bars']))
+        shown = max(range(len(tried)), key=lambda k: accept.score(tried[k]['bars']))
         context = contexts[shown]
         evaluation = plan.stages_of(context.config)['evaluate']
         execute([evaluation], context, workdir)
@@ -73,7 +73,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
-    for _, changed in tune.attempts(config):
+    for _, changed in accept.attempts(config):
         plan.check(changed)
     dataset = build.dataset(config)
     Screen().show(plan.table(config, dataset, workdir))

@@ -1,6 +1,6 @@
 """What came of it: the one look at the test split, and everything that a report is made of."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +76,7 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
     """
     config, evaluated = context.config, context.done['evaluate'].result
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
+    looks = {method: anatomy(context, method, max(config.data.transfer_sizes)) for method in build.methods(config)}
     config_ = plain_config(config)
     return {
         'title': config.title,
@@ -85,6 +86,7 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
         'curves': [
             curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
         ],
+        **({'anatomy': looks} if any(looks.values()) else {}),
         'dark_knowledge': evaluated['dark_knowledge'],
         'accept': {
             'method': config.accept.method,
@@ -108,15 +110,35 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
 
 def curve(context: Context, method: str, size: int) -> dict[str, Any]:
     """Validation accuracy of a method's chosen cells during training, its fits joined."""
-    steps, accuracy, offset = [], [], 0
-    fits = tuple(context.config.methods[method])
-    for length in range(1, len(fits) + 1):
-        result = context.done[stage_name(fits[:length])].result
-        positions = chosen_cells(result, size)
+    steps, accuracy = [], []
+    for offset, result, positions in _joined(context, method, size):
         steps += [offset + line['step'] for line in result['history']]
         accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
-        offset = steps[-1]
     return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
+
+
+def anatomy(context: Context, method: str, size: int) -> list[dict[str, Any]]:
+    """Norms by term and cosines by pair of terms of a method's chosen cells during training, its fits joined."""
+
+    def picked(line: Mapping[str, Any], prefix: str, positions: Sequence[int]) -> dict[str, list[float | None]]:
+        kind = {name.removeprefix(prefix): values for name, values in line.items() if name.startswith(prefix)}
+        return {name: [values[position] for position in positions] for name, values in kind.items()}
+
+    return [
+        {'step': offset + line['step'], 'norms': picked(line, 'norm/', positions),
+         'cosines': picked(line, 'cosine/', positions)}
+        for offset, result, positions in _joined(context, method, size)
+        for line in result.get('anatomy', ())  # artifacts made before there was one are still good
+    ]  # fmt: skip
+
+
+def _joined(context: Context, method: str, size: int) -> Iterator[tuple[int, Mapping[str, Any], list[int]]]:
+    """Of every fit of a method: steps taken before it, its result, and the chosen cells of `size`."""
+    fits, offset = tuple(context.config.methods[method]), 0
+    for length in range(1, len(fits) + 1):
+        result = context.done[stage_name(fits[:length])].result
+        yield offset, result, chosen_cells(result, size)
+        offset += result['history'][-1]['step']
 
 
 def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:

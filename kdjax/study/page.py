@@ -11,11 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.study import statistics
+from kdjax.study import shown, statistics
 from kdjax.study.blocks import Block, Heading, Items, Listing, Picture, Table, Text
 
 Row = Mapping[str, Any]
-NOTHING = '–'
 
 COVERS = (
     'What an interval covers: n seeds. Each seed draws its own transfer set from one pool, its own initialisation and '
@@ -42,13 +41,14 @@ def full(results: Row, found: Row) -> list[Block]:
         Items(tuple(dict.fromkeys(f'{row["name"]}: {" → ".join(row["stages"])}' for row in students(found)))),
         _chosen(found),
         Picture('learning_curves.png', 'Mean validation accuracy during training, with 95 % bands over the seeds.'),
+        *_anatomy(results),
         Picture('soft_labels.png', 'What the teacher says of one image, at several temperatures T.'),
         Heading('Acceptance'),
         *_acceptance(found['accept']),
         Heading('Failed runs'),
         *_failures(results, found),
         Heading('Provenance'),
-        _provenance(found),
+        provenance(found),
         Listing('Configuration', json.dumps(results['provenance']['config'], indent=2)),
     ]
 
@@ -76,7 +76,8 @@ def _finding(found: Row) -> list[Block]:
         return [Text(f'Only {found["baseline"]} was run: there is nothing to compare it with.')]
     counts = Counter(row['difference']['verdict'] for row in compared)
     lead = (
-        f'Each method against {found["baseline"]} on the same seeds, {_plural(len(compared), "comparison")} in all: '
+        f'Each method against {found["baseline"]} on the same seeds, {shown.plural(len(compared), "comparison")} in '
+        'all: '
         + ', '.join(f'{verdict} {counts[verdict]}' for verdict in statistics.VERDICTS if counts[verdict])
         + ' (two-sided paired t test at the 5 % level, not corrected for the number of comparisons). Gains in points '
         'of accuracy, with their 95 % intervals:'
@@ -97,15 +98,22 @@ def _at_size(size: int, rows: Sequence[Row], baseline: str) -> str:
 
 
 def _gain(row: Row) -> str:
-    gain = _estimate(row['difference'], signed=True)
-    return f'{row["name"]} (no common seed)' if gain == NOTHING else f'{row["name"]} ({gain})'
+    gain = shown.estimate(row['difference'], signed=True)
+    return f'{row["name"]} (no common seed)' if gain == shown.NOTHING else f'{row["name"]} ({gain})'
 
 
 def accuracy_table(found: Row) -> Table:
     def cells(row: Row) -> tuple[str, ...]:
         gain = row['difference'] or {'mean': None, 'ci95': None, 'p': None}
         seeds = f'{row["n"]} of {row["n"] + row["failed"]}' if row['failed'] else str(row['n'])
-        return _size(row), row['name'], _half(row['accuracy']), _estimate(gain, signed=True), _p(gain['p']), seeds
+        return (
+            _size(row),
+            row['name'],
+            shown.half(row['accuracy']),
+            shown.estimate(gain, signed=True),
+            shown.p(gain['p']),
+            seeds,
+        )
 
     return Table(
         f'Test accuracy, ± half its 95 % interval, and gain over {found["baseline"]} with its 95 % interval',
@@ -118,9 +126,9 @@ def accuracy_table(found: Row) -> Table:
 def _beyond(found: Row) -> Table:
     def cells(row: Row) -> tuple[str, ...]:
         gap = row['gap_recovered'] or {'value': None, 'ci95': None}
-        share = _estimate({'mean': gap['value'], 'ci95': gap['ci95']}, digits=0)
-        percents = (_percent(row['accuracy']['sd']), share, _number(row['nll']), _percent(row['ece']))
-        return _size(row), row['name'], *percents, _percent(row['agreement']), _number(row['kl'])
+        share = shown.estimate({'mean': gap['value'], 'ci95': gap['ci95']}, digits=0)
+        percents = (shown.percent(row['accuracy']['sd']), share, shown.number(row['nll']), shown.percent(row['ece']))
+        return _size(row), row['name'], *percents, shown.percent(row['agreement']), shown.number(row['kl'])
 
     return Table(
         'Beyond accuracy: sd over seeds (points), share of the gap to the teacher that is recovered (%), negative '
@@ -141,28 +149,39 @@ def _costs(found: Row) -> list[Table]:
 def _cost(teacher: Row, rows: Sequence[Row], alone: bool) -> Table:
     student = rows[0]
     lines: list[tuple[str, float | None, float | None, Callable[[float], str]]] = [
-        ('parameters', teacher['params'], student['params'], _thousands),
-        ('size of the parameters', teacher['bytes'], student['bytes'], _bytes),
-        ('FLOPs per example', teacher['flops'], student['flops'], _thousands),
+        ('parameters', teacher['params'], student['params'], shown.thousands),
+        ('size of the parameters', teacher['bytes'], student['bytes'], shown.mebibytes),
+        ('FLOPs per example', teacher['flops'], student['flops'], shown.thousands),
     ]
     for batch, latency in teacher['latency_ms'].items():
         # Median: the same network timed once per row, and a busy machine only ever adds time.
         times = [row['latency_ms'][batch] for row in rows if row['latency_ms'].get(batch) is not None]
-        lines.append((f'latency, batch of {batch}', latency, float(np.median(times)) if times else None, _milliseconds))
+        lines.append(
+            (f'latency, batch of {batch}', latency, float(np.median(times)) if times else None, shown.milliseconds)
+        )
     names = '' if alone else f' ({", ".join(dict.fromkeys(row["name"] for row in rows))})'
     cells = tuple(
-        (name, _or_nothing(show, big), _or_nothing(show, small), _ratio(big, small)) for name, big, small, show in lines
+        (name, shown.or_nothing(show, big), shown.or_nothing(show, small), shown.ratio(big, small))
+        for name, big, small, show in lines
     )
     return Table(f'Teacher and student{names}', 'lrrr', ('cost', 'teacher', 'student', 'teacher / student'), cells)
 
 
 def _chosen(found: Row) -> Table:
     rows = tuple(
-        (_size(row), row['name'], _percent(row['validation_accuracy']), _settings(row['chosen']))
+        (_size(row), row['name'], shown.percent(row['validation_accuracy']), shown.settings(row['chosen']))
         for row in students(found)
     )
     header = ('size', 'method', 'validation accuracy (%)', 'chosen')
     return Table('What validation chose, and the mean validation accuracy with it', 'rlrl', header, rows)
+
+
+def _anatomy(results: Row) -> list[Block]:
+    says = (
+        "Gradients of each method's weighted terms by the student's parameters, with the largest transfer set: their "
+        'norms, and the cosines between them (1: the terms pull the same way). Means over the seeds, with 95 % bands.'
+    )
+    return [Picture('anatomy.png', says)] if results.get('anatomy') else []
 
 
 def _acceptance(accept: Row | None) -> list[Block]:
@@ -170,7 +189,7 @@ def _acceptance(accept: Row | None) -> list[Block]:
         return [Text('No acceptance bar was set.')]
     attempts = accept['attempts']
     rows = tuple(
-        (str(place), _settings(attempt['override']), *_bar(bar))
+        (str(place), shown.settings(attempt['override']), *_bar(bar))
         for place, attempt in enumerate(attempts, 1)
         for bar in attempt['bars']
     )
@@ -179,7 +198,7 @@ def _acceptance(accept: Row | None) -> list[Block]:
     header = ('attempt', 'changed', 'bar', 'wanted', 'got', 'met')
     return [
         Text(
-            f'{judged}: the bars were {met} after {_plural(len(attempts), "attempt")}; the tables show '
+            f'{judged}: the bars were {met} after {shown.plural(len(attempts), "attempt")}; the tables show '
             f'attempt {accept["shown"] + 1}.'
         ),
         Text(
@@ -192,9 +211,9 @@ def _acceptance(accept: Row | None) -> list[Block]:
 
 def _bar(bar: Row) -> tuple[str, ...]:
     limit = bar['name'].startswith('max_')
-    show = _exactly if limit else _share
+    show = shown.exactly if limit else shown.share
     wanted = f'{"≤" if limit else "≥"} {show(bar["wanted"])}'
-    return bar['name'], wanted, _or_nothing(show, bar['got']), 'yes' if bar['met'] else 'no'
+    return bar['name'], wanted, shown.or_nothing(show, bar['got']), 'yes' if bar['met'] else 'no'
 
 
 def _failed(found: Row) -> int:
@@ -214,8 +233,9 @@ def _failures(results: Row, found: Row) -> list[Block]:
     return [Text(f'{_failed(found)} of {runs} runs failed, left out of every mean and every pair:'), Items(cells)]
 
 
-def _provenance(found: Row) -> Items:
-    stages = ', '.join(f'{stage} {_number(seconds, 1)} s' for stage, seconds in found['seconds'].items())
+def provenance(found: Row) -> Items:
+    """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
+    stages = ', '.join(f'{stage} {shown.number(seconds, 1)} s' for stage, seconds in found['seconds'].items())
     return Items(
         (
             f'command: {found["command"]}',
@@ -229,77 +249,5 @@ def _provenance(found: Row) -> Items:
     )
 
 
-def _plural(count: int, thing: str) -> str:
-    return f'{count} {thing}' + ('' if count == 1 else 's')
-
-
 def _size(row: Row) -> str:
-    return NOTHING if row['transfer_size'] is None else str(row['transfer_size'])
-
-
-def _or_nothing(show: Callable[[float], str], value: float | None) -> str:
-    return NOTHING if value is None else show(value)
-
-
-def _number(value: float | None, digits: int = 3) -> str:
-    return NOTHING if value is None else f'{value:.{digits}f}'
-
-
-def _percent(share: float | None) -> str:
-    return _number(None if share is None else 100 * share, 2)
-
-
-def _half(estimate: Row) -> str:
-    interval = estimate['ci95']
-    reach = '' if interval is None else f' ± {_percent((interval[1] - interval[0]) / 2)}'
-    return _percent(estimate['mean']) + reach
-
-
-def _estimate(estimate: Row, signed: bool = False, digits: int = 2) -> str:
-    if estimate['mean'] is None:
-        return NOTHING
-    form = f'{"+" if signed else ""}.{digits}f'
-    low_high = ', '.join(format(100 * end, form) for end in estimate['ci95'] or ())
-    return format(100 * estimate['mean'], form) + (f' [{low_high}]' if low_high else '')
-
-
-def _p(p: float | None) -> str:
-    return NOTHING if p is None else '< 0.001' if p < 0.001 else f'{p:.3f}'
-
-
-def _settings(chosen: Row) -> str:
-    return (
-        ', '.join(
-            f'{name} = {value:g}' if isinstance(value, float) else f'{name} = {value}' for name, value in chosen.items()
-        )
-        or 'nothing'
-    )
-
-
-def _share(share: float) -> str:
-    return f'{100 * share:.2f} %'
-
-
-def _exactly(count: float) -> str:
-    return f'{count:,.0f}'
-
-
-def _thousands(count: float) -> str:
-    for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
-        if count >= size:
-            return f'{count / size:.2f} {unit}'
-    return f'{count:.0f}'
-
-
-def _bytes(count: float) -> str:
-    return f'{count / 2**20:.2f} MiB' if count >= 2**20 else f'{count / 2**10:.1f} KiB'
-
-
-def _milliseconds(value: float) -> str:
-    return f'{value:.3g} ms'
-
-
-def _ratio(teacher: float | None, student: float | None) -> str:
-    if teacher is None or not student:
-        return NOTHING
-    return f'{teacher / student:,.{0 if teacher > 100 * student else 1}f}×'
+    return shown.NOTHING if row['transfer_size'] is None else str(row['transfer_size'])

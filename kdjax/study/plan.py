@@ -94,6 +94,8 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
         'student': config.student,
         'seeds': config.seeds,
         'transfer_sizes': config.data.transfer_sizes,
+        # Only where it is on: what it adds to an artifact is worth another run, its absence is not.
+        **({'anatomy_every': config.run.anatomy_every} if config.run.anatomy_every else {}),
     }
     add(context.stage_name(chain), reads, (*source, *before), stages.train_students)
 
@@ -171,6 +173,8 @@ def check(config: ConfigDict) -> None:
     ):
         if not isinstance(value, int) or value < 1:
             raise UsageError(f'{name} must be an integer >= 1, got {value!r}')
+    if config.run.anatomy_every < 0:
+        raise UsageError(f'run.anatomy_every must be >= 0 (0: never), got {config.run.anatomy_every}')
     if not config.data.transfer_sizes:
         raise UsageError('data.transfer_sizes is empty; give at least one number of examples')
     if config.run.layout not in fitting.layouts():

@@ -1,32 +1,20 @@
-"""The four figures of a report, as PNG bytes.
+"""The figures of a report, as PNG bytes."""
 
-matplotlib is imported where it is used, since nothing else needs it, and through its object-oriented interface: no
-figure outlives its function and no global setting changes. Colours are Okabe and Ito's, which colour-blind readers
-can tell apart; markers tell the same methods apart in print.
-"""
-
-import io
 import itertools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from kdjax.study import statistics
+from kdjax.study import canvas, statistics
 
 Row = Mapping[str, Any]
 Styles = Mapping[str, Row]  # how each method is drawn
+Points = Sequence[tuple[int, Sequence[float | None]]]  # (step, values by seed)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#A6A000')
-MARKERS = 'osD^vP*X'
-LINES = ('-', '--', ':', '-.')
-INK, FAINT = '#333333', '#d9dde2'
-DPI = 200
-FONT = 9  # points; with figures this narrow it is legible on a telephone too
 
 
 def draw(results: Row, rows: Sequence[Row]) -> dict[str, bytes]:
@@ -40,34 +28,36 @@ def draw(results: Row, rows: Sequence[Row]) -> dict[str, bytes]:
       PNG bytes by file name.
     """
     methods = list(dict.fromkeys(row['method'] for row in results['rows']))
-    styles = {method: _style(position) for position, method in enumerate(methods)}
+    styles = {method: canvas.style(position) for position, method in enumerate(methods)}
     figures = {
         'accuracy_vs_size.png': accuracy_vs_size(rows, results['teacher'], styles),
         'gain_vs_size.png': gain_vs_size(rows, results['baseline'], styles),
         'learning_curves.png': learning_curves(results['curves'], styles),
         'soft_labels.png': soft_labels(results['dark_knowledge']),
     }
-    return {name: _png(figure) for name, figure in figures.items()}
+    if results.get('anatomy'):
+        figures['anatomy.png'] = anatomy(results['anatomy'])
+    return {name: canvas.png(figure) for name, figure in figures.items()}
 
 
 def accuracy_vs_size(rows: Sequence[Row], teacher: Row, styles: Styles) -> 'Figure':
     """Mean test accuracy (%) with its interval against transfer-set size; the teacher is a dashed line."""
-    figure = _figure(5.6, 3.6)
-    axes = _axes(figure.add_subplot(), 'test accuracy (%)')
-    axes.axhline(100 * teacher['accuracy'], color=INK, linestyle='--', linewidth=1.2, label='teacher')
+    figure = canvas.blank(5.6, 3.6)
+    axes = canvas.dress(figure.add_subplot(), 'test accuracy (%)')
+    axes.axhline(100 * teacher['accuracy'], color=canvas.INK, linestyle='--', linewidth=1.2, label='teacher')
     _estimates(axes, [(row, row['accuracy']) for row in rows], styles)
-    _within_percent(axes)
-    _legend(figure, axes)
+    canvas.within_percent(axes)
+    canvas.legend(figure, axes)
     return figure
 
 
 def gain_vs_size(rows: Sequence[Row], baseline: str, styles: Styles) -> 'Figure':
     """Paired difference to the baseline (points) with its interval against transfer-set size; zero is marked."""
-    figure = _figure(5.6, 3.6)
-    axes = _axes(figure.add_subplot(), f'accuracy over {baseline} (points)')
-    axes.axhline(0, color=INK, linewidth=1.2, label=f'{baseline} (zero)')
+    figure = canvas.blank(5.6, 3.6)
+    axes = canvas.dress(figure.add_subplot(), f'accuracy over {baseline} (points)')
+    axes.axhline(0, color=canvas.INK, linewidth=1.2, label=f'{baseline} (zero)')
     _estimates(axes, [(row, row['difference']) for row in rows if row['difference'] is not None], styles)
-    _legend(figure, axes)
+    canvas.legend(figure, axes)
     return figure
 
 
@@ -76,83 +66,62 @@ def learning_curves(curves: Sequence[Row], styles: Styles) -> 'Figure':
     sizes = sorted({curve['transfer_size'] for curve in curves}) or ['no']
     columns = min(len(sizes), 2)
     down = -(-len(sizes) // columns)
-    figure = _figure(6.2, 0.3 + 2.6 * down)
+    figure = canvas.blank(6.2, 0.3 + 2.6 * down)
     panels = figure.subplots(down, columns, sharey=True, squeeze=False).flat
     for place, (axes, size) in enumerate(zip(panels, sizes, strict=False)):
-        _axes(axes, 'validation accuracy (%)' if place % columns == 0 else '', 'training step')
-        axes.set_title(f'{size} transfer examples', fontsize=FONT)
+        canvas.dress(axes, 'validation accuracy (%)' if place % columns == 0 else '', 'training step')
+        axes.set_title(f'{size} transfer examples', fontsize=canvas.FONT)
         for curve in (curve for curve in curves if curve['transfer_size'] == size):
             _curve(axes, curve, styles[curve['method']])
     for axes in list(panels[len(sizes) :]):
         axes.remove()
-    _within_percent(panels[0])  # and with it all panels, which share their scale
-    _legend(figure, panels[0])
+    canvas.within_percent(panels[0])  # and with it all panels, which share their scale
+    canvas.legend(figure, panels[0])
+    return figure
+
+
+def anatomy(lines_by_method: Mapping[str, Sequence[Row]]) -> 'Figure':
+    """How the terms of each method pull at the student, against the training step; a row of two panels per method.
+
+    Args:
+      lines_by_method: looks in order, {'step', 'norms': {term: [by seed]}, 'cosines': {'a|b': [by seed]}} each; methods
+        without any are left out.
+
+    Returns:
+      Mean norms (left, log scale: a norm of zero is not seen) and mean cosines of pairs (right), with 95 % intervals.
+    """
+    looked = {method: lines for method, lines in lines_by_method.items() if lines}
+    figure = canvas.blank(6.2, 0.4 + 2.0 * max(len(looked), 1))
+    panels = figure.subplots(max(len(looked), 1), 2, sharex='row', sharey='col', squeeze=False)
+    names = dict.fromkeys((kind, name) for kind in ('norms', 'cosines') for lines in looked.values() for line in lines
+                          for name in line[kind])  # fmt: skip
+    styles = {key: canvas.style(position) for position, key in enumerate(names)}
+    for row, (method, lines) in zip(panels, looked.items(), strict=False):
+        for axes, kind, what in zip(row, ('norms', 'cosines'), ('norm of the gradient', 'cosine'), strict=True):
+            canvas.dress(axes, what).set_title(method, fontsize=canvas.FONT)
+            _looks(axes, lines, kind, styles)
+    for axes in panels[-1]:
+        axes.set_xlabel('training step', color=canvas.INK, fontsize=canvas.FONT)
+    _log_norms(panels[:, 0].tolist())
+    panels[0, 1].set_ylim(-1.08, 1.08)  # the t interval of two seeds may reach far beyond what a cosine can be
+    canvas.legend(figure, *panels.flat)
     return figure
 
 
 def soft_labels(shown: Row) -> 'Figure':
     """One image beside the teacher's softmax(logits / T) for every temperature T: what a hard label hides."""
-    figure = _figure(6.2, 0.6 + 0.95 * len(shown['temperatures']))
+    figure = canvas.blank(6.2, 0.6 + 0.95 * len(shown['temperatures']))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
     picture = left.subplots()
     picture.imshow(np.asarray(shown['image'], np.float64), cmap='gray_r')
     picture.set(xticks=[], yticks=[])
-    picture.set_title(f'true class: {shown["class_names"][shown["label"]]}', fontsize=FONT)
+    picture.set_title(f'true class: {shown["class_names"][shown["label"]]}', fontsize=canvas.FONT)
     panels = right.subplots(len(shown['temperatures']), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, temperature in zip(panels, shown['temperatures'], strict=True):
         _bars(axes, shown, temperature)
     _class_ticks(panels[-1], shown['class_names'])
-    right.supylabel("teacher's probability, softmax(logits / T)", fontsize=FONT, color=INK)
+    right.supylabel("teacher's probability, softmax(logits / T)", fontsize=canvas.FONT, color=canvas.INK)
     return figure
-
-
-def _style(position: int) -> dict[str, Any]:
-    lap, place = divmod(position, len(COLOURS))
-    return {'color': COLOURS[place], 'marker': MARKERS[place], 'linestyle': LINES[lap % len(LINES)]}
-
-
-def _figure(width: float, height: float) -> 'Figure':
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=0.1, h_pad=0.08)  # inches, so that no mark touches the edge
-    figure = Figure(figsize=(width, height), dpi=DPI, layout=layout, facecolor='white')
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def _png(figure: 'Figure') -> bytes:
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})  # the same numbers are the same bytes
-    return buffer.getvalue()
-
-
-def _axes(axes: 'Axes', ylabel: str, xlabel: str = '') -> 'Axes':
-    axes.spines[['top', 'right']].set_visible(False)
-    axes.spines[['left', 'bottom']].set_color(INK)
-    axes.tick_params(colors=INK, labelsize=FONT)
-    axes.grid(axis='y', color=FAINT, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.set_xlabel(xlabel, color=INK, fontsize=FONT)
-    axes.set_ylabel(ylabel, color=INK, fontsize=FONT)
-    return axes
-
-
-def _within_percent(axes: 'Axes') -> None:
-    low, high = axes.get_ylim()  # the t interval of two seeds may reach far beyond what an accuracy can be
-    axes.set_ylim(max(low, -2), min(high, 102))
-
-
-def _legend(figure: 'Figure', axes: 'Axes') -> None:
-    """Below the axes, in as few lines as fit, and with room of its own."""
-    handles, labels = axes.get_legend_handles_labels()
-    if handles:
-        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, labels)))  # inches: a handle, a letter
-        lines = -(-len(labels) // max(int(fitting), 1))
-        columns = -(-len(labels) // lines)
-        figure.set_figheight(figure.get_figheight() + 0.2 * lines)
-        figure.legend(handles, labels, loc='outside lower center', ncols=columns, frameon=False, fontsize=FONT)
 
 
 def _estimates(axes: 'Axes', rows: Sequence[tuple[Row, Row]], styles: Styles) -> None:
@@ -188,7 +157,7 @@ def _reach(means: np.ndarray, estimates: Sequence[Row]) -> np.ndarray:
 def _size_axis(axes: 'Axes', sizes: Sequence[int]) -> None:
     from matplotlib.ticker import NullLocator
 
-    axes.set_xlabel('transfer-set size (examples, log scale)', color=INK, fontsize=FONT)
+    axes.set_xlabel('transfer-set size (examples, log scale)', color=canvas.INK, fontsize=canvas.FONT)
     if sizes:
         axes.set_xscale('log')
         margin = max(1.25, (max(sizes) / min(sizes)) ** 0.1)
@@ -198,25 +167,60 @@ def _size_axis(axes: 'Axes', sizes: Sequence[int]) -> None:
 
 
 def _curve(axes: 'Axes', curve: Row, style: Row) -> None:
-    points = [(step, statistics.summary(seeds)) for step, seeds in zip(curve['steps'], curve['accuracy'], strict=True)]
-    means = [(step, 100 * point.mean) for step, point in points if point.mean is not None]
-    bands = [(step, 100 * point.interval.low, 100 * point.interval.high) for step, point in points if point.interval]
+    _band(axes, list(zip(curve['steps'], curve['accuracy'], strict=True)), curve['method'], style, scale=100)
+
+
+def _band(axes: 'Axes', seeds_by_step: Points, label: str, style: Row, scale: float = 1) -> None:
+    """The mean over seeds, and its interval."""
+    points = [(step, statistics.summary(seeds)) for step, seeds in seeds_by_step]
+    means = [(step, scale * point.mean) for step, point in points if point.mean is not None]
+    bands = [(step, *(scale * np.array(point.interval))) for step, point in points if point.interval]
     if bands:
         axes.fill_between(*np.array(bands).T, color=style['color'], alpha=0.15, linewidth=0)
     if means:
-        axes.plot(*np.array(means).T, label=curve['method'], markevery=0.2, markersize=4, linewidth=1.4, **style)
+        every = 0.2 if len(means) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
+        axes.plot(*np.array(means).T, label=label, markevery=every, markersize=4, linewidth=1.4, **style)
+
+
+def _looks(axes: 'Axes', lines: Sequence[Row], kind: str, styles: Mapping[tuple[str, str], Row]) -> None:
+    """The 'norms' or 'cosines' of one method, or why there are none."""
+    if kind == 'cosines':
+        axes.axhline(0, color=canvas.INK, linewidth=1.2)
+    for (what, name), style in styles.items():
+        points = [(line['step'], line[kind][name]) for line in lines if what == kind and name in line[kind]]
+        _band(axes, points, name if kind == 'norms' else f'cos({name.replace("|", ", ")})', style)
+    if not any(line[kind] for line in lines):
+        place: Row = {'transform': axes.get_yaxis_transform(), 'ha': 'center', 'va': 'center'}
+        axes.text(0.5, -0.25, 'one term at a time', fontsize=canvas.FONT, color=canvas.INK, **place)
+
+
+def _log_norms(panels: Sequence['Axes']) -> None:
+    """A log scale made for the means, as an interval may reach down to zero or below."""
+    means = [mean for axes in panels for line in axes.lines for mean in np.asarray(line.get_ydata()) if mean > 0]
+    if means:
+        panels[0].set_yscale('log')
+        panels[0].set_ylim(bottom=min(means) / 2)
 
 
 def _bars(axes: 'Axes', shown: Row, temperature: float) -> None:
-    _axes(axes, '')
+    canvas.dress(axes, '')
     logits = np.asarray(shown['logits'], np.float64) / temperature
     probabilities = np.exp(logits - logits.max())
     probabilities /= probabilities.sum()
-    colours = [COLOURS[1] if place == shown['label'] else COLOURS[0] for place in range(len(logits))]
+    colours = [canvas.COLOURS[1] if place == shown['label'] else canvas.COLOURS[0] for place in range(len(logits))]
     axes.bar(range(len(logits)), probabilities, color=colours)
     axes.set_ylim(0, 1)
     axes.set_yticks([0, 0.5, 1])
-    axes.text(1, 0.95, f'T = {temperature:g}', transform=axes.transAxes, ha='right', va='top', fontsize=FONT, color=INK)
+    axes.text(
+        1,
+        0.95,
+        f'T = {temperature:g}',
+        transform=axes.transAxes,
+        ha='right',
+        va='top',
+        fontsize=canvas.FONT,
+        color=canvas.INK,
+    )
 
 
 def _class_ticks(axes: 'Axes', names: Sequence[str]) -> None:
@@ -225,4 +229,4 @@ def _class_ticks(axes: 'Axes', names: Sequence[str]) -> None:
     labels = [names[place] for place in shown]
     slant: Row = {'rotation': 45, 'ha': 'right'} if max(map(len, labels)) > 3 else {}
     axes.set_xticks(shown, labels, **slant)
-    axes.set_xlabel('class (orange: the true one)', color=INK, fontsize=FONT)
+    axes.set_xlabel('class (orange: the true one)', color=canvas.INK, fontsize=canvas.FONT)

@@ -17,7 +17,7 @@ COSTS = ('params', 'bytes', 'flops', 'latency_ms')
 
 
 def write(results: Row, folder: Path) -> dict[str, Any]:
-    """Writes summary.json, report.md, report.html and the four figures into `folder`, each whole or not at all.
+    """Writes summary.json, report.md, report.html and the figures into `folder`, each whole or not at all.
 
     Args:
       results: a study's JSON-able results: title, baseline, teacher, rows, curves, dark_knowledge, accept, provenance.

@@ -2,7 +2,6 @@
 
 import itertools
 import runpy
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,6 @@ from absl import flags
 from ml_collections import ConfigDict
 
 from kdjax.names import UsageError, nearest, unknown
-from kdjax.study.rows import Row
 
 
 def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path) -> ConfigDict:
@@ -40,13 +38,13 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     return holder.value
 
 
-def rows(argv: list[str]) -> Sequence[Row] | None:
-    """The rows of the config file's sweep; None where it has no function `sweep(arg)`."""
+def listed(argv: list[str], function: str) -> Any:
+    """What a function of the config file, `sweep(arg)` or `space(arg)`, returns; None where it has none."""
     if not _given(argv):
         return None
     path, _, argument = _given(argv)[-1].partition(':')
     module = runpy.run_path(path)
-    return module['sweep'](argument) if 'sweep' in module else None
+    return module[function](argument) if function in module else None
 
 
 def name(argv: list[str], default: str) -> str:

@@ -80,6 +80,7 @@ def train_students(context: Context, folder: Path, key: str, reads: Mapping[str,
         'validation_accuracy': accuracy,
         'chosen': choose(described, accuracy),
         'history': [{name: line[name] for name in ('step', 'accuracy', 'nll')} for line in fitted.history],
+        'anatomy': fitted.anatomy,
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip

@@ -4,14 +4,16 @@ A value that is None or not finite belongs to a run that failed: it is left out 
 seeds cannot carry an interval or a test (fewer than two, or no spread between them) the answer is None, never NaN.
 """
 
+import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from scipy import special
 
 LEVEL = 0.05  # of the tests; the intervals cover 1 - LEVEL
+POWER = 0.8  # with which a difference of the detectable size would be found
 # Below this a spread is float32 rounding: it is less than one example in a test set of a million. Seeds that agree so
 # closely would give an interval of width zero and p = 0, a certainty that a few counted answers do not have.
 ROUNDING = 1e-6
@@ -21,6 +23,9 @@ HURTS = 'hurts'
 NO_DIFFERENCE = 'no significant difference'
 UNTESTED = 'cannot be tested'
 VERDICTS = (HELPS, HURTS, NO_DIFFERENCE, UNTESTED)
+CONSISTENT = 'consistent'  # not told apart, which is not the same as equal: the interval says how far apart they may be
+LOWER = 'lower'
+HIGHER = 'higher'
 
 BySeed = Mapping[int, float | None]
 
@@ -50,6 +55,16 @@ class Paired(NamedTuple):
     p: float | None  # two-sided, of no difference
     n: int
     missing: int
+
+
+class Published(NamedTuple):
+    """Our mean over seeds minus a number that somebody else reported."""
+
+    difference: float | None
+    interval: Interval | None
+    p: float | None  # two-sided, of no difference
+    n: int  # seeds of ours
+    verdict: str  # CONSISTENT, LOWER (ours is), HIGHER or UNTESTED
 
 
 class Gap(NamedTuple):
@@ -105,6 +120,72 @@ def verdict(comparison: Paired) -> str:
     if comparison.p >= LEVEL:
         return NO_DIFFERENCE
     return HELPS if comparison.difference > 0 else HURTS
+
+
+def holm(p_values: Sequence[float | None]) -> list[float | None]:
+    """p-values adjusted for being a family: reject those below LEVEL, and any error at all has probability LEVEL.
+
+    Args:
+      p_values: of the family's tests; None for one that could not be made. It still counts as a member, as p = 1 would:
+        a family does not become smaller, and its other members more significant, by failed or unfinished runs.
+
+    Returns:
+      The adjusted p-values in the same order, None where there was None.
+
+    Reference: Holm, A simple sequentially rejective multiple test procedure, Scand. J. Stat. 6(2), 1979.
+    """
+    ranked = sorted((p, place) for place, p in enumerate(p_values) if p is not None)
+    scaled = (min((len(p_values) - rank) * p, 1.0) for rank, (p, _) in enumerate(ranked))
+    steps = itertools.accumulate(scaled, max)  # no hypothesis may look surer than one that was rejected before it
+    adjusted = dict(zip((place for _, place in ranked), steps, strict=True))
+    return [adjusted.get(place) for place in range(len(p_values))]
+
+
+def detectable(values: BySeed, baseline: BySeed) -> float | None:
+    """The true difference that the paired t test at LEVEL would find with probability POWER, given the spread seen.
+
+    Returns:
+      d, in the unit of `values`, that solves P(T > t) = POWER for T noncentral t with n - 1 degrees of freedom and
+      noncentrality d sqrt(n) / sd, sd that of the paired differences; None for fewer than two pairs or no spread.
+
+    Reference: Cohen, Statistical Power Analysis for the Behavioral Sciences, 2nd ed., 1988, chapter 2.
+    """
+    left, right = _common(values, baseline)
+    if _silent(left - right):
+        return None
+    n = len(left)
+    noncentrality = special.nctdtrinc(n - 1, 1 - POWER, _quantile(n))  # the other tail adds less than 1e-6
+    return float(noncentrality * (left - right).std(ddof=1) / math.sqrt(n))
+
+
+def against(values: Iterable[float | None], mean: float, sd: float | None = None, n: int | None = None) -> Published:
+    """Our seeds against a published mean: Welch's t test where its sd and n are known, else a one-sample t test.
+
+    The latter takes the published mean as exact, and so finds differences where there may be none.
+
+    Args:
+      values: ours, one per seed; None or not finite where the run failed.
+      mean: the published one, in the same unit.
+      sd: of one run of theirs, same unit, with n - 1 degrees of freedom.
+      n: how many runs of theirs.
+
+    References: Student, The probable error of a mean, Biometrika 6(1), 1908; Welch, The generalization of 'Student's'
+    problem when several different population variances are involved, Biometrika 34(1-2), 1947.
+    """
+    ours = _present(values)
+    difference = float(ours.mean()) - mean if len(ours) else None
+    if difference is None or _silent(ours):
+        return Published(difference, None, None, len(ours), UNTESTED)
+    parts = [(float(ours.var(ddof=1)) / len(ours), len(ours) - 1)]
+    if sd is not None and n is not None and n > 1:
+        parts.append((sd**2 / n, n - 1))
+    variance = sum(part for part, _ in parts)
+    freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
+    error = math.sqrt(variance)
+    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
+    half = float(special.stdtrit(freedom, 1 - LEVEL / 2)) * error
+    told = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
+    return Published(difference, Interval(difference - half, difference + half), p, len(ours), told)
 
 
 def gap_recovered(student: BySeed, baseline: BySeed, teacher: float) -> Gap | None:

@@ -176,8 +176,10 @@ def _arm_config(config: ConfigDict, row: rows.Row) -> ConfigDict:
     try:
         new = rows.applied(config, row.changes)
         method = row.changes.get('method', next(iter(new.methods)) if len(new.methods) == 1 else None)
+        if method is None:
+            raise UsageError(f"the row names no method; give the sweep an axis 'method' of {list(new.methods)}")
         if method not in new.methods:
-            raise names.unknown('method', method, new.methods, " of a row; give the sweep an axis 'method'")
+            raise names.unknown('method', method, new.methods, ' of a row')
         with new.unlocked(), new.ignore_type():
             new.methods = ConfigDict({name: new.methods[name] for name in {method, new.baseline} & set(new.methods)})
             new.accept.method = method

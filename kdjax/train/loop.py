@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax import trees
 from kdjax.data.feed import Feed
 from kdjax.names import Interrupted, UsageError
 from kdjax.train import distributed, optim, parallel
@@ -29,6 +30,7 @@ class Fitted(NamedTuple):
     best: Tree  # of the students where each cell's validation accuracy was highest
     terms: Tree  # what terms learned, by name: the head that corrects a student, regressors
     history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
+    anatomy: list[dict[str, Any]]  # {'step', 'norm/<term>', 'cosine/<a>|<b>': [C values]}, where it was asked for
     failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
 
 
@@ -86,43 +88,56 @@ def fit(
     stop: StopSignals,
     kept: Callable[[Tree], Tree] = lambda variables: variables,
     tolerant: bool = False,
+    best: Best | None = None,
+    anatomy: Step | None = None,
+    anatomy_every: int = 0,
 ) -> Fitted:
     """Trains a grid, resuming from what `folder` holds.
 
     The order of one round, fixed here: run a chunk of steps; write down its logs; note cells that diverged; validate;
-    save; obey a stop request. Saving comes after validation, so a checkpoint always knows the best so far; a state in
-    which every cell diverged is never saved; a stop comes last, so it loses nothing.
+    look at the gradients of terms; save; obey a stop request. Saving comes after validation, so a checkpoint always
+    knows the best so far; a state in which every cell diverged is never saved; a stop comes last, so it loses nothing.
 
     Args:
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
-      state, knobs: with a leading cell axis C; `state` is where a fresh run starts.
+      state, knobs: with a leading cell axis C; `state` is where a fresh run starts, at the step that it says.
       teacher_vars: variables of the teacher.
       feed: gives the batches of a range of steps.
       validate: metrics of student variables; 'accuracy' decides which are best.
       steps: length of the run.
-      chunk: steps per dispatch; `validate_every` and `save_every` are rounded up to multiples of it.
+      chunk: steps per dispatch; `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
       kept: the variables of the student among those that are trained: one of several peers.
+      best: the best so far of a state that has been trained before.
       tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
+      anatomy: compiled like `run`, but over the batch of one step: gives the state back as it is, and numbers (C,) that
+        are written down. It is shown the batch of the step to come, whose gradients they describe. None for never.
+      anatomy_every: steps.
 
     Raises:
       UsageError: every cell diverged and this is not tolerated, or a checkpoint cannot be used.
       Interrupted: a stop was asked for; the state is saved.
     """
-    validate_every, save_every = (-(-every // chunk) * chunk for every in (validate_every, save_every))
+    validate_every, save_every, anatomy_every = (
+        -(-every // chunk) * chunk for every in (validate_every, save_every, anatomy_every)
+    )
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = Best(jnp.full((cells,), -jnp.inf), jax.tree.map(jnp.copy, kept(student(state))))
+    best = best or unscored(jax.tree.map(jnp.copy, kept(student(state))), cells)
     with Checkpoints(folder, identity) as checkpoints:
-        done = checkpoints.latest_step() or 0
-        if done:
+        saved = checkpoints.latest_step()
+        done = saved or int(np.ravel(state.step)[0])
+        if saved:
             restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
             state, best = State(*restored['state']), Best(*restored['best'])
         distributed.by_first(lambda: ledger.rewind(done))
-        history = [line for line in read(ledger.path) if line['kind'] == 'validation']
-        failures = {line['cell']: line for line in read(ledger.path) if line['kind'] == 'diverged'}
+        history, looks, diverged = (
+            [line for line in read(ledger.path) if line['kind'] == kind]
+            for kind in ('validation', 'anatomy', 'diverged')
+        )
+        failures = {line['cell']: line for line in diverged}
         while done < steps:
             count = min(chunk, steps - done)
             state, logs = run(state, teacher_vars, feed(done, done + count), knobs)
@@ -141,6 +156,11 @@ def fit(
                 ledger.scalars('validation', done, metrics)
                 history.append({'kind': 'validation', 'step': done, **metrics})
                 best = _better(best, jnp.asarray(metrics['accuracy']), kept(student(state)))
+            if anatomy and (done % anatomy_every == 0 or done == steps):
+                state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
+                seen = jax.device_get(seen)
+                ledger.scalars('anatomy', done, seen)
+                looks.append({'kind': 'anatomy', 'step': done, **seen})
             ledger.flush()
             progress(done)
             asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
@@ -152,7 +172,12 @@ def fit(
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
-    return Fitted(kept(student(state)), best.variables, terms, history, failures)
+    return Fitted(kept(student(state)), best.variables, terms, history, looks, failures)
+
+
+def unscored(variables: Tree, cells: int) -> Best:
+    """What the best is before anything was validated."""
+    return Best(jnp.full((cells,), -jnp.inf), variables)
 
 
 def student(state: State) -> Tree:

@@ -3,8 +3,9 @@
 Knobs are {'seed': () uint32, 'terms': {name: {...}}, 'optim': {group: {...}}}.
 """
 
-from collections.abc import Mapping
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +20,16 @@ from kdjax.types import Array, Batch, Net, State, Teacher, Tree, View
 
 Knobs = Mapping[str, Any]
 Logs = Mapping[str, Array]
+Pull = Callable[[Tree], tuple[Tree]]  # cotangents of losses -> the gradient of their sum
+
+
+class Gradients(NamedTuple):
+    """What a pass forward and back gives, of the global batch."""
+
+    grads: Tree  # one for each of the losses
+    logs: Logs
+    stats: Tree
+    memory: Tree
 
 
 def init_student(seed: Array, inputs: Array, net: Net) -> Tree:
@@ -90,12 +101,57 @@ def train_step(
     Raises:
       UsageError: B is not a multiple of `accumulate`, or a batch-scope term would see micro-batches only.
     """
-    _check_accumulation(objective, batch, accumulate)
     taught = {name for name, term in objective.terms if term.TEACHER}
+    grads, logs, stats, memory = gradients(
+        state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, source=source, axis=axis,
+        accumulate=accumulate, losses=functools.partial(_apart, taught) if apart else _whole,
+    )  # fmt: skip
+    updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
+    params = optax.apply_updates(state.params, updates)
+    return State(state.step + 1, params, stats, memory, opt), {
+        **logs,
+        'grad_norm': trees.norm(trees.add(*grads) if apart else grads),
+    }
+
+
+def one_by_one(pull: Pull, losses: Tree) -> Tree:
+    """The gradient of each of the losses, in their place."""
+    leaves, structure = jax.tree.flatten(losses)
+    one, zero = jnp.ones_like(leaves[0]), jnp.zeros_like(leaves[0])
+    chosen = [[one if other == own else zero for other in range(len(leaves))] for own in range(len(leaves))]
+    return jax.tree.unflatten(structure, [pull(jax.tree.unflatten(structure, row))[0] for row in chosen])
+
+
+def gradients(
+    state: State,
+    teacher_vars: Tree,
+    batch: Batch,
+    knobs: Knobs,
+    *,
+    net: Net,
+    teacher: Teacher,
+    objective: Objective,
+    losses: Callable[[Shares], Tree],
+    pulled: Callable[[Pull, Tree], Tree] = one_by_one,
+    source: Source = given,
+    axis: str | None = None,
+    accumulate: int = 1,
+) -> Gradients:
+    """The gradients of the step that starts from `state`, by all that is learned: one pass forward.
+
+    Args:
+      losses: what is differentiated: the sum of all shares, or a tree of several sums, each by itself.
+      pulled: how the pass back is taken for each of them.
+      state, ...: as for `train_step`.
+
+    Raises:
+      UsageError: as `train_step`.
+    """
+    _check_accumulation(objective, batch, accumulate)
     teacher_vars = jax.lax.stop_gradient(source(state, teacher_vars))
     step_key = jax.random.fold_in(jax.random.key(knobs['seed']), state.step)
 
-    def losses(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Any, tuple[Shares, Tree]]:
+    def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
         student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
         view = View(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
@@ -103,20 +159,14 @@ def train_step(
             params['terms'], memory, view, knobs['terms'],
             step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
         )  # fmt: skip
-        if not apart:
-            return shares.loss, (shares, stats)
-        groups: tuple[list[Array], list[Array]] = ([], [])
-        for name, share in shares.weighted.items():
-            groups[name in taught].append(share)
-        return optim.Apart(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups)), (shares, stats)
+        return losses(shares), (shares, stats)
 
     def learn(stats: Tree, memory: Tree, index: Array | int) -> tuple[tuple[Tree, Logs], Tree, Tree]:
         key, part = jax.random.fold_in(step_key, index), _micro_batch(batch, index, accumulate)
-        _, pull, (shares, stats) = jax.vjp(
-            lambda params: losses(params, stats, memory, part, key), state.params, has_aux=True
+        found, pull, (shares, stats) = jax.vjp(
+            lambda params: forward(params, stats, memory, part, key), state.params, has_aux=True
         )
-        one, zero = jnp.ones_like(shares.loss), jnp.zeros_like(shares.loss)
-        grads = optim.Apart(*pull(optim.Apart(one, zero)), *pull(optim.Apart(zero, one))) if apart else pull(one)[0]
+        grads = pulled(pull, found)
         parts = {f'term/{name}': share for name, share in shares.parts.items()}
         means = {name: value / accumulate for name, value in shares.logs.items()}
         return (grads, {'loss': shares.loss, **parts, **means}), stats, shares.memory
@@ -135,13 +185,19 @@ def train_step(
         summed = jax.lax.psum(summed, axis)
         # Synchronised statistics agree already; a network without them gets their mean rather than one device's.
         stats = jax.lax.pmean(stats, axis)
-    grads, logs = summed
-    updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
-    params = optax.apply_updates(state.params, updates)
-    return State(state.step + 1, params, stats, memory, opt), {
-        **logs,
-        'grad_norm': trees.norm(trees.add(*grads) if apart else grads),
-    }
+    return Gradients(*summed, stats, memory)
+
+
+def _whole(shares: Shares) -> Array:
+    return shares.loss
+
+
+def _apart(taught: set[str], shares: Shares) -> optim.Apart:
+    """The sums of the terms that need no teacher, and of those that do."""
+    groups: tuple[list[Array], list[Array]] = ([], [])
+    for name, share in shares.weighted.items():
+        groups[name in taught].append(share)
+    return optim.Apart(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups))
 
 
 def _device_key(key: Array, axis: str | None) -> Array:

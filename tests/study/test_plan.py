@@ -52,6 +52,7 @@ CHANGES = [
     (set_to('run.precision', 'bfloat16'), {'teacher', 'cache', *STUDENTS}),
     (set_to('run.layout', 'map'), set()),
     (set_to('run.runner', 'pmap'), set()),
+    (set_to('run.anatomy_every', 10), STUDENTS),
     (set_to('accept.accuracy', 0.5), set()),
 ]
 

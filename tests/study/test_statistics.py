@@ -160,3 +160,108 @@ def test_a_gap_not_told_from_zero_has_no_interval():
 def test_a_student_that_equals_its_teacher_has_no_interval(seeds):
     result = statistics.gap_recovered(dict.fromkeys(seeds, 0.9), {seed: BASELINE[seed] for seed in seeds}, 0.9)
     assert (result.value, result.interval, result.n) == (pytest.approx(1), None, len(seeds))
+
+
+def test_holm_by_hand():
+    assert statistics.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+
+
+def test_holm_of_one_is_the_test_itself_and_no_p_exceeds_one():
+    assert statistics.holm([0.04]) == [0.04]
+    assert statistics.holm([0.6, 0.5]) == [1, 1]
+    assert statistics.holm([]) == []
+
+
+def test_a_test_that_could_not_be_made_still_counts_as_a_member_of_the_family():
+    adjusted = statistics.holm([None, 0.01, 0.02, None])
+    assert adjusted == [None, pytest.approx(0.04), pytest.approx(0.06), None]
+    assert adjusted[1:3] == pytest.approx(statistics.holm([1, 0.01, 0.02, 1])[1:3])
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=10))
+def test_holm_rejects_what_the_step_down_procedure_rejects(values):
+    """Holm's own words: go up from the smallest p and stop at the first above LEVEL / (hypotheses left)."""
+    left, rejected = sorted(values), []
+    while left and left[0] <= 0.05 / len(left):
+        rejected.append(left.pop(0))
+    edge = any(abs(p * m - 0.05) < 1e-12 for p in values for m in range(1, 11))
+    assert edge or sorted(values)[: len(rejected)] == sorted(
+        p for p, adjusted in zip(values, statistics.holm(values), strict=True) if adjusted <= 0.05
+    )
+
+
+def test_holm_keeps_the_errors_of_a_family_at_the_level():
+    rng = np.random.default_rng(0)
+    wrong = [min(statistics.holm(rng.uniform(size=16).tolist())) < 0.05 for _ in range(4000)]
+    assert np.mean(wrong) == pytest.approx(0.05, abs=0.012)
+
+
+def spread(n, sd=1.0):
+    """n values whose standard deviation is sd."""
+    values = np.arange(n) - (n - 1) / 2
+    return by_seed(sd * values / values.std(ddof=1))
+
+
+def zeros(n):
+    return dict.fromkeys(range(n), 0.0)
+
+
+def test_detectable_effect_is_cohens():
+    """Half a standard deviation of the differences takes 34 pairs (power 0.808) at 5 %, two-sided, power 0.8."""
+    assert statistics.detectable(spread(33), zeros(33)) > 0.5
+    assert statistics.detectable(spread(34), zeros(34)) < 0.5
+
+
+@pytest.mark.parametrize('n', [2, 3, 5, 10, 20, 100])
+def test_detectable_effect_is_found_with_power_08(n):
+    effect = statistics.detectable(spread(n, 0.3), zeros(n)) / 0.3
+    t = stats.t.ppf(0.975, n - 1)
+    assert stats.nct.sf(t, n - 1, effect * math.sqrt(n)) == pytest.approx(0.8, abs=1e-4)
+
+
+def test_detectable_effect_is_found_as_often_as_it_says():
+    rng, n = np.random.default_rng(1), 6
+    effect = statistics.detectable(spread(n), zeros(n))
+    pairs = rng.standard_normal((20_000, n)) + effect
+    found = stats.ttest_1samp(pairs, 0, axis=1).pvalue < 0.05
+    assert found.mean() == pytest.approx(0.8, abs=0.01)
+
+
+@pytest.mark.parametrize('values', [{}, {0: 0.7}, {0: 0.7, 1: 0.8}, {0: None, 1: 0.7}])
+def test_without_spread_nothing_is_said_of_what_could_be_detected(values):
+    assert statistics.detectable(values, {0: 0.6, 1: 0.7}) is None
+
+
+def test_a_published_mean_alone_is_taken_as_exact():
+    result = statistics.against(ACCURACIES, 0.70)
+    expected = stats.ttest_1samp(ACCURACIES, 0.70)
+    assert result.difference == pytest.approx(np.mean(ACCURACIES) - 0.70)
+    assert result.p == pytest.approx(expected.pvalue)
+    low, high = expected.confidence_interval(0.95)
+    assert result.interval == pytest.approx((low - 0.70, high - 0.70))
+    assert (result.n, result.verdict) == (5, 'consistent')
+
+
+def test_a_published_mean_with_its_spread_is_welchs():
+    result = statistics.against(ACCURACIES, np.mean(BASELINE), np.std(BASELINE, ddof=1), 5)
+    expected = stats.ttest_ind(ACCURACIES, BASELINE, equal_var=False)
+    assert result.p == pytest.approx(expected.pvalue)
+    assert result.interval == pytest.approx(tuple(expected.confidence_interval(0.95)))
+
+
+@pytest.mark.parametrize(('sd', 'n'), [(None, 5), (0.02, None), (0.02, 1)])
+def test_half_known_spread_of_the_paper_is_unknown(sd, n):
+    assert statistics.against(ACCURACIES, 0.70, sd, n) == statistics.against(ACCURACIES, 0.70)
+
+
+@pytest.mark.parametrize(('mean', 'expected'), [(0.60, 'higher'), (0.72, 'consistent'), (0.85, 'lower')])
+def test_verdict_on_a_published_mean_is_about_ours(mean, expected):
+    assert statistics.against(ACCURACIES, mean).verdict == expected
+
+
+@pytest.mark.parametrize(('values', 'n'), [([], 0), ([None], 0), ([0.7], 1), ([0.7, math.nan], 1), ([0.7, 0.7], 2)])
+def test_too_few_seeds_cannot_be_held_against_a_paper(values, n):
+    result = statistics.against(values, 0.6)
+    assert result.difference == (pytest.approx(0.1) if n else None)
+    assert (result.interval, result.p, result.n, result.verdict) == (None, None, n, 'cannot be tested')

@@ -1,0 +1,29 @@
+"""How small may the student be? Hard labels and distillation over students of 4 to 64 hidden units.
+
+Command:  python run.py --config=configs/sweeps/capacity.py --mode=sweep
+Cost:     about two minutes on 2 CPU cores
+Expected: the gain is largest for students of a middle size, and small where a student nearly reaches its teacher
+Arguments: quick (2 seeds, few steps)
+"""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from configs import sweeps
+from kdjax.study import rows
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """The base that the rows change, locked."""
+    config = sweeps.digits(arg)
+    config.title = 'Size of the student'
+    return config.lock()
+
+
+def sweep(arg: str = '') -> Sequence[rows.Row]:
+    """Both methods at every width."""
+    return rows.product(
+        rows.axis('method', 'hard labels', 'combined'),
+        rows.axis('student.args.widths', (4,), (8,), (16,), (32,), (64,), name='width'),
+    )

@@ -1,0 +1,140 @@
+"""Layers as the published networks of the distillation literature have them: their padding, names and initial weights.
+
+The names of layers are those of the published implementations, with '_' for '.': what PyTorch calls
+'layer1.0.conv1.weight' is 'kernel' of 'layer1_0/conv1' here. The classifier is 'head' in all networks.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.nets.base import tap
+from kdjax.types import Array, Tree
+
+Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
+
+# Normal with variance 2 / fan_out (He, Zhang, Ren, Sun, 2015, eq. 14). The fan of a grouped convolution counts all its
+# outputs and its own inputs.
+he_normal: Start = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+# What PyTorch gives convolutions and linear layers by default: uniform within +-1 / sqrt(fan_in).
+fan_in_uniform: Start = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+
+
+def uniform(bound: float) -> Start:
+    """Uniform within +-bound."""
+    return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
+
+
+def images(inputs: Array, dtype: Any) -> Array:
+    """Images with a channel axis, whether given as (B, H, W) or (B, H, W, C)."""
+    return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(dtype)
+
+
+class Layers(nn.Module):
+    """A module that makes its layers with few words.
+
+    Attributes:
+      dtype: of activations.
+      axis: name of the device axis over which batch statistics are taken, or None.
+    """
+
+    dtype: Any
+    axis: str | None
+
+    def conv(
+        self,
+        x: Array,
+        width: int,
+        size: int,
+        name: str,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        start: Start = he_normal,
+    ) -> Array:
+        """A convolution with size // 2 zeros on every side, where 'SAME' would put fewer before than after."""
+        layer = nn.Conv(
+            width, (size, size), (stride, stride), padding=size // 2, feature_group_count=groups, use_bias=bias,
+            kernel_init=start, dtype=self.dtype, name=name,
+        )  # fmt: skip
+        return layer(x)
+
+    def norm(self, x: Array, name: str, train: bool) -> Array:
+        """Batch normalisation; running statistics keep 0.9 of themselves, as with PyTorch's momentum of 0.1."""
+        layer = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis, dtype=self.dtype, name=name)
+        return layer(x)
+
+    def head(self, x: Array, classes: int, kernel: Start = fan_in_uniform, bias: Start | None = None) -> Array:
+        """The classifier; by default with PyTorch's initial weights and biases."""
+        bias = bias or uniform(x.shape[-1] ** -0.5)
+        return nn.Dense(classes, kernel_init=kernel, bias_init=bias, dtype=self.dtype, name='head')(x)
+
+    def stages(
+        self, x: Array, block: type['Residual'], widths: Sequence[int], counts: Sequence[int], train: bool
+    ) -> Array:
+        """Stages of residual blocks; the second and later halve the map. Taps 'stage1_pre', 'stage1', ..."""
+        for stage, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
+            for place in range(count):
+                stride = 2 if stage > 1 and place == 0 else 1
+                name = f'layer{stage}_{place}'
+                before = block(dtype=self.dtype, axis=self.axis, width=width, stride=stride, name=name)(x, train)
+                x = nn.relu(before)
+            tap(self, f'stage{stage}_pre', before)
+            tap(self, f'stage{stage}', x)
+        return x
+
+
+class Residual(Layers):
+    """Two 3x3 convolutions and the way around them; gives what the last ReLU is to be applied to."""
+
+    width: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        y = nn.relu(self.norm(self.conv(x, self.width, 3, 'conv1', stride=self.stride), 'bn1', train))
+        y = self.norm(self.conv(y, self.width, 3, 'conv2'), 'bn2', train)
+        return self.around(x, self.width, train) + y
+
+    def around(self, x: Array, width: int, train: bool) -> Array:
+        """The input, convolved where its shape is not that of the output."""
+        if self.stride == 1 and x.shape[-1] == width:
+            return x
+        return self.norm(self.conv(x, width, 1, 'downsample_0', stride=self.stride), 'downsample_1', train)
+
+
+class Bottleneck(Residual):
+    """1x1 to `width` channels, 3x3 with the stride, 1x1 to 4 `width`."""
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        y = nn.relu(self.norm(self.conv(x, self.width, 1, 'conv1'), 'bn1', train))
+        y = nn.relu(self.norm(self.conv(y, self.width, 3, 'conv2', stride=self.stride), 'bn2', train))
+        y = self.norm(self.conv(y, 4 * self.width, 1, 'conv3'), 'bn3', train)
+        return self.around(x, 4 * self.width, train) + y
+
+
+def stage_taps(count: int) -> tuple[str, ...]:
+    """Taps of `count` stages with their pre-activations: 'stage1_pre', 'stage1', ..."""
+    return tuple(f'stage{stage}{end}' for stage in range(1, count + 1) for end in ('_pre', ''))
+
+
+def max_norm(params: Tree, limit: float) -> Tree:
+    """Parameters with the weights into each unit scaled down to the Euclidean norm `limit` where they exceed it.
+
+    A unit's weights are what leads to one index of the last axis of a 'kernel'; biases and scales stay.
+
+    Reference: Srivastava et al., Dropout, JMLR 2014, sec. 5.1.
+    """
+
+    def limited(path: Any, leaf: Array) -> Array:
+        if path[-1].key != 'kernel':
+            return leaf
+        norm = jnp.sqrt(jnp.sum(jnp.square(leaf), axis=tuple(range(leaf.ndim - 1)), keepdims=True))
+        return leaf * jnp.minimum(1, limit / jnp.maximum(norm, 1e-12))
+
+    return jax.tree_util.tree_map_with_path(limited, params)

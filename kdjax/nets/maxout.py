@@ -1,0 +1,203 @@
+"""Maxout networks of the MNIST tables: dense ones, and the convolutional teacher and student of FitNets."""
+
+from typing import NamedTuple
+
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.names import UsageError
+from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.layers import images, uniform
+from kdjax.types import Array, Net
+
+START = uniform(0.005)
+
+
+class _Layer(NamedTuple):
+    """A convolutional maxout layer: units, kernel and zeros around it, side and stride of max-pooling."""
+
+    units: int
+    kernel: int
+    zeros: int
+    pool: int = 1
+    stride: int = 1
+
+
+TEACHER = (_Layer(48, 8, 0, 4, 2), _Layer(48, 8, 3, 4, 2), _Layer(24, 5, 3, 2, 2))
+FITNET = (
+    _Layer(16, 5, 0), _Layer(16, 3, 0, 4, 2), _Layer(16, 5, 3), _Layer(16, 3, 0, 4, 2), _Layer(12, 3, 3),
+    _Layer(12, 3, 0, 2, 2),
+)  # fmt: skip
+
+
+class _MaxoutConv(nn.Module):
+    layer: _Layer
+    pieces: int
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        units, size = self.layer.units, (self.layer.kernel, self.layer.kernel)
+        x = nn.Conv(
+            self.pieces * units, size, padding=self.layer.zeros, use_bias=False, kernel_init=START, dtype=self.dtype,
+            name='linear',
+        )(x)  # fmt: skip
+        x = x + self.param('bias', nn.initializers.zeros, x.shape[1:]).astype(self.dtype)
+        x = x.reshape(*x.shape[:-1], units, self.pieces).max(axis=-1)
+        pool, stride = self.layer.pool, self.layer.stride
+        # The last window may reach over the edge, as in the library that the papers used.
+        beyond = [(0, -(length - pool) % stride) for length in x.shape[1:3]]
+        return nn.max_pool(x, (pool, pool), (stride, stride), beyond)
+
+
+class _Conv(nn.Module):
+    classes: int
+    layers: tuple[_Layer, ...]
+    pieces: tuple[int, ...]
+    dropout: float
+    input_dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        x = _masked(images(inputs, self.dtype), self.input_dropout, train)
+        for depth, (layer, pieces) in enumerate(zip(self.layers, self.pieces, strict=True), start=1):
+            x = tap(self, f'hidden{depth}', _MaxoutConv(layer, pieces, self.dtype, name=f'conv{depth}')(x))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, kernel_init=START, dtype=self.dtype, name='head')(x.reshape(x.shape[0], -1))
+
+
+class _Dense(nn.Module):
+    classes: int
+    widths: tuple[int, ...]
+    pieces: int
+    dropout: float
+    input_dropout: float
+    dtype: jnp.dtype
+
+    @nn.compact
+    def __call__(self, inputs: Array, *, train: bool) -> Array:
+        x = _masked(inputs.reshape(inputs.shape[0], -1).astype(self.dtype), self.input_dropout, train)
+        for depth, width in enumerate(self.widths, start=1):
+            x = nn.Dense(self.pieces * width, kernel_init=START, dtype=self.dtype, name=f'dense{depth}')(x)
+            x = tap(self, f'hidden{depth}', x.reshape(x.shape[0], width, self.pieces).max(axis=-1))
+            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        return nn.Dense(self.classes, kernel_init=START, dtype=self.dtype, name='head')(x)
+
+
+def dense(
+    *,
+    classes: int,
+    widths: tuple[int, ...] = (240, 240),
+    pieces: int = 5,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    precision: str = 'float32',
+    axis: str | None = None,
+) -> Net:
+    """Dense maxout network over flattened inputs; taps 'hidden1', 'hidden2', ... of shape (B, width).
+
+    The paper trains it with dropout=0.5, input_dropout=0.2 and the weights into a unit kept to a norm of 1.9365
+    (`layers.max_norm`).
+
+    Args:
+      classes: number of logits.
+      widths: units of each hidden layer.
+      pieces: linear functions of which a unit takes the largest.
+      dropout: probability of dropping a hidden unit in training.
+      input_dropout: that of dropping an input; what is kept is not scaled up, as in the authors' code.
+      precision: dtype of activations, 'float32' or 'bfloat16'.
+      axis: name of the data axis; unused, there are no batch statistics.
+
+    Reference: Goodfellow, Warde-Farley, Mirza, Courville, Bengio, Maxout Networks, ICML 2013, sec. 5.1, with initial
+    weights as in its code.
+    """
+    del axis
+    if pieces < 1:
+        raise UsageError(f'pieces of a maxout network must be at least 1, got {pieces}')
+    module = _Dense(classes, tuple(widths), pieces, dropout, input_dropout, compute_dtype(precision))
+    return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(widths) + 1)))
+
+
+def teacher(
+    *,
+    classes: int,
+    pieces: int = 2,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    precision: str = 'float32',
+    axis: str | None = None,
+) -> Net:
+    """The convolutional maxout network for MNIST that teaches in FitNets; inputs (B, 28, 28) or (B, 28, 28, C).
+
+    Taps: 'hidden1' (B, 10, 10, 48), 'hidden2' (B, 4, 4, 48), 'hidden3' (B, 3, 3, 24). The hint is 'hidden2'.
+
+    It is trained with dropout=0.5, input_dropout=0.2 and the weights into a unit kept to a norm of 0.9 in 'conv1' and
+    of 1.9365 elsewhere (`layers.max_norm`).
+
+    Args:
+      classes: number of logits.
+      pieces: of the last convolution, linear functions of which a unit takes the largest (2 in the others). The table
+        of FitNets counts 361 thousand weights, which is 2; the published code has 4.
+      dropout: probability of dropping a hidden unit in training.
+      input_dropout: that of dropping an input; what is kept is not scaled up, as in the authors' code.
+      precision: dtype of activations, 'float32' or 'bfloat16'.
+      axis: name of the data axis; unused, there are no batch statistics.
+
+    Reference: Goodfellow, Warde-Farley, Mirza, Courville, Bengio, Maxout Networks, ICML 2013, sec. 5.1; Romero, Ballas,
+    Kahou, Chassang, Gatta, Bengio, FitNets, ICLR 2015, sec. 3.3.
+    """
+    del axis
+    return _conv(TEACHER, (2, 2, pieces), classes, dropout, input_dropout, precision)
+
+
+def fitnet(
+    *,
+    classes: int,
+    pieces: int = 2,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    precision: str = 'float32',
+    axis: str | None = None,
+) -> Net:
+    """The student of FitNets for MNIST, twice as deep as `teacher` and with 8 % of its weights.
+
+    Taps, of inputs (B, 28, 28) or (B, 28, 28, C): 'hidden1' (B, 24, 24, 16), 'hidden2' (B, 10, 10, 16), 'hidden3' (B,
+    12, 12, 16), 'hidden4' (B, 4, 4, 16), which the hint guides, 'hidden5' (B, 8, 8, 12), 'hidden6' (B, 3, 3, 12).
+
+    It is trained with the weights into a unit kept to a norm of 0.9 in the first two layers and of 1.9365 elsewhere
+    (`layers.max_norm`).
+
+    Args:
+      classes: number of logits.
+      pieces: of the last two convolutions, linear functions of which a unit takes the largest (2 in the others). The
+        table of FitNets counts 30 thousand weights, which is 2; the published code has 4.
+      dropout: probability of dropping a hidden unit in training.
+      input_dropout: that of dropping an input; what is kept is not scaled up.
+      precision: dtype of activations, 'float32' or 'bfloat16'.
+      axis: name of the data axis; unused, there are no batch statistics.
+
+    Reference: Romero, Ballas, Kahou, Chassang, Gatta, Bengio, FitNets, ICLR 2015, sec. 3.3, and its code.
+    """
+    del axis
+    return _conv(FITNET, (2, 2, 2, 2, pieces, pieces), classes, dropout, input_dropout, precision)
+
+
+def _conv(
+    layers: tuple[_Layer, ...],
+    pieces: tuple[int, ...],
+    classes: int,
+    dropout: float,
+    input_dropout: float,
+    precision: str,
+) -> Net:
+    if min(pieces) < 1:
+        raise UsageError(f'pieces of a maxout network must be at least 1, got {min(pieces)}')
+    module = _Conv(classes, layers, pieces, dropout, input_dropout, compute_dtype(precision))
+    return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(layers) + 1)))
+
+
+def _masked(x: Array, rate: float, train: bool) -> Array:
+    """Dropout without scaling up what is kept."""
+    dropped = nn.Dropout(rate, deterministic=not train)(x)
+    return dropped * (1 - rate) if train else dropped

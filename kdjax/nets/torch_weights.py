@@ -1,0 +1,198 @@
+"""Weights that PyTorch saved, for networks whose layers have the names of the published implementations.
+
+Nothing here needs PyTorch, and nothing that a file says is executed: a pickle may name tensors and dictionaries only.
+"""
+
+import pickle
+import zipfile
+from collections import OrderedDict
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.names import UsageError
+from kdjax.types import Tree
+
+WRAPPERS = ('state_dict', 'model')  # where checkpoints keep the weights beside other things
+HEADS = ('fc', 'linear', 'classifier', 'classifier.0')  # what implementations call the head
+LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
+STORAGES = {
+    'DoubleStorage': np.float64, 'FloatStorage': np.float32, 'HalfStorage': np.float16, 'BFloat16Storage': jnp.bfloat16,
+    'LongStorage': np.int64, 'IntStorage': np.int32, 'ShortStorage': np.int16, 'CharStorage': np.int8,
+    'ByteStorage': np.uint8, 'BoolStorage': np.bool_,
+}  # fmt: skip
+LISTED = 5  # names of each kind in an error
+
+
+def load(path: str | Path, like: Tree) -> Tree:
+    """Variables of a network, from a file of PyTorch weights.
+
+    For networks of `resnet_cifar`, `resnet`, `wide_resnet`, `vgg`, `mobilenetv2`, `shufflenet` and `deit`, whose layers
+    are called as in RepDistiller, mdistiller, torchvision and timm. The weights may be nested under 'state_dict' or
+    'model', and their names may begin with 'module.'.
+
+    Args:
+      path: a '.safetensors' file (needs the extra `torch-weights`), or what `torch.save` writes since PyTorch 1.6.
+      like: variables of the network or their shapes, as `jax.eval_shape(net.init, key, inputs)` gives them.
+
+    Returns:
+      A tree of numpy arrays with the structure, shapes and dtypes of `like`.
+
+    Raises:
+      UsageError: no such file, a format that is not read, or weights of another network: says which are missing,
+        unexpected or of another shape.
+    """
+    try:
+        return variables(state_dict(path), like)
+    except UsageError as error:
+        raise UsageError(f'weights {str(path)!r}: {error}') from error
+
+
+def state_dict(path: str | Path) -> dict[str, np.ndarray]:
+    """The weights in a file by their names in PyTorch, in PyTorch's layout; see `load`."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError('there is no such file')
+    return _unwrapped(_safetensors(path) if path.suffix == '.safetensors' else _zipped(path))
+
+
+def variables(state: Mapping[str, np.ndarray], like: Tree) -> Tree:
+    """The variables that `state` has for the tree `like`; see `load`."""
+    given: dict[str, str] = {}
+    unexpected = []
+    for key in state:
+        if key.rpartition('.')[2] == 'num_batches_tracked':  # of use only without a momentum
+            continue
+        if given.setdefault(_plain(key), key) != key:
+            unexpected.append(key)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
+    missing: list[str] = []
+    misshapen, filled = [], []
+    for path, (_, leaf) in zip(paths, leaves, strict=True):
+        if _published(path) not in given:
+            missing.append(path)
+            continue
+        key = given.pop(_published(path))
+        array = _laid(state[key], path)
+        if array.shape != leaf.shape:
+            misshapen.append(f'{key} {array.shape} for {path} {leaf.shape}')
+        filled.append(np.asarray(array, leaf.dtype))
+    faults = {'missing': missing, 'unexpected': [*given.values(), *unexpected], 'of another shape': misshapen}
+    if any(faults.values()):
+        found = '; '.join(f'{kind}: {_listed(names)}' for kind, names in faults.items() if names)
+        raise UsageError(f'they are not of this network; {found}')
+    return jax.tree_util.tree_unflatten(structure, filled)
+
+
+def _plain(key: str) -> str:
+    """A name in PyTorch as `_published` gives it: 'layer1.0.shortcut.0.weight' -> 'layer1_0_downsample_0_weight'."""
+    module, dot, leaf = key.rpartition('.')
+    module = 'head' if module in HEADS else module.replace('shortcut', 'downsample')
+    return f'{module}{dot}{leaf}'.replace('.', '_')
+
+
+def _published(path: str) -> str:
+    """What PyTorch calls the leaf at a path of variables: 'params/layer1_0/conv1/kernel' -> 'layer1_0_conv1_weight'."""
+    *module, leaf = path.split('/')[1:]
+    return '_'.join([*module, LEAVES.get(leaf, leaf)])
+
+
+def _laid(array: np.ndarray, path: str) -> np.ndarray:
+    """Kernels as they are here: (O, I, H, W) -> (H, W, I, O) and (O, I) -> (I, O)."""
+    if not path.endswith('kernel'):
+        return array
+    return array.transpose(2, 3, 1, 0) if array.ndim == 4 else array.T
+
+
+def _listed(names: Sequence[str]) -> str:
+    rest = f' and {len(names) - LISTED} more' if len(names) > LISTED else ''
+    return ', '.join(names[:LISTED]) + rest
+
+
+def _unwrapped(found: Any) -> dict[str, np.ndarray]:
+    for wrapper in WRAPPERS:
+        if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
+            found = found[wrapper]
+    if not isinstance(found, Mapping) or not all(isinstance(value, np.ndarray) for value in found.values()):
+        names = ', '.join(map(repr, found)) if isinstance(found, Mapping) else type(found).__name__
+        raise UsageError(f"no weights by name, nor any under 'state_dict' or 'model'; there is: {names}")
+    if all(key.startswith('module.') for key in found):
+        return {key.removeprefix('module.'): value for key, value in found.items()}
+    return dict(found)
+
+
+def _safetensors(path: Path) -> Any:
+    try:
+        from safetensors.numpy import load_file
+    except ImportError as error:
+        raise UsageError('.safetensors needs the package safetensors: pip install "kdjax[torch-weights]"') from error
+    try:
+        return load_file(path)
+    except Exception as error:  # the library raises several kinds of its own
+        raise UsageError(f'not a readable safetensors file ({error})') from error
+
+
+def _zipped(path: Path) -> Any:
+    if not zipfile.is_zipfile(path):
+        raise UsageError('not in the format of PyTorch 1.6 and later; there: torch.save(torch.load(path), path)')
+    with zipfile.ZipFile(path) as archive:
+        names = [name for name in archive.namelist() if name.endswith('/data.pkl')]
+        if len(names) != 1:
+            raise UsageError('a zip file without the data.pkl that torch.save writes')
+        folder = names[0].removesuffix('data.pkl')
+        if f'{folder}byteorder' in archive.namelist() and archive.read(f'{folder}byteorder') != b'little':
+            raise UsageError('saved on a big-endian machine, which is not read')
+        try:
+            with archive.open(names[0]) as stream:
+                return _Unpickler(stream, archive, folder).load()
+        except UsageError:
+            raise
+        except Exception as error:  # a damaged pickle may raise anything
+            raise UsageError(f'damaged ({type(error).__name__}: {error})') from error
+
+
+class _Unpickler(pickle.Unpickler):
+    """Reads tensors as numpy arrays, and refuses to import anything that a pickle names."""
+
+    def __init__(self, stream: Any, archive: zipfile.ZipFile, folder: str) -> None:
+        super().__init__(stream)
+        self._archive, self._folder = archive, folder
+
+    def find_class(self, module: str, name: str) -> Any:
+        known = {
+            'collections.OrderedDict': OrderedDict,
+            'torch._utils._rebuild_tensor_v2': _tensor,
+            'torch._utils._rebuild_parameter': _parameter,
+            **{f'torch.{storage}': storage for storage in STORAGES},
+        }
+        if f'{module}.{name}' not in known:
+            raise UsageError(
+                f'holds {module}.{name}, and only tensors are read; in PyTorch: torch.save(model.state_dict(), path)'
+            )
+        return known[f'{module}.{name}']
+
+    def persistent_load(self, pid: Any) -> np.ndarray:
+        _, storage, key, _, count = pid
+        return np.frombuffer(self._archive.read(f'{self._folder}data/{key}'), STORAGES[storage], count)
+
+
+def _tensor(storage: np.ndarray, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> np.ndarray:
+    """A view of a storage, as a copy; strides are in elements."""
+    if min(shape, default=1) == 0:
+        return np.zeros(tuple(shape), storage.dtype)
+    last = offset + sum((length - 1) * stride for length, stride in zip(shape, strides, strict=True))
+    if min((offset, *shape, *strides)) < 0 or last >= storage.size:
+        raise UsageError(f'damaged: a tensor {tuple(shape)} reaches beyond its {storage.size} numbers')
+    view = np.lib.stride_tricks.as_strided(
+        storage[offset:], tuple(shape), [stride * storage.itemsize for stride in strides]
+    )
+    return view.copy()
+
+
+def _parameter(data: np.ndarray, *_: Any) -> np.ndarray:
+    return data
