@@ -51,7 +51,7 @@ def test_the_readme_has_the_two_commands():
     assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
-@pytest.mark.parametrize('document', ['README.md', 'experiments/digits/README.md'])
+@pytest.mark.parametrize('document', ['README.md', 'experiments/digits/README.md', 'experiments/launch/README.md'])
 def test_links_lead_somewhere(document):
     path = ROOT / document
     targets = re.findall(r'\]\(([^)#:]+)\)', path.read_text())
