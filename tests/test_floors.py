@@ -22,7 +22,7 @@ FLOORS = {
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens'},
     'nets': {'base', 'layers'},
-    'data': {'base', 'augment'},
+    'data': {'base', 'augment', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
     'tasks': set(),
 }
 # What may be imported only in these places.
@@ -33,7 +33,7 @@ ONLY_IN = {
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),
 }
-HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb', 'submitit')
+HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb', 'submitit', 'optuna', 'PIL', 'grain')
 
 
 def sources():
