@@ -116,7 +116,7 @@ def run() -> ConfigDict:
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
             'validate_every': 250,  # steps
             'save_every': 500,  # steps between checkpoints: what a kill can cost
-            'anatomy_every': 0,  # steps between looks at the gradients of a student's terms, which cost; 0 is never
+            'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
         }
     )
 

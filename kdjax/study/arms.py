@@ -117,8 +117,12 @@ def measured(results: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
 
 def label(point: Row, named: Sequence[str]) -> str:
     """'kd, temperature 4': the method, and what else tells it apart."""
-    set_ = [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named[1:] if axis in point]
-    return ', '.join([str(point['method']), *set_])
+    return ', '.join([str(point['method']), *settings(point, [axis for axis in named if axis != 'method'])])
+
+
+def settings(point: Row, named: Sequence[str]) -> list[str]:
+    """'temperature 4', for each of these axes that concerns the arm."""
+    return [f'{axis.replace("_", " ")} {shown.value(point[axis])}' for axis in named if axis in point]
 
 
 def cost(costs: Sequence[Row]) -> dict[str, Any]:
@@ -211,7 +215,7 @@ def _teacher(arm: Arm) -> str | None:
 
 def _gap(arm: Arm, found: _Comparison, teachers: Row) -> dict[str, Any] | None:
     key = _teacher(arm)
-    if key is None:
+    if key is None or key not in teachers:
         return None
     gap = statistics.gap_recovered(found.ours, found.theirs, teachers[key]['accuracy'])
     return None if gap is None else {'value': gap.value, 'ci95': gap.interval, 'n': gap.n}

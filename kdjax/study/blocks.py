@@ -79,24 +79,28 @@ h1 { font-size: 1.6rem; line-height: 1.25; }
 h2 { font-size: 1.2rem; margin-top: 2.2rem; padding-bottom: .2rem; border-bottom: 1px solid var(--line); }
 ul { padding-left: 1.2rem; }
 li { margin: .4rem 0; }
-.scroll { overflow-x: auto; overflow-wrap: normal; }
+.scroll { overflow-x: auto; overflow-wrap: normal; width: max-content; min-width: 100%;
+  max-width: min(100vw - 2rem, 80rem); margin-left: 50%; transform: translateX(-50%); }
 table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-figcaption { max-width: 52rem; color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
+figcaption { color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
 th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { background: var(--wash); }
+th { background: var(--wash); vertical-align: bottom; }
+th:first-child, td:first-child { position: sticky; left: 0; z-index: 1; }
+td:first-child { background: var(--paper); }
+@media (max-width: 40rem) { th:first-child, td:first-child { min-width: 8rem; max-width: 40vw; white-space: normal; } }
 .r { text-align: right; }
 figure { margin: 1.5rem 0; }
-.table { width: max-content; min-width: 100%; max-width: min(100vw - 2rem, 80rem);
-  margin-left: 50%; transform: translateX(-50%); }
 img { display: block; width: 100%; max-width: 42rem; height: auto; margin-bottom: .4rem;
   background: #fff; border-radius: .4rem; }
 pre { overflow-x: auto; overflow-wrap: normal; padding: .8rem; background: var(--wash); font-size: .85rem; }
 .long { max-height: 80vh; }
-.long th { position: sticky; top: 0; }
-th button { padding: 0; border: 0; background: none; font: inherit; color: inherit; cursor: pointer; }
-th button::after { content: " ↕"; color: var(--soft); font-weight: normal; }
-th[aria-sort=ascending] button::after { content: " ↑"; color: inherit; }
-th[aria-sort=descending] button::after { content: " ↓"; color: inherit; }
+.long th { position: sticky; top: 0; z-index: 1; }
+.long th:first-child { z-index: 2; }
+th button { padding: 0; border: 0; background: none; font: inherit; color: inherit;
+  text-align: inherit; cursor: pointer; }
+th button::after { content: "\\a0↕"; color: var(--soft); font-weight: normal; }
+th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
+th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
 """
 LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 
@@ -245,8 +249,8 @@ def _html_table(table: Table) -> str:
     caption, long = escaping.escape(table.caption), ' long' if len(table.rows) > LONG else ''
     # The caption stays outside what scrolls, so that it wraps; the region takes focus, so that keys scroll it.
     return (
-        f'<figure class="table"><figcaption>{caption}</figcaption>\n<div class="scroll{long}" role="region" tabindex="0" '
-        f'aria-label="{caption}"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
+        f'<figure><figcaption>{caption}</figcaption>\n<div class="scroll{long}" role="region" '
+        f'tabindex="0" aria-label="{caption}"><table>\n<thead><tr>{header}</tr></thead>\n<tbody>\n{body}\n</tbody>\n'
         '</table></div></figure>'
     )
 

@@ -89,8 +89,9 @@ class Plot(NamedTuple):
 
 
 def brief(text: str, letters: int = 42) -> str:
-    """`text`, or as much of it as a legend or an axis can bear."""
-    return text if len(text) <= letters else text[: letters - 1].rstrip() + '…'
+    """`text`, or as much of its two ends as a legend or an axis can bear."""
+    half = letters // 2
+    return text if len(text) <= letters else f'{text[:half].rstrip()}…{text[-(letters - half - 1) :].lstrip()}'
 
 
 def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[float, float]:
@@ -101,7 +102,8 @@ def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[floa
       ends: (low, high) of each mean's interval.
     """
     (lows, highs), middle = np.transpose(ends), np.asarray(means)
-    usual = 3 * float(np.median(highs - lows)) / 2  # three times the usual reach: wider ones are of very few seeds
+    reaches = (highs - lows)[highs > lows] / 2
+    usual = 3 * float(np.median(reaches)) if len(reaches) else 0.0  # what reaches further is of very few seeds
     low, high = max(lows.min(), middle.min() - usual), min(highs.max(), middle.max() + usual)
     margin = 0.06 * (high - low) or 0.5
     return float(low - margin), float(high + margin)
@@ -124,7 +126,7 @@ def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
     """A figure with so many axes on one scale, two beside each other, so high each (inches)."""
     columns = min(count, 2)
     down = -(-count // columns)
-    figure = blank(6.2, 0.3 + height * down)
+    figure = blank(5.8, 0.3 + height * down)
     drawn = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
     for axes in drawn[count:]:
         axes.remove()

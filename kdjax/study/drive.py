@@ -7,7 +7,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.names import Interrupted, UsageError
-from kdjax.study import estimate, grids, launch, sweep
+from kdjax.study import estimate, gather, grids, launch, sweep, sweep_report
 from kdjax.study.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.rows import Row
 from kdjax.study.sweep import Cell, Sweep
@@ -15,6 +15,7 @@ from kdjax.study.trace import Traced
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
+REPORT = 'report'  # folder
 POLL = 1.0  # seconds between looks at what other processes have finished
 
 
@@ -35,6 +36,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
         launch.compilation_cache()
         Worker(planned, workdir, screen, stop).work()
+    _report(planned, workdir, command, Screen())
 
 
 class Worker:
@@ -126,7 +128,13 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 
 
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
-    raise UsageError('no report yet')
+    """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
+    found = gather.results(planned, workdir, command)
+    with grids.claimed(workdir / REPORT) as mine:
+        if mine:
+            sweep_report.write(found, workdir / REPORT)
+    screen.show(sweep_report.terminal(found))
+    screen.show(f'report: {workdir / REPORT / "report.html"}')
 
 
 def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> dict[str, int]:

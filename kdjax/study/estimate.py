@@ -17,7 +17,7 @@ from kdjax.study.sweep import Cell, Sweep
 from kdjax.study.trace import Traced
 from kdjax.train import layout
 
-HEADER = ('stage', 'cells', 'done', 'grids', 'compiled', 'steps', 'GFLOP', 'MB', 'time')
+HEADER = ('stage', 'done', 'grids', 'compiled', 'steps', 'GFLOP', 'MB', 'time')
 
 
 def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int], workdir: Path) -> Table:
@@ -30,7 +30,7 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
         title=f'{planned.config.title}: {len(planned.runs)} runs', title_justify='left', box=SIMPLE_HEAD, pad_edge=False
     )
     for column in HEADER:
-        shown.add_column(column, justify='left' if column == 'stage' else 'right', no_wrap=column != 'stage')
+        shown.add_column(column, justify='left' if column == 'stage' else 'right', no_wrap=True)
     speed = matmul_speed()
     lines = [_teaching(stage, costs.get(stage.key), speed, workdir) for stage in planned.stages.values()]
     shelf = grids.Shelf(workdir)
@@ -43,7 +43,8 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
         shown.add_row(*line.shown())
     shown.add_section()
     shown.add_row(
-        'all', str(len(planned.cells)), '', str(sum(line.grids for line in lines)),
+        'all', f'{sum(line.done for line in lines)} of {sum(line.cells for line in lines)}',
+        str(sum(line.grids for line in lines)),
         str(sum(line.programs for line in lines)), '', f'{sum(line.flops for line in lines) / 1e9:.3g}', '',
         _time(sum(line.seconds for line in lines), any(line.bound for line in lines)),
     )  # fmt: skip
@@ -66,7 +67,7 @@ class _Line(NamedTuple):
 
     def shown(self) -> tuple[str, ...]:
         return (
-            self.stage, str(self.cells), str(self.done), str(self.grids), str(self.programs), str(self.steps or ''),
+            self.stage, f'{self.done} of {self.cells}', str(self.grids), str(self.programs), str(self.steps or ''),
             f'{self.flops / 1e9:.3g}', f'{self.bytes / 1e6:.3g}', _time(self.seconds, self.bound),
         )  # fmt: skip
 

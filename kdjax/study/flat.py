@@ -1,4 +1,4 @@
-"""A sweep as flat tables for other programs: one line per arm, one line per run; numbers in full, as shares."""
+"""A sweep as flat tables for other programs: one line per arm, one line per run; shares, not percent."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any

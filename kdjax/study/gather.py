@@ -29,13 +29,20 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     under_way = _under_way(workdir)
     costs = _costs(planned, shelf)
     judged = {judge: _artifact(workdir, planned, judge) for judge in dict.fromkeys(planned.judges.values())}
+    teachers = {judge: found for judge, found in judged.items() if found}
     config = plain_config(planned.config)
     return {
         'title': planned.config.title,
         'baseline': planned.config.baseline,
         'axes': list(planned.axes),
-        'records': [_record(planned, run, shelf, under_way, costs) for run in planned.runs],
-        'teachers': {judge: found for judge, found in judged.items() if found},
+        'records': [
+            {
+                **_record(run, shelf, under_way, costs),
+                'teacher': judge if (judge := _judge(planned, run)) in teachers else None,
+            }
+            for run in planned.runs
+        ],
+        'teachers': teachers,
         'expected': expected.load(ROOT / planned.config.expected) if planned.config.expected else None,
         'provenance': {
             'config': config,
@@ -50,8 +57,11 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     }
 
 
+def _judge(planned: Sweep, run: Run) -> str | None:
+    return planned.judges.get(run.cells[-1].key)
+
+
 def _record(
-    planned: Sweep,
     run: Run,
     shelf: grids.Shelf,
     under_way: Mapping[str, list[dict[str, Any]]],
@@ -75,7 +85,6 @@ def _record(
         'best': last.record['best'] if last and done else None,
         'cost': costs.get(_student(run.cells[-1])),
         'anatomy': last.record.get('anatomy', []) if last else [],
-        'teacher': planned.judges.get(run.cells[-1].key),
     }
 
 

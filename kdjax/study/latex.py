@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from kdjax.study.blocks import Block, Cell, Table, stands_out, text_of
 
-PREAMBLE = '% In the preamble: \\usepackage{booktabs, longtable}\n'
+PREAMBLE = '% In the preamble: \\usepackage{booktabs, graphicx, longtable}\n'
 PAGE = 40  # rows
+FITTED = '\\resizebox{\\ifdim\\width>\\linewidth\\linewidth\\else\\width\\fi}{!}'  # no wider than the text
 SPECIAL = {
     '\\': '\\textbackslash{}', '{': '\\{', '}': '\\}', '%': '\\%', '&': '\\&', '$': '\\$', '#': '\\#', '_': '\\_',
     '~': '\\textasciitilde{}', '^': '\\textasciicircum{}', '<': '$<$', '>': '$>$', '|': '$|$',
@@ -29,15 +30,16 @@ def latex(blocks: Sequence[Block]) -> str:
 def _table(table: Table) -> str:
     header, *body = (_row(row) for row in (table.header, *table.rows))
     columns, caption = '@{}' + table.align + '@{}', f'\\caption{{{_escaped(table.caption)}}}'
-    rows = '\n'.join(body)
-    if len(body) > PAGE:
+    head, rows = f'\\toprule\n{header}\n\\midrule', '\n'.join(body)
+    if len(body) > PAGE:  # what spans pages cannot be scaled as a whole
         return (
-            f'\\begin{{longtable}}{{{columns}}}\n{caption}\\\\\n\\toprule\n{header}\n\\midrule\n\\endfirsthead\n'
-            f'\\toprule\n{header}\n\\midrule\n\\endhead\n\\bottomrule\n\\endfoot\n{rows}\n\\end{{longtable}}\n'
+            f'\\begingroup\n\\footnotesize\n\\setlength{{\\tabcolsep}}{{3pt}}\n\\begin{{longtable}}{{{columns}}}\n'
+            f'{caption}\\\\\n{head}\n\\endfirsthead\n{head}\n\\endhead\n\\bottomrule\n\\endfoot\n'
+            f'{rows}\n\\end{{longtable}}\n\\endgroup\n'
         )
     return (
-        f'\\begin{{table}}\n\\centering\n{caption}\n\\begin{{tabular}}{{{columns}}}\n\\toprule\n{header}\n\\midrule\n'
-        f'{rows}\n\\bottomrule\n\\end{{tabular}}\n\\end{{table}}\n'
+        f'\\begin{{table}}\n\\centering\n{caption}\n{FITTED}{{%\n\\begin{{tabular}}{{{columns}}}\n{head}\n{rows}\n'
+        '\\bottomrule\n\\end{tabular}}\n\\end{table}\n'
     )
 
 

@@ -38,6 +38,7 @@ PAPER = (
 
 def full(results: Row, found: Row, plots: Plots) -> list[Block]:
     """The whole page, for the files."""
+    costs = sweep_tables.costs(found)
     return [
         Heading(results['title'], 1),
         *_state(found),
@@ -51,7 +52,7 @@ def full(results: Row, found: Row, plots: Plots) -> list[Block]:
         Heading('Beyond accuracy'),
         sweep_tables.beyond(found),
         *_pictures(plots, 'fidelity'),
-        *_section('What it costs', [sweep_tables.costs(found)], _pictures(plots, 'pareto')),
+        *_section('What it costs', [costs] if costs.rows else [], _pictures(plots, 'pareto')),
         *_section('During training', [], _pictures(plots, 'learning', 'anatomy')),
         *_section(
             'Teachers', [sweep_tables.teachers(found)] if found['teachers'] else [], _pictures(plots, 'teachers')
@@ -184,9 +185,7 @@ def _paper(found: Row) -> list[Block]:
     rows = found['expected']['rows']
     counts = '; '.join(f'{verdict}: {count}' for verdict, count in Counter(row['verdict'] for row in rows).items())
     recalled = sum(row['certainty'] == expected.RECALLED for row in rows)
-    doubt = (
-        f' {shown.plural(recalled, "number")} of the paper are from memory: shown, and not judged.' if recalled else ''
-    )
+    doubt = f' From memory, and so shown and not judged: {recalled}.' if recalled else ''
     lead = f'{shown.plural(len(rows), "number")} of {found["expected"]["source"]}, held against ours: {counts}. {PAPER}'
     return [Heading('Beside the paper'), Text(lead + doubt), sweep_tables.paper(found)]
 

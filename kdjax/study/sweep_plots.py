@@ -1,11 +1,10 @@
 """Figures of a sweep: gains by arm, accuracy against each numeric axis, heat maps of two; each only where it exists.
 
-Many arms stay legible because a figure shows SHOWN of them and says which: those with the highest mean test accuracy,
+Many arms stay legible because a figure shows some of them and says which: those with the highest mean test accuracy,
 and the baselines. What is left out of a figure is in the tables.
 """
 
 import itertools
-from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +17,12 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 Row = Mapping[str, Any]
-Series = list[tuple[float, Row]]  # one technique's arms along an axis
+Series = list[tuple[float, Row]]  # one method's arms along an axis: its value, and the arm
 
-SHOWN = 8  # lines in one figure
+SHOWN = 8  # methods in one figure, the baseline among them
 PANELS = 6
-LINES = 60  # arms in the figure of gains
+LINES = 90  # arms in the figure of gains
+LETTERS = 32  # of their names
 MARKS = {statistics.HELPS: (canvas.COLOURS[0], '^'), statistics.HURTS: (canvas.COLOURS[1], 'v')}
 UNMARKED = ('#8a939c', 'o')
 
@@ -34,18 +34,24 @@ def gains(found: Row) -> list[Plot]:
         return []
     ranked = sorted(rows, key=lambda row: row['difference']['mean'])
     kept = ranked if len(ranked) <= LINES else ranked[: LINES // 2] + ranked[-LINES // 2 :]
-    figure = canvas.blank(6.2, 0.9 + 0.19 * len(kept))
+    figure = canvas.blank(5.6, 0.9 + 0.19 * len(kept))
     axes = canvas.dress(figure.add_subplot(), '', f'accuracy over {found["baseline"]} (points)')
     axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
     axes.axvline(0, color=canvas.INK, linewidth=1.2)
     for place, row in enumerate(kept):
         _gain(axes, place, row['difference'])
-    axes.set_yticks(range(len(kept)), [canvas.brief(row['name']) for row in kept], fontsize=canvas.FONT - 1)
+    names = [row['name'] for row in kept]
+    if max(map(len, names)) > LETTERS:
+        names = [canvas.brief(sweep_tables.terse(row, found), LETTERS) for row in kept]
+        axes.set_ylabel(', '.join(sweep_tables.varied(found)).replace('_', ' '), color=canvas.INK, fontsize=canvas.FONT)
+    axes.set_yticks(range(len(kept)), names, fontsize=canvas.FONT - 1)
     axes.set_ylim(-0.7, len(kept) - 0.3)
-    low, high = canvas.focus(*_points([row['difference'] for row in kept]))
+    means, ends = _points([row['difference'] for row in kept])
+    low, high = canvas.focus(means, ends)
     axes.set_xlim(min(low, 0), max(high, 0))
     canvas.legend(figure, axes)
     left_out = '' if kept is ranked else f'; the {LINES // 2} highest and the {LINES // 2} lowest of {len(rows)} arms'
+    left_out += '; intervals that meet the frame go on beyond it' if np.min(ends) < low or np.max(ends) > high else ''
     return [Plot('gains.png', f'Gain over {found["baseline"]}, with the 95 % interval of each arm by itself{left_out}.',
                  figure)]  # fmt: skip
 
@@ -65,11 +71,20 @@ def heat(found: Row) -> list[Plot]:
 
 def _gain(axes: 'Axes', place: int, difference: Row) -> None:
     colour, marker = MARKS.get(difference['verdict'], UNMARKED)
-    verdict = difference['verdict'] if difference['verdict'] in MARKS else 'not told apart'
+    face = 'white' if difference['verdict'] == statistics.UNTESTED else colour
     mean, ends = 100 * difference['mean'], difference['ci95']
     if ends:
         axes.plot([100 * end for end in ends], [place, place], color=colour, linewidth=1.6)
-    axes.plot(mean, place, marker=marker, color=colour, markersize=5, linestyle='', label=verdict)
+    axes.plot(
+        mean,
+        place,
+        marker=marker,
+        color=colour,
+        markerfacecolor=face,
+        markersize=5,
+        linestyle='',
+        label=difference['verdict'],
+    )
 
 
 def _points(estimates: Sequence[Row]) -> tuple[list[float], list[tuple[float, float]]]:
@@ -79,38 +94,64 @@ def _points(estimates: Sequence[Row]) -> tuple[list[float], list[tuple[float, fl
     return means, [(100 * low, 100 * high) for low, high in ends]
 
 
-def series(found: Row, axis: str) -> dict[str, Series]:
-    """Arms that are equal in all but the value of `axis`, in ascending order of it; those with two values or more."""
-    others = [other for other in sweep_tables.varied(found) if other != axis]
-    lines: dict[str, Series] = defaultdict(list)
+def series(found: Row, axis: str) -> dict[str, dict[str, Series]]:
+    """Each method's arms along an axis, in ascending order of it, by what else they have set; two arms or more each."""
+    others = [other for other in sweep_tables.varied(found) if other not in (axis, 'method')]
+    panels: dict[str, dict[str, Series]] = {}
     for row in found['arms']:
         if axis in row['point'] and row['last']['accuracy']['mean'] is not None:
-            lines[arms.label(row['point'], others)].append((row['point'][axis], row))
-    return {name: sorted(line, key=lambda point: point[0]) for name, line in lines.items() if len(line) > 1}
+            panel = panels.setdefault(', '.join(arms.settings(row['point'], others)), {})
+            panel.setdefault(row['method'], []).append((row['point'][axis], row))
+    lines = {
+        name: {method: sorted(line, key=lambda point: point[0]) for method, line in panel.items() if len(line) > 1}
+        for name, panel in panels.items()
+    }
+    return {name: panel for name, panel in lines.items() if panel}
 
 
 def _along(found: Row, axis: str) -> Plot | None:
     lines = series(found, axis)
-    if not lines:
+    taught = {name: panel for name, panel in lines.items() if set(panel) != {found['baseline']}} or lines
+    if not taught:
         return None
-    ranked = sorted(lines, key=lambda name: (not lines[name][0][1]['is_baseline'], -_mean(lines[name])))
-    kept = [name for name in lines if name in ranked[:SHOWN]]
-    rows = [row for name in kept for _, row in lines[name]]
-    level = [row for row in _baselines(found, rows) if axis not in row['point']][:3]
-    figure = canvas.blank(5.8, 3.6)
-    axes = canvas.dress(figure.add_subplot(), 'test accuracy (%)')
-    for row, line in zip(level, canvas.LINES[1:], strict=False):
-        _level(axes, row, line)
-    for place, name in enumerate(kept, 1):  # as in the other figures, the first style is that of the baseline
-        _line(axes, name, lines[name], canvas.style(0 if lines[name][0][1]['is_baseline'] else place))
-    values = sorted({value for name in kept for value, _ in lines[name]})
-    canvas.number_axis(axes, values, axis.replace('_', ' '))
-    axes.set_ylim(canvas.focus(*_points([row['last']['accuracy'] for row in rows + level])))
-    canvas.within_percent(axes)
-    canvas.legend(figure, axes)
-    which = '' if len(kept) == len(lines) else f'; the {len(kept)} highest of {len(lines)} series'
+    panels = sorted(taught, key=lambda name: -max(map(_mean, taught[name].values())))[:PANELS]
+    best = {method: max(_mean(taught[name][method]) for name in panels if method in taught[name])
+            for name in panels for method in taught[name] if method != found['baseline']}  # fmt: skip
+    methods = sorted(best, key=lambda method: -best[method])[: SHOWN - 1]
+    styles = {method: canvas.style(place) for place, method in
+              enumerate((found['baseline'], *(method for method in best if method in methods)))}  # fmt: skip
+    figure, drawn = canvas.panels(len(panels), 3.3 if len(panels) == 1 else 2.3)
+    estimates = []
+    for place, (axes, name) in enumerate(zip(drawn, [name for name in taught if name in panels], strict=True)):
+        canvas.dress(axes, '' if place % 2 else 'test accuracy (%)')
+        axes.set_title(canvas.brief(name, 36), fontsize=canvas.FONT)
+        estimates += _panel(axes, found, axis, taught[name], styles)
+    drawn[0].set_ylim(canvas.focus(*_points(estimates)))  # and with it all panels, which share their scale
+    canvas.within_percent(drawn[0])
+    canvas.legend(figure, *drawn)
+    some = [f'{len(panels)} of {len(taught)} settings' if len(panels) < len(taught) else '',
+            f'{len(methods)} of {len(best)} methods' if len(methods) < len(best) else '']  # fmt: skip
+    which = f'; the {" and the ".join(filter(None, some))} that lie highest' if any(some) else ''
     says = f'Mean test accuracy after the last step against {axis.replace("_", " ")}, with 95 % bands{which}.'
     return Plot(f'accuracy_vs_{_slug(axis)}.png', says, figure)
+
+
+def _panel(axes: 'Axes', found: Row, axis: str, panel: Mapping[str, Series], styles: Mapping[str, Row]) -> list[Row]:
+    """Draws the methods that have a style, with their baselines; returns all estimates that it drew."""
+    lines = {method: line for method, line in panel.items() if method in styles}
+    rows = [row for line in lines.values() for _, row in line]
+    baselines = _baselines(found, rows)
+    along = [(row['point'][axis], row) for row in baselines if axis in row['point']]
+    if along:
+        lines = {found['baseline']: sorted(along, key=lambda point: point[0]), **lines}
+    level = [row for row in baselines if axis not in row['point']]
+    for row in level:
+        _level(axes, row, found['baseline'])
+    for method, line in lines.items():
+        _line(axes, method, line, styles[method], 0.15 if len(lines) < 5 else 0.07)
+    values = sorted({value for line in lines.values() for value, _ in line})
+    canvas.number_axis(axes, values, axis.replace('_', ' '))
+    return [row['last']['accuracy'] for row in (*rows, *baselines)]
 
 
 def _mean(line: Series) -> float:
@@ -123,17 +164,17 @@ def _baselines(found: Row, rows: Sequence[Row]) -> list[Row]:
     return [row for row in found['arms'] if row['name'] in names and row['last']['accuracy']['mean'] is not None]
 
 
-def _level(axes: 'Axes', row: Row, line: str) -> None:
+def _level(axes: 'Axes', row: Row, name: str) -> None:
     mean, ends = row['last']['accuracy']['mean'], row['last']['accuracy']['ci95']
-    axes.axhline(100 * mean, color=canvas.INK, linestyle=line, linewidth=1.2, label=canvas.brief(row['name']))
+    axes.axhline(100 * mean, color=canvas.INK, linestyle='--', linewidth=1.2, label=canvas.brief(name))
     if ends:
         axes.axhspan(*(100 * end for end in ends), color=canvas.INK, alpha=0.1, linewidth=0)
 
 
-def _line(axes: 'Axes', name: str, line: Series, style: Row) -> None:
+def _line(axes: 'Axes', name: str, line: Series, style: Row, shade: float) -> None:
     means, ends = _points([row['last']['accuracy'] for _, row in line])
     values = [value for value, _ in line]
-    axes.fill_between(values, *np.transpose(ends), color=style['color'], alpha=0.15, linewidth=0)
+    axes.fill_between(values, *np.transpose(ends), color=style['color'], alpha=shade, linewidth=0)
     axes.plot(values, means, label=canvas.brief(name), markersize=5, linewidth=1.4, **style)
 
 

@@ -120,6 +120,7 @@ def _dark_knowledge(results: Row) -> list[canvas.Plot]:
     """Of the first teacher that shows it."""
     for key, teacher in results['teachers'].items():
         if teacher.get('dark_knowledge'):
-            says = f'What {"the teacher" if key == "teacher" else f"teacher {key}"} says of one image, at several temperatures T.'
+            name = 'the teacher' if key == 'teacher' else f'teacher {key}'
+            says = f'What {name} says of one image, at several temperatures T.'
             return [canvas.Plot('soft_labels.png', says, plots.soft_labels(teacher['dark_knowledge']))]
     return []

@@ -72,6 +72,8 @@ def _latency(batch: str) -> Cost:
 
 
 def _pareto(found: Row, key: str, label: str, cost: Cost) -> Plot | None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullLocator
+
     points = _priced(found, cost)
     if len({point.x for point in points if point.row}) < 2:
         return None
@@ -86,7 +88,11 @@ def _pareto(found: Row, key: str, label: str, cost: Cost) -> Plot | None:
             axes.plot(point.x, point.y, '*', color=canvas.INK, markersize=12, label=point.name)
     values = [point.x for point in points]
     logarithmic = min(values) > 0 and max(values) > 10 * min(values)
-    axes.set_xscale('log' if logarithmic else 'linear')
+    if logarithmic:
+        axes.set_xscale('log')
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.xaxis.set_minor_locator(NullLocator())
+    axes.xaxis.set_major_formatter('{x:g}' if key.startswith('latency') else EngFormatter(sep=' '))
     axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), color=canvas.INK, fontsize=canvas.FONT)
     canvas.legend(figure, axes)
     on = [point.name for point in best]

@@ -24,7 +24,7 @@ def main(found: Row) -> Table:
     axes = varied(found)
 
     def cells(row: Row) -> tuple[Cell, ...]:
-        gain = row['difference'] or dict.fromkeys(('mean', 'ci95', 'p', 'p_holm', 'verdict'))
+        gain = row['difference'] or dict.fromkeys(('mean', 'ci95', 'p', 'p_holm', 'n'))
         last, best = (row[epoch]['accuracy'] for epoch in arms.EPOCHS)
         return (
             *_place(row, axes),
@@ -34,24 +34,16 @@ def main(found: Row) -> Table:
             Cell(shown.p(gain['p']), gain['p']),
             Cell(shown.p(gain['p_holm']), gain['p_holm']),
             Cell(_verdict(row), _verdict(row)),
+            Cell(shown.or_nothing(shown.exactly, gain['n']), gain['n']),
             Cell(seeds(row), row['n']),
         )
 
-    header = (
-        *map(_words, axes),
-        'last step (%)',
-        'best step (%)',
-        'gain (points)',
-        'p',
-        'p (Holm)',
-        'verdict',
-        'seeds',
-    )
+    named = ('last step (%)', 'best step (%)', 'gain (points)', 'p', 'p (Holm)', 'verdict', 'pairs', 'seeds')
     return Table(
         'Test accuracy, ± half its 95 % interval, after the last step and at the best step in validation; and gain '
-        f'over {found["baseline"]} after the last step, with its own 95 % interval',
-        _align(axes, found) + 'rrrrrlr',
-        header,
+        f'over {found["baseline"]} after the last step, over the pairs, with its own 95 % interval',
+        _align(axes, found) + 'rrrrrlrr',
+        (*map(_words, axes), *named),
         tuple(map(cells, found['arms'])),
     )
 
@@ -62,7 +54,7 @@ def short(found: Row, most: int) -> Table:
     kept = {row['name'] for row in best(rows, most)}
     cells = tuple(
         (
-            ', '.join(cell.text for cell in _place(row, varied(found))),
+            terse(row, found),
             shown.half(row['last']['accuracy']),
             shown.estimate(row['difference'] or {'mean': None}, signed=True) + MARKS.get(_verdict(row), ''),
             shown.p((row['difference'] or {'p_holm': None})['p_holm']),
@@ -96,12 +88,13 @@ def pivot(found: Row, axis: str) -> Table:
 
     An arm that lacks the axis does not depend on it and shows the same number in every column.
     """
-    columns, usual = values(axis, found['arms']), Counter(row['n'] for row in found['arms']).most_common(1)[0][0]
-    rows: dict[str, dict[Any, Row]] = defaultdict(dict)
+    columns = values(axis, found['arms'])
+    usual = max(Counter(row['n'] for row in found['arms'] if row['n']).most_common(1), default=(0, 0))[0]
+    rows: dict[tuple[str, bool], dict[Any, Row]] = defaultdict(dict)
     others = [other for other in varied(found) if other != axis]
     for row in found['arms']:
-        name = arms.label(row['point'], others)
-        rows[name].update({value: row for value in ([row['point'][axis]] if axis in row['point'] else columns)})
+        name, concerned = arms.label(row['point'], others), axis in row['point']
+        rows[name, concerned] |= {value: row for value in ([row['point'][axis]] if concerned else columns)}
     tops = {value: _top([row[value] for row in rows.values() if value in row]) for value in columns}
 
     def cell(row: Row | None, value: Any) -> Cell:
@@ -111,7 +104,9 @@ def pivot(found: Row, axis: str) -> Table:
         text = shown.spread(row['last']['accuracy']) + MARKS.get(_verdict(row), '') + few
         return Cell(text, row['last']['accuracy']['mean'], best=row is tops[value])
 
-    body = tuple((Cell(name, name), *(cell(row.get(value), value) for value in columns)) for name, row in rows.items())
+    body = tuple(
+        (Cell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
+    )
     return Table(
         f'Test accuracy (%) after the last step, mean ± sd over {shown.plural(usual, "seed")} where nothing else is '
         f'said, by {_words(axis)}; {MARKED.format(found["baseline"], compared(found))}' + _lacking(found, axis),
@@ -216,9 +211,15 @@ def paper(found: Row) -> Table:
 
 
 def best(rows: Sequence[Row], most: int) -> list[Row]:
-    """The arms with the highest mean accuracy after the last step, so many at most, the baselines always among them."""
-    ranked = sorted(rows, key=lambda row: (not row['is_baseline'], -(row['last']['accuracy']['mean'] or -1)))
-    return ranked[:most]
+    """Baselines, a quarter at most, then the other arms: those with the highest mean accuracy after the last step."""
+    ranked = sorted(rows, key=lambda row: -(row['last']['accuracy']['mean'] or -1))
+    baselines = [row for row in ranked if row['is_baseline']][: max(most // 4, 1)]
+    return (baselines + [row for row in ranked if not row['is_baseline']])[:most]
+
+
+def terse(row: Row, found: Row) -> str:
+    """'kd, 4, 0.5': an arm by the values of all axes that vary, where there is no room for its name."""
+    return ', '.join(cell.text for cell in _place(row, varied(found)))
 
 
 def varied(found: Row) -> list[str]:

@@ -26,6 +26,7 @@ from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
 JOURNAL = 'tune.journal'
+BATCH = 'batch'  # attribute of a trial: how many had ended before its batch
 
 
 class Trial(NamedTuple):
@@ -129,16 +130,17 @@ class Tuner:
         return lambda student: accept.bars(self._config.accept, student, found, accuracy, params)
 
     def _proposed(self, size: int, done: int) -> dict[int, dict[str, float]]:
-        """Settings by trial: those that a stopped run had begun, else new ones."""
+        """Settings by trial: those of a batch that was stopped, with its trials that had ended already, else new ones."""
         import optuna
 
-        running = [optuna.trial.TrialState.RUNNING]
-        if not self._study.get_trials(deepcopy=False, states=running):
+        if not any(trial.state.name == 'RUNNING' for trial in self._study.get_trials(deepcopy=False)):
             # A sampler of the number of trials so far: a study that was stopped proposes what an unbroken one would.
             self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + done, constant_liar=True)
             for _ in range(size):
-                self._study.ask(_distributions(self._space))
-        return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False, states=running)}
+                self._study.ask(_distributions(self._space)).set_user_attr(BATCH, done)
+        trials = self._study.get_trials(deepcopy=False)
+        (batch,) = {trial.user_attrs[BATCH] for trial in trials if trial.state.name == 'RUNNING'}
+        return {trial.number: dict(trial.params) for trial in trials if trial.user_attrs[BATCH] == batch}
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
         """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""
@@ -189,12 +191,15 @@ class Tuner:
         final = part == self._config.tune.parts - 1
         ranked = sorted((number for number in scores if scores[number] is not None), key=lambda n: (-scores[n], n))  # type: ignore[operator]
         going = set() if final else set(ranked[: math.ceil(len(ranked) / self._config.tune.keep_one_in)])
-        ids = {trial.number: trial._trial_id for trial in self._study.get_trials(deepcopy=False)}
+        known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         for number, score in scores.items():
+            if known[number].state.is_finished():  # it was told before a stop
+                continue
             if score is None:
                 self._study.tell(number, state=optuna.trial.TrialState.FAIL)
                 continue
-            optuna.trial.Trial(self._study, ids[number]).report(score, part)
+            if part not in known[number].intermediate_values:
+                optuna.trial.Trial(self._study, known[number]._trial_id).report(score, part)
             if number not in going:
                 how = {'values': score} if final else {'state': optuna.trial.TrialState.PRUNED}
                 self._study.tell(number, **how)

@@ -129,7 +129,8 @@ def local(tree: Tree) -> Tree:
 
 
 def _spanning(leaf: Any) -> bool:
-    return isinstance(leaf, jax.Array) and not leaf.is_fully_addressable
+    concrete = isinstance(leaf, jax.Array) and not isinstance(leaf, jax.core.Tracer)
+    return concrete and not leaf.is_fully_addressable
 
 
 def _own(devices: Devices) -> list[int]:

@@ -152,6 +152,15 @@ def test_every_state_is_counted_and_only_finished_runs_are_averaged():
     assert row['difference']['mean'] == pytest.approx(0.925 - 0.805)
 
 
+@pytest.mark.parametrize('status', ['failed', 'running'])
+def test_numbers_of_a_run_that_did_not_end_well_are_not_used(status):
+    runs = [record('kd', seed, accuracy=0.9) for seed in range(3)]
+    runs[0]['status'], runs[0]['last']['accuracy'] = status, 0.1
+    row = measured(results(runs, []))['kd']
+    assert row['n'] == 2
+    assert row['last']['accuracy']['mean'] == pytest.approx(0.9)
+
+
 def test_a_diverged_test_metric_is_no_number():
     runs = [record('kd', seed, accuracy=0.9) for seed in range(3)]
     runs[0]['last']['accuracy'] = None

@@ -105,6 +105,53 @@ def test_no_curve_is_no_error(curves):
     assert not any(axes.lines for axes in plots.learning_curves(curves, STYLES).axes)
 
 
+LOOKS = {
+    'hard labels': [{'step': step, 'norms': {'hard': [1.0, 3.0]}, 'cosines': {}} for step in (10, 20)],
+    'soft': [
+        {'step': 10, 'norms': {'hard': [0.1, 0.3], 'soft': [4.0, 4.0]}, 'cosines': {'hard|soft': [0.5, -0.1]}},
+        {'step': 20, 'norms': {'hard': [0.0, 0.4], 'soft': [5.0, None]}, 'cosines': {'hard|soft': [0.9, None]}},
+    ],
+}
+
+
+def curves(axes):
+    return {line.get_label(): list(line.get_ydata()) for line in axes.lines if not line.get_label().startswith('_')}
+
+
+def test_anatomy_shows_the_means_of_every_method():
+    figure = plots.anatomy({**LOOKS, 'never looked at': []})
+    assert [axes.get_title() for axes in figure.axes] == ['hard labels', 'hard labels', 'soft', 'soft']
+    alone, nothing, norms, cosines = map(curves, figure.axes)
+    assert alone == {'hard': [2, 2]}
+    assert norms == {'hard': pytest.approx([0.2, 0.2]), 'soft': [4, 5]}
+    assert cosines == {'cos(hard, soft)': pytest.approx([0.2, 0.9])}
+    assert nothing == {}
+    assert [text.get_text() for text in figure.axes[1].texts] == ['one term at a time']
+    assert [text.get_text() for text in figure.legends[0].texts] == ['hard', 'soft', 'cos(hard, soft)']
+
+
+def test_anatomy_has_a_band_where_there_is_an_interval_and_every_mean_in_sight():
+    *_, norms, cosines = plots.anatomy(LOOKS).axes
+    (band,) = cosines.collections  # one seed at the second step: no interval
+    half = 12.706 * np.std([0.5, -0.1], ddof=1) / np.sqrt(2)  # the 97.5 % quantile of Student's t with 1 degree
+    ys = band.get_paths()[0].vertices[:, 1]
+    assert (ys.min(), ys.max()) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-4)
+    assert cosines.get_ylim() == pytest.approx((-1.08, 1.08))
+    assert norms.get_yscale() == 'log'
+    assert 0 < norms.get_ylim()[0] < 0.2
+    assert norms.get_ylim()[1] > 5
+
+
+def test_anatomy_of_nothing_and_of_gradients_that_are_zero():
+    assert not any(curves(axes) for axes in plots.anatomy({}).axes)
+    zero = {'soft': [{'step': 10, 'norms': {'soft': [0.0, 0.0]}, 'cosines': {}}]}
+    assert curves(plots.anatomy(zero).axes[0]) == {'soft': [0]}
+    plots.draw(
+        {'baseline': '', 'teacher': {'accuracy': 1.0}, 'rows': [], 'curves': [], 'dark_knowledge': SHOWN,
+         'anatomy': zero}, [],
+    )['anatomy.png']  # fmt: skip
+
+
 def test_soft_labels_are_softmax():
     figure = plots.soft_labels(SHOWN)
     bars = figure.axes[2].containers[0]  # the image, T = 1, T = 2, ...

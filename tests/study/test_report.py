@@ -243,6 +243,17 @@ def test_markdown_escapes_and_links(folder):
         assert len({len(re.findall(r'(?<!\\)\|', line)) for line in table.splitlines()}) == 1
 
 
+def test_gradients_are_shown_where_they_were_looked_at(results, tmp_path):
+    results['anatomy'] = {
+        'hard labels': [],
+        'soft': [{'step': 10, 'norms': {'soft': [1.0] * 4}, 'cosines': {'hard|soft': [0.5, 0.4, None, 0.6]}}],
+    }
+    report.write(results, tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == FILES | {'anatomy.png'}
+    assert '(anatomy.png)' in (tmp_path / 'report.md').read_text()
+    assert 'with the largest transfer set' in (tmp_path / 'report.html').read_text()
+
+
 def test_html_is_self_contained(folder):
     said = (folder / 'report.html').read_text()
     assert '<meta name="viewport" content="width=device-width, initial-scale=1">' in said

@@ -1,7 +1,6 @@
 """The command itself, in processes of its own: done once, resumed after anything, one line for every error."""
 
 import json
-import os
 import random
 import shutil
 import signal
@@ -11,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from processes import environment
 
 from kdjax.study import catalogue
 
@@ -24,14 +24,6 @@ STRICT = ('-W', 'error', '-W', 'ignore:the load_module() method is deprecated:De
 
 def command(workdir, *flags, config=TINY):
     return [sys.executable, *STRICT, str(ROOT / 'run.py'), config, f'--workdir={workdir}', *flags]
-
-
-def environment():
-    """As a user has it, one device and no strictness of the tests; only compiled faster, and less well."""
-    dropped = ('JAX_NUMPY_DTYPE_PROMOTION', 'NPROC')
-    quick = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
-    kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    return kept | {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': quick}
 
 
 def run(workdir, *flags, config=TINY):

@@ -20,7 +20,7 @@ from kdjax.tasks.classification import evaluator
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
-from kdjax.train import grid, loop, optim, parallel, teachers
+from kdjax.train import anatomy, grid, loop, optim, parallel, teachers
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, read
 from kdjax.train.objective import Objective
@@ -36,6 +36,7 @@ class Job(NamedTuple):
     knobs: Any
     batches: Any
     validate: Any
+    look: Any
 
 
 @pytest.fixture(scope='module')
@@ -47,8 +48,8 @@ def job():
     objective = Objective(
         (('hard', CrossEntropy()), ('soft', SoftTargets()), ('head', ResidualHint(layer='hidden1', width=4)))
     )
-    parts = {'net': net, 'teacher': teachers.frozen(teacher), 'objective': objective,
-             'tx': optim.build('adamw', steps=STEPS, schedule='cosine', ema=0.9)}  # fmt: skip
+    seen = {'net': net, 'teacher': teachers.frozen(teacher), 'objective': objective}
+    parts = {**seen, 'tx': optim.build('adamw', steps=STEPS, schedule='cosine', ema=0.9)}
     rates = {'learning_rate': 0.05, 'weight_decay': 1e-3}
     row = {'terms': objective.knobs(), 'optim': {'student': rates, 'terms': rates}}
     knobs = jax.tree.map(lambda value: jnp.full((CELLS,), value, jnp.float32), row)
@@ -64,11 +65,13 @@ def job():
         return jax.vmap(lambda k, b, s: init_state(k, teacher_vars, b, s, **parts))(knobs, batch, students)
 
     run = parallel.wrap(step, 'single', jax.devices()[:1], batch_axis=2, cell_axis=1)
-    first = trees.take(batches(0, 1), 0)
-    return Job(run, lambda knobs: begin(knobs, first), teacher_vars, knobs, batches, evaluator(net, images, labels))
+    look = grid.gridded(functools.partial(anatomy.look, **seen), 'vmap', own_batches=True)
+    look = parallel.wrap(look, 'single', jax.devices()[:1], batch_axis=1, cell_axis=0)
+    first, validate = trees.take(batches(0, 1), 0), evaluator(net, images, labels)
+    return Job(run, lambda knobs: begin(knobs, first), teacher_vars, knobs, batches, validate, look)
 
 
-def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every=6):
+def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every=6, **anatomy):
     """Runs the job, asking for a stop after a step; returns what `loop.fit` does."""
     knobs = job.knobs if knobs is None else knobs
     stop = loop.StopSignals()
@@ -81,7 +84,7 @@ def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every
         return loop.fit(
             job.run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
             validate_every=6, save_every=save_every, folder=folder / 'checkpoints', identity=identity, ledger=ledger,
-            progress=progress, stop=stop,
+            progress=progress, stop=stop, **anatomy,
         )  # fmt: skip
 
 
@@ -108,6 +111,51 @@ def test_a_stopped_and_resumed_run_equals_an_unbroken_one_in_every_bit(job, unbr
     assert trees.fingerprint(resumed.variables) == trees.fingerprint(unbroken[1].variables)
     assert trees.fingerprint(final_state(job, tmp_path)) == trees.fingerprint(final_state(job, unbroken[0]))
     assert list(read(tmp_path / 'ledger.jsonl')) == list(read(unbroken[0] / 'ledger.jsonl'))
+
+
+@pytest.fixture(scope='module')
+def looked(job, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('looked')
+    return folder, fit(job, folder, anatomy=job.look, anatomy_every=8)
+
+
+def test_looking_at_the_gradients_changes_nothing_else(job, unbroken, looked):
+    assert trees.fingerprint(final_state(job, looked[0])) == trees.fingerprint(final_state(job, unbroken[0]))
+    lines, plain = (list(read(folder / 'ledger.jsonl')) for folder, _ in (looked, unbroken))
+    assert [line for line in lines if line['kind'] != 'anatomy'] == plain
+    assert unbroken[1].anatomy == []
+
+
+def test_looks_are_written_every_so_many_steps_rounded_up_to_chunks_and_at_the_end(looked):
+    lines = [line for line in read(looked[0] / 'ledger.jsonl') if line['kind'] == 'anatomy']
+    assert [line['step'] for line in lines] == [9, 18, 24]  # of 24, every 8, in chunks of 3
+    terms, pairs = ('hard', 'soft', 'head'), ('hard|soft', 'hard|head', 'soft|head')
+    names = {'kind', 'step', *(f'norm/{term}' for term in terms), *(f'cosine/{pair}' for pair in pairs)}
+    for line, kept in zip(lines, looked[1].anatomy, strict=True):
+        assert set(line) == set(kept) == names
+        for name in names - {'kind', 'step'}:
+            assert len(line[name]) == CELLS
+            np.testing.assert_allclose(line[name], kept[name], rtol=1e-6)
+
+
+def test_a_look_is_at_the_batch_of_the_step_to_come(job, looked):
+    state = job.begin(job.knobs)
+    for start in (0, 3, 6):
+        state, _ = job.run(state, job.teacher_vars, job.batches(start, start + 3), job.knobs)
+    state, wrong = job.look(state, job.teacher_vars, trees.take(job.batches(8, 9), 0), job.knobs)
+    _, wanted = job.look(state, job.teacher_vars, trees.take(job.batches(9, 10), 0), job.knobs)
+    for name, value in wanted.items():
+        np.testing.assert_array_equal(looked[1].anatomy[0][name], value)
+        assert np.all(value != wrong[name])
+
+
+@pytest.mark.parametrize('stop_after', [9, 12])
+def test_a_resumed_run_looks_at_nothing_twice(job, looked, tmp_path, stop_after):
+    with pytest.raises(Interrupted):
+        fit(job, tmp_path, stop_after=stop_after, anatomy=job.look, anatomy_every=8)
+    resumed = fit(job, tmp_path, anatomy=job.look, anatomy_every=8)
+    assert list(read(tmp_path / 'ledger.jsonl')) == list(read(looked[0] / 'ledger.jsonl'))
+    assert [line['step'] for line in resumed.anatomy] == [9, 18, 24]
 
 
 def test_a_finished_run_is_read_not_run(job, unbroken, tmp_path):
