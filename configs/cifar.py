@@ -126,7 +126,8 @@ def config(
     found.accept.method = BASELINE
     found.run.layout = 'map' if span.quick else 'auto'
     epoch = IMAGES // recipe.batch_size
-    found.run.chunk, found.run.validate_every, found.run.save_every = 71 if epoch == 781 else 65, epoch, 10 * epoch
+    found.run.chunk = max(steps for steps in range(1, 101) if epoch % steps == 0)
+    found.run.validate_every, found.run.save_every = epoch, 10 * epoch
     return rows.applied(found, networks(pair, recipe))
 
 
@@ -211,10 +212,9 @@ def _see(found: ConfigDict, data: str, span: Length) -> None:
     """Which images, in which order of changes; the test split is also what validation looks at."""
     recipe = span.recipe
     moved = ({'kind': 'augment.crop', 'padding': 4, 'border': recipe.border}, {'kind': 'augment.flip'})
-    augment = {'kind': 'augment.chain', 'augments': moved}
     found.data.source, found.data.args = f'tfds:{data}', ConfigDict({'validation': 'test'})
     found.data.preprocess = ConfigDict({'kind': 'preprocess.normalise', 'mean': recipe.mean, 'std': recipe.std})
-    found.data.augment, found.teacher.augment = ConfigDict(augment), ConfigDict(augment)
+    found.data.augment = found.teacher.augment = moved
     found.data.views = found.teacher.views = max(int(span.epochs + 1), 2)  # one per epoch
     found.data.transfer_sizes = (IMAGES,)
 

@@ -1,4 +1,4 @@
-"""The CIFAR-100 tables of CRD (Tian, Krishnan, Isola, 2020): thirteen pairs of networks, seventeen ways to teach.
+"""The CIFAR-100 tables of CRD (Tian, Krishnan, Isola, 2020): thirteen pairs of networks, fourteen ways to teach.
 
 Command:  python run.py --config=experiments/crd2020_cifar100/config.py:table=same --mode=sweep
 Cost:     not measured; --mode=plan says how many operations. Hundreds of trainings of 240 epochs: for a cluster
