@@ -72,6 +72,8 @@ def data() -> ConfigDict:
             'consistent': True,  # the teacher sees the student's pixels; if False, the next of the example's views
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
+            'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
+            'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }
     )
 
