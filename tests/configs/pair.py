@@ -4,7 +4,7 @@ from configs import base
 
 
 def get_config(arg=''):
-    """One method, one seed, augmented views."""
+    """One method, one seed, augmented views, a look at the gradients."""
     base.arguments(arg)
     config = base.config()
     config.title = 'Pair'
@@ -23,4 +23,5 @@ def get_config(arg=''):
         fit.learning_rate = (1e-2,)
     config.run.runner = 'sharded'
     config.run.chunk, config.run.validate_every, config.run.save_every = 10, 30, 30
+    config.run.anatomy_every = 60
     return config.lock()

@@ -25,6 +25,7 @@ DROPPED = ('JAX_NUMPY_DTYPE_PROMOTION', 'NPROC')
 QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in DROPPED}
 ENVIRONMENT |= {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK, 'PYTHONPATH': str(ROOT / 'tests')}
+PATIENCE = 300  # seconds; a tenth is enough where nothing else runs
 pytestmark = pytest.mark.xdist_group('processes')  # they share what takes them seconds
 
 
@@ -70,14 +71,15 @@ class Job:
 
     def reaches(self, stage, step):
         """Waits until a checkpoint of a stage at `step` or later is on disk."""
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
+        deadline = time.monotonic() + PATIENCE
+        while True:
             folders = self.workdir.glob(f'{stage}-*/checkpoints/latest/*')
             if any(folder.name.isdigit() and int(folder.name) >= step for folder in folders):
                 return self
-            assert all(process.poll() is None for process in self.processes), self.output()
+            if time.monotonic() > deadline or any(process.poll() is not None for process in self.processes):
+                self.send(signal.SIGKILL, *range(len(self.processes)))
+                raise AssertionError(f'{stage} did not reach step {step}: {self.output()}')
             time.sleep(0.02)
-        raise AssertionError(f'{stage} did not reach step {step}: {self.output()}')
 
     def send(self, number, *which):
         for k in which:
@@ -86,7 +88,11 @@ class Job:
 
     def ends(self, code):
         """Waits for all, which must leave with `code`; returns what they said."""
-        codes = [process.wait(timeout=120) for process in self.processes]
+        try:
+            codes = [process.wait(timeout=PATIENCE) for process in self.processes]
+        except subprocess.TimeoutExpired as error:
+            self.send(signal.SIGKILL, *range(len(self.processes)))
+            raise AssertionError(self.output()) from error
         assert codes == [code] * len(codes), self.output()
         return self.output()
 
