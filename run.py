@@ -1,6 +1,7 @@
 """python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]
 
 One run in several processes: --distributed=auto or --distributed=HOST:PORT,COUNT,INDEX, see experiments/launch.
+A data set of TFDS: --mode=prepare --data=NAME [--originals=DIR] [--data_dir=DIR].
 """
 
 import os
@@ -14,15 +15,14 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode',
-    'run',
-    ['run', 'sweep', 'tune', 'plan', 'report', 'list'],
+    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'list', 'prepare'],
     'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
-    'and its cost; report what is there of a sweep; list all techniques.',
-)
-DISTRIBUTED = flags.DEFINE_string(
-    'distributed', None, "One run in several processes, on one workdir: 'auto' in a cluster, or HOST:PORT,COUNT,INDEX."
-)
+    'and its cost; report what is there of a sweep; list all techniques; prepare a data set of TFDS.',
+)  # fmt: skip
+DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
+DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist.')
+ORIGINALS = flags.DEFINE_string('originals', '', 'To prepare: folder of its original files; left out, download.')
+DATA_DIR = flags.DEFINE_string('data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 
 
@@ -36,7 +36,8 @@ def main(argv: list[str]) -> int:
 
         config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
-        from kdjax.study import drive, launch
+        from kdjax.data import prepare
+        from kdjax.study import drive, launch, tune
         from kdjax.train import distributed
 
         if not DEBUG.value:
@@ -46,9 +47,10 @@ def main(argv: list[str]) -> int:
         if MODE.value == 'list':
             launch.show_techniques()
             return 0
+        if MODE.value == 'prepare':
+            print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+            return 0
         if MODE.value == 'tune':
-            from kdjax.study import tune
-
             return 0 if tune.run(config, settings.listed(argv, 'space'), workdir, command) else 1
         rows = settings.listed(argv, 'sweep')
         if MODE.value == 'plan' and rows is None:

@@ -60,8 +60,15 @@ def data() -> ConfigDict:
     """Where examples come from, and which of them a student may see."""
     return ConfigDict(
         {
-            'source': 'digits.digits',  # module.function in kdjax/data
-            'augment': {'kind': 'augment.identity'},  # of what students see: module.function in kdjax/data, arguments
+            # module.function in kdjax/data, 'my.module:function', or 'tfds:mnist': what --mode=prepare has prepared
+            'source': 'digits.digits',
+            'args': {},  # of the source: the folder of the files, how many examples are held out for validation, ...
+            # From inputs as stored to what networks see, in training and evaluation: module.function in kdjax/data
+            'preprocess': {'kind': 'preprocess.unit'},
+            # Of what students see: module.function in kdjax/data and its arguments; or several, one after the other
+            'augment': {'kind': 'augment.identity'},
+            'mix': {},  # of a batch of students: {'kind': 'mix.mixup', 'alpha': 0.2}, ...; the teacher must be 'online'
+            'consistent': True,  # the teacher sees the student's pixels; if False, the next of the example's views
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
         }

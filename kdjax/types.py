@@ -7,7 +7,9 @@ import jax
 
 Array = jax.Array
 Tree = Any  # a pytree of arrays
-Batch = Mapping[str, Array]  # 'inputs', 'labels', 'mask', 'id', 'view', and 'teacher/...' where the teacher is cached
+# 'inputs', 'labels', 'mask', 'id', 'view'; 'teacher/...' where the teacher is cached, 'teacher_inputs' where it sees
+# other views; where examples are mixed, 'labels_mixed' and 'mix' instead of 'labels': two labels each and their shares.
+Batch = Mapping[str, Array]
 
 
 class Outputs(NamedTuple):

@@ -1,7 +1,10 @@
 """Settings of every test: four host devices, strict dtypes, compiled programs kept between runs."""
 
+import functools
 import os
 import pathlib
+import subprocess
+import sys
 
 # Before JAX starts: devices cannot be added later, and with a smaller thread pool their collectives deadlock. The tests
 # run many tiny programs a few times each, so compiling is what takes the time: optimise less.
@@ -42,6 +45,22 @@ def pytest_runtest_teardown(item):
     item.session.stash[TESTS] = item.session.stash.get(TESTS, 0) + 1
     if item.session.stash[TESTS] % 300 == 0:
         jax.clear_caches()
+
+
+@pytest.fixture(scope='session')
+def restored(tmp_path_factory):
+    """From the name of a data set to a folder that has its original files, in a folder of that name."""
+    script = SHARED / 'data' / 'restore.py'
+
+    @functools.cache
+    def folder(name):
+        if not script.exists():
+            pytest.skip(f'shared data is not here: no {script}; set KDJAX_SHARED')
+        out = tmp_path_factory.mktemp('originals')
+        subprocess.run([sys.executable, script, '--out', out, '--datasets', name], check=True, capture_output=True)
+        return out
+
+    return folder
 
 
 def _group(item):

@@ -1,14 +1,15 @@
 """Augmentations: pure functions of (key, image). View 0 of an example is the image itself; view v > 0 is drawn.
 
 The draw depends on (seed, example id, view) alone, never on the batch: teacher, student and cache see the same pixels.
+Images are as stored, bytes or floats, and keep their shape and dtype: what networks see comes after (`preprocess`).
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.names import UsageError, unknown
 from kdjax.types import Array
 
 Augment = Callable[[Array, Array], Array]  # (key, image) -> image
@@ -19,6 +20,48 @@ def identity() -> Augment:
     return lambda key, image: image
 
 
+def chain(augments: Sequence[Augment]) -> Augment:
+    """One augmentation after the other, each with a key of its own. In a config: a tuple of specs."""
+
+    def augment(key: Array, image: Array) -> Array:
+        for place, one in enumerate(augments):
+            image = one(jax.random.fold_in(key, place), image)
+        return image
+
+    return augment
+
+
+def crop(*, padding: int = 4, border: str = 'zero') -> Augment:
+    """A piece of the padded image (H, W) or (H, W, C), of the image's own size, at a place that is drawn.
+
+    Args:
+      padding: pixels on every side.
+      border: 'zero', or 'reflect' the image without repeating its edge.
+
+    Raises:
+      UsageError: `padding` < 1 or an unknown border.
+
+    Reference: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, sec. 4.2 (zeros).
+    """
+    modes = {'zero': 'constant', 'reflect': 'reflect'}
+    if padding < 1:
+        raise UsageError(f'padding of crop must be >= 1, got {padding}')
+    if border not in modes:
+        raise unknown('border', border, modes, ' of crop')
+
+    def augment(key: Array, image: Array) -> Array:
+        offset = jax.random.randint(key, (2,), 0, 2 * padding + 1)
+        padded = jnp.pad(image, [(padding, padding)] * 2 + [(0, 0)] * (image.ndim - 2), mode=modes[border])
+        return jax.lax.dynamic_slice(padded, (offset[0], offset[1], *(0,) * (image.ndim - 2)), image.shape)
+
+    return augment
+
+
+def flip() -> Augment:
+    """Mirrors an image (H, W) or (H, W, C) left to right with probability 1/2."""
+    return lambda key, image: jnp.where(jax.random.bernoulli(key), image[:, ::-1], image)
+
+
 def shift(*, pixels: int = 1) -> Augment:
     """Moves an image (H, W) or (H, W, C) by up to `pixels` along each axis; what comes in is 0.
 
@@ -27,13 +70,7 @@ def shift(*, pixels: int = 1) -> Augment:
     """
     if pixels < 1:
         raise UsageError(f'pixels of shift must be >= 1, got {pixels}')
-
-    def augment(key: Array, image: Array) -> Array:
-        offset = jax.random.randint(key, (2,), 0, 2 * pixels + 1)
-        padded = jnp.pad(image, [(pixels, pixels)] * 2 + [(0, 0)] * (image.ndim - 2))
-        return jax.lax.dynamic_slice(padded, (offset[0], offset[1], *(0,) * (image.ndim - 2)), image.shape)
-
-    return augment
+    return crop(padding=pixels)
 
 
 def erase(*, share: float = 0.25) -> Augment:

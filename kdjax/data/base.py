@@ -10,12 +10,13 @@ from kdjax import trees
 from kdjax.names import UsageError, unknown
 
 SPLITS = ('train', 'validation', 'test')
+SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run
 
 
 class Split(NamedTuple):
     """Examples of one split; an example's id is its position."""
 
-    inputs: np.ndarray  # (N, ...) float32
+    inputs: np.ndarray  # (N, ...) as stored: float32, or uint8 for images of a byte per channel
     labels: np.ndarray  # (N,) int32
 
 
@@ -71,3 +72,28 @@ def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np
     borders = np.cumsum((0, *sizes))
     # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.
     return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]
+
+
+def divided(train: Split, test: Split, classes: tuple[str, ...], validation: int | str) -> Dataset:
+    """A data set that comes without a validation split.
+
+    Args:
+      train, test: as published.
+      classes: their names.
+      validation: how many training examples are held out, a fixed stratified draw. Or 'test': the test split serves as
+        validation too and nothing is held out, as in the usual tables of CIFAR-100; whatever validation then chooses
+        (a temperature, a learning rate, the best step) is chosen on the test split.
+
+    Raises:
+      UsageError: another word, or a number that leaves no example on either side.
+    """
+    if validation == 'test':
+        return Dataset({'train': train, 'validation': test, 'test': test}, classes)
+    if isinstance(validation, bool) or not isinstance(validation, int) or not 0 < validation < len(train.labels):
+        raise UsageError(
+            f"validation must be 'test' or a number of training examples in 1 to {len(train.labels) - 1}, "
+            f'got {validation!r}'
+        )
+    kept, held = stratified(train.labels, (len(train.labels) - validation, validation), SPLIT_SEED)
+    parts = (Split(train.inputs[part], train.labels[part]) for part in (kept, held))
+    return Dataset(dict(zip(SPLITS, (*parts, test), strict=True)), classes)

@@ -5,10 +5,9 @@ Source: Alpaydin, Kaynak, Optical Recognition of Handwritten Digits, UCI Machine
 
 import numpy as np
 
-from kdjax.data.base import Dataset, Split, stratified
+from kdjax.data.base import SPLIT_SEED, Dataset, Split, stratified
 
 SIZES = (1000, 297, 500)  # train, validation, test
-SPLIT_SEED = 0  # of the project: the split is one and the same in every run
 
 
 def digits() -> Dataset:

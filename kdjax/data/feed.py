@@ -5,15 +5,17 @@ Nothing is iterated, so nothing has a position to save: a resumed run asks for t
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.augment import Augment, views
+from kdjax.data.mix import Mix, blended
+from kdjax.data.preprocess import Preprocess, unit
 from kdjax.names import UsageError
-from kdjax.types import Batch
+from kdjax.types import Array, Batch
 
 Feed = Callable[..., Batch]  # (start, stop) -> batches of the steps start ... stop - 1; see `feed` for `part`
 
@@ -25,10 +27,18 @@ class Stream(NamedTuple):
     seed: int
 
 
-def order(stream: Stream, start: int, stop: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def shuffled(stream: Stream, epoch: int) -> np.ndarray:
+    """The ids of the pool in the order of an epoch."""
+    return np.random.default_rng((stream.seed, epoch)).permutation(stream.pool)
+
+
+def order(
+    stream: Stream, start: int, stop: int, batch_size: int, shuffled: Callable[[Stream, int], np.ndarray] = shuffled
+) -> tuple[np.ndarray, np.ndarray]:
     """Example ids and epochs of the steps start ... stop - 1, each (stop - start, batch_size).
 
-    Batches run on over the border of an epoch, so that every example is used however the sizes divide.
+    Batches run on over the border of an epoch, so that every example is used however the sizes divide. `shuffled` may
+    remember what it says of an epoch, where pools are large.
     """
     size = len(stream.pool)
     positions = np.arange(start * batch_size, stop * batch_size)
@@ -36,8 +46,7 @@ def order(stream: Stream, start: int, stop: int, batch_size: int) -> tuple[np.nd
     ids = np.empty_like(positions)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        shuffled = np.random.default_rng((stream.seed, int(epoch))).permutation(stream.pool)
-        ids[here] = shuffled[positions[here] % size]
+        ids[here] = shuffled(stream, int(epoch))[positions[here] % size]
     shape = (stop - start, batch_size)
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 
@@ -50,6 +59,10 @@ def feed(
     seed: int,
     view_count: int,
     tables: Mapping[str, np.ndarray] | None = None,
+    *,
+    preprocess: Preprocess = unit(),
+    mix: Mix | None = None,
+    consistent: bool = True,
 ) -> Feed:
     """Batches for a grid: leaves (steps, B, ...) where all cells share one stream, else (steps, C, B, ...).
 
@@ -64,9 +77,14 @@ def feed(
       seed: of its draws.
       view_count: views per example; an example's view in epoch e is e modulo this.
       tables: what an example's view has, by name, (N, view_count, ...): a teacher's cached outputs.
+      preprocess: from 'inputs' as stored to what networks see.
+      mix: of the examples of a batch with each other (`mix.blended`).
+      consistent: whether the teacher sees the pixels of the student; if not, it sees the next of the example's views:
+        'teacher_inputs', or what a table says of that one.
 
     Raises:
-      UsageError: an empty pool, a batch or a number of views below 1, or a table with other views.
+      UsageError: an empty pool, a batch or a number of views below 1, a table with other views, one view that is to
+        differ from itself, or a table of examples that are mixed.
     """
     tables = dict(tables or {})
     if batch_size < 1 or view_count < 1:
@@ -76,8 +94,13 @@ def feed(
     for name, table in tables.items():
         if table.shape[1] != view_count:
             raise UsageError(f'table {name!r} has {table.shape[1]} views per example, the feed {view_count}')
+    if not consistent and view_count < 2:
+        raise UsageError('for a teacher that sees another view than the student there must be at least 2 views')
+    if mix is not None and tables:
+        raise UsageError('examples are mixed anew in every step, so what a teacher says of them cannot be looked up')
     columns, tables = jax.device_put(dict(columns)), jax.device_put(tables)
-    assemble = jax.jit(functools.partial(_assemble, augment=augment, seed=seed))
+    look = functools.partial(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
+    assemble = jax.jit(functools.partial(_assemble, look=look))
     # Cells that share a stream share the work of ordering it.
     distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
     keys = [(id(stream.pool), stream.seed) for stream in streams]
@@ -87,13 +110,54 @@ def feed(
         ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
         if len(streams) == 1:
             ids, epochs = ids[:, 0], epochs[:, 0]
-        return assemble(columns, tables, ids[..., part], epochs[..., part] % view_count)
+        if mix is None:
+            ids, epochs = ids[..., part], epochs[..., part]
+        other = None if consistent else (epochs + 1) % view_count
+        batch = assemble(columns, tables, ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32))
+        if mix is None:
+            return batch
+        # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.
+        return jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
 
     return batches
 
 
-def _assemble(columns: Batch, tables: Batch, ids: jax.Array, view: jax.Array, *, augment: Augment, seed: int) -> Batch:
+def shown(
+    batch: Batch,
+    ids: Array,
+    view: Array,
+    other: Array | None,
+    steps: Array,
+    *,
+    augment: Augment,
+    seed: int,
+    preprocess: Preprocess = unit(),
+    mix: Mix | None = None,
+) -> Batch:
+    """Examples as networks see them.
+
+    Args:
+      batch: columns of the examples, leaves (steps, B, ...) or (steps, C, B, ...), 'inputs' as stored.
+      ids, view: of every example, (steps, [C,] B).
+      other: views that the teacher sees, where it sees others than the student.
+      steps: (steps,) their numbers.
+      augment, seed, preprocess, mix: as for `feed`.
+    """
+
+    def seen(numbers: Array) -> Array:
+        return preprocess(views(augment, seed, batch['inputs'], ids, numbers))
+
+    own = {} if other is None else {'teacher_inputs': seen(other)}
+    mask = jnp.ones(ids.shape, jnp.float32)
+    whole = {**batch, 'inputs': seen(view), **own, 'id': ids, 'view': view, 'mask': mask}
+    return whole if mix is None else blended(mix, seed, whole, steps)
+
+
+def _assemble(
+    columns: Batch, tables: Batch, ids: Array, view: Array, other: Array | None, steps: Array, *, look: Any
+) -> Batch:
     batch = {name: column[ids] for name, column in columns.items()}
-    batch['inputs'] = views(augment, seed, batch['inputs'], ids, view)
-    looked_up = {name: table[ids, view] for name, table in tables.items()}
-    return {**batch, **looked_up, 'id': ids, 'view': view, 'mask': jnp.ones(ids.shape, jnp.float32)}
+    taught = view if other is None else other
+    looked_up = {name: table[ids, taught] for name, table in tables.items()}
+    # A table has said all that the teacher would.
+    return {**look(batch, ids, view, None if tables else other, steps), **looked_up}

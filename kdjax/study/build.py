@@ -13,8 +13,9 @@ from ml_collections import ConfigDict
 
 from kdjax import names
 from kdjax.data import base as data_base
-from kdjax.data.augment import Augment
+from kdjax.data.augment import Augment, chain
 from kdjax.data.feed import Stream
+from kdjax.data.preprocess import Preprocess
 from kdjax.names import UsageError
 from kdjax.nets import team
 from kdjax.techniques.base import Term
@@ -37,14 +38,37 @@ class Cell(NamedTuple):
 
 
 def dataset(config: ConfigDict) -> data_base.Dataset:
-    """The data set that the config names, checked."""
-    return data_base.checked(names.construct('kdjax.data', config.data.source, {}, 'data set'))
+    """The data set that the config names, checked; 'tfds:mnist' is one that TFDS has prepared."""
+    source, arguments = config.data.source, dict(config.data.args)
+    if source.startswith('tfds:'):
+        source, arguments = 'tfds.prepared', {**arguments, 'name': source.removeprefix('tfds:')}
+    return data_base.checked(names.construct('kdjax.data', source, arguments, 'data set'))
 
 
-def augment(spec: ConfigDict) -> Augment:
-    """The augmentation that `spec` (with 'kind') names."""
-    arguments = {name: value for name, value in spec.items() if name != 'kind'}
-    return names.construct('kdjax.data', spec.kind, arguments, 'augmentation')
+def augment(spec: ConfigDict | Sequence[ConfigDict]) -> Augment:
+    """The augmentation that `spec` (with 'kind') names; of several, one after the other."""
+    if isinstance(spec, tuple | list):
+        return chain([augment(one) for one in spec])
+    return _of_data(spec, 'augmentation')
+
+
+def preprocess(config: ConfigDict) -> Preprocess:
+    """From inputs as stored to what networks see."""
+    return _of_data(config.data.preprocess, 'preprocessing')
+
+
+def presented(config: ConfigDict, fit: ConfigDict, student: bool) -> dict[str, Any]:
+    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`."""
+    found: dict[str, Any] = {'preprocess': preprocess(config)}
+    if not student:
+        return found
+    mix = _of_data(config.data.mix, 'mixing') if len(config.data.mix) else None
+    return {**found, 'mix': mix, 'consistent': config.data.consistent or not needs_teacher(config, fit)}
+
+
+def _of_data(spec: ConfigDict, kind: str) -> Any:
+    arguments = dict(spec.items())
+    return names.construct('kdjax.data', arguments.pop('kind', ''), arguments, kind)
 
 
 def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:

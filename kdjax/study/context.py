@@ -5,12 +5,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
+from kdjax import trees
+from kdjax.data.augment import identity
 from kdjax.data.base import Dataset
 from kdjax.study import build
-from kdjax.train import loop
+from kdjax.tasks.classification import Evaluate, evaluator
+from kdjax.train import cache, loop, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
@@ -56,6 +60,21 @@ class Context:
         """A network that teaches."""
         return build.teaching_net(self.config, build.teachers(self.config)[name], len(self.dataset.classes))
 
+    def evaluator(self, net: Net, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
+        """Metrics of a network on a split of this data set."""
+        inputs, labels = self.dataset.splits[split]
+        return evaluator(net, inputs, labels, teacher_logits, preprocess=build.preprocess(self.config))
+
+    def logits(self, net: Net, variables: Tree, split: str) -> np.ndarray:
+        """A network's logits (N, K) on a split."""
+        inputs, seen = self.dataset.splits[split].inputs, build.preprocess(self.config)
+        found = cache.compute(teachers.frozen(net), variables, inputs, identity(), 0, 1, preprocess=seen)
+        return found[teachers.PREFIX + 'logits'][:, 0]
+
+    def example(self) -> np.ndarray:
+        """One example as networks see it."""
+        return np.asarray(build.preprocess(self.config)(jnp.asarray(self.dataset.splits['test'].inputs[0])))
+
 
 class Datasets:
     """The data sets of configs, each loaded and hashed once."""
@@ -66,17 +85,21 @@ class Datasets:
 
     def __call__(self, config: ConfigDict) -> Dataset:
         """The data set that a config names."""
-        name = config.data.source
+        name = _source(config)
         if name not in self._loaded:
             self._loaded[name] = build.dataset(config)
         return self._loaded[name]
 
     def checksum(self, config: ConfigDict) -> str:
         """Hash of the data set that a config names."""
-        name = config.data.source
+        name = _source(config)
         if name not in self._checksums:
             self._checksums[name] = self(config).checksum()
         return self._checksums[name]
+
+
+def _source(config: ConfigDict) -> str:
+    return trees.digest(plain_config([config.data.source, config.data.args]))
 
 
 def stage_name(chain: Sequence[str]) -> str:

@@ -17,7 +17,6 @@ from kdjax.data.feed import Stream, feed
 from kdjax.nets import team
 from kdjax.study import build
 from kdjax.study.context import Context, cache_stage, plain_config, teacher_variables
-from kdjax.tasks.classification import evaluator
 from kdjax.train import cache, distributed, grid, layout, loop, parallel, probes, teachers
 from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, save_variables
@@ -131,12 +130,13 @@ def fit(
     columns = {'inputs': train.inputs, 'labels': train.labels}
     streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
     batches = feed(
-        streams, own.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, taught.tables
-    )
+        streams, own.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, taught.tables,
+        **build.presented(config, own, network is config.student),
+    )  # fmt: skip
     apart = len(streams) > 1
     knobs = build.knobs(config, own, cells, config.seed)
     first = trees.take(batches(0, 1), 0)
-    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], train.inputs[:1]), {})
+    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
 
     def begin(k: Any, b: Any, begun: Start) -> State:
         variables = begun.student if own_average else taught.variables
@@ -163,7 +163,7 @@ def fit(
             parallel.everywhere(taught.variables, devices),
             knobs,
             functools.partial(batches, part=parallel.own_part(devices, own.batch_size)),
-            evaluator(one, *context.dataset.splits['validation']),
+            context.evaluator(one, 'validation'),
             steps=steps,
             chunk=run.chunk,
             validate_every=run.validate_every,
@@ -282,7 +282,8 @@ def address(context: Context, name: str, variables: Tree) -> cache.Address:
     return cache.Address(
         trees.digest([plain_config(spec.args), spec.members, config.run.precision, trees.fingerprint(variables)]),
         context.data_checksum,
-        str(sorted(config.data.augment.items())),
+        json.dumps(plain_config(config.data.preprocess), sort_keys=True),
+        json.dumps(plain_config(config.data.augment), sort_keys=True),
         config.seed,
         config.data.views,
         'float32',

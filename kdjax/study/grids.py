@@ -25,8 +25,7 @@ from kdjax.study.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.fitting import Manner, Rung, Start
 from kdjax.study.outcome import TEST_LOGITS
 from kdjax.study.sweep import Cell, Sweep
-from kdjax.study.trace import Traced
-from kdjax.tasks.classification import evaluator
+from kdjax.study.trace import Traced, example
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
 from kdjax.types import Tree
@@ -75,8 +74,8 @@ def room(config: ConfigDict, fit: ConfigDict, cost: Traced, dataset: Dataset) ->
     and, at most, half of what a step moves: what it writes is read again.
     """
     run = config.run
-    example = dataset.splits['train'].inputs[0].nbytes
-    needs = 4 * cost.bytes + run.chunk * fit.batch_size * example + cost.moved / 2
+    batches = run.chunk * fit.batch_size * trees.nbytes(example(config, dataset))
+    needs = 4 * cost.bytes + batches + cost.moved / 2
     return max(1, min(run.cells, int(_memory(run.memory) / needs)))
 
 
@@ -152,13 +151,13 @@ def _train(
     fitted = fitting.fit_students(context, folder, key, first.chain[-1], drawn, start, manner)
     judge = context.done.get('examine')
     logits = np.load(judge.folder / TEST_LOGITS) if judge else None
-    net, test = context.net(context.config.student), context.dataset.splits['test']
-    measure = evaluator(net, *test, logits)
+    net = context.net(context.config.student)
+    measure = context.evaluator(net, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position)} for position, cell in enumerate(cells)],
-        'cost': bench.cost(net, trees.take(fitted.variables, 0), test.inputs[0])._asdict(),
+        'cost': bench.cost(net, trees.take(fitted.variables, 0), context.example())._asdict(),
         'data_checksum': context.data_checksum,
     })  # fmt: skip
 

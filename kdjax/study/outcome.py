@@ -14,7 +14,6 @@ from kdjax.names import UsageError
 from kdjax.study import build
 from kdjax.study.context import METRICS, Context, number, plain_config, stage_name, teacher_variables
 from kdjax.study.stages import chosen_cells
-from kdjax.tasks.classification import evaluator
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
 
@@ -23,16 +22,16 @@ TEST_LOGITS = 'test_logits.npy'
 
 def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
     """Looks at the test split, once: every method's chosen students, and the teacher."""
-    config, test = context.config, context.dataset.splits['test']
+    config = context.config
     context.screen.stage('evaluate', len(config.methods) + 1)
     teacher, test_logits = _teacher(context)
     rows, student = [], context.net(config.student)
-    measure = evaluator(student, *test, test_logits)
+    measure = context.evaluator(student, 'test', test_logits)
     student_cost: dict[str, Any] = {}
     for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
         artifact = context.done[stage_name(fits)]
         cells = load_variables(artifact.folder / 'variables')
-        student_cost = student_cost or bench.cost(student, trees.take(cells, 0), test.inputs[0])._asdict()
+        student_cost = student_cost or bench.cost(student, trees.take(cells, 0), context.example())._asdict()
         metrics = measure(cells)
         for size in config.data.transfer_sizes:
             rows.append({
@@ -54,15 +53,14 @@ def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) 
 def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
     net, variables = context.teaching_net(), teacher_variables(context)
-    test, validation = (context.dataset.splits[name] for name in ('test', 'validation'))
-    logits = jax.jit(lambda v, x: net.apply(v, x, train=False, key=None)[0].logits)
-    metrics = evaluator(net, *test)(jax.tree.map(lambda leaf: leaf[None], variables))
+    metrics = context.evaluator(net, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
+    knows = _dark_knowledge(context.dataset.splits['validation'], context.logits(net, variables, 'validation'), context)
     found = {
         **{name: float(values[0]) for name, values in metrics.items()},
-        **bench.cost(net, variables, test.inputs[0])._asdict(),
-        'dark_knowledge': _dark_knowledge(validation, jax.device_get(logits(variables, validation.inputs)), context),
+        **bench.cost(net, variables, context.example())._asdict(),
+        'dark_knowledge': knows,
     }
-    return found, jax.device_get(logits(variables, test.inputs))
+    return found, context.logits(net, variables, 'test')
 
 
 def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from kdjax import names, trees
 from kdjax.data.base import Dataset
 from kdjax.names import UsageError
 from kdjax.study import build, context, fitting, outcome, stages, trace
-from kdjax.train import parallel
+from kdjax.train import parallel, probes
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -58,8 +58,10 @@ def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = N
         key = trees.digest([name, plain, origins, VERSION])
         found[name] = Stage(name, plain, needs, run, key)
 
-    shared = {'source': config.data.source, 'seed': config.seed, 'precision': config.run.precision}
+    data = [config.data[name] for name in ('source', 'args', 'preprocess')]
+    shared = {'data': data, 'seed': config.seed, 'precision': config.run.precision}
     seen = {'augment': config.data.augment, 'views': config.data.views}
+    shown = {**seen, 'mix': config.data.mix, 'consistent': config.data.consistent}
     known = build.teachers(config)
     students = [fit for name, fit in fits(config).items() if name not in known]
     used = {fit.teacher for fit in students if build.needs_teacher(config, fit)}
@@ -73,7 +75,7 @@ def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = N
         add(stage, {**seen, 'name': name, 'taps': kept}, (name,), stages.cache_teacher)
     for method in build.methods(config):
         for chain in chains(config, method):
-            add_chain(config, chain, {**shared, **seen}, add)
+            add_chain(config, chain, {**shared, **shown}, add)
     ends = tuple(context.stage_name(chains(config, method)[-1]) for method in build.methods(config))
     reads = {'methods': config.methods, 'baseline': _baseline(config)}
     add('evaluate', reads, ('teacher', *dict.fromkeys(ends)), outcome.evaluate)
@@ -188,6 +190,7 @@ def check(config: ConfigDict) -> None:
         if spec.fit.peers > 1:
             raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
     _check_accept(config)
+    _check_shown(config)
     if build.needs_teacher(config, config.teacher.fit):
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     stages_of(config)
@@ -277,6 +280,27 @@ def _check_accept(config: ConfigDict) -> None:
         )
     if not 0 <= accept.accuracy <= 1:
         raise UsageError(f'accept.accuracy must be in [0, 1], got {accept.accuracy}')
+
+
+def _check_shown(config: ConfigDict) -> None:
+    """What students see must be something that their teachers can speak of."""
+    data, known = config.data, build.teachers(config)
+    if not isinstance(data.consistent, bool):
+        raise UsageError(f'data.consistent must be True or False, got {data.consistent!r}')
+    if not data.consistent and data.views < 2:
+        raise UsageError('data.consistent=False needs data.views >= 2: of one view there is no other')
+    for name, fit in fits(config).items():
+        if name in known or not build.needs_teacher(config, fit):
+            continue
+        if len(data.mix) and fit.teacher in known and known[fit.teacher].mode == 'cached':
+            raise UsageError(
+                f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {name!r} cannot be '
+                f"cached: set mode='online' of {fit.teacher!r}"
+            )
+        asked = {tap for _, term in build.objective(config, fit).terms for tap in term.taps().teacher}
+        drawn = sorted(asked & {tap for probe in probes.PROBES for tap in probe.taps})
+        if drawn and not data.consistent:
+            raise UsageError(f'fit {name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
 
 
 def _baseline(config: ConfigDict) -> str:

@@ -14,7 +14,6 @@ from kdjax.names import UsageError
 from kdjax.study import build, fitting
 from kdjax.study.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
 from kdjax.study.fitting import Seen, Start
-from kdjax.tasks.classification import evaluator
 from kdjax.train import cache, probes, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import plain
@@ -37,7 +36,7 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
     variables = members[0] if spec.members == 1 else {
         part: [member[part] for member in members] for part in ('params', 'stats')}  # fmt: skip
     save_variables(folder / 'variables', variables)
-    last = evaluator(context.teaching_net(reads['name']), *context.dataset.splits['validation'])(
+    last = context.evaluator(context.teaching_net(reads['name']), 'validation')(
         jax.tree.map(lambda leaf: leaf[None], variables)
     )
     return {
@@ -61,6 +60,7 @@ def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
         config.data.views,
         tuple(reads['taps']),
         progress=context.screen.step,
+        preprocess=build.preprocess(config),
     )
     cache.save(folder / 'tables', tables, fitting.address(context, reads['name'], variables))
     return {'bytes': sum(table.nbytes for table in tables.values())}

@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.base import Dataset
+from kdjax.data.feed import shown
 from kdjax.study import build
 from kdjax.train import probes, teachers
 from kdjax.train.step import init_state, init_student
@@ -37,7 +38,7 @@ def fit(
         run.runner = 'single'
     objective = build.objective(config, fit_)
     net = build.trained_net(build.net(network, len(dataset.classes), run), fit_, objective)
-    batch = _batch(dataset, fit_.batch_size)
+    batch = _batch(config, dataset, fit_, network)
     teacher, teacher_vars, batch = _teacher(config, dataset, fit_, batch, net, network is config.student)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(config, fit_, build.cells(config, fit_)[:1], 0))  # fmt: skip
@@ -55,14 +56,24 @@ def fit(
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
 
 
-def _batch(dataset: Dataset, size: int) -> dict[str, Any]:
-    inputs = dataset.splits['train'].inputs
-    whole = {name: jax.ShapeDtypeStruct((size,), jnp.int32) for name in ('labels', 'id', 'view')}
-    return {
-        **whole,
-        'inputs': jax.ShapeDtypeStruct((size, *inputs.shape[1:]), inputs.dtype),
-        'mask': jax.ShapeDtypeStruct((size,), jnp.float32),
-    }
+def example(config: ConfigDict, dataset: Dataset) -> jax.ShapeDtypeStruct:
+    """Shape and dtype of an example as networks see it."""
+    stored = dataset.splits['train'].inputs
+    return jax.eval_shape(build.preprocess(config), jax.ShapeDtypeStruct(stored.shape[1:], stored.dtype))
+
+
+def _batch(config: ConfigDict, dataset: Dataset, fit_: ConfigDict, network: ConfigDict) -> dict[str, Any]:
+    """One batch, as `feed` makes it of the examples."""
+    stored, student = dataset.splits['train'].inputs, network is config.student
+    whole = jax.ShapeDtypeStruct((1, fit_.batch_size), jnp.int32)
+    inputs = jax.ShapeDtypeStruct((*whole.shape, *stored.shape[1:]), stored.dtype)
+    presented = build.presented(config, fit_, student)
+    other = None if presented.pop('consistent', True) else whole
+    augment = build.augment(config.data.augment if student else network.augment)
+    look = functools.partial(shown, augment=augment, seed=0, **presented)
+    steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
+    batches = jax.eval_shape(look, {'inputs': inputs, 'labels': whole}, whole, whole, other, steps)
+    return {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in batches.items()}
 
 
 def _teacher(

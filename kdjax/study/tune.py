@@ -26,7 +26,6 @@ from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
 JOURNAL = 'tune.journal'
-BATCH = 'batch'  # attribute of a trial: how many had ended before its batch
 
 
 class Trial(NamedTuple):
@@ -115,7 +114,7 @@ class Tuner:
                 return dict(best.params), all(bar.met for bar in bars)
             if len(done) >= wanted:
                 raise UsageError(f'none of {len(done)} trials could be trained; narrow the space')
-            self._race(self._proposed(min(self._config.tune.batch, wanted - len(done)), len(done)))
+            self._race(self._proposed())
 
     def _judge(self) -> Any:
         """A function from a validation accuracy to the bars; trains the baseline that they may need."""
@@ -129,18 +128,18 @@ class Tuner:
         params = worker.shelf.places[planned.runs[0].cells[-1].key].grid['cost']['params']
         return lambda student: accept.bars(self._config.accept, student, found, accuracy, params)
 
-    def _proposed(self, size: int, done: int) -> dict[int, dict[str, float]]:
-        """Settings by trial: those of a batch that was stopped, with its trials that had ended already, else new ones."""
+    def _proposed(self) -> dict[int, dict[str, float]]:
+        """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
         import optuna
 
-        if not any(trial.state.name == 'RUNNING' for trial in self._study.get_trials(deepcopy=False)):
-            # A sampler of the number of trials so far: a study that was stopped proposes what an unbroken one would.
-            self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + done, constant_liar=True)
-            for _ in range(size):
-                self._study.ask(_distributions(self._space)).set_user_attr(BATCH, done)
-        trials = self._study.get_trials(deepcopy=False)
-        (batch,) = {trial.user_attrs[BATCH] for trial in trials if trial.state.name == 'RUNNING'}
-        return {trial.number: dict(trial.params) for trial in trials if trial.user_attrs[BATCH] == batch}
+        size, trials = self._config.tune.batch, self._study.get_trials(deepcopy=False)
+        unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+        start = min(unfinished, default=len(trials)) // size * size
+        for number in range(len(trials), min(start + size, self._config.tune.trials)):
+            # A sampler of the trial's own: a study that was stopped proposes what an unbroken one would.
+            self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + number, constant_liar=True)
+            self._study.ask(_distributions(self._space))
+        return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False)[start:]}
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
         """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""

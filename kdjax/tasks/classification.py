@@ -43,16 +43,22 @@ def sums(logits: Array, labels: Array, mask: Array, teacher_logits: Array | None
 
 
 def evaluator(
-    net: Net, inputs: np.ndarray, labels: np.ndarray, teacher_logits: np.ndarray | None = None, batch_size: int = 1024
+    net: Net,
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    teacher_logits: np.ndarray | None = None,
+    batch_size: int = 1024,
+    preprocess: Callable[[Array], Array] = lambda inputs: inputs,
 ) -> Evaluate:
     """A function from variables with a leading cell axis C to the metrics of `sums`, each (C,), on a whole split.
 
     Cells are evaluated one after the other, in batches of at most `batch_size`, so memory does not grow with the grid.
+    `preprocess` makes of `inputs`, as stored, what the network sees.
     """
     batches = _batched(inputs, labels, teacher_logits, batch_size)
 
     def measure(variables: Tree, batch: tuple[Any, ...]) -> dict[str, Any]:
-        return sums(net.apply(variables, batch[0], train=False, key=None)[0].logits, *batch[1:])
+        return sums(net.apply(variables, preprocess(batch[0]), train=False, key=None)[0].logits, *batch[1:])
 
     def one(variables: Tree, batches: tuple[Any, ...]) -> Mapping[str, Array]:
         meters = jax.lax.map(lambda batch: measure(variables, batch), batches)

@@ -18,7 +18,8 @@ from kdjax.types import Array, TermOut, Tree, View
 class CrossEntropy(Term):
     """-log p_y of the student, with the labels smoothed towards uniform.
 
-    Values: (B,) for logits (B, K) and labels (B,), or (B, N) for logits (B, N, K) and labels (B, N).
+    Values: (B,) for logits (B, K) and labels (B,), or (B, N) for logits (B, N, K) and labels (B, N). Of examples that
+    are mixed from two, it is the mean over both labels, weighed by their shares (Zhang et al. 2018, mixup).
 
     Attributes:
       smoothing: share of the probability spread evenly over all classes, in [0, 1); knob (Szegedy et al. 2016, sec. 7).
@@ -44,9 +45,20 @@ class CrossEntropy(Term):
     def __call__(
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits, labels = wide(view.student.logits), view.batch['labels']
-        if labels.shape != logits.shape[:-1]:
-            raise UsageError(f'labels {labels.shape} do not fit student logits {logits.shape}')
-        hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+        logits = wide(view.student.logits)
+        if 'mix' in view.batch:
+            both = jnp.moveaxis(view.batch['labels_mixed'], -1, 0), jnp.moveaxis(view.batch['mix'], -1, 0)
+            hard = sum(
+                share.astype(logits.dtype) * _surprise(logits, labels) for labels, share in zip(*both, strict=True)
+            )
+        else:
+            hard = _surprise(logits, view.batch['labels'])
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
         return TermOut(hard + knobs['smoothing'] * (even - hard), memory, {})
+
+
+def _surprise(logits: Array, labels: Array) -> Array:
+    """-log p of the labels, (...) for logits (..., K)."""
+    if labels.shape != logits.shape[:-1]:
+        raise UsageError(f'labels {labels.shape} do not fit student logits {logits.shape}')
+    return optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)

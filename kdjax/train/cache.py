@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.augment import Augment, views
+from kdjax.data.preprocess import Preprocess, unit
 from kdjax.names import UsageError, unknown
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
@@ -26,7 +27,8 @@ class Address(NamedTuple):
 
     teacher: str  # hash of its variables and of how it computes with them
     data: str  # checksum of the data set
-    augment: str  # name and arguments of the augmentation
+    preprocess: str  # name and arguments of the preprocessing
+    augment: str  # of the augmentation
     seed: int  # of the augmentation
     views: int  # per example
     dtype: str  # of the table, one of DTYPES
@@ -42,16 +44,18 @@ def compute(
     taps: tuple[str, ...] = (),
     batch_size: int = 512,
     progress: Callable[[int], None] = lambda done: None,
+    preprocess: Preprocess = unit(),
 ) -> dict[str, np.ndarray]:
     """The teacher's outputs on every view of every example.
 
     Args:
       teacher, variables: whose outputs.
-      inputs: (N, ...) of all examples, in the order of their ids.
+      inputs: (N, ...) of all examples as stored, in the order of their ids.
       augment, seed, view_count: which views.
       taps: features to keep beside the logits.
       batch_size: examples per forward pass.
       progress: told the number of views done.
+      preprocess: from stored inputs to what the teacher sees.
 
     Returns:
       'teacher/logits' (N, view_count, K) and 'teacher/<tap>' (N, view_count, ...).
@@ -63,7 +67,7 @@ def compute(
     @jax.jit
     def forward(variables: Tree, images: jax.Array, ids: jax.Array, view: jax.Array) -> dict[str, jax.Array]:
         numbers = jnp.broadcast_to(view, ids.shape)
-        outputs = teacher(variables, {'inputs': views(augment, seed, images, ids, numbers)})
+        outputs = teacher(variables, {'inputs': preprocess(views(augment, seed, images, ids, numbers))})
         for tap in taps:
             if tap not in outputs.features:
                 raise unknown('tap', tap, outputs.features, ' of the teacher, to be cached')

@@ -7,9 +7,10 @@ Each device returns its share of the loss; the shares sum to the loss of the glo
   loss share    = sum_i weight_i * share_i
 """
 
+import contextlib
 import dataclasses
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -54,10 +55,8 @@ class Objective:
         params, memory = {}, {}
         for name, term in self.terms:
             check_taps(name, term, view)
-            try:
+            with _named(name):
                 params[name], memory[name] = term.init(term_key(key, name), view)
-            except UsageError as error:
-                raise UsageError(f'term {name!r}: {error}') from error
             if jax.tree.leaves(memory[name]) and term.scope != 'batch':
                 raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
         return params, memory
@@ -70,10 +69,8 @@ class Objective:
         """
         adopted = {}
         for name, term in self.terms:
-            try:
+            with _named(name):
                 adopted[name] = term.adopt(params[name], earlier, teacher)
-            except UsageError as error:
-                raise UsageError(f'term {name!r}: {error}') from error
         return adopted
 
     def shares(
@@ -106,10 +103,8 @@ class Objective:
         parts, next_memory, logs = {}, {}, {}
         for name, term in self.terms:
             seen = whole if term.scope == 'batch' else view
-            try:
+            with _named(name):
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
-            except UsageError as error:
-                raise UsageError(f'term {name!r}: {error}') from error
             if term.scope == 'batch':
                 parts[name] = _mean(out.values, seen.batch['mask'], seen.batch['mask'], None) / size
             else:
@@ -121,6 +116,20 @@ class Objective:
         weighted = {name: _wide(knobs[name]['weight'], part) * part for name, part in parts.items()}
         summands = list(weighted.values())
         return Shares(sum(summands[1:], summands[0]), weighted, parts, next_memory, logs)
+
+
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
+    """Errors of a term say which it is."""
+    try:
+        yield
+    except UsageError as error:
+        raise UsageError(f'term {name!r}: {error}') from error
+    except KeyError as error:
+        if error.args != ('labels',):
+            raise
+        raise UsageError(f'term {name!r} reads labels, and mixed examples have two; of terms, only the '
+                         'cross-entropy knows what to do with them') from error  # fmt: skip
 
 
 def term_key(key: Array, name: str) -> Array:

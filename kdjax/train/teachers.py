@@ -14,8 +14,13 @@ def none() -> Teacher:
 
 
 def frozen(net: Net) -> Teacher:
-    """A network in inference mode; `variables` are its own."""
-    return lambda variables, batch: net.apply(variables, batch['inputs'], train=False, key=None)[0]
+    """A network in inference mode; `variables` are its own. It sees what the student sees, or 'teacher_inputs'."""
+
+    def teach(variables: Tree, batch: Batch) -> Outputs:
+        seen = batch['teacher_inputs'] if 'teacher_inputs' in batch else batch['inputs']
+        return net.apply(variables, seen, train=False, key=None)[0]
+
+    return teach
 
 
 def cached() -> Teacher:

@@ -14,6 +14,8 @@ from kdjax.data.augment import identity, shift, views
 from kdjax.data.base import Dataset, Split, checked, stratified
 from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
+from kdjax.data.mix import mixup
+from kdjax.data.preprocess import normalise
 from kdjax.names import UsageError
 
 PIXELS = 2
@@ -207,8 +209,8 @@ COLUMNS = {'inputs': IMAGES, 'labels': LABELS}
 TABLE = {'teacher/logits': np.stack(np.meshgrid(IDS, np.arange(3), indexing='ij'), axis=-1).astype(np.float32)}
 
 
-def batches(streams, start=0, stop=10, *, batch_size=4, augment=None, view_count=3, tables=None):
-    return feed(streams, batch_size, COLUMNS, augment or identity(), 0, view_count, tables)(start, stop)
+def batches(streams, start=0, stop=10, *, batch_size=4, augment=None, view_count=3, tables=None, **more):
+    return feed(streams, batch_size, COLUMNS, augment or identity(), 0, view_count, tables, **more)(start, stop)
 
 
 def assert_fits(batch):
@@ -247,9 +249,92 @@ def test_a_resumed_feed_gives_what_an_unbroken_one_would_have():
         np.testing.assert_array_equal(leaf, whole[name][7:9])
 
 
+BYTES = np.random.default_rng(2).integers(0, 256, (10, 3, 4, 2), np.uint8)
+LOOK = normalise(mean=(0.2, 0.3), std=(0.5, 0.7))
+
+
+def as_seen(images):
+    return (images / 255 - [0.2, 0.3]) / [0.5, 0.7]
+
+
+def shown(streams, start=0, stop=10, part=slice(None), tables=None, **more):
+    columns = {'inputs': BYTES, 'labels': LABELS}
+    return feed(streams, 4, columns, shift(pixels=PIXELS), 0, 3, tables, preprocess=LOOK, **more)(
+        start, stop, part=part
+    )
+
+
+@functools.cache
+def raw(count=3):
+    """Views 0 ... 2 of every image, as stored: (example, view, ...)."""
+    ids, numbers = np.meshgrid(IDS, np.arange(count, dtype=np.int32), indexing='ij')
+    images = np.broadcast_to(BYTES[:, None], (10, count, *BYTES.shape[1:]))
+    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), 0))(images, ids, numbers))
+
+
+@pytest.mark.parametrize('seeds', [(5,), (5, 6)])
+def test_bytes_are_augmented_as_bytes_and_every_view_is_preprocessed(seeds):
+    batch = shown([Stream(IDS, seed) for seed in seeds])
+    assert raw().dtype == np.uint8
+    np.testing.assert_array_equal(raw()[:, 0], BYTES)
+    assert set(np.asarray(batch['view']).ravel()) == {0, 1, 2}
+    np.testing.assert_allclose(batch['inputs'], as_seen(raw()[batch['id'], batch['view']]), rtol=1e-5, atol=1e-5)
+    assert batch['inputs'].dtype == np.float32
+    assert 'teacher_inputs' not in batch
+
+
+@pytest.mark.parametrize('seeds', [(5,), (5, 6)])
+def test_an_inconsistent_teacher_sees_the_next_view(seeds):
+    streams = [Stream(IDS, seed) for seed in seeds]
+    batch, plain = shown(streams, consistent=False), shown(streams)
+    for name, leaf in plain.items():
+        np.testing.assert_array_equal(batch[name], leaf)
+    other = raw()[batch['id'], (batch['view'] + 1) % 3]
+    np.testing.assert_allclose(batch['teacher_inputs'], as_seen(other), rtol=1e-5, atol=1e-5)
+    cached = shown(streams, consistent=False, tables=TABLE)
+    np.testing.assert_array_equal(cached['teacher/logits'], np.stack([batch['id'], (batch['view'] + 1) % 3], axis=-1))
+    assert 'teacher_inputs' not in cached
+
+
+@pytest.mark.parametrize('seeds', [(5,), (5, 6)])
+@pytest.mark.parametrize('mix', [None, mixup(alpha=1.0)])
+def test_the_parts_of_several_processes_are_those_of_the_whole_batch(seeds, mix):
+    streams = [Stream(IDS, seed) for seed in seeds]
+    whole = shown(streams, mix=mix, consistent=False)
+    for part in (slice(0, 2), slice(2, 4)):
+        own = shown(streams, part=part, mix=mix, consistent=False)
+        assert set(own) == set(whole)
+        for name, leaf in own.items():
+            np.testing.assert_allclose(leaf, whole[name][..., part] if leaf.ndim == len(seeds) + 1 else
+                                       np.moveaxis(np.moveaxis(whole[name], len(seeds), 0)[part], 0, len(seeds)),
+                                       atol=1e-6, err_msg=name)  # fmt: skip
+
+
+def test_a_mixed_batch_is_the_mixture_of_the_plain_one():
+    streams = [Stream(IDS, 5)]
+    plain, mixed = shown(streams, 3, 6), shown(streams, 3, 6, mix=mixup(alpha=1.0))
+    share = np.asarray(mixed['mix'])[..., :1, None, None]
+    assert 0.01 < share.min() < 0.99
+    for step in range(3):
+        partners = [
+            [k for k in range(4) if plain['labels'][step, k] == label] for label in mixed['labels_mixed'][step, :, 1]
+        ]
+        inputs = plain['inputs'][step]
+        wanted = [
+            [share[step, b] * inputs[b] + (1 - share[step, b]) * inputs[k] for k in partners[b]] for b in range(4)
+        ]
+        for found, possible in zip(mixed['inputs'][step], wanted, strict=True):
+            assert min(float(np.abs(found - one).max()) for one in possible) < 1e-5
+
+
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
+        (
+            {'mix': mixup(), 'tables': TABLE},
+            'mixed anew in every step, so what a teacher says of them cannot be looked up',
+        ),
+        ({'consistent': False, 'view_count': 1}, 'for a teacher that sees another view .* at least 2 views'),
         ({'view_count': 2, 'tables': TABLE}, "table 'teacher/logits' has 3 views per example, the feed 2"),
         ({'batch_size': 0}, 'batch_size and views must be >= 1, got 0 and 3'),
         ({'view_count': 0}, 'batch_size and views must be >= 1, got 4 and 0'),

@@ -57,6 +57,14 @@ def test_metrics_of_every_cell_are_those_of_the_whole_split(batch_size):
             np.testing.assert_allclose(found[name][cell], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+def test_inputs_as_stored_are_made_what_the_network_sees():
+    stored = np.round(INPUTS * 20).astype(np.int8)
+    seen = evaluator(LINEAR, stored.astype(np.float32) / 20, LABELS, TEACHER, 7)({'params': WEIGHTS, 'stats': {}})
+    found = evaluator(LINEAR, stored, LABELS, TEACHER, 7, preprocess=lambda x: x.astype(np.float32) / 20)
+    for name, value in found({'params': WEIGHTS, 'stats': {}}).items():
+        np.testing.assert_allclose(value, seen[name], rtol=1e-6)
+
+
 def test_without_a_teacher_there_is_no_fidelity():
     alone = measured(7, taught=False)
     assert set(alone) == {'accuracy', 'nll', 'ece'}

@@ -66,6 +66,18 @@ def test_cross_entropy(smoothing):
     close(values(CrossEntropy(smoothing=smoothing), view()), want)
 
 
+@pytest.mark.parametrize('smoothing', [0.0, 0.1])
+def test_cross_entropy_of_mixed_examples_is_that_with_mixed_targets(smoothing):
+    """Zhang et al. 2018, eq. 1: the target is mixed as the input is."""
+    others, share = RNG.integers(0, K, B), RNG.uniform(0, 1, B)[:, None]
+    seen = view()
+    mixed = {'labels_mixed': np.stack([LABELS_B, others], axis=1), 'mix': np.concatenate([share, 1 - share], axis=1)}
+    seen = seen._replace(batch={'mask': seen.batch['mask'], **mixed})
+    target = share * np.eye(K)[LABELS_B] + (1 - share) * np.eye(K)[others]
+    want = -(((1 - smoothing) * target + smoothing / K) * np.log(softmax(STUDENT_BK))).sum(axis=1)
+    close(values(CrossEntropy(smoothing=smoothing), seen), want)
+
+
 def test_cross_entropy_of_tokens():
     logits, labels = RNG.normal(size=(2, 3, K)), RNG.integers(0, K, (2, 3))
     want = [[-np.log(softmax(logits[b, n])[labels[b, n]]) for n in range(3)] for b in range(2)]

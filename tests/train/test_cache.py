@@ -12,6 +12,7 @@ from scipy.special import softmax
 from kdjax import trees
 from kdjax.data.augment import shift, views
 from kdjax.data.feed import Stream, feed
+from kdjax.data.preprocess import normalise
 from kdjax.names import UsageError
 from kdjax.nets import team
 from kdjax.nets.mlp import mlp
@@ -25,7 +26,7 @@ EXAMPLES, VIEWS, CLASSES, STEPS = 10, 3, 4, 8
 IMAGES = np.random.default_rng(0).normal(size=(EXAMPLES, 4, 4)).astype(np.float32)
 LABELS = np.arange(EXAMPLES, dtype=np.int32) % CLASSES
 AUGMENT, SEED = shift(pixels=1), 7
-ADDRESS = cache.Address('fingerprint', 'checksum', 'shift(1)', SEED, VIEWS, 'float32')
+ADDRESS = cache.Address('fingerprint', 'checksum', 'unit', 'shift(1)', SEED, VIEWS, 'float32')
 NET = mlp(classes=CLASSES, widths=(6,))
 
 
@@ -85,6 +86,20 @@ def test_progress_counts_views():
 def test_a_tap_that_the_teacher_lacks_is_answered_with_those_it_has():
     with pytest.raises(UsageError, match="unknown tap 'hidden2' of the teacher, to be cached; there is: 'hidden1'"):
         tables(taps=('hidden2',))
+
+
+def test_what_is_stored_as_bytes_is_shown_to_the_teacher_as_it_would_be_online():
+    stored, look = np.round(np.clip(IMAGES * 50 + 128, 0, 255)).astype(np.uint8), normalise(mean=(0.5,), std=(0.2,))
+    teacher, variables = teachers.frozen(NET), teacher_variables()
+    made = cache.compute(teacher, variables, stored, AUGMENT, SEED, VIEWS, batch_size=4, preprocess=look)
+    columns, stream = {'inputs': stored, 'labels': LABELS}, [Stream(np.arange(EXAMPLES), 0)]
+    for consistent in (True, False):
+        online, cached = (
+            feed(stream, 4, columns, AUGMENT, SEED, VIEWS, own, preprocess=look, consistent=consistent)(0, STEPS)
+            for own in (None, made)
+        )
+        said = jax.jit(teacher)(variables, {name: leaf.reshape(-1, *leaf.shape[2:]) for name, leaf in online.items()})
+        np.testing.assert_allclose(cached['teacher/logits'].reshape(-1, CLASSES), said.logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_saved_table_is_loaded_bit_by_bit(table, tmp_path):

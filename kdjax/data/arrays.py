@@ -1,0 +1,37 @@
+"""Arrays of one's own, in a file of numpy's."""
+
+import zipfile
+
+import numpy as np
+
+from kdjax.data.base import SPLITS, Dataset, Split
+from kdjax.names import UsageError, unknown
+
+
+def arrays(*, path: str) -> Dataset:
+    """A data set from an .npz file.
+
+    Args:
+      path: the file. It has 'train_inputs' (N, ...), float32 or uint8, and 'train_labels' (N,) integers, the same for
+        'validation' and 'test', and, where wanted, 'classes', the names of the classes, in the order of the labels.
+
+    Raises:
+      UsageError: the file cannot be read, an array is missing, or labels are no integers.
+    """
+    try:
+        with np.load(path) as file:
+            found = dict(file)
+    except (OSError, ValueError, zipfile.BadZipFile) as error:
+        raise UsageError(f'arrays {path!r} cannot be read: {error}') from error
+    for name in (f'{split}_{part}' for split in SPLITS for part in ('inputs', 'labels')):
+        if name not in found:
+            raise unknown('array', name, found, f' in {path!r}')
+    labels = {split: found[f'{split}_labels'] for split in SPLITS}
+    for split, own in labels.items():
+        if own.ndim != 1 or own.dtype.kind not in 'iu':
+            raise UsageError(f'{split}_labels in {path!r} must be (N,) integers, got {own.shape} {own.dtype}')
+    count = 1 + max(int(own.max(initial=0)) for own in labels.values())
+    classes = tuple(map(str, found['classes'] if 'classes' in found else range(count)))
+    return Dataset(
+        {name: Split(found[f'{name}_inputs'], own.astype(np.int32)) for name, own in labels.items()}, classes
+    )
