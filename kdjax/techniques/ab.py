@@ -27,7 +27,7 @@ class _Connector(nn.Module):
             x = nn.Dense(target[-1], use_bias=False)(x)
         else:
             x = nn.ConvTranspose(
-                target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True, name='doubled'
+                target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True
             )(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 

@@ -319,10 +319,11 @@ def test_the_connector_doubles_a_map_half_as_large():
             'bi,hwoi->bhwo', student[:, row, column], kernel
         )
     doubled = laid[:, 1:5, 1:5]
-    params = {'doubled': {'kernel': kernel}, 'BatchNorm_0': {'scale': np.ones(5), 'bias': np.zeros(5)}}
-    seen = view(student, TEACHER)
-    want = crossed(normalised(doubled, np.ones(B)), TEACHER, 1.0).sum(axis=1)
-    close(values(ActivationBoundary(layers=('f',)), seen, params), want)
+    norm = {'scale': np.ones(5), 'bias': np.zeros(5)}
+    params = {name: own for k in '01' for name, own in
+              ((f'ConvTranspose_{k}', {'kernel': kernel}), (f'BatchNorm_{k}', norm))}  # fmt: skip
+    want = 2 * crossed(normalised(doubled, np.ones(B)), TEACHER, 1.0).sum(axis=1)
+    close(values(ActivationBoundary(layers=('f', 'f')), view(student, TEACHER), params), want)
 
 
 def test_boundaries_know_only_the_sign_of_the_teacher_and_are_met_beyond_the_margin():
