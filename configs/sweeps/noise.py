@@ -1,7 +1,7 @@
 """Does a teacher protect a student from wrong labels? Hard labels and distillation over the share of wrong ones.
 
-A share of the student's hard labels is replaced by other classes, the same ones for all methods; the teacher learned from
-right ones. 'combined' still gives the hard labels a tenth of the weight, 'equal' half of it.
+A share of the student's hard labels is replaced by other classes, the same ones for all methods; the teacher learned
+from right ones. 'combined' still gives the hard labels a tenth of the weight, 'equal' half of it.
 
 Command:  python run.py --config=configs/sweeps/noise.py --mode=sweep
 Cost:     about two minutes on 2 CPU cores
