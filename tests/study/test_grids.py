@@ -126,7 +126,7 @@ def test_the_best_of_a_run_is_the_validated_step_with_the_highest_accuracy(found
             assert record['best']['step'] == max(own, key=lambda line: line['accuracy'])['step']
 
 
-@pytest.mark.parametrize('layout', ['vmap', 'unroll', 'auto'])
+@pytest.mark.parametrize('layout', ['vmap', 'unroll', 'cells', 'auto'])
 def test_every_layout_finds_the_same(found, layout, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     listed = rows.product(rows.axis('method', 'combined'), rows.axis('terms.soft.temperature', 2, 4, 8))
