@@ -230,4 +230,3 @@ def _add(found: ConfigDict, name: str, method: preset.Preset, span: Length) -> N
         found.fits[called] = fit(span, weights, span.recipe.start_epochs if prepares else 0)
         found.fits[called].update(method.fit)
     found.methods[name] = tuple(fits)
-
