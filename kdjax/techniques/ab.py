@@ -26,9 +26,7 @@ class _Connector(nn.Module):
         if x.shape[1:-1] == target[:-1]:
             x = nn.Dense(target[-1], use_bias=False)(x)
         else:
-            x = nn.ConvTranspose(
-                target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True
-            )(x)
+            x = nn.ConvTranspose(target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True)(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 
