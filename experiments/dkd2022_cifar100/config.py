@@ -3,8 +3,8 @@
 Command:  python run.py --config=experiments/dkd2022_cifar100/config.py:table=same --mode=sweep
 Cost:     not measured; --mode=plan says how many operations. 33 arms of 240 epochs, five seeds each: for a cluster
 Expected: expected.json, best epoch: from resnet32x4 to resnet8x4 76.32 % against 73.33 % of soft targets
-Arguments: table=same|cross|all, pair=TEACHER-STUDENT, method=KD|DKD (beside hard labels), epochs=N (all that is given in
-    epochs shrinks alike), seeds=N, quick (100 steps, one seed: a look at the machinery)
+Arguments: table=same|cross|all, pair=TEACHER-STUDENT, method=KD|DKD (beside hard labels), epochs=N (all that is
+    given in epochs shrinks alike), seeds=N, quick (100 steps, one seed: a look at the machinery)
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The CIFAR-100 tables of logit standardisation (Sun et al., 2024): four ways to use logits, as they are and as z-scores.
+"""The CIFAR-100 tables of logit standardisation (Sun et al., 2024): four ways to use logits, and the same of z-scores.
 
 Command:  python run.py --config=experiments/logit_std2024_cifar100/config.py:table=same --mode=sweep
 Cost:     not measured; --mode=plan says how many operations. 126 arms of 240 epochs, three seeds each: for a cluster

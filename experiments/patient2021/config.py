@@ -1,4 +1,4 @@
-"""Is a good teacher patient and consistent? (Beyer et al., 2021), asked on CIFAR-100 with a student of 0.3 M parameters.
+"""Is a good teacher patient and consistent? (Beyer et al., 2021), asked on CIFAR-100.
 
 Soft targets alone, at temperature 1, with three kinds of teaching: of other crops than the student's ('independent'),
 of the same pixels ('consistent'), and of the same pixels of mixed images ('function matching'); each for three lengths.
@@ -7,8 +7,8 @@ Command:  python run.py --config=experiments/patient2021/config.py --mode=sweep
 Cost:     not measured; --mode=plan says how many operations. 12 arms of 30, 120 or 480 epochs, three seeds each
 Expected: the order in which the paper's figure puts them, not its numbers, which are of ImageNet: consistent above
     independent, function matching above both once it is long, and every longer run above the shorter one
-Arguments: pair=TEACHER-STUDENT, epochs=N (of the longest runs; the others have a quarter and a sixteenth of it), seeds=N,
-    quick (100 steps, one seed: a look at the machinery)
+Arguments: pair=TEACHER-STUDENT, epochs=N (of the longest runs; the others have a quarter and a sixteenth of it),
+    seeds=N, quick (100 steps, one seed: a look at the machinery)
 """
 
 from collections.abc import Sequence
