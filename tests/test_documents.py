@@ -60,9 +60,10 @@ def test_the_readme_has_the_two_commands():
     assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
-@pytest.mark.parametrize(
-    'document', ['README.md', 'experiments/digits/README.md', 'experiments/hinton2015_mnist/README.md']
-)
+DOCUMENTS = ['README.md', *(f'experiments/{name}/README.md' for name in ('digits', 'launch', 'hinton2015_mnist'))]
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     targets = re.findall(r'\]\(([^)#:]+)\)', path.read_text())

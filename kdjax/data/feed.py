@@ -27,10 +27,18 @@ class Stream(NamedTuple):
     seed: int
 
 
-def order(stream: Stream, start: int, stop: int, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+def shuffled(stream: Stream, epoch: int) -> np.ndarray:
+    """The ids of the pool in the order of an epoch."""
+    return np.random.default_rng((stream.seed, epoch)).permutation(stream.pool)
+
+
+def order(
+    stream: Stream, start: int, stop: int, batch_size: int, shuffled: Callable[[Stream, int], np.ndarray] = shuffled
+) -> tuple[np.ndarray, np.ndarray]:
     """Example ids and epochs of the steps start ... stop - 1, each (stop - start, batch_size).
 
-    Batches run on over the border of an epoch, so that every example is used however the sizes divide.
+    Batches run on over the border of an epoch, so that every example is used however the sizes divide. `shuffled` may
+    remember what it says of an epoch, where pools are large.
     """
     size = len(stream.pool)
     positions = np.arange(start * batch_size, stop * batch_size)
@@ -38,8 +46,7 @@ def order(stream: Stream, start: int, stop: int, batch_size: int) -> tuple[np.nd
     ids = np.empty_like(positions)
     for epoch in np.unique(epochs):
         here = epochs == epoch
-        shuffled = np.random.default_rng((stream.seed, int(epoch))).permutation(stream.pool)
-        ids[here] = shuffled[positions[here] % size]
+        ids[here] = shuffled(stream, int(epoch))[positions[here] % size]
     shape = (stop - start, batch_size)
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 

@@ -132,12 +132,13 @@ def _costs(planned: Sweep, shelf: grids.Shelf) -> dict[str, dict[str, Any]]:
 
 
 def _student(cell: Cell) -> str:
-    return _digest(json.dumps(plain_config(cell.config.student), sort_keys=True), cell.config.data.source)
+    data = cell.config.data
+    return _digest(json.dumps(plain_config([cell.config.student, data.source, data.args]), sort_keys=True))
 
 
 @functools.cache
-def _digest(student: str, source: str) -> str:
-    return trees.digest([student, source])
+def _digest(student: str) -> str:
+    return trees.digest(student)
 
 
 def _artifact(workdir: Path, planned: Sweep, key: str) -> dict[str, Any] | None:

@@ -119,6 +119,15 @@ def test_two_operations_differ_from_one_and_shape_and_bytes_stay():
     assert drawn(2, (24, 20)).shape == (256, 24, 20)
 
 
+def test_side_by_side_or_one_after_the_other_makes_no_difference(monkeypatch):
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    drawn.cache_clear()
+    side_by_side = drawn(2)
+    monkeypatch.undo()
+    drawn.cache_clear()
+    np.testing.assert_array_equal(drawn(2), side_by_side)
+
+
 def test_what_it_cannot_do_is_refused():
     with pytest.raises(UsageError, match=r'randaugment needs >= 1 operations and a magnitude in \[0, 10\], got 0, 9'):
         randaugment(operations=0)
