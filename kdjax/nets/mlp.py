@@ -36,8 +36,8 @@ def mlp(
 ) -> Net:
     """Fully connected ReLU network over flattened inputs; taps 'hidden1', 'hidden2', ... of shape (B, width).
 
-    The MNIST teacher of Hinton, Vinyals, Dean, 2015, sec. 3, is widths=(1200, 1200), dropout=0.5, input_dropout=0.2,
-    with weights kept to a norm (`layers.max_norm`); their students have no dropout.
+    The MNIST teacher of Hinton, Vinyals, Dean, 2015, sec. 3, is widths=(1200, 1200) with dropout, at rates that they do
+    not give, and weights kept to a norm (`max_norm` of the optimiser); their students have no dropout.
 
     Args:
       classes: number of logits.
