@@ -53,12 +53,13 @@ def content(results: Results) -> str:
     done = 'all' if runs['finished'] == runs['planned'] else f'{runs["finished"]} of'
     where = (
         f'{results["seeds"]} seeds; {done} {runs["planned"]} runs; {machine["processor"]}, {machine["cores"]} cores, '
-        f'shared with other work; JAX {results["versions"]["jax"]}; {results["seconds"]["teachers"] / 60:.0f} minutes '
-        f'for the teacher, {results["seconds"]["grids"] / 60:.0f} for the students, summed over grids of which up to '
-        f'three trained side by side; configuration '
-        f'{results["config_hash"]}; {COMMAND}.'
+        f'JAX {results["versions"]["jax"]}; {results["seconds"]["teachers"] / 60:.0f} minutes for the teacher, '
+        f'{results["seconds"]["grids"] / 60:.0f} for the students; configuration {results["config_hash"]}; {COMMAND}.'
     )
-    tables = [compared(lines(results)), blocks.Items(tuple(findings(results))), tempered(results), blocks.Text(where)]
+    picture = blocks.Picture('results/errors.png', 'Test errors against temperature at four widths')
+    tables = [
+        compared(lines(results)), blocks.Items(tuple(findings(results))), tempered(results), picture, blocks.Text(where)
+    ]  # fmt: skip
     return blocks.markdown(tables).strip()
 
 
