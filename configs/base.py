@@ -47,6 +47,7 @@ def config() -> ConfigDict:
             },
             'baseline': 'hard labels',  # the method that the others are compared with
             'run': run(),
+            'launch': launch(),
             'accept': accept(),
             'retry': retry(),
             'tune': tune(),
@@ -71,6 +72,8 @@ def data() -> ConfigDict:
             'consistent': True,  # the teacher sees the student's pixels; if False, the next of the example's views
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
+            'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
+            'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }
     )
 
@@ -124,6 +127,34 @@ def run() -> ConfigDict:
             'validate_every': 250,  # steps
             'save_every': 500,  # steps between checkpoints: what a kill can cost
             'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
+        }
+    )
+
+
+def launch() -> ConfigDict:
+    """Where the workers of a sweep run; changes no result, and no address of one."""
+    return ConfigDict(
+        {
+            'where': 'here',  # 'here': one, this process; 'pool': several on this machine; 'slurm': jobs of a cluster
+            'processes': 2,  # of a pool; the cores of the machine are divided among them
+            'slurm': slurm(),
+        }
+    )
+
+
+def slurm() -> ConfigDict:
+    """An array job, submitted by submitit (extra 'slurm'). What is 0 or empty is left to the cluster."""
+    return ConfigDict(
+        {
+            'cluster': 'slurm',  # or 'local' (processes of submitit on this machine), 'debug' (in this process)
+            'tasks': 8,  # workers, each a job of the array
+            'parallel': 0,  # jobs that may run at once; 0 is all
+            'partition': '',  # queue
+            'minutes': 60,  # time of a job; one that needs more saves before its end and is queued again
+            'cpus': 4,  # cores of a job
+            'gpus': 0,  # of a job
+            'memory': 0.0,  # GB of a job
+            'extra': {},  # further parameters of sbatch, such as {'account': 'name', 'constraint': 'a100'}
         }
     )
 

@@ -5,6 +5,7 @@ Nothing is registered; an unknown name is answered with the nearest existing one
 """
 
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -32,9 +33,10 @@ def unknown(kind: str, name: str, known: Iterable[str], context: str = '') -> Us
     return UsageError(f'unknown {kind} {name!r}{context}; there is: {choices}')
 
 
-def modules(package: str) -> list[str]:
+@functools.cache  # a large sweep asks ten thousands of times
+def modules(package: str) -> tuple[str, ...]:
     """Names of the modules directly inside `package`."""
-    return [info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__)]
+    return tuple(info.name for info in pkgutil.iter_modules(importlib.import_module(package).__path__))
 
 
 def public(module: str) -> Mapping[str, Any]:

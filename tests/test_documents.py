@@ -45,13 +45,25 @@ def test_the_table_of_presets_is_that_of_the_results():
     assert all(row['n'] == 10 and row['accuracy']['mean'] > 0.2 for row in students), 'no better than chance'
 
 
+def test_the_study_of_mnist_shows_its_results():
+    """Where it does not: python experiments/hinton2015_mnist/publish.py"""
+    folder = ROOT / 'experiments' / 'hinton2015_mnist'
+    publish = runpy.run_path(str(folder / 'publish.py'))
+    results, readme = json.loads((folder / 'results' / 'mnist.json').read_text()), (folder / 'README.md').read_text()
+    assert publish['filled'](readme, publish['content'](results)) == readme
+    assert all(len(arm['errors']) == results['seeds'] >= 5 for arm in results['arms'])
+
+
 def test_the_readme_has_the_two_commands():
     readme = (ROOT / 'README.md').read_text()
     assert '<!-- run -->\n```sh\npip install -e . && python run.py\n```\n<!-- end -->' in readme
     assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
-@pytest.mark.parametrize('document', ['README.md', 'experiments/digits/README.md'])
+DOCUMENTS = ['README.md', *(f'experiments/{name}/README.md' for name in ('digits', 'launch', 'hinton2015_mnist'))]
+
+
+@pytest.mark.parametrize('document', DOCUMENTS)
 def test_links_lead_somewhere(document):
     path = ROOT / document
     targets = re.findall(r'\]\(([^)#:]+)\)', path.read_text())

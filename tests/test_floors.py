@@ -33,7 +33,7 @@ ONLY_IN = {
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),
 }
-HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb', 'PIL', 'grain')
+HEAVY = ('sklearn', 'matplotlib', 'tensorflow_datasets', 'wandb', 'submitit', 'optuna', 'PIL', 'grain')
 
 
 def sources():

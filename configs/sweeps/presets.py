@@ -9,12 +9,14 @@ Arguments: nets=cnn|vit, quick (2 seeds, few steps), only=NAME (one preset)
 
 import importlib
 import pkgutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from configs import base, preset
 from kdjax.names import unknown
+from kdjax.study import rows
 
 FOLDER = Path(__file__).resolve().parents[1] / 'presets'
 
@@ -30,6 +32,11 @@ def get_config(arg: str = '') -> ConfigDict:
         if found.nets == arguments['nets'] and arguments['only'] in ('', name)
     }  # fmt: skip
     return preset.job(chosen, arguments['nets'], 'quick' if arguments['quick'] else '').lock()
+
+
+def sweep(arg: str = '') -> Sequence[rows.Row]:
+    """Every preset of `get_config(arg)`, and the baseline."""
+    return rows.axis('method', *get_config(arg).methods)
 
 
 def presets() -> dict[str, preset.Preset]:

@@ -155,6 +155,7 @@ def table(found: dict[str, Any]) -> str:
 
 def main(kills: int = 5) -> None:
     found = measured(kills)
+    (FOLDER / 'results').mkdir(exist_ok=True)
     ledger.replace(FOLDER / 'results' / 'sweep.json', json.dumps(found, indent=1) + '\n')
     ledger.replace(FOLDER / 'README.md', page(found))
 

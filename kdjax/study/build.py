@@ -173,11 +173,16 @@ def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[Cell], base_seed: 
 def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> list[Stream]:
     """The examples of every cell: a stratified draw of its size by its seed, in the order of its seed.
 
-    Draws of one seed are nested: the larger transfer set holds the smaller one.
+    Draws of one seed are nested: the larger transfer set holds the smaller one. Where `data.classes` names classes, the
+    examples of others are left out after the draw.
 
     Raises:
-      UsageError: a transfer set larger than the training split.
+      UsageError: a transfer set larger than the training split, or a class of which it has none.
     """
+    classes = config.data.classes
+    for label in classes:
+        if isinstance(label, bool) or label not in labels:
+            raise UsageError(f'data.classes must be numbers of classes, {np.unique(labels).tolist()}, got {label!r}')
     draws: dict[tuple[int, int], Stream] = {}
     for cell in grid:
         if not 1 <= cell.transfer_size <= len(labels):
@@ -185,7 +190,8 @@ def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> lis
         address = (cell.transfer_size, cell.seed)
         if address not in draws:
             (pool,) = data_base.stratified(labels, (cell.transfer_size,), config.seed + cell.seed)
-            draws[address] = Stream(pool, config.seed + cell.seed)
+            seen = pool[np.isin(labels[pool], classes)] if classes else pool
+            draws[address] = Stream(seen, config.seed + cell.seed)
     return [draws[cell.transfer_size, cell.seed] for cell in grid]
 
 

@@ -1,5 +1,6 @@
 """Carrying out a sweep: any number of processes on one workdir, each cell trained once, at whatever moment one dies."""
 
+import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -7,7 +8,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.names import Interrupted, UsageError
-from kdjax.study import estimate, gather, grids, launch, sweep, sweep_report
+from kdjax.study import cluster, estimate, gather, grids, launch, sweep, sweep_report
 from kdjax.study.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.rows import Row
 from kdjax.study.sweep import Cell, Sweep
@@ -15,7 +16,7 @@ from kdjax.study.trace import Traced
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
-REPORT = 'report'  # folder
+REPORT, WORKERS = 'report', 'workers'  # folders
 POLL = 1.0  # seconds between looks at what other processes have finished
 
 
@@ -33,9 +34,16 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
       Interrupted: a stop was asked for; what was begun is saved.
     """
     planned = sweep.expand(config, _there(listed))
-    with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
-        launch.compilation_cache()
-        Worker(planned, workdir, screen, stop).work()
+    if config.launch.where != 'here':
+        sweep.check_shapes(planned, Datasets())  # before any worker starts
+        argv = shlex.split(command)[1:]
+        Screen().show(cluster.start(config.launch.to_dict(), argv, workdir / WORKERS))
+        if config.launch.where == 'slurm':  # which has only queued them; --mode=report says how far they are
+            return
+    else:
+        with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
+            launch.compilation_cache()
+            Worker(planned, workdir, screen, stop).work()
     _report(planned, workdir, command, Screen())
 
 

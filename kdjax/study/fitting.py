@@ -13,6 +13,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
+from kdjax.data import noise
 from kdjax.data.feed import Stream, feed
 from kdjax.nets import team
 from kdjax.study import build
@@ -66,6 +67,7 @@ class Seen(NamedTuple):
     augment: ConfigDict
     views: int
     streams: Sequence[Stream]
+    label_noise: float = 0.0  # share of the labels that are wrong on purpose
 
 
 def fit_students(
@@ -81,7 +83,7 @@ def fit_students(
     config = context.config
     own = config.fits[name]
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
-    seen = Seen(config.data.augment, config.data.views, streams)
+    seen = Seen(config.data.augment, config.data.views, streams, config.data.label_noise)
     taught = teaching(context, own, build.teachers(config).get(own.teacher, config.teacher).mode)
     fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner,
                  config.run.anatomy_every)  # fmt: skip
@@ -127,7 +129,8 @@ def fit(
     teacher = teachers.frozen(net) if own_average else taught.teacher
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
     tx = build.optimiser(own)
-    columns = {'inputs': train.inputs, 'labels': train.labels}
+    labels = noise.symmetric(train.labels, seen.label_noise, len(context.dataset.classes), config.seed)
+    columns = {'inputs': train.inputs, 'labels': labels}
     streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
     batches = feed(
         streams, own.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, taught.tables,

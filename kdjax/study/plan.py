@@ -96,7 +96,9 @@ def add_chain(config: ConfigDict, chain: tuple[str, ...], shared: Mapping[str, A
         'student': config.student,
         'seeds': config.seeds,
         'transfer_sizes': config.data.transfer_sizes,
-        # Only where it is on: what it adds to an artifact is worth another run, its absence is not.
+        # Only where they are set: what they add is worth another run, their absence is not.
+        **({'classes': config.data.classes} if config.data.classes else {}),
+        **({'label_noise': config.data.label_noise} if config.data.label_noise else {}),
         **({'anatomy_every': config.run.anatomy_every} if config.run.anatomy_every else {}),
     }
     add(context.stage_name(chain), reads, (*source, *before), stages.train_students)
@@ -175,6 +177,8 @@ def check(config: ConfigDict) -> None:
     ):
         if not isinstance(value, int) or value < 1:
             raise UsageError(f'{name} must be an integer >= 1, got {value!r}')
+    if not 0 <= config.data.label_noise <= 1:
+        raise UsageError(f'data.label_noise must be in [0, 1], got {config.data.label_noise}')
     if config.run.anatomy_every < 0:
         raise UsageError(f'run.anatomy_every must be >= 0 (0: never), got {config.run.anatomy_every}')
     if not config.data.transfer_sizes:

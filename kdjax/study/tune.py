@@ -67,7 +67,8 @@ def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, co
         best, met = Tuner(config, space, workdir, screen, stop).tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
     tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})
-    drive.run(config, rows.chained(rows.axis('method', config.baseline), tuned), workdir, command)
+    here = rows.applied(config, {'launch.where': 'here'})  # tuning is one process; its two arms are trained already
+    drive.run(here, rows.chained(rows.axis('method', config.baseline), tuned), workdir, command)
     return met
 
 

@@ -14,16 +14,19 @@ from kdjax.types import Array, TermOut, Tree, View
 
 
 class _Connector(nn.Module):
-    """Per layer a learned linear map to the teacher's channels, with batch normalisation over real examples."""
+    """Per layer a learned linear map to the teacher's shape, with batch normalisation over real examples."""
 
-    widths: tuple[int, ...]
+    targets: tuple[tuple[int, ...], ...]  # without the batch axis
 
     @nn.compact
     def __call__(self, layers: Sequence[Array], mask_B: Array) -> list[Array]:
-        return [self._connect(x, width, mask_B) for x, width in zip(layers, self.widths, strict=True)]
+        return [self._connect(x, target, mask_B) for x, target in zip(layers, self.targets, strict=True)]
 
-    def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
-        x = nn.Dense(width, use_bias=False)(x)
+    def _connect(self, x: Array, target: tuple[int, ...], mask_B: Array) -> Any:
+        if x.shape[1:-1] == target[:-1]:
+            x = nn.Dense(target[-1], use_bias=False)(x)
+        else:
+            x = nn.ConvTranspose(target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True)(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 
@@ -42,8 +45,9 @@ class ActivationBoundary(Term):
 
     Attributes:
       layers: pairs of pre-activations (B, ...) from shallow to deep, 'tap' or 'student_tap:teacher_tap'.
-      connector: whether to learn the connector, a 1x1 convolution and batch normalisation per layer; without it the two
-        features of a pair must have one shape.
+      connector: whether to learn the connector, a 1x1 convolution and batch normalisation per layer (where the
+        student's map is half as high and wide as the teacher's, a transposed 4x4 convolution of stride 2, as in
+        RepDistiller); without it the two features of a pair must have one shape.
       margin: m; knob, >= 0.
       form: which of the above.
     """
@@ -96,8 +100,11 @@ class ActivationBoundary(Term):
         students, teachers = [], []
         for student_tap, teacher_tap in pairs(self.layers):
             student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
-            if student.shape[:-1] != teacher.shape[:-1] or (student.shape != teacher.shape and not self.connector):
-                hint = 'only channels may differ' if self.connector else 'set connector=True where channels differ'
+            if student.shape != teacher.shape and not (self.connector and _connects(student, teacher)):
+                hint = (
+                    "only channels may differ, or the student's map be half the teacher's"
+                    if self.connector else 'set connector=True where channels differ'
+                )  # fmt: skip
                 raise UsageError(f'boundaries of {student_tap!r}: shapes {student.shape} and {teacher.shape}; {hint}')
             students.append(student)
             teachers.append(teacher)
@@ -111,4 +118,12 @@ class ActivationBoundary(Term):
 
 
 def _module(teachers: Sequence[Array]) -> nn.Module:
-    return _Connector(tuple(x.shape[-1] for x in teachers))
+    return _Connector(tuple(tuple(x.shape[1:]) for x in teachers))
+
+
+def _connects(student: Array, teacher: Array) -> bool:
+    """Whether only channels differ, or a map is half as high and wide as the teacher's."""
+    if student.ndim != teacher.ndim:
+        return False
+    places, wanted = student.shape[1:-1], teacher.shape[1:-1]
+    return places == wanted or (student.ndim == 4 and tuple(2 * size for size in places) == wanted)

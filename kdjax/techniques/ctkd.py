@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Schedule, Term, apply_module, init_module, knob
-from kdjax.techniques.distributions import divergence
+from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -51,6 +51,7 @@ class CurriculumTemperature(Term):
       lowest: T_min; knob, > 0.
       span: T_range; knob, > 0.
       start, end, steps, shape: the curriculum of lambda; a negative lambda makes the temperature descend too.
+      standardized: whether logits are standardised first (Sun et al., 2024).
       form: which of the above.
     """
 
@@ -69,6 +70,7 @@ class CurriculumTemperature(Term):
     end: float = 1.0
     steps: int = 1000
     shape: str = 'cosine'
+    standardized: bool = False
     form: str = 'global'
 
     def __post_init__(self) -> None:
@@ -90,6 +92,8 @@ class CurriculumTemperature(Term):
         self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
+        if self.standardized:
+            student, teacher = standardized(student), standardized(teacher)
         temperature = self.temperature(params, view, knobs, self.strength(step))
         values = divergence(teacher, student, temperature[..., None]) * jnp.square(temperature)
         return TermOut(values, memory, {})

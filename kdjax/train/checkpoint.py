@@ -127,7 +127,7 @@ def writing(folder: Path) -> Iterator[None]:
 
 def save_variables(folder: Path, variables: Tree) -> None:
     """Writes the variables of a network alone, without optimiser, terms or teacher; replaces what was there."""
-    distributed.by_first(lambda: _cleared(folder))
+    distributed.by_first(lambda: _clear(folder))
     with writing(folder), ocp.StandardCheckpointer() as saver:
         saver.save(folder.absolute(), trees.detached(variables))
 
@@ -147,7 +147,7 @@ def load_variables(folder: Path) -> Tree:
         raise UsageError(f'no readable variables in {folder}: {json.dumps(str(error)[:200])}') from error
 
 
-def _cleared(folder: Path) -> None:
+def _clear(folder: Path) -> None:
     if folder.exists():
         shutil.rmtree(folder)
 

@@ -13,6 +13,7 @@ import optax
 
 from kdjax import names
 from kdjax.names import UsageError
+from kdjax.nets import layers
 from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
@@ -36,6 +37,7 @@ def build(
     eps: float = 1e-8,
     clip: float = 0.0,
     decay: str = 'all',
+    max_norm: float = 0.0,
     ema: float = 0.0,
 ) -> optax.GradientTransformationExtraArgs:
     """An optimiser; call its `update` with `knobs=`.
@@ -53,12 +55,13 @@ def build(
       b1, b2, eps: of 'adamw'.
       clip: largest norm of the gradient over all parameters; 0 for no clipping.
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
+      max_norm: largest norm of the weights into a unit of the student, kept after every update; 0 for no bound.
       ema: decay of an exponential moving average of the parameters, read with `averaged`; 0 for none.
 
     Raises:
       UsageError: an unknown name, schedule or mask, or a number outside its range.
     """
-    _check(steps=steps, warmup=warmup, clip=clip, ema=ema, factor=factor)
+    _check(steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor)
     if decay not in MASKS:
         raise names.unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
@@ -77,8 +80,9 @@ def build(
         raise names.unknown('optimiser', name, OPTIMISERS)
     shape = _schedule(schedule, steps, warmup, milestones, factor)
     clipping = [optax.clip_by_global_norm(clip)] if clip else []
+    bounding = [_bound(max_norm)] if max_norm else []
     averaging = [_average(ema)] if ema else []
-    return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *averaging))
+    return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *bounding, *averaging))
 
 
 class Apart(NamedTuple):
@@ -179,6 +183,16 @@ def _descend(shape: optax.Schedule) -> optax.GradientTransformationExtraArgs:
     )
 
 
+def _bound(limit: float) -> optax.GradientTransformationExtraArgs:
+    """Changes an update so that after it no unit of the student has weights of a norm above `limit`."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None, **_: Any) -> tuple[Tree, Tree]:
+        kept = layers.max_norm(optax.apply_updates(params['student'], updates['student']), limit)
+        return {**updates, 'student': jax.tree.map(jnp.subtract, kept, params['student'])}, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
+
+
 def _average(decay: float) -> optax.GradientTransformationExtraArgs:
     """Keeps decay * average + (1 - decay) * parameters after each update, from the initial parameters on."""
 
@@ -210,11 +224,12 @@ def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...],
     return lambda count: jnp.asarray(shape(count.astype(jnp.float32)), jnp.float32)
 
 
-def _check(*, steps: int, warmup: int, clip: float, ema: float, factor: float) -> None:
+def _check(*, steps: int, warmup: int, clip: float, max_norm: float, ema: float, factor: float) -> None:
     for name, value, fine, wanted in (
         ('steps', steps, steps >= 1, '>= 1'),
         ('warmup', warmup, 0 <= warmup < steps, f'>= 0 and < steps ({steps})'),
         ('clip', clip, clip >= 0, '>= 0'),
+        ('max_norm', max_norm, max_norm >= 0, '>= 0'),
         ('ema', ema, 0 <= ema < 1, 'in [0, 1)'),
         ('factor', factor, factor > 0, '> 0'),
     ):

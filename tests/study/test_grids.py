@@ -126,7 +126,7 @@ def test_the_best_of_a_run_is_the_validated_step_with_the_highest_accuracy(found
             assert record['best']['step'] == max(own, key=lambda line: line['accuracy'])['step']
 
 
-@pytest.mark.parametrize('layout', ['vmap', 'unroll', 'auto'])
+@pytest.mark.parametrize('layout', ['vmap', 'unroll', 'cells', 'auto'])
 def test_every_layout_finds_the_same(found, layout, tmp_path, monkeypatch):
     monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
     listed = rows.product(rows.axis('method', 'combined'), rows.axis('terms.soft.temperature', 2, 4, 8))
@@ -166,3 +166,13 @@ def test_where_all_cells_of_a_grid_diverge_the_sweep_still_ends(tmp_path):
     listed = rows.product(rows.axis('method', 'hard labels'), rows.axis('fits.baseline.learning_rate', 1e30))
     _, results = trained(listed, tmp_path)
     assert [record['status'] for record in results['records']] == ['failed', 'failed']
+
+
+def test_wrong_labels_reach_students_and_not_their_teacher(tmp_path):
+    noisy = rows.axis('data.label_noise', 0.0, 1.0)
+    planned, results = trained(rows.product(rows.axis('method', 'hard labels', 'soft, then hard'), noisy), tmp_path)
+    assert len([stage for stage in planned.stages.values() if stage.name == 'teacher']) == 1
+    nll = {}
+    for record in results['records']:
+        nll.setdefault((record['method'], record['point']['label_noise']), []).append(record['last']['nll'])
+    assert min(nll['hard labels', 1.0]) > 1.2 * max(nll['hard labels', 0.0])

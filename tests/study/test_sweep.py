@@ -67,6 +67,9 @@ BUILT = [
     ('fits.combined.optim.schedule', 'cosine', 'constant'),
     ('teacher.args.widths', (32,), (16,)),
     ('run.precision', 'float32', 'bfloat16'),
+    ('data.label_noise', 0.0, 0.2),
+    ('data.classes', (), (1, 2)),
+    ('data.classes', (), (1, 2)),
 ]
 
 

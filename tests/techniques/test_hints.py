@@ -310,6 +310,22 @@ def test_the_connector_of_boundaries_normalises_real_examples():
     close(got[MASK > 0], want[MASK > 0])
 
 
+def test_the_connector_doubles_a_map_half_as_large():
+    """Each pixel is laid down as its 4x4 kernel, two apart, and the border of one pixel is cut off."""
+    student, kernel = RNG.normal(size=(B, 2, 2, 3)), RNG.normal(size=(4, 4, 5, 3))
+    laid = np.zeros((B, 6, 6, 5))
+    for row, column in np.ndindex(2, 2):
+        laid[:, 2 * row : 2 * row + 4, 2 * column : 2 * column + 4] += np.einsum(
+            'bi,hwoi->bhwo', student[:, row, column], kernel
+        )
+    doubled = laid[:, 1:5, 1:5]
+    norm = {'scale': np.ones(5), 'bias': np.zeros(5)}
+    params = {name: own for k in '01' for name, own in
+              ((f'ConvTranspose_{k}', {'kernel': kernel}), (f'BatchNorm_{k}', norm))}  # fmt: skip
+    want = 2 * crossed(normalised(doubled, np.ones(B)), TEACHER, 1.0).sum(axis=1)
+    close(values(ActivationBoundary(layers=('f', 'f')), view(student, TEACHER), params), want)
+
+
 def test_boundaries_know_only_the_sign_of_the_teacher_and_are_met_beyond_the_margin():
     term, beyond = ActivationBoundary(layers=('f',), connector=False), TEACHER + 1.001 * np.sign(TEACHER)
     close(values(term, view(beyond, TEACHER)), np.zeros(B))

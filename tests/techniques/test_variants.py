@@ -110,6 +110,13 @@ def test_a_global_temperature():
     close(got, temperature**2 * kl(TEACHER, STUDENT, temperature))
 
 
+def test_a_curriculum_over_standardised_logits():
+    student, teacher = ((z - z.mean(1, keepdims=True)) / z.std(1, ddof=1, keepdims=True) for z in (STUDENT, TEACHER))
+    temperature = 1 + 20 / (1 + np.exp(-0.3))
+    got = values(CurriculumTemperature(standardized=True), view(), {'theta': 0.3})
+    close(got, temperature**2 * kl(teacher, student, temperature), rtol=1e-5)
+
+
 def test_a_temperature_per_example():
     first, second = RNG.normal(size=(2 * K, K)), RNG.normal(size=(K, 1))
     params = {'Dense_0': {'kernel': first, 'bias': np.zeros(K)}, 'Dense_1': {'kernel': second, 'bias': np.ones(1)}}

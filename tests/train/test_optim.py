@@ -123,6 +123,38 @@ def test_the_average_follows_the_parameters_from_the_first_on():
     assert_close(last, jax.tree.map(follow, PARAMS, by_hand(sgd(0.9))))
 
 
+def halving(start, moved):
+    """The last average of decay 0.5."""
+    return sum(0.5 ** (STEPS - k) * moved[k] for k in range(STEPS)) + 0.5**STEPS * np.float64(start)
+
+
+def test_weights_into_a_unit_of_the_student_are_bounded_after_every_update():
+    limit = 1.0
+
+    def bounded(path, param, grads):
+        own, param, velocity, history = KNOBS[path[0].key], np.float64(param), 0.0, []
+        for k in range(STEPS):
+            velocity = 0.9 * velocity + np.float64(grads[k]) + own['weight_decay'] * param
+            param = param - own['learning_rate'] * velocity
+            if path[0].key == 'student' and path[-1].key == 'kernel':
+                for unit in range(param.shape[1]):
+                    norm = np.linalg.norm(param[:, unit])
+                    param[:, unit] *= limit / norm if norm > limit else 1.0
+            history.append(param.copy())
+        return np.stack(history)
+
+    wanted = jax.tree_util.tree_map_with_path(bounded, PARAMS, GRADS)
+    norms = np.linalg.norm(wanted['student']['kernel'], axis=1)
+    free = np.linalg.norm(by_hand(sgd(0.9))['student']['kernel'], axis=1)
+    assert (free > limit).any()
+    assert (norms < 0.99 * limit).any()
+    assert norms.max() <= limit + 1e-9
+    params, states = run(max_norm=limit, ema=0.5)
+    assert_close(params, wanted)
+    last = jax.tree.map(lambda leaf: leaf[-1], optim.averaged(None, states))
+    assert_close(last, jax.tree.map(halving, PARAMS, wanted))
+
+
 def test_other_rates_and_decays_are_the_same_program():
     tx, traces = optim.build('adamw', steps=STEPS), []
 
@@ -172,6 +204,7 @@ def test_a_schedule_warms_up_linearly_and_then_has_its_shape(name, warmup):
         ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),
         ({'warmup': 5}, r'warmup of the optimiser must be >= 0 and < steps \(5\), got 5'),
         ({'clip': -1.0}, 'clip of the optimiser must be >= 0, got -1.0'),
+        ({'max_norm': -1.0}, 'max_norm of the optimiser must be >= 0, got -1.0'),
         ({'ema': 1.0}, r'ema of the optimiser must be in \[0, 1\), got 1.0'),
         ({'factor': 0.0}, 'factor of the optimiser must be > 0, got 0.0'),
     ],

@@ -1,0 +1,35 @@
+"""Does a teacher protect a student from wrong labels? Hard labels and distillation over the share of wrong ones.
+
+A share of the student's hard labels is replaced by other classes, the same ones for all methods; the teacher learned
+from right ones. 'combined' still gives the hard labels a tenth of the weight, 'equal' half of it.
+
+Command:  python run.py --config=configs/sweeps/noise.py --mode=sweep
+Cost:     about two minutes on 2 CPU cores
+Expected: the more labels are wrong, the larger the gain; it is smaller where they weigh as much as the teacher
+Arguments: quick (2 seeds, few steps)
+"""
+
+from collections.abc import Sequence
+
+from ml_collections import ConfigDict
+
+from configs import sweeps
+from kdjax.study import rows
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """The base that the rows change, locked."""
+    config = sweeps.digits(arg)
+    config.title = 'Wrong labels'
+    with config.ignore_type():
+        config.fits.equal = sweeps.fit(arg, hard=0.5, soft=0.5)
+        config.methods['equal'] = ('equal',)
+    return config.lock()
+
+
+def sweep(arg: str = '') -> Sequence[rows.Row]:
+    """Every method at every share."""
+    return rows.product(
+        rows.axis('method', 'hard labels', 'combined', 'equal'),
+        rows.axis('data.label_noise', 0.0, 0.1, 0.2, 0.4, name='wrong labels'),
+    )

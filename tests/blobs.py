@@ -1,0 +1,16 @@
+"""A data set that takes no time: pictures of two classes, each a blurred blob somewhere of its own."""
+
+import numpy as np
+
+from kdjax.data.base import Dataset, Split
+
+
+def blobs():
+    random = np.random.default_rng(0)
+    centres = random.normal(size=(2, 4, 4))
+    splits = {}
+    for name, size in (('train', 100), ('validation', 50), ('test', 50)):
+        labels = np.arange(size, dtype=np.int32) % 2
+        images = centres[labels] + random.normal(0, 2, (size, 4, 4))
+        splits[name] = Split(images.astype(np.float32), labels)
+    return Dataset(splits, ('left', 'right'))

@@ -1,0 +1,95 @@
+"""The study of MNIST: what its config means, and its measurements on a few steps of made-up images."""
+
+import json
+from collections import Counter
+
+import fake_images
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from experiments.hinton2015_mnist import config as study
+from experiments.hinton2015_mnist import measure, publish
+from kdjax.names import UsageError
+from kdjax.study import drive, rows, sweep
+
+PARTS = ('main', 'small', 'wide')
+
+
+@pytest.fixture(scope='module')
+def planned():
+    return sweep.expand(study.get_config(), study.sweep())
+
+
+def test_every_arm_has_five_seeds_and_all_have_one_teacher(planned):
+    seeds = Counter(str(run.point) for run in planned.runs)
+    assert set(seeds.values()) == {5}
+    assert [stage.name for stage in planned.stages.values()].count('teacher') == 1
+    assert len(planned.cells) == len(planned.runs), 'no arm is another one under a second name'
+
+
+def test_the_parts_are_the_whole():
+    parts = [row for part in PARTS for row in study.sweep(f'part={part}')]
+    assert parts == list(study.sweep())
+    with pytest.raises(UsageError, match="unknown part 'man'; there is: 'main', "):
+        study.sweep('part=man')
+
+
+def test_students_are_plain_and_only_the_teacher_is_regularised(planned):
+    for run in planned.runs:
+        own = run.cells[-1].config
+        assert set(own.student.args) == {'widths'}
+        assert own.data.views == 1
+        assert not own.fits.distilled.optim.get('max_norm')
+        assert len(set(own.student.args.widths)) == 1
+    assert own.teacher.args.widths == (1200, 1200)
+    assert own.teacher.args.dropout > 0
+    assert own.teacher.augment.to_dict() == {'kind': 'augment.shift', 'pixels': 2}
+    assert own.teacher.fit.optim.max_norm > 0
+
+
+def test_the_transfer_sets_are_those_of_the_paper(planned):
+    classes = {run.point.get('transfer set', 'all'): run.cells[-1].config.data.classes for run in planned.runs}
+    assert classes == {'all': (), 'without 3': (0, 1, 2, 4, 5, 6, 7, 8, 9), '7 and 8': (7, 8)}
+
+
+def test_a_few_steps_are_measured_and_shown(tmp_path):
+    config = study.get_config('quick').copy_and_resolve_references()
+    with config.unlocked(), config.ignore_type():
+        config.data.source, config.data.args = 'fake_images:mnist', ConfigDict({})
+        config.data.transfer_sizes = (200,)
+        config.teacher.args.widths = (16, 16)
+        for fit in (config.teacher.fit, *config.fits.values()):
+            fit.steps, fit.batch_size = 2, 20
+    listed = [
+        row._replace(changes={field: value for field, value in row.changes.items() if field != 'fits.distilled.steps'})
+        for row in rows.chained(study.sweep('part=main'), study.sweep('part=wide'))
+    ]
+    drive.run(config, listed, tmp_path, 'python run.py')
+    planned = sweep.expand(config, listed)
+    found = json.loads(json.dumps(measure.measure(planned, tmp_path, 'python run.py')))
+    assert found['runs'] == {'finished': 12, 'planned': 12}
+    assert all(0 <= count <= 50 for arm in found['arms'] for count in arm['errors'].values())
+    hard = publish.errors(found, 800, {'method': 'hard labels'})
+    distilled = publish.errors(found, 800, publish.DISTILLED)
+    for test in found['mcnemar']:  # cases that both get wrong are in both counts
+        assert test['only_ours'] - test['only_theirs'] == distilled[test['seed']] - hard[test['seed']]
+    for bias in found['biases']:
+        assert bias['cases'] == sum(label % 10 in bias['classes'] for label in range(fake_images.SIZES['test']))
+        assert len(bias['shift']) == 2
+    assert np.isfinite([shift for bias in found['biases'] for shift in bias['shift']]).all()
+    shown = publish.content(found)
+    assert 'hard labels: errors' in shown
+    assert '| 800 |' in shown
+    assert publish.drawn(found).startswith(b'\x89PNG')
+
+
+def test_what_is_not_finished_is_left_out_of_the_page():
+    results = {
+        'teacher': {'errors': [70]}, 'mcnemar': [],
+        'arms': [{'point': {'units': 800, 'method': 'hard labels'}, 'errors': {'0': 150, '1': 140}}],
+        'biases': [{'transfer set': name, 'shift': [], 'before': [], 'after': []} for name in measure.UNSEEN],
+    }  # fmt: skip
+    assert [line.what for line in publish.lines(results)] == ['teacher: errors', 'hard labels: errors']
+    assert publish.findings(results) == []
+    assert publish.tempered(results).rows == (('800', '145 ± 7'),)
