@@ -1,7 +1,6 @@
 """What a config says of data: which, how it is seen, by whom; wrong combinations are met before anything trains."""
 
 import copy
-import json
 import runpy
 import sys
 from pathlib import Path
@@ -14,6 +13,8 @@ from sklearn.datasets import load_digits
 from kdjax.data.base import Dataset, Split
 from kdjax.names import UsageError
 from kdjax.study import build, context, launch, plan, trace
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
 
 ROOT = Path(__file__).resolve().parents[2]
 TINY = runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']
@@ -142,6 +143,19 @@ def test_mixing_and_other_views_may_be_had_together_with_a_teacher_online():
     checked(config)
 
 
+def test_what_the_readme_says_of_data_is_a_config():
+    code = (ROOT / 'README.md').read_text().partition('### Data\n')[2].partition('```python\n')[2].partition('```')[0]
+    config = changed()
+    with config.unlocked(), config.ignore_type():
+        exec(code, {'config': config, 'ConfigDict': ConfigDict, 'FOLDER': '/nowhere'})
+    plan.check(config)
+    photographs = Dataset({'train': Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2))}, ())
+    batch = trace._batch(config, photographs, config.fits.combined, config.student)
+    assert batch['inputs'].shape[1:] == (32, 32, 3)
+    with pytest.raises(UsageError, match=r"cifar100: 'train\.bin' is neither in /nowhere nor in /nowhere/cifar100"):
+        build.dataset(config)
+
+
 # ---- whole runs, on real digits as bytes
 
 
@@ -167,19 +181,22 @@ def ran(workdir, path, **data):
         config.seeds, config.data.transfer_sizes, config.terms.soft.temperature = 1, (500,), (4.0,)
         for fit in (config.teacher.fit, *config.fits.values()):
             fit.steps = 150
-    launch.run(config.lock(), workdir, 'test')
-    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
-    return {row['name']: row['accuracy']['mean'] for row in summary['rows']}
+    with StopSignals() as stop, Screen() as screen:
+        done = context.Context(config.lock(), screen, stop)
+        launch.execute(list(plan.stages_of(config).values()), done, workdir)
+    found = done.done['evaluate'].result
+    return {'teacher': found['teacher']['nll'], **{row['method']: row['nll'][0] for row in found['rows']}}
 
 
 def test_a_run_on_bytes_is_the_run_on_what_they_are_seen_as(digits, tmp_path):
     """By teacher, cache, student and whoever judges them: one that saw another scale would find other numbers."""
     stored = ran(tmp_path / 'stored', digits / 'stored.npz', preprocess=NORMALISED)
     seen = ran(tmp_path / 'seen', digits / 'seen.npz')
-    assert stored == pytest.approx(seen, abs=0.005)
-    assert min(seen.values()) > 0.7
+    assert stored == pytest.approx(seen, rel=0.01)
+    assert max(seen.values()) < 1  # nats; chance is 2.3
 
 
+@pytest.mark.slow
 def test_students_learn_from_mixed_examples_and_a_teacher_that_sees_other_views(digits, tmp_path):
     found = ran(tmp_path, digits / 'stored.npz', preprocess=NORMALISED, mix=MIXUP, consistent=False, mode='online')
-    assert min(found.values()) > 0.7
+    assert max(found.values()) < 1.2
