@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import base, cifar
 from kdjax.export import bench
 from kdjax.study import arms as arms_
-from kdjax.study import build, drive, expected, gather, rows, sweep
+from kdjax.study import build, drive, expected, gather, rows, settings, sweep
 from kdjax.study.context import Datasets
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -196,3 +196,8 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
     if name in PAPERS:
         compared = expected.compared(results['expected'], arms_.gather(results))
         assert sum(row['verdict'] != 'no arm matches' for row in compared) == 1
+
+
+def test_every_experiment_has_a_workdir_of_its_own():
+    files = [f'--config=experiments/{name}/config.py:quick' for name in ARMS]
+    assert [settings.name(['run.py', file], 'digits') for file in files] == list(ARMS)
