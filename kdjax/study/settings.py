@@ -48,8 +48,11 @@ def listed(argv: list[str], function: str) -> Any:
 
 
 def name(argv: list[str], default: str) -> str:
-    """Name of the config file, for the default workdir."""
-    return Path(_given(argv)[-1].partition(':')[0]).stem if _given(argv) else default
+    """Name of the config file, for the default workdir; of its folder, where it is called 'config' itself."""
+    if not _given(argv):
+        return default
+    path = Path(_given(argv)[-1].partition(':')[0]).resolve()
+    return path.parent.name if path.stem == 'config' else path.stem
 
 
 def _given(argv: list[str]) -> list[str]:
