@@ -15,6 +15,7 @@ from processes import environment
 from kdjax.names import Interrupted
 from kdjax.study import drive, gather, rows, sweep, tune
 
+pytestmark = pytest.mark.xdist_group('drive')  # its tests share what takes long to make
 ROOT = Path(__file__).resolve().parents[2]
 SWEEP = ROOT / 'tests' / 'configs' / 'tiny_sweep.py'
 STRICT = ('-W', 'error', '-W', 'ignore:the load_module() method is deprecated:DeprecationWarning')

@@ -14,6 +14,7 @@ from processes import environment
 
 from kdjax.study import catalogue
 
+pytestmark = pytest.mark.xdist_group('run')  # its tests share what takes long to make
 ROOT = Path(__file__).resolve().parents[2]
 TINY = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'
 
