@@ -171,7 +171,7 @@ def test_where_all_cells_of_a_grid_diverge_the_sweep_still_ends(tmp_path):
 
 def test_wrong_labels_reach_students_and_not_their_teacher(tmp_path):
     noisy = rows.axis('data.label_noise', 0.0, 1.0)
-    planned, results = trained(rows.product(rows.axis('method', 'hard labels'), noisy), tmp_path)
+    _, results = trained(rows.product(rows.axis('method', 'hard labels'), noisy), tmp_path)
     nll = {(record['seed'], record['point']['label_noise']): record['last']['nll'] for record in results['records']}
     assert all(nll[seed, 1.0] > nll[seed, 0.0] for seed in (0, 1))
     taught = sweep.expand(CONFIG, rows.product(rows.axis('method', 'combined'), noisy))
