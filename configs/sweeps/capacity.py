@@ -2,7 +2,7 @@
 
 Command:  python run.py --config=configs/sweeps/capacity.py --mode=sweep
 Cost:     about two minutes on 2 CPU cores
-Expected: the gain is largest for students of a middle size, and small where a student nearly reaches its teacher
+Expected: not measured yet; asked is whether the gain is largest for students of a middle size
 Arguments: quick (2 seeds, few steps)
 """
 

@@ -5,7 +5,7 @@ from right ones. 'combined' still gives the hard labels a tenth of the weight, '
 
 Command:  python run.py --config=configs/sweeps/noise.py --mode=sweep
 Cost:     about two minutes on 2 CPU cores
-Expected: the more labels are wrong, the larger the gain; it is smaller where they weigh as much as the teacher
+Expected: not measured yet; asked is whether the gain grows with the share of wrong labels
 Arguments: quick (2 seeds, few steps)
 """
 

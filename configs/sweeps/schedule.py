@@ -5,7 +5,7 @@ weight from the soft to the hard labels during training.
 
 Command:  python run.py --config=configs/sweeps/schedule.py --mode=sweep
 Cost:     about two minutes on 2 CPU cores
-Expected: all gain about as much over hard labels; the order matters less than having the teacher at all
+Expected: not measured yet; asked is whether the order matters less than having the teacher at all
 Arguments: quick (2 seeds, few steps)
 """
 

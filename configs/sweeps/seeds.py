@@ -2,7 +2,7 @@
 
 Command:  python run.py --config=configs/sweeps/seeds.py --mode=sweep
 Cost:     about a minute on 2 CPU cores
-Expected: a gain of one to two points, whose interval with five seeds would reach from nothing to three
+Expected: a gain of about a point; the fewer the seeds, the less can be told
 Arguments: quick (4 seeds, few steps)
 """
 

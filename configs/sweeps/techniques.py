@@ -5,7 +5,7 @@ so this shows what each does out of the box. `configs/sweeps/presets.py` has all
 
 Command:  python run.py --config=configs/sweeps/techniques.py --mode=sweep
 Cost:     about five minutes on 2 CPU cores
-Expected: similarity-preserving and soft targets gain two to three points; attention with its paper's weight loses
+Expected: not measured with these seeds; experiments/presets has all techniques with ten
 Arguments: quick (2 seeds, few steps)
 """
 

@@ -4,7 +4,7 @@ Weight of the soft targets x temperature; the hard labels have weight 1.
 
 Command:  python run.py --config=configs/sweeps/weights.py --mode=sweep
 Cost:     about two minutes on 2 CPU cores
-Expected: a plateau: from weight 1 on little changes, at any temperature above 1
+Expected: not measured yet; asked is where the plateau begins, and whether it depends on the temperature
 Arguments: quick (2 seeds, few steps)
 """
 
