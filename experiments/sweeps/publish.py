@@ -124,7 +124,7 @@ def page(found: dict[str, Any]) -> str:
 
 def table(found: dict[str, Any]) -> str:
     """The results as Markdown."""
-    runs = sum(found['runs'].values()) if isinstance(found['runs'], dict) else found['runs']
+    runs = found['runs']['runs']
     grid, loop = found['without_teacher'], found['one_process']
     each = {kind: (loop['more'][kind] - loop['few'][kind]) / loop['runs_between'] for kind in Took._fields}
     whole_loop = {kind: loop['few'][kind] + (runs - loop['runs_between']) * each[kind] for kind in Took._fields}
