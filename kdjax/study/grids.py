@@ -176,10 +176,11 @@ def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
 
 def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]], cell: int) -> dict[str, Any]:
     """What a trained cell is known by. Of one that diverged only how it went there."""
-    history = [
+    # As the ledger writes them: a resumed grid has read some of its lines there, and equals must stay equals.
+    history = ledger.plain([
         {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
         for line in fitted.history
-    ]
+    ])  # fmt: skip
     found: dict[str, Any] = {
         'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
         'failure': None, 'last': None, 'best': None,
