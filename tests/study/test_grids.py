@@ -177,3 +177,14 @@ def test_wrong_labels_reach_students_and_not_their_teacher(tmp_path):
     taught = sweep.expand(CONFIG, rows.product(rows.axis('method', 'combined'), noisy))
     assert len([stage for stage in taught.stages.values() if stage.name == 'teacher']) == 1
     assert len(taught.cells) == 4
+
+
+def test_of_equally_good_steps_the_first_is_best_whether_or_not_it_was_read_from_a_ledger():
+    exact = float(np.float32(282 / 297))
+    read = float(f'{exact:.7g}')
+    assert read != exact
+    metrics = dict.fromkeys(('last', 'best'), {'accuracy': np.ones(1)})
+    for first, second in ((read, exact), (exact, read)):
+        lines = [{'step': step, 'accuracy': [value], 'nll': [1.0]} for step, value in ((10, first), (20, second))]
+        fitted = grids.loop.Fitted({}, {}, {}, lines, [], {})
+        assert grids._record(fitted, metrics, 0)['best']['step'] == 10
