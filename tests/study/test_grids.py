@@ -183,7 +183,7 @@ def test_of_equally_good_steps_the_first_is_best_whether_or_not_it_was_read_from
     exact = float(np.float32(282 / 297))
     read = float(f'{exact:.7g}')
     assert read != exact
-    metrics = dict.fromkeys(('last', 'best'), {'accuracy': np.ones(1)})
+    metrics = {which: {'accuracy': np.ones(1)} for which in ('last', 'best')}
     for first, second in ((read, exact), (exact, read)):
         lines = [{'step': step, 'accuracy': [value], 'nll': [1.0]} for step, value in ((10, first), (20, second))]
         fitted = grids.loop.Fitted({}, {}, {}, lines, [], {})
