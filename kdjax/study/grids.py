@@ -40,7 +40,7 @@ class Place(NamedTuple):
     folder: Path
     position: int  # among the cells of its grid
     record: Mapping[str, Any]
-    grid: Mapping[str, Any]  # the result of its grid: cost, layout
+    grid: Mapping[str, Any]  # the result of its grid: what a student costs, the checksum of the data
 
 
 class Shelf:
