@@ -140,14 +140,14 @@ def table(found: dict[str, Any]) -> str:
         for name, took, how in lines
     )
     machine = ', '.join(str(value) for value in found['machine'].values())
-    same = 'the same tables, to the last digit' if found['tables_equal'] else 'OTHER TABLES'
+    same = 'the same tables, to the last digit,' if found['tables_equal'] else 'OTHER TABLES'
     return (
         f'{runs} runs of 1,000 steps, the teacher being there:\n\n'
         '| how | wall (s) | CPU (s) | wall ratio | CPU ratio | |\n| --- | ---: | ---: | ---: | ---: | --- |\n'
         f'{rows}\n\n'
         f'Killed (kill -9) {len(found["killed_after"])} times, after '
         f'{", ".join(f"{moment:g}" for moment in found["killed_after"])} seconds, and then run to its end: {same} as '
-        'unbroken, twice.\n\n'
+        'unbroken.\n\n'
         f'{machine}; JAX {found["versions"]["jax"]}; configuration {found["config_hash"]}; '
         f'`python experiments/sweeps/publish.py`.\n'
     )
