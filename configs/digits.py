@@ -4,7 +4,7 @@ The teacher saw all 1,000 training examples, moved by up to one pixel; students 
 
 Command:  python run.py
 Cost:     about a minute on 2 CPU cores
-Expected: a gain of about 2 points of accuracy with 100 examples, 1.4 with 250, and a loss of half a point with 1,000
+Expected: a gain of 1.5 to 2 points of accuracy with 100 examples, 1.4 with 250, and a loss of half a point with 1,000
 Arguments: quick (3 seeds, few steps: a look at the machinery, not a result), student=small|tiny
 """
 

@@ -4,8 +4,8 @@ Every method has as many updates: 1,000. 'soft, then hard' spends the last 250 o
 weight from the soft to the hard labels during training.
 
 Command:  python run.py --config=configs/sweeps/schedule.py --mode=sweep
-Cost:     about two minutes on 2 CPU cores
-Expected: not measured yet; asked is whether the order matters less than having the teacher at all
+Cost:     half a minute on 2 CPU cores
+Expected: 0.5 to 0.9 points for all but soft, then hard at T = 2; the last steps on hard labels take some back
 Arguments: quick (2 seeds, few steps)
 """
 

@@ -4,7 +4,7 @@ Soft targets beside the hard labels (Hinton et al., 2015), and decoupled ones (Z
 temperatures, against hard labels alone. A student of 1.2 k parameters sees 250 digits; the teacher saw all 1,000.
 
 Command:  python run.py --config=configs/sweeps/temperature.py --mode=sweep
-Cost:     about two minutes on 2 CPU cores
+Cost:     half a minute on 2 CPU cores
 Expected: soft targets gain a point at temperatures of 2 to 6 and nothing at 1 or 16; decoupled ones do not gain
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
