@@ -42,7 +42,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
             return
     else:
         with launch.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
-            launch.compilation_cache()
+            launch.prepare_process()
             Worker(planned, workdir, screen, stop).work()
     _report(planned, workdir, command, Screen())
 

@@ -20,7 +20,7 @@ from kdjax import trees
 from kdjax.names import Interrupted, UsageError, unknown
 from kdjax.study import accept, build, catalogue, outcome, plan, report
 from kdjax.study.context import ARTIFACT, Artifact, Context
-from kdjax.train import distributed, grid, layout, ledger, parallel
+from kdjax.train import allocator, distributed, grid, layout, ledger, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
@@ -43,7 +43,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         plan.check(changed)
         _check_processes(changed)
     with locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
-        compilation_cache()
+        prepare_process()
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
         for override, changed in accept.attempts(config):
@@ -185,8 +185,12 @@ def quiet_threads() -> None:
     )
 
 
-def compilation_cache() -> None:
-    """Keeps compiled programs in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where."""
+def prepare_process() -> None:
+    """What holds from here on: buffers are kept for the next step, and compiled programs for the next process.
+
+    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where.
+    """
+    allocator.keep_buffers(os.environ)
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)

@@ -63,7 +63,7 @@ def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, co
     space = usual_space(config) if space is None else dict(space)
     _check(config, space)
     with launch.locked(workdir), StopSignals() as stop, Screen() as screen:
-        launch.compilation_cache()
+        launch.prepare_process()
         best, met = Tuner(config, space, workdir, screen, stop).tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
     tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})

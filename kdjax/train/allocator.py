@@ -1,0 +1,32 @@
+"""Memory of the C library: large buffers are kept for the next step, where they would be given back and mapped anew.
+
+On a CPU every large array of a step is asked of the system when it is made and given back when it is dropped, and each
+of its pages is zeroed and mapped at first touch. A training step asks for the same sizes again and again; kept, they
+cost nothing. What is kept stays part of the process until it ends.
+"""
+
+import ctypes
+import platform
+from collections.abc import Mapping
+
+OPT_OUT = 'KDJAX_ALLOCATOR'  # 'system' in the environment leaves everything as it is
+# From malloc.h of glibc.
+TRIM_THRESHOLD, TOP_PAD, MMAP_MAX, ARENA_MAX = -1, -2, -4, -8
+SETTINGS = {
+    MMAP_MAX: 0,  # large buffers come from the heap, not from mappings of their own
+    TRIM_THRESHOLD: 2**31 - 1,  # bytes free at the top of the heap before they are given back: never
+    TOP_PAD: 64 * 2**20,  # bytes asked for beyond what is needed
+    ARENA_MAX: 1,  # one heap for all threads; more would each keep their own
+}
+
+
+def keep_buffers(environment: Mapping[str, str]) -> bool:
+    """Tells the C library to keep large buffers; returns whether it was told.
+
+    Does nothing but on Linux with glibc, nor where `environment` says KDJAX_ALLOCATOR=system. Best called before the
+    first array is made.
+    """
+    if environment.get(OPT_OUT) == 'system' or platform.libc_ver()[0] != 'glibc':
+        return False
+    library = ctypes.CDLL(None)
+    return all([library.mallopt(setting, value) for setting, value in SETTINGS.items()])
