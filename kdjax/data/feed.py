@@ -113,7 +113,8 @@ def feed(
         if mix is None:
             ids, epochs = ids[..., part], epochs[..., part]
         other = None if consistent else (epochs + 1) % view_count
-        batch = assemble(columns, tables, ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32))
+        drawn = jax.device_put((ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32)))
+        batch = assemble(columns, tables, *drawn)
         if mix is None:
             return batch
         # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.

@@ -94,9 +94,11 @@ def fit(
 ) -> Fitted:
     """Trains a grid, resuming from what `folder` holds.
 
-    The order of one round, fixed here: run a chunk of steps; write down its logs; note cells that diverged; validate;
-    look at the gradients of terms; save; obey a stop request. Saving comes after validation, so a checkpoint always
-    knows the best so far; a state in which every cell diverged is never saved; a stop comes last, so it loses nothing.
+    The order of one round, fixed here: send off a chunk of steps; write down the logs of the chunk before it and note
+    cells that diverged; where something is due, wait for this one's too, then validate, look at the gradients of terms,
+    save; obey a stop request. Logs are read one chunk late, so that the device never waits for the host. Saving comes
+    after validation, so a checkpoint always knows the best so far; a state in which every cell diverged is never saved;
+    a stop comes last, so it loses nothing.
 
     Args:
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
@@ -120,8 +122,8 @@ def fit(
       UsageError: every cell diverged and this is not tolerated, or a checkpoint cannot be used.
       Interrupted: a stop was asked for; the state is saved.
     """
-    validate_every, save_every, anatomy_every = (
-        -(-every // chunk) * chunk for every in (validate_every, save_every, anatomy_every)
+    validate_every, save_every, look_every = (
+        -(-every // chunk) * chunk for every in (validate_every, save_every, anatomy_every if anatomy else save_every)
     )
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
@@ -138,14 +140,17 @@ def fit(
             for kind in ('validation', 'anatomy', 'diverged')
         )
         failures = {line['cell']: line for line in diverged}
+        sent = _Sent(ledger, checkpoints, progress, failures, [])
         while done < steps:
             count = min(chunk, steps - done)
             state, logs = run(state, teacher_vars, feed(done, done + count), knobs)
-            for cell, failure in _record(ledger, done, jax.device_get(logs)).items():
-                if cell not in failures:
-                    failures[cell] = {**failure, 'checkpoint': checkpoints.latest_step()}
-                    ledger.write('diverged', cell=cell, **failures[cell])
+            sent.logs.append((done, logs))
             done += count
+            due = done == steps or not all(done % every for every in (validate_every, save_every, look_every))
+            sent.settle(left=0 if due else 1)
+            asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
+            if asked:
+                sent.settle(left=0)
             if len(failures) == cells:
                 if tolerant:
                     ledger.flush()
@@ -156,14 +161,12 @@ def fit(
                 ledger.scalars('validation', done, metrics)
                 history.append({'kind': 'validation', 'step': done, **metrics})
                 best = _better(best, jnp.asarray(metrics['accuracy']), kept(student(state)))
-            if anatomy and (done % anatomy_every == 0 or done == steps):
+            if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
                 ledger.scalars('anatomy', done, seen)
                 looks.append({'kind': 'anatomy', 'step': done, **seen})
             ledger.flush()
-            progress(done)
-            asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
             if done % save_every == 0 or done == steps or asked:
                 checkpoints.save(done, {'state': state, 'best': best})
                 checkpoints.save_best(done, best.variables)
@@ -173,6 +176,26 @@ def fit(
         checkpoints.wait()
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     return Fitted(kept(student(state)), best.variables, terms, history, looks, failures)
+
+
+class _Sent(NamedTuple):
+    """Chunks that were sent off, whose logs are not written down yet."""
+
+    ledger: Ledger
+    checkpoints: Checkpoints
+    progress: Progress
+    failures: dict[int, dict[str, Any]]  # cell -> where it went wrong, of the chunks that are written down
+    logs: list[tuple[int, Mapping[str, jax.Array]]]  # the step before the chunk, and its logs
+
+    def settle(self, left: int) -> None:
+        """Writes down all but the last `left` chunks."""
+        while len(self.logs) > left:
+            start, logs = self.logs.pop(0)
+            for cell, failure in _record(self.ledger, start, jax.device_get(logs)).items():
+                if cell not in self.failures:
+                    self.failures[cell] = {**failure, 'checkpoint': self.checkpoints.latest_step()}
+                    self.ledger.write('diverged', cell=cell, **self.failures[cell])
+            self.progress(start + len(logs['loss']))
 
 
 def unscored(variables: Tree, cells: int) -> Best:

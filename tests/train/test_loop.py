@@ -76,15 +76,17 @@ def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every
     knobs = job.knobs if knobs is None else knobs
     stop = loop.StopSignals()
 
-    def progress(done):
-        if stop_after is not None and done >= stop_after:
+    def run(*arguments):
+        state, logs = job.run(*arguments)
+        if stop_after is not None and state.step[0] >= stop_after:
             stop.asked = signal.SIGTERM
+        return state, logs
 
     with Ledger(folder) as ledger:
         return loop.fit(
-            job.run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
+            run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
             validate_every=6, save_every=save_every, folder=folder / 'checkpoints', identity=identity, ledger=ledger,
-            progress=progress, stop=stop, **anatomy,
+            progress=lambda done: None, stop=stop, **anatomy,
         )  # fmt: skip
 
 
@@ -216,6 +218,31 @@ def test_when_all_diverge_the_step_the_term_and_the_last_good_checkpoint_are_nam
         UsageError, match=r'hard, head, soft is not finite at step 8 .the last good checkpoint is step 6.'
     ):
         fit(job, tmp_path, knobs=with_rates(job, [np.inf] * CELLS))
+
+
+def test_logs_are_read_one_chunk_late_and_no_data_are_sent_to_the_device(job, unbroken, tmp_path, monkeypatch):
+    """The device has its data, and its next chunk before the host asks for the logs of this one."""
+    events, device_get = [], jax.device_get
+
+    def guarded(called, function):
+        def call(*arguments):
+            events.append(called)
+            with jax.transfer_guard_host_to_device('disallow'):
+                return function(*arguments)
+
+        return call
+
+    def noted(tree):
+        events.extend(['read'] if 'loss' in tree else [])
+        return device_get(tree)
+
+    monkeypatch.setattr(loop.jax, 'device_get', noted)
+    fed = job._replace(run=guarded('run', job.run), batches=guarded('feed', job.batches))
+    fitted = fit(fed, tmp_path, save_every=12)
+    chunks = [event for event in events if event != 'feed']
+    # Chunks of 3 steps; after every 6 steps validation waits for all of them.
+    assert chunks == ['run', 'run', 'read', 'read'] * (STEPS // 6)
+    assert trees.fingerprint(fitted.variables) == trees.fingerprint(unbroken[1].variables)
 
 
 def test_exported_variables_are_the_students_alone(unbroken, tmp_path):
