@@ -1,0 +1,56 @@
+"""Makes a finished sweep the one that the project shows.
+
+Command: python experiments/cifar100_short/publish.py [WORKDIR]
+
+Copies the report's summary (numbers by seed, configuration hash, versions, machine, seconds) and the figure of learning
+to results/, and writes the tables between the marks of README.md. A test holds README.md to results/summary.json.
+"""
+
+import json
+import shutil
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from kdjax.study import blocks, sweep_tables
+
+FILES = ('summary.json', 'learning_curves.png')
+BEGIN, END = '<!-- results: written by experiments/cifar100_short/publish.py -->', '<!-- end of results -->'
+
+
+def filled(text: str, content: str) -> str:
+    """`text` with `content` between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
+
+
+def content(found: Mapping[str, Any]) -> str:
+    """The Markdown between the marks."""
+    machine, seconds = found['machine'], found['seconds']
+    where = (
+        f'{machine["processor"]}, {machine["cores"]} cores; JAX {found["versions"]["jax"]}; '
+        f'{seconds["teachers"] / 60:.0f} minutes for the teacher, {seconds["grids"] / 60:.0f} for the students; '
+        f'configuration {found["config_hash"]}; `{found["command"]}`.'
+    )
+    tables = [sweep_tables.main(found), sweep_tables.teachers(found), blocks.Text(where)]
+    picture = f'![Validation accuracy during training](results/{FILES[1]})'
+    return f'{blocks.markdown(tables).strip()}\n\n{picture}'
+
+
+def main(workdir: Path) -> None:
+    """Publishes the report in `workdir`."""
+    (HERE / 'results').mkdir(exist_ok=True)
+    for name in FILES:
+        shutil.copyfile(workdir / 'report' / name, HERE / 'results' / name)
+    readme = HERE / 'README.md'
+    found = json.loads((HERE / 'results' / 'summary.json').read_text())
+    readme.write_text(filled(readme.read_text(), content(found)))
+
+
+if __name__ == '__main__':
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT / 'runs' / 'cifar100_short'))

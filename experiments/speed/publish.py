@@ -1,0 +1,212 @@
+"""Makes measurements the ones that the project shows.
+
+Command: python experiments/speed/measure.py && python experiments/speed/sweeps.py && python experiments/speed/publish.py
+
+Writes the tables between the marks of README.md and results/speed.png from results/speed.json and results/sweeps.json.
+A test holds README.md to them.
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+from kdjax.study import blocks, canvas
+
+Results = Mapping[str, Any]
+
+BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
+FIRST = 'torch plain'
+TUNED = 'torch tuned'
+PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
+DIGITS = 'mlp1200-mlp800'
+GRIDS = (4, 8)
+CLOSE = 0.02  # share of the loss by which two programs may differ after a few steps of float32
+
+
+class Goal(NamedTuple):
+    """A ratio that was aimed at."""
+
+    says: str
+    goal: float
+    measured: Sequence[float]  # one per case that it speaks of
+
+
+def filled(text: str, content: str) -> str:
+    """`text` with `content` between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
+
+
+def content(found: Results, sweeps: Results) -> str:
+    """The Markdown between the marks."""
+    machine, versions = found['machine'], found['versions']
+    limits = [case['limit_gflops'] for case in found['cases'].values()]
+    reach = {name: f'{min(each[name] for each in limits):.0f} to {max(each[name] for each in limits):.0f}'
+             for name in ('torch', 'jax')}  # fmt: skip
+    where = (
+        f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
+        f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
+        f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX.'
+    )
+    says = [
+        goals(found, sweeps), blocks.Text(where),
+        blocks.Heading('One student', 3), *(single(found, pair) for pair in PAIRS),
+        blocks.Heading('Grids', 3), grids(found),
+        blocks.Heading('Techniques', 3), techniques(found),
+        blocks.Heading('Whole sweeps', 3), whole(sweeps),
+        blocks.Heading('The same work', 3), blocks.Text(same(found)),
+    ]  # fmt: skip
+    picture = '![Speed of one student, by contender](results/speed.png)'
+    return f'{blocks.markdown(says).strip()}\n\n{picture}'
+
+
+def goals(found: Results, sweeps: Results) -> blocks.Table:
+    """What was aimed at, and what was measured."""
+
+    def ratios(variant: str, names: Sequence[str]) -> list[float]:
+        return [found['cases'][name]['contenders'][variant]['ratio'] for name in names if name in found['cases']]
+
+    pairs = [f'{pair}:kd' for pair in PAIRS]
+    four = [f'{pair}:kd:4' for pair in PAIRS]
+    heavy = [f'{PAIRS[0]}:{technique}' for technique in ('crd', 'review')]
+    listed = [
+        Goal('a step in float32, against plain PyTorch', 1.0, ratios('kdjax plain', pairs)),
+        Goal('the same with the teacher in bfloat16', 1.3, ratios('kdjax bfloat16 teacher', pairs)),
+        Goal('a step with cached logits, against plain PyTorch', 2.0, ratios('kdjax cached', pairs)),
+        Goal('4 students as one grid, against 4 runs of plain PyTorch', 1.5, ratios('kdjax plain', four)),
+        Goal('grids of 4 and 8 dense students, likewise', 1.2,
+             ratios('kdjax plain', [f'{DIGITS}:kd:{size}' for size in GRIDS])),
+        Goal('CRD and knowledge review, a whole step', 1.5, ratios('kdjax plain', heavy)),
+        *(Goal(f'sweep of {cells} on digits, against one PyTorch process', 5.0, [row['loop'] / row['kdjax']])
+          for cells, row in sweeps['cells'].items()),
+        *(Goal(f'sweep of {cells} on digits, against a PyTorch process each', 20.0, [row['processes'] / row['kdjax']])
+          for cells, row in sweeps['cells'].items()),
+    ]  # fmt: skip
+    rows = tuple(
+        (each.says, f'{each.goal:.1f}x', ', '.join(f'{value:.2f}x' for value in each.measured), _met(each))
+        for each in listed
+        if each.measured
+    )
+    says = 'Goals: how many times faster, in the order of the pairs below'
+    return blocks.Table(says, 'lrrl', ('what', 'goal', 'measured', ''), rows)
+
+
+def single(found: Results, pair: str) -> blocks.Table:
+    """Everybody who takes part in one step of one student."""
+    case = found['cases'][f'{pair}:kd']
+    limit = max(case['limit_gflops'].values())
+    rows = tuple(
+        (
+            name, f'{each["images_per_s"]:.0f}', _reach(each, case['case']['batch']), f'{each["ratio"]:.2f}',
+            _fraction(name, case, each, limit), f'{each["peak_mb"]:.0f}',
+            f'{each["build_seconds"] + each["first_step_seconds"]:.1f}',
+        )
+        for name, each in case['contenders'].items()
+    )  # fmt: skip
+    header = ('contender', 'images/s', 'slowest to fastest', 'ratio', 'of the limit (%)', 'peak MB', 'first step (s)')
+    says = f'{pair}, soft targets, batch {case["case"]["batch"]}; ratio: how many times faster than {FIRST}'
+    return blocks.Table(says, 'lrrrrrr', header, rows)
+
+
+def grids(found: Results) -> blocks.Table:
+    """Several students of one teacher."""
+    header = ('pair', 'students', FIRST, 'torch shared', TUNED, 'kdjax', 'ratio', 'ratio to shared')
+    rows = []
+    for pair in (*PAIRS, DIGITS):
+        for size in GRIDS:
+            taking = found['cases'][f'{pair}:kd:{size}']['contenders']
+            ours = taking['kdjax plain']
+            speeds = [f'{taking[name]["student_images_per_s"]:.0f}' for name in (FIRST, 'torch shared', TUNED)]
+            rows.append((
+                pair, str(size), *speeds, f'{ours["student_images_per_s"]:.0f}', f'{ours["ratio"]:.2f}',
+                f'{ours["ratio"] / taking["torch shared"]["ratio"]:.2f}',
+            ))  # fmt: skip
+    says = f'Images times students in a second; ratio: how many times faster than {FIRST}, a run after the other'
+    return blocks.Table(says, 'lrrrrrrr', header, tuple(rows))
+
+
+def techniques(found: Results) -> blocks.Table:
+    """What each technique makes of a step."""
+    names = [name for name in found['cases'] if name.startswith(f'{PAIRS[0]}:') and name.count(':') == 1]
+    base = {side: found['cases'][f'{PAIRS[0]}:kd']['contenders'][side] for side in (FIRST, 'kdjax plain')}
+    rows = []
+    for name in names:
+        taking = found['cases'][name]['contenders']
+        shares = [taking[side]['median'] / base[side]['median'] for side in base]
+        rows.append((
+            name.partition(':')[2], *(f'{taking[side]["images_per_s"]:.0f}' for side in base),
+            f'{taking["kdjax plain"]["ratio"]:.2f}', *(f'{share:.2f}' for share in shares),
+        ))  # fmt: skip
+    header = ('technique', f'{FIRST}, images/s', 'kdjax, images/s', 'ratio', 'step over kd: torch', 'kdjax')
+    return blocks.Table(f'{PAIRS[0]}, one student', 'lrrrrr', header, tuple(rows))
+
+
+def whole(sweeps: Results) -> blocks.Table:
+    """Sweeps over temperature on digits, from the start of the process to the accuracies."""
+    rows = tuple(
+        (cells, *(f'{row[how]:.1f}' for how in ('processes', 'loop', 'kdjax')),
+         f'{row["processes"] / row["kdjax"]:.1f}', f'{row["loop"] / row["kdjax"]:.1f}')
+        for cells, row in sweeps['cells'].items()
+    )  # fmt: skip
+    header = ('runs', 'PyTorch, a process each (s)', 'PyTorch, one process (s)', 'kdjax (s)', 'ratio', 'ratio to one')
+    return blocks.Table('Digits: wall seconds from the start of the process, the teacher included', 'lrrrrr', header, rows)
+
+
+def same(found: Results) -> str:
+    """Whether both sides do the same work: their losses from equal initial weights."""
+    apart = {}
+    for name, case in found['cases'].items():
+        taking = case['contenders']
+        torch, kdjax = (taking[side]['losses'][:8] for side in (FIRST, 'kdjax plain'))
+        apart[name] = max(abs(a - b) / abs(a) for a, b in zip(torch, kdjax, strict=True))
+    far = [name for name, share in apart.items() if share > CLOSE]
+    agree = f'In {len(apart) - len(far)} of {len(apart)} cases the losses of the first 8 steps agree to {CLOSE:.0%}.'
+    others = '; '.join(f'{name} {apart[name]:.0%}' for name in far)
+    return f'{agree} Not: {others}.' if far else agree
+
+
+def drawn(found: Results) -> bytes:
+    """Images in a second of every contender, by pair."""
+    figure = canvas.blank(5.8, 5.2)
+    panels = figure.subplots(len(PAIRS), 1)
+    for axes, pair in zip(panels, PAIRS, strict=True):
+        taking = found['cases'][f'{pair}:kd']['contenders']
+        canvas.dress(axes, '', 'images/s')
+        axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
+        axes.set_title(pair, fontsize=canvas.FONT, color=canvas.INK)
+        colours = [canvas.COLOURS[1 if name.startswith('kdjax') else 0] for name in taking]
+        axes.barh(list(taking), [each['images_per_s'] for each in taking.values()], color=colours)
+        axes.invert_yaxis()
+    return canvas.png(figure)
+
+
+def _met(goal: Goal) -> str:
+    met = sum(value >= goal.goal for value in goal.measured)
+    return 'met' if met == len(goal.measured) else 'not met' if not met else f'met in {met} of {len(goal.measured)}'
+
+
+def _reach(each: Results, batch: int) -> str:
+    return f'{batch / each["max"]:.0f} to {batch / each["min"]:.0f}'
+
+
+def _fraction(name: str, case: Results, each: Results, limit: float) -> str:
+    """Of what the machine can do in float32; left out where the teacher is not evaluated."""
+    return '–' if 'cached' in name else f'{100 * case["step_gflop"] / each["median"] / limit:.0f}'
+
+
+def main() -> None:
+    results = HERE / 'results'
+    found, sweeps = (json.loads((results / f'{name}.json').read_text()) for name in ('speed', 'sweeps'))
+    readme = HERE / 'README.md'
+    readme.write_text(filled(readme.read_text(), content(found, sweeps)))
+    (results / 'speed.png').write_bytes(drawn(found))
+
+
+if __name__ == '__main__':
+    main()
