@@ -12,7 +12,7 @@ Variants:
 Without sharing the students of a grid train one after the other, as separate runs would.
 """
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,11 +37,11 @@ class Variant(NamedTuple):
         """The network in the wanted memory layout."""
         return net.to(memory_format=torch.channels_last) if self.channels_last else net
 
-    def outputs(self, net: nn.Module, images: Tensor) -> Outputs:
-        """What a network says, in float32."""
+    def outputs(self, net: nn.Module, images: Tensor, taps: Set[str]) -> Outputs:
+        """What a network says, in float32, with the features of these taps only: to convert the others takes time."""
         with torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16):
             logits, features = net(images)
-        return Outputs(logits.float(), {tap: value.float() for tap, value in features.items()})
+        return Outputs(logits.float(), {tap: features[tap].float() for tap in taps})
 
 
 VARIANTS = {
@@ -59,7 +59,7 @@ class Learner:
     """A student with its loss and its optimiser."""
 
     def __init__(self, net: nn.Module, terms: Sequence[cases.Term], data: Data, variant: Variant) -> None:
-        self.net, self.variant = variant.network(net), variant
+        self.net, self.variant, self.taps = variant.network(net), variant, _taps(terms)
         self.terms = nn.ModuleList(TERMS[term.kind](data, **term.args) for term in terms)
         self.weights = [term.weight for term in terms]
         self.optimiser = torch.optim.SGD(
@@ -69,7 +69,7 @@ class Learner:
 
     def step(self, batch: Batch, teacher: Outputs) -> float:
         """One update; the loss before it."""
-        student = self.variant.outputs(self.net, batch.images)
+        student = self.variant.outputs(self.net, batch.images, self.taps)
         parts = [term(student, teacher, batch) for term in self.terms]
         loss = sum(weight * part for weight, part in zip(self.weights, parts, strict=True))
         self.optimiser.zero_grad()
@@ -83,6 +83,7 @@ class Loop:
 
     def __init__(self, case: cases.Case, variant: Variant, teacher: nn.Module, students: Sequence[nn.Module]) -> None:
         self.variant, self.teacher, self.done = variant, variant.network(teacher), 0
+        self.taps = _taps(cases.OBJECTIVES[case.technique])
         pool, images = cases.pool(case), torch_nets.images(case)
         if variant.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
@@ -113,8 +114,7 @@ class Loop:
 
     @torch.no_grad()
     def _asked(self, batch: Batch) -> Outputs:
-        found = self.variant.outputs(self.teacher, batch.images)
-        return Outputs(found.logits, {}) if self.variant.cached else found
+        return self.variant.outputs(self.teacher, batch.images, self.taps)
 
 
 def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> Loop:
@@ -138,6 +138,12 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     teacher = torch_nets.load(weights, 'teacher', torch_nets.net(case.teacher, case, cases.SEED))
     students = [torch_nets.load(weights, 'student', student) for student in students]
     return Loop(case, VARIANTS[variant], teacher.eval().requires_grad_(False), students)
+
+
+def _taps(terms: Sequence[cases.Term]) -> set[str]:
+    """What terms read of both networks besides logits."""
+    named = [(*term.args.get('layers', ()), *filter(None, [term.args.get('layer')])) for term in terms]
+    return {tap for names in named for tap in names}
 
 
 def _widths(net: nn.Module, images: Tensor) -> dict[str, int]:

@@ -32,7 +32,7 @@ from experiments.speed import cases
 from kdjax.names import UsageError, unknown
 
 LOOPS = {'torch': 'experiments.speed.torch_loop', 'kdjax': 'experiments.speed.kdjax_loop'}
-KILOBYTE = 1 if sys.platform == 'darwin' else 1024  # what ru_maxrss counts, in bytes
+UNIT = 1 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in bytes
 
 
 def found(name: str) -> cases.Case:
@@ -66,6 +66,18 @@ def builder(side: str, threads: int) -> Callable[..., Any]:
     return importlib.import_module(LOOPS[side]).build
 
 
+def peak_mb() -> float:
+    """The most memory that this process has had.
+
+    On Linux ru_maxrss will not do: a process starts with that of the one which started it.
+    """
+    status = Path('/proc/self/status')
+    if status.exists():
+        (line,) = (line for line in status.read_text().splitlines() if line.startswith('VmHWM:'))
+        return int(line.split()[1]) * 1024 / 1e6
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * UNIT / 1e6
+
+
 def serve(build: Callable[[], Any], requests: Iterable[str], answers: TextIO) -> None:
     """Builds a loop and answers requests for rounds until there are no more."""
 
@@ -82,8 +94,7 @@ def serve(build: Callable[[], Any], requests: Iterable[str], answers: TextIO) ->
         wall, cpu = time.perf_counter(), time.process_time()
         losses = loop.round(json.loads(line)['steps'])
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * KILOBYTE / 1e6
-        answer(wall=wall, cpu=cpu, losses=losses, peak_mb=peak)
+        answer(wall=wall, cpu=cpu, losses=losses, peak_mb=peak_mb())
 
 
 def main() -> None:

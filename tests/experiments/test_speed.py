@@ -5,7 +5,9 @@ import itertools
 import json
 import math
 import os
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from experiments.speed import cases, measure, worker
 from kdjax import names
 from kdjax.names import UsageError
 
+ROOT = Path(__file__).resolve().parents[2]
 CASES = {case.name: case for case in cases.cases()}
 CASE = CASES['mlp1200-mlp800:kd:4']
 PRESETS = {
@@ -184,6 +187,13 @@ def test_a_worker_answers_rounds():
     assert answer['peak_mb'] > 10
 
 
+def test_memory_is_that_of_the_process_alone():
+    """And not of this one, which started it and has far more."""
+    program = 'from experiments.speed import worker; print(worker.peak_mb())'
+    own = subprocess.run([sys.executable, '-c', program], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert 5 < float(own) < worker.peak_mb() - 50
+
+
 def test_what_is_not_there_is_said(monkeypatch):
     with pytest.raises(UsageError, match="unknown case 'mlp'; there is: 'mlp"):
         worker.found('mlp')
@@ -192,6 +202,27 @@ def test_what_is_not_there_is_said(monkeypatch):
     monkeypatch.setitem(worker.LOOPS, 'kdjax', 'experiments.speed.nowhere')
     with pytest.raises(UsageError, match=r'needs the module experiments\.speed\.nowhere'):
         worker.builder('kdjax', 2)
+
+
+def test_a_file_of_results_grows_by_what_is_missing(tmp_path, monkeypatch):
+    pytest.importorskip('torch', reason='PyTorch is not installed: pip install "kdjax[bench]"')
+    path, turns = tmp_path / 'results' / 'speed.json', []
+    monkeypatch.setattr(measure, '_starting', lambda *words: lambda: Fake(' '.join(words[1:4]), [1.0], turns))
+    monkeypatch.setattr(measure, 'limits', lambda threads: {'torch': 100.0 * threads})
+    for chosen in ('mlp1200-mlp800:kd', 'mlp1200-mlp800:kd', 'mlp1200-mlp800:kd,mlp1200-mlp800:kd:4'):
+        monkeypatch.setattr(sys, 'argv', ['measure.py', f'--cases={chosen}', '--rounds=2', f'--out={path}'])
+        measure.main()
+    found = json.loads(path.read_text())
+    assert list(found['cases']) == ['mlp1200-mlp800:kd', 'mlp1200-mlp800:kd:4']
+    assert turns.count('+torch mlp1200-mlp800:kd tuned') == 1
+    single = found['cases']['mlp1200-mlp800:kd']
+    assert list(single['contenders']) == ['torch plain', 'torch tuned', 'torch cached', 'torch tuned cached',
+                                          'kdjax plain', 'kdjax cached']  # fmt: skip
+    assert single['limit_gflops'] == {'torch': 200.0}
+    assert {'jax', 'jaxlib', 'torch', 'numpy', 'kdjax'} <= set(found['versions'])
+    monkeypatch.setattr(sys, 'argv', ['measure.py', '--cases=mlp', f'--out={path}'])
+    with pytest.raises(SystemExit, match="unknown case 'mlp'"):
+        measure.main()
 
 
 def test_a_killed_measurement_goes_on_with_what_is_missing(tmp_path):
