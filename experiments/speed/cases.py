@@ -17,6 +17,8 @@ SEED = 0
 POOL = 512  # images, which batches go round
 EXAMPLES = 50_000  # of the training set that they stand for; what remembers examples has so many rows
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
+# Of whole sweeps on digits, by number of runs: temperatures, and seeds of each.
+RUNS = {20: ((1, 2, 4, 8), 5), 100: ((1, 1.5, 2, 3, 4, 5, 6, 8, 10, 16), 10)}
 TEMPERATURES = {1: (4.0,), 4: (2.0, 4.0, 8.0, 16.0), 8: (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)}  # by size of grid
 
 
@@ -132,7 +134,7 @@ def contenders(case: Case) -> list[tuple[str, str]]:
         torch += ['cached', 'tuned cached']
     if case.students > 1:
         torch += ['shared', 'tuned shared']
-    kdjax = ['plain', 'cached'] if case.technique in LOGITS_ONLY else ['plain']
+    kdjax = ['plain', 'bfloat16 teacher', 'cached'] if case.technique in LOGITS_ONLY else ['plain']
     return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
 
 

@@ -1,6 +1,6 @@
 """Makes measurements the ones that the project shows.
 
-Command: python experiments/speed/measure.py && python experiments/speed/sweeps.py && python experiments/speed/publish.py
+Command: python experiments/speed/publish.py      after measure.py and sweeps.py
 
 Writes the tables between the marks of README.md and results/speed.png from results/speed.json and results/sweeps.json.
 A test holds README.md to them.
@@ -155,7 +155,9 @@ def whole(sweeps: Results) -> blocks.Table:
         for cells, row in sweeps['cells'].items()
     )  # fmt: skip
     header = ('runs', 'PyTorch, a process each (s)', 'PyTorch, one process (s)', 'kdjax (s)', 'ratio', 'ratio to one')
-    return blocks.Table('Digits: wall seconds from the start of the process, the teacher included', 'lrrrrr', header, rows)
+    return blocks.Table(
+        'Digits: wall seconds from the start of the process, the teacher included', 'lrrrrr', header, rows
+    )
 
 
 def same(found: Results) -> str:
