@@ -3,7 +3,6 @@
 Nothing is iterated, so nothing has a position to save: a resumed run asks for the steps that it still needs.
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +13,7 @@ import numpy as np
 from kdjax.data.augment import Augment, views
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
+from kdjax.memo import bound, compiled
 from kdjax.names import UsageError
 from kdjax.types import Array, Batch
 
@@ -99,8 +99,8 @@ def feed(
     if mix is not None and tables:
         raise UsageError('examples are mixed anew in every step, so what a teacher says of them cannot be looked up')
     columns, tables = jax.device_put(dict(columns)), jax.device_put(tables)
-    look = functools.partial(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
-    assemble = jax.jit(functools.partial(_assemble, look=look))
+    look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
+    assemble = compiled(bound(_assemble, look=look))
     # Cells that share a stream share the work of ordering it.
     distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
     keys = [(id(stream.pool), stream.seed) for stream in streams]

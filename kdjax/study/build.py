@@ -1,21 +1,20 @@
 """From a config to plain objects: data set, networks, terms, optimisers, and the knobs of a grid's cells."""
 
 import dataclasses
-import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from kdjax import names
 from kdjax.data import base as data_base
 from kdjax.data.augment import Augment, chain
 from kdjax.data.feed import Stream
 from kdjax.data.preprocess import Preprocess
+from kdjax.memo import bound, shared
 from kdjax.names import UsageError
 from kdjax.nets import team
 from kdjax.techniques.base import Term
@@ -48,7 +47,7 @@ def dataset(config: ConfigDict) -> data_base.Dataset:
 def augment(spec: ConfigDict | Sequence[ConfigDict]) -> Augment:
     """The augmentation that `spec` (with 'kind') names; of several, one after the other."""
     if isinstance(spec, tuple | list):
-        return chain([augment(one) for one in spec])
+        return _chain(tuple(augment(one) for one in spec))
     return _of_data(spec, 'augmentation')
 
 
@@ -68,13 +67,25 @@ def presented(config: ConfigDict, fit: ConfigDict, student: bool) -> dict[str, A
 
 def _of_data(spec: ConfigDict, kind: str) -> Any:
     arguments = dict(spec.items())
-    return names.construct('kdjax.data', arguments.pop('kind', ''), arguments, kind)
+    return _made('kdjax.data', arguments.pop('kind', ''), FrozenConfigDict(arguments), kind)
+
+
+_chain = shared(chain)
+_ensemble = shared(team.ensemble)
+_peers = shared(team.peers)
+probed = shared(probes.probed)
+_optimiser = shared(optim.build)
+
+
+@shared
+def _made(package: str, name: str, arguments: FrozenConfigDict, kind: str) -> Any:
+    return names.construct(package, name, dict(arguments.items()), kind)
 
 
 def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:
     """A network for `classes` classes, with the batch statistics that the runner needs."""
     arguments = {**spec.args, 'classes': classes, 'precision': run.precision, 'axis': parallel.axis_of(run.runner)}
-    return names.construct('kdjax.nets', spec.net, arguments, 'network')
+    return _made('kdjax.nets', spec.net, FrozenConfigDict(arguments), 'network')
 
 
 def teachers(config: ConfigDict) -> dict[str, ConfigDict]:
@@ -85,24 +96,24 @@ def teachers(config: ConfigDict) -> dict[str, ConfigDict]:
 def teaching_net(config: ConfigDict, spec: ConfigDict, classes: int) -> Net:
     """The network that `spec` teaches with: an ensemble where it has several members."""
     one = net(spec, classes, config.run)
-    return team.ensemble([one] * spec.members) if spec.members > 1 else one
+    return _ensemble((one,) * spec.members) if spec.members > 1 else one
 
 
 def trained_net(one: Net, fit: ConfigDict, terms: Objective) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
-    asked = probes.probed(one, [tap for _, term in terms.terms for tap in term.taps().student])
-    return team.peers(asked, fit.peers) if fit.peers > 1 else asked
+    asked = probed(one, tuple(tap for _, term in terms.terms for tap in term.taps().student))
+    return _peers(asked, fit.peers) if fit.peers > 1 else asked
 
 
 def step_of(fit: ConfigDict) -> Callable[..., Any]:
     """The training step of a fit, still without its parts and its device axis."""
     apart = fit.optim.get('name') == 'dot'
-    return functools.partial(train_step, source=_source(fit), apart=apart, accumulate=fit.accumulate)
+    return bound(train_step, source=_source(fit), apart=apart, accumulate=fit.accumulate)
 
 
 def look_of(fit: ConfigDict) -> Callable[..., Any]:
     """A look at the gradients of its terms, likewise."""
-    return functools.partial(anatomy.look, source=_source(fit), accumulate=fit.accumulate)
+    return bound(anatomy.look, source=_source(fit), accumulate=fit.accumulate)
 
 
 def _source(fit: ConfigDict) -> training.Source:
@@ -111,7 +122,7 @@ def _source(fit: ConfigDict) -> training.Source:
 
 def optimiser(fit: ConfigDict) -> Any:
     """The optimiser of a fit."""
-    return optim.build(**fit.optim, steps=fit.steps)
+    return _optimiser(**fit.optim, steps=fit.steps)
 
 
 def objective(config: ConfigDict, fit: ConfigDict) -> Objective:
@@ -166,8 +177,8 @@ def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[Cell], base_seed: 
             'terms': {'learning_rate': values['terms_learning_rate'], 'weight_decay': values['terms_weight_decay']},
         }
         rows.append({'terms': terms, 'optim': groups})
-    stacked = jax.tree.map(lambda *leaves: jnp.asarray(leaves, jnp.float32), *rows)
-    return {**stacked, 'seed': jnp.asarray([base_seed + cell.seed for cell in grid], jnp.uint32)}
+    stacked = jax.tree.map(lambda *leaves: np.asarray(leaves, np.float32), *rows)
+    return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in grid], np.uint32)}
 
 
 def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> list[Stream]:

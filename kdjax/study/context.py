@@ -5,13 +5,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.augment import identity
 from kdjax.data.base import Dataset
+from kdjax.memo import compiled
 from kdjax.study import build
 from kdjax.tasks.classification import Evaluate, evaluator
 from kdjax.train import cache, loop, teachers
@@ -73,7 +73,7 @@ class Context:
 
     def example(self) -> np.ndarray:
         """One example as networks see it."""
-        return np.asarray(build.preprocess(self.config)(jnp.asarray(self.dataset.splits['test'].inputs[0])))
+        return np.asarray(compiled(build.preprocess(self.config))(self.dataset.splits['test'].inputs[0]))
 
 
 class Datasets:

@@ -8,23 +8,23 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data import noise
 from kdjax.data.feed import Stream, feed
+from kdjax.memo import bound, compiled, shared
 from kdjax.nets import team
 from kdjax.study import build
 from kdjax.study.context import Context, cache_stage, plain_config, teacher_variables
-from kdjax.train import cache, distributed, grid, layout, loop, parallel, probes, teachers
+from kdjax.train import cache, distributed, grid, layout, loop, parallel, teachers
 from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Net, State, Teacher, Tree
+from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
 
 class Teaching(NamedTuple):
@@ -138,18 +138,13 @@ def fit(
     )  # fmt: skip
     apart = len(streams) > 1
     knobs = build.knobs(config, own, cells, config.seed)
-    first = trees.take(batches(0, 1), 0)
     begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
-
-    def begin(k: Any, b: Any, begun: Start) -> State:
-        variables = begun.student if own_average else taught.variables
-        return init_state(k, variables, b, begun.student, begun.terms, **parts, tx=tx)
-
-    state = jax.jit(jax.vmap(begin, in_axes=(0, 0 if apart else None, 0)))(knobs, first, begun)
+    begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), apart=apart))
+    state = begin(knobs, None if own_average else taught.variables, batches(0, 1), begun)
     axis = parallel.axis_of(run.runner)
-    step = functools.partial(build.step_of(own), **parts, tx=tx, axis=axis)
-    look = functools.partial(build.look_of(own), **parts, axis=axis)
-    program = functools.cache(functools.partial(_program, step, run.runner, len(cells), apart))
+    step = bound(build.step_of(own), **parts, tx=tx, axis=axis)
+    look = bound(build.look_of(own), **parts, axis=axis)
+    program = functools.partial(_program, step, run.runner, len(cells), apart)
     chosen = _layout(
         context, folder, manner.structure or key, program,
         lambda: (layout.copied(state), taught.variables, batches(0, min(run.chunk, own.steps)), knobs),
@@ -184,9 +179,24 @@ def fit(
         )
 
 
+def _begin(
+    knobs: Any, variables: Tree, batches: Batch, begun: Start, *, init: Callable[..., State], apart: bool
+) -> State:
+    """The state of every cell before the first step; without `variables` of a teacher each is its own.
+
+    `batches` are those of the first step, with an axis of steps of length 1.
+    """
+
+    def one(k: Any, batch: Batch, own: Start) -> State:
+        return init(k, own.student if variables is None else variables, batch, own.student, own.terms)
+
+    return jax.vmap(one, in_axes=(0, 0 if apart else None, 0))(knobs, trees.take(batches, 0), begun)
+
+
+@shared
 def _kept(peers: int) -> Callable[[Tree], Tree]:
     """Of several peers the first, which is the student."""
-    return jax.vmap(team.first_peer) if peers > 1 else lambda variables: variables
+    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
 
 
 def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
@@ -200,7 +210,7 @@ def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | N
     like = {'state': state, 'best': jax.eval_shape(lambda s: loop.unscored(_kept(peers)(loop.student(s)), 1), state)}
     with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
         restored = checkpoints.restore(jax.tree.map(widened, like))
-    taken = jax.tree.map(jnp.asarray, trees.take(restored, np.array(rung.kept)))
+    taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
     return State(*taken['state']), loop.Best(*taken['best'])
 
 
@@ -213,6 +223,7 @@ def layouts() -> tuple[str, ...]:
     return (*grid.LAYOUTS, CELLS, AUTO)
 
 
+@shared
 def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
     """The compiled program of a step of a grid, or of many in a row."""
     runner, inner = (CELLS, 'vmap') if chosen == CELLS else (runner, chosen)
@@ -259,9 +270,13 @@ def _devices(runner: str, cells: int) -> list[jax.Device]:
 def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
     """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
     distinct = sorted(set(seeds))
-    draw = jax.jit(lambda numbers: jax.lax.map(lambda seed: init_student(seed, jnp.asarray(inputs), net), numbers))
-    drawn = draw(jnp.asarray([base_seed + seed for seed in distinct], jnp.uint32))
-    return trees.take(drawn, np.array([distinct.index(seed) for seed in seeds]))
+    numbers, positions = ([base_seed + seed for seed in distinct], [distinct.index(seed) for seed in seeds])
+    return compiled(bound(_drawn, net=net))(np.array(numbers, np.uint32), np.array(positions, np.int32), inputs)
+
+
+def _drawn(numbers: Array, positions: Array, inputs: Array, *, net: Net) -> Tree:
+    drawn = jax.lax.map(lambda seed: init_student(seed, inputs, net), numbers)
+    return trees.take(drawn, positions)
 
 
 def teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
@@ -275,8 +290,8 @@ def teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
         folder = context.done[cache_stage(fit.teacher)].folder
         tables = cache.load(folder / 'tables', address(context, fit.teacher, variables))
         return Teaching(teachers.cached(), variables, tables)
-    taps = [tap for _, term in build.objective(context.config, fit).terms for tap in term.taps().teacher]
-    return Teaching(teachers.frozen(probes.probed(context.teaching_net(fit.teacher), taps)), variables, {})
+    taps = tuple(tap for _, term in build.objective(context.config, fit).terms for tap in term.taps().teacher)
+    return Teaching(teachers.frozen(build.probed(context.teaching_net(fit.teacher), taps)), variables, {})
 
 
 def address(context: Context, name: str, variables: Tree) -> cache.Address:

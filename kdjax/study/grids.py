@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
@@ -211,7 +210,7 @@ def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:
     def gathered(name: str) -> Tree:
         loaded = {folder: load_variables(folder / name) for folder in dict.fromkeys(place.folder for place in places)}
         rows = [trees.take(loaded[place.folder], place.position) for place in places]
-        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *rows)
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
     terms = all((place.folder / 'terms').exists() for place in places)
     return Start(gathered('variables'), gathered('terms') if terms else {})

@@ -15,11 +15,10 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from configs.sweeps.presets import presets as all_presets
 from kdjax import trees
 from kdjax.names import Interrupted, UsageError, unknown
 from kdjax.study import accept, build, catalogue, outcome, plan, report
-from kdjax.study.context import ARTIFACT, Artifact, Context
+from kdjax.study.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.train import allocator, distributed, grid, layout, ledger, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -46,8 +45,9 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         prepare_process()
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
+        datasets = Datasets()
         for override, changed in accept.attempts(config):
-            context = Context(changed, screen, stop)
+            context = Context(changed, screen, stop, datasets=datasets)
             todo = [stage for name, stage in plan.stages_of(changed).items() if name != 'evaluate']
             if not all(_done(stage, workdir) for stage in todo):
                 plan.check_shapes(changed, context.dataset)
@@ -81,6 +81,8 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
 
 def show_techniques() -> None:
     """Prints all distillation terms and the presets that use them."""
+    from configs.sweeps.presets import presets as all_presets  # every preset, which only the list wants
+
     Screen().show(catalogue.listing(catalogue.presets_of(all_presets())))
 
 
@@ -193,7 +195,8 @@ def prepare_process() -> None:
     allocator.keep_buffers(os.environ)
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
-    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
+    # Of everything, however short: a run has many small programs, and reading one back is faster than making it.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
 
 
 def artifact(path: Path, key: str) -> dict[str, Any] | None:

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdjax import trees
@@ -14,7 +13,7 @@ from kdjax.names import UsageError
 from kdjax.study import build, fitting
 from kdjax.study.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
 from kdjax.study.fitting import Seen, Start
-from kdjax.train import cache, probes, teachers
+from kdjax.train import cache, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import plain
 from kdjax.types import Tree
@@ -52,7 +51,7 @@ def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
     config, variables = context.config, teacher_variables(context, reads['name'])
     context.screen.stage(cache_stage(reads['name']), config.data.views)
     tables = cache.compute(
-        teachers.frozen(probes.probed(context.teaching_net(reads['name']), reads['taps'])),
+        teachers.frozen(build.probed(context.teaching_net(reads['name']), tuple(reads['taps']))),
         variables,
         context.dataset.splits['train'].inputs,
         build.augment(config.data.augment),
@@ -125,6 +124,6 @@ def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]
     index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
 
     def chosen(name: str) -> Tree:
-        return jax.tree.map(jnp.asarray, trees.take(load_variables(before.folder / name), index))
+        return trees.take(load_variables(before.folder / name), index)
 
     return Start(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})

@@ -7,10 +7,9 @@ seeds cannot carry an interval or a test (fewer than two, or no spread between t
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
-from scipy import special
 
 LEVEL = 0.05  # of the tests; the intervals cover 1 - LEVEL
 POWER = 0.8  # with which a difference of the detectable size would be found
@@ -162,7 +161,7 @@ def detectable(values: BySeed, baseline: BySeed) -> float | None:
     if _silent(left - right):
         return None
     n = len(left)
-    noncentrality = special.nctdtrinc(n - 1, 1 - POWER, _quantile(n))  # the other tail adds less than 1e-6
+    noncentrality = _special().nctdtrinc(n - 1, 1 - POWER, _quantile(n))  # the other tail adds less than 1e-6
     return float(noncentrality * (left - right).std(ddof=1) / math.sqrt(n))
 
 
@@ -190,8 +189,8 @@ def against(values: Iterable[float | None], mean: float, sd: float | None = None
     variance = sum(part for part, _ in parts)
     freedom = variance**2 / sum(part**2 / degrees for part, degrees in parts)
     error = math.sqrt(variance)
-    p = float(2 * special.stdtr(freedom, -abs(difference) / error))
-    half = float(special.stdtrit(freedom, 1 - LEVEL / 2)) * error
+    p = float(2 * _special().stdtr(freedom, -abs(difference) / error))
+    half = float(_special().stdtrit(freedom, 1 - LEVEL / 2)) * error
     told = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
     return Published(difference, Interval(difference - half, difference + half), p, len(ours), told)
 
@@ -208,7 +207,7 @@ def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> Discordant:
     Psychometrika 12(2), 1947.
     """
     left, right = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
-    p = 2 * special.bdtr(min(left, right), left + right, 0.5) if left + right else 1.0
+    p = 2 * _special().bdtr(min(left, right), left + right, 0.5) if left + right else 1.0
     return Discordant(left, right, float(min(p, 1.0)))
 
 
@@ -245,7 +244,7 @@ def _common(left: BySeed, right: BySeed) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _quantile(n: int) -> float:
-    return float(special.stdtrit(n - 1, 1 - LEVEL / 2))
+    return float(_special().stdtrit(n - 1, 1 - LEVEL / 2))
 
 
 def _silent(values: np.ndarray) -> bool:
@@ -263,7 +262,7 @@ def _p_value(differences: np.ndarray) -> float | None:
     if _silent(differences):
         return 1.0 if len(differences) > 1 and abs(differences.mean()) <= ROUNDING else None
     t = differences.mean() / (differences.std(ddof=1) / math.sqrt(len(differences)))
-    return float(2 * special.stdtr(len(differences) - 1, -abs(t)))
+    return float(2 * _special().stdtr(len(differences) - 1, -abs(t)))
 
 
 def _fieller(gains: np.ndarray, gaps: np.ndarray) -> Interval | None:
@@ -280,3 +279,10 @@ def _fieller(gains: np.ndarray, gaps: np.ndarray) -> Interval | None:
         return None
     half = math.sqrt(max(b * b - a * c, 0))  # the estimate itself solves the inequality: negative only by rounding
     return Interval(float((b - half) / a), float((b + half) / a))
+
+
+def _special() -> Any:
+    """SciPy's functions, loaded when a number is asked for: a run that is not over yet need not wait for them."""
+    from scipy import special
+
+    return special

@@ -1,6 +1,7 @@
 """Fits without training: shapes only. Meets what cannot work, and counts what a step costs."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +11,11 @@ from ml_collections import ConfigDict
 from kdjax import trees
 from kdjax.data.base import Dataset
 from kdjax.data.feed import shown
+from kdjax.memo import bound, shared
 from kdjax.study import build
-from kdjax.train import probes, teachers
+from kdjax.train import teachers
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Net, Teacher, Tree
+from kdjax.types import Net, State, Teacher, Tree
 
 
 class Traced(NamedTuple):
@@ -48,9 +50,21 @@ def fit(
         'objective': objective,
         'tx': build.optimiser(fit_),
     }
+    given, structure = jax.tree.flatten((knobs, teacher_vars, batch, earlier))
+    return _traced(bound(init_state, **parts), bound(build.step_of(fit_), **parts), net, tuple(given), structure)
+
+
+@shared  # fits that differ in numbers alone cost the same
+def _traced(
+    init: Callable[..., State],
+    step: Callable[..., Any],
+    net: Net,
+    given: tuple[jax.ShapeDtypeStruct, ...],
+    structure: Any,
+) -> Traced:
+    knobs, teacher_vars, batch, earlier = jax.tree.unflatten(structure, given)
     student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
-    state = jax.eval_shape(functools.partial(init_state, **parts), knobs, teacher_vars, batch, student, earlier)
-    step = functools.partial(build.step_of(fit_), **parts)
+    state = jax.eval_shape(init, knobs, teacher_vars, batch, student, earlier)
     analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
     return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state),
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
@@ -86,8 +100,8 @@ def _teacher(
         net = student
     else:
         spec = build.teachers(config)[fit_.teacher]
-        taps = [tap for _, term in build.objective(config, fit_).terms for tap in term.taps().teacher]
-        net = probes.probed(build.teaching_net(config, spec, len(dataset.classes)), taps)
+        taps = tuple(tap for _, term in build.objective(config, fit_).terms for tap in term.taps().teacher)
+        net = build.probed(build.teaching_net(config, spec, len(dataset.classes)), taps)
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])

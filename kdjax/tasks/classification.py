@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax.memo import bound, compiled
 from kdjax.meters import calibration, mean
 from kdjax.types import Array, Net, Tree
 
@@ -56,18 +57,25 @@ def evaluator(
     `preprocess` makes of `inputs`, as stored, what the network sees.
     """
     batches = _batched(inputs, labels, teacher_logits, batch_size)
+    # The split is an argument: as a constant it would be part of the compiled program.
+    measure = compiled(bound(_measure, net=net, preprocess=preprocess))
+    return lambda cells: jax.device_get(measure(cells, batches))
 
-    def measure(variables: Tree, batch: tuple[Any, ...]) -> dict[str, Any]:
+
+def _measure(
+    cells: Tree, batches: tuple[Any, ...], *, net: Net, preprocess: Callable[[Array], Array]
+) -> Mapping[str, Array]:
+    """The metrics of every cell over all batches."""
+
+    def meters(variables: Tree, batch: tuple[Any, ...]) -> dict[str, Any]:
         return sums(net.apply(variables, preprocess(batch[0]), train=False, key=None)[0].logits, *batch[1:])
 
-    def one(variables: Tree, batches: tuple[Any, ...]) -> Mapping[str, Array]:
-        meters = jax.lax.map(lambda batch: measure(variables, batch), batches)
-        totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), meters)
+    def one(variables: Tree) -> Mapping[str, Array]:
+        by_batch = jax.lax.map(lambda batch: meters(variables, batch), batches)
+        totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), by_batch)
         return {name: meter.read() for name, meter in totals.items()}
 
-    # The split is an argument: as a constant it would be part of the compiled program.
-    compiled = jax.jit(lambda cells, batches: jax.lax.map(lambda variables: one(variables, batches), cells))
-    return lambda cells: jax.device_get(compiled(cells, batches))
+    return jax.lax.map(one, cells)
 
 
 def _batched(inputs: Any, labels: Any, teacher_logits: Any, batch_size: int) -> tuple[Any, ...]:
@@ -78,11 +86,10 @@ def _batched(inputs: Any, labels: Any, teacher_logits: Any, batch_size: int) -> 
 
     def cut(column: Any) -> Any:
         padded = np.concatenate([column, np.repeat(column[:1], padding, axis=0)])
-        return jnp.asarray(padded.reshape(-1, size, *column.shape[1:]))
+        return padded.reshape(-1, size, *column.shape[1:])
 
     mask = np.ones(count + padding, np.float32)
     mask[count:] = 0
-    return (
-        cut(inputs), cut(labels), jnp.asarray(mask.reshape(-1, size)),
-        None if teacher_logits is None else cut(teacher_logits),
-    )  # fmt: skip
+    return jax.device_put((
+        cut(inputs), cut(labels), mask.reshape(-1, size), None if teacher_logits is None else cut(teacher_logits),
+    ))  # fmt: skip

@@ -38,8 +38,11 @@ class Taps(NamedTuple):
 
 
 def knob(default: float, *, minimum: float = -math.inf, above: float = -math.inf) -> Any:
-    """A dataclass field whose value is traced, bounded below by `minimum` (allowed) or `above` (not allowed)."""
-    return dataclasses.field(default=default, metadata={'knob': (minimum, above)})
+    """A dataclass field whose value is traced, bounded below by `minimum` (allowed) or `above` (not allowed).
+
+    Terms that differ in knobs alone are equal: they are the same program.
+    """
+    return dataclasses.field(default=default, compare=False, metadata={'knob': (minimum, above)})
 
 
 class Schedule(NamedTuple):

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -39,7 +39,7 @@ class VariationalInformation(Term):
       layer: 'tap' or 'student_tap:teacher_tap', maps (B, H, W, C), of which the larger is average-pooled, or (B, D).
       width: channels between the convolutions; 0 for as many as the teacher has.
       start: v_c at first.
-      floor: the least v_c; knob, > 0.
+      floor: the least v_c, > 0; where v_c starts depends on it, so it is no knob.
       form: which of the above.
     """
 
@@ -55,15 +55,16 @@ class VariationalInformation(Term):
     layer: str = 'stage2'
     width: int = 0
     start: float = 5.0
-    floor: float = knob(1e-5, above=0.0)
+    floor: float = 1e-5
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not isinstance(self.width, int) or self.width < 0:
             raise UsageError(f'width of VariationalInformation must be an integer >= 0, got {self.width!r}')
-        if not self.floor < self.start < math.inf:
-            raise UsageError(f'start of VariationalInformation must be > its floor {self.floor!r}, got {self.start!r}')
+        if not 0 < self.floor < self.start < math.inf:
+            raise UsageError('VariationalInformation needs 0 < floor < start, '
+                             f'got floor {self.floor!r} and start {self.start!r}')  # fmt: skip
 
     @property
     def minimum(self) -> float:
@@ -84,7 +85,7 @@ class VariationalInformation(Term):
     ) -> TermOut:
         student, teacher = self._read(view)
         mean = apply_module(self._module(teacher), params['mean'], student)
-        variance = knobs['floor'] + nn.softplus(params['variance'])
+        variance = self.floor + nn.softplus(params['variance'])
         values = flat(0.5 * (jnp.square(teacher - mean) / variance + jnp.log(variance)))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})

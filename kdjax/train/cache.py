@@ -12,11 +12,12 @@ import numpy as np
 
 from kdjax.data.augment import Augment, views
 from kdjax.data.preprocess import Preprocess, unit
+from kdjax.memo import bound, compiled
 from kdjax.names import UsageError, unknown
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
-from kdjax.types import Teacher, Tree
+from kdjax.types import Array, Teacher, Tree
 
 ADDRESS = 'address.json'
 DTYPES = ('float16', 'float32', 'float64')  # what numpy's files can say
@@ -63,16 +64,7 @@ def compute(
     Raises:
       UsageError: the teacher has no such tap.
     """
-
-    @jax.jit
-    def forward(variables: Tree, images: jax.Array, ids: jax.Array, view: jax.Array) -> dict[str, jax.Array]:
-        numbers = jnp.broadcast_to(view, ids.shape)
-        outputs = teacher(variables, {'inputs': preprocess(views(augment, seed, images, ids, numbers))})
-        for tap in taps:
-            if tap not in outputs.features:
-                raise unknown('tap', tap, outputs.features, ' of the teacher, to be cached')
-        return {PREFIX + 'logits': outputs.logits, **{PREFIX + tap: outputs.features[tap] for tap in taps}}
-
+    forward = compiled(bound(_forward, teacher=teacher, augment=augment, seed=seed, taps=taps, preprocess=preprocess))
     ids = np.arange(len(inputs), dtype=np.int32)
     batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
     by_view = []
@@ -81,6 +73,27 @@ def compute(
         by_view.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         progress(view + 1)
     return {name: np.stack([table[name] for table in by_view], axis=1) for name in by_view[0]}
+
+
+def _forward(
+    variables: Tree,
+    images: Array,
+    ids: Array,
+    view: Array,
+    *,
+    teacher: Teacher,
+    augment: Augment,
+    seed: int,
+    taps: tuple[str, ...],
+    preprocess: Preprocess,
+) -> dict[str, Array]:
+    """The outputs on one view of a batch of examples, by name."""
+    numbers = jnp.broadcast_to(view, ids.shape)
+    outputs = teacher(variables, {'inputs': preprocess(views(augment, seed, images, ids, numbers))})
+    for tap in taps:
+        if tap not in outputs.features:
+            raise unknown('tap', tap, outputs.features, ' of the teacher, to be cached')
+    return {PREFIX + 'logits': outputs.logits, **{PREFIX + tap: outputs.features[tap] for tap in taps}}
 
 
 def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:

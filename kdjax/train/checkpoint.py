@@ -15,7 +15,6 @@ from types import TracebackType
 from typing import Any, Self
 
 import jax
-import orbax.checkpoint as ocp
 
 from kdjax import trees
 from kdjax.names import UsageError
@@ -31,19 +30,7 @@ class Checkpoints:
 
     def __init__(self, folder: Path, identity: str) -> None:
         self._folder, self._identity = folder, identity
-        self._latest, self._best = (
-            ocp.CheckpointManager(
-                folder.absolute() / name,
-                options=ocp.CheckpointManagerOptions(
-                    max_to_keep=keep,
-                    enable_async_checkpointing=True,
-                    create=True,
-                    # Both write at once: without a name of its own each would take the other's barriers for its own.
-                    multiprocessing_options=ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name),
-                ),
-            )
-            for name, keep in (('latest', 2), ('best', 1))
-        )
+        self._latest, self._best = _manager(folder, 'latest', 2), _manager(folder, 'best', 1)
 
     def __enter__(self) -> Self:
         return self
@@ -72,7 +59,7 @@ class Checkpoints:
         """
         step = self._latest.latest_step()
         path = self._folder / 'latest' / str(step)
-        meta = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=ocp.args.JsonRestore())))
+        meta = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=_orbax().args.JsonRestore())))
         identity = meta['meta']
         if identity.get('identity') != self._identity:
             raise UsageError(
@@ -81,7 +68,7 @@ class Checkpoints:
             )
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
         return self._read(
-            path, lambda: self._latest.restore(step, args=_parts(state=ocp.args.StandardRestore(shapes)))
+            path, lambda: self._latest.restore(step, args=_parts(state=_orbax().args.StandardRestore(shapes)))
         )['state']
 
     def wait(self) -> None:
@@ -94,13 +81,12 @@ class Checkpoints:
             self._latest.wait_until_finished()
             self._best.wait_until_finished()
 
-    def _save(self, manager: ocp.CheckpointManager, step: int, tree: Tree) -> None:
+    def _save(self, manager: Any, step: int, tree: Tree) -> None:
         if step in manager.all_steps():
             return
         # Detached: the write goes on while the next step overwrites the donated buffers.
-        items = _parts(
-            state=ocp.args.StandardSave(trees.detached(tree)), meta=ocp.args.JsonSave({'identity': self._identity})
-        )
+        args = _orbax().args
+        items = _parts(state=args.StandardSave(trees.detached(tree)), meta=args.JsonSave({'identity': self._identity}))
         with writing(self._folder):
             manager.save(step, args=items)
 
@@ -128,7 +114,7 @@ def writing(folder: Path) -> Iterator[None]:
 def save_variables(folder: Path, variables: Tree) -> None:
     """Writes the variables of a network alone, without optimiser, terms or teacher; replaces what was there."""
     distributed.by_first(lambda: _clear(folder))
-    with writing(folder), ocp.StandardCheckpointer() as saver:
+    with writing(folder), _orbax().StandardCheckpointer() as saver:
         saver.save(folder.absolute(), trees.detached(variables))
 
 
@@ -139,10 +125,10 @@ def load_variables(folder: Path) -> Tree:
       UsageError: nothing readable is there.
     """
     try:
-        with ocp.StandardCheckpointer() as loader:
+        with _orbax().StandardCheckpointer() as loader:
             metadata = loader.metadata(folder.absolute()).item_metadata
             shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), metadata.tree)
-            return loader.restore(folder.absolute(), shapes)
+            return jax.device_get(loader.restore(folder.absolute(), shapes))
     except Exception as error:  # orbax, tensorstore and json each raise their own kinds
         raise UsageError(f'no readable variables in {folder}: {json.dumps(str(error)[:200])}') from error
 
@@ -152,5 +138,23 @@ def _clear(folder: Path) -> None:
         shutil.rmtree(folder)
 
 
-def _parts(**items: Any) -> ocp.args.Composite:
-    return ocp.args.Composite(**items)
+def _manager(folder: Path, name: str, keep: int) -> Any:
+    """What writes `folder`/`name` and keeps the newest few."""
+    ocp = _orbax()
+    # Both managers write at once: without a name of its own each would take the other's barriers for its own.
+    own = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+    options = ocp.CheckpointManagerOptions(
+        max_to_keep=keep, enable_async_checkpointing=True, create=True, multiprocessing_options=own
+    )
+    return ocp.CheckpointManager(folder.absolute() / name, options=options)
+
+
+def _parts(**items: Any) -> Any:
+    return _orbax().args.Composite(**items)
+
+
+def _orbax() -> Any:
+    """Orbax, loaded when something is saved or read: a plan, a list and an error need neither."""
+    import orbax.checkpoint
+
+    return orbax.checkpoint

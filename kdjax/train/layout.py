@@ -86,6 +86,7 @@ def measure(program: Step, arguments: Callable[[], tuple[Any, ...]]) -> Times:
     return Times(*seconds)
 
 
+@jax.jit
 def copied(tree: Any) -> Any:
     """A tree whose buffers may be donated without taking those of `tree`."""
     return jax.tree.map(jnp.copy, tree)

@@ -17,7 +17,7 @@ from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger, read
-from kdjax.types import State, Tree
+from kdjax.types import Array, State, Tree
 
 Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
 Progress = Callable[[int], None]  # steps done
@@ -37,7 +37,7 @@ class Fitted(NamedTuple):
 class Best(NamedTuple):
     """The best variables so far, by cell; saved with the state."""
 
-    score: jax.Array  # (C,)
+    score: Array | np.ndarray  # (C,)
     variables: Tree
 
 
@@ -127,12 +127,12 @@ def fit(
     )
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = best or unscored(jax.tree.map(jnp.copy, kept(student(state))), cells)
+    best = best or unscored(trees.detached(kept(student(state))), cells)
     with Checkpoints(folder, identity) as checkpoints:
         saved = checkpoints.latest_step()
         done = saved or int(np.ravel(state.step)[0])
         if saved:
-            restored = jax.tree.map(jnp.asarray, checkpoints.restore({'state': state, 'best': best}))
+            restored = jax.device_put(checkpoints.restore({'state': state, 'best': best}))
             state, best = State(*restored['state']), Best(*restored['best'])
         distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (
@@ -160,7 +160,7 @@ def fit(
                 metrics = dict(validate(kept(student(state))))
                 ledger.scalars('validation', done, metrics)
                 history.append({'kind': 'validation', 'step': done, **metrics})
-                best = _better(best, jnp.asarray(metrics['accuracy']), kept(student(state)))
+                best = _better(best, metrics['accuracy'], kept(student(state)))
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
@@ -175,7 +175,9 @@ def fit(
                 raise Interrupted(f'stopped by {asked.name} after step {done} of {steps}, which is saved')
         checkpoints.wait()
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
-    return Fitted(kept(student(state)), best.variables, terms, history, looks, failures)
+    # On the host: what takes cells apart there needs no program for it.
+    variables, best_variables, terms = jax.device_get((kept(student(state)), best.variables, terms))
+    return Fitted(variables, best_variables, terms, history, looks, failures)
 
 
 class _Sent(NamedTuple):
@@ -200,7 +202,7 @@ class _Sent(NamedTuple):
 
 def unscored(variables: Tree, cells: int) -> Best:
     """What the best is before anything was validated."""
-    return Best(jnp.full((cells,), -jnp.inf), variables)
+    return Best(np.full(cells, -np.inf, np.float32), variables)
 
 
 def student(state: State) -> Tree:
@@ -239,10 +241,11 @@ def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:
     )
 
 
-def _better(best: Best, score: jax.Array, variables: Tree) -> Best:
+@jax.jit  # one program instead of one for every leaf
+def _better(best: Best, score: Array, variables: Tree) -> Best:
     improved = score > best.score
 
-    def pick(new: jax.Array, old: jax.Array) -> jax.Array:
+    def pick(new: Array, old: Array) -> Array:
         return jnp.where(improved.reshape(-1, *[1] * (new.ndim - 1)), new, old)
 
     return Best(jnp.where(improved, score, best.score), jax.tree.map(pick, variables, best.variables))

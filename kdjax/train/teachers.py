@@ -2,17 +2,20 @@
 
 from collections.abc import Callable
 
+from kdjax.memo import shared
 from kdjax.train import optim
 from kdjax.types import Batch, Net, Outputs, State, Teacher, Tree
 
 PREFIX = 'teacher/'
 
 
+@shared
 def none() -> Teacher:
     """No teacher: what a network trained on hard labels alone has."""
     return lambda variables, batch: Outputs(None, {})  # type: ignore[arg-type]
 
 
+@shared
 def frozen(net: Net) -> Teacher:
     """A network in inference mode; `variables` are its own. It sees what the student sees, or 'teacher_inputs'."""
 
@@ -23,6 +26,7 @@ def frozen(net: Net) -> Teacher:
     return teach
 
 
+@shared
 def cached() -> Teacher:
     """Outputs that the batch brings along: 'teacher/logits' and 'teacher/<tap>'. `variables` are not read."""
 

@@ -1,5 +1,6 @@
 """The laws of DESIGN.md section 10, for every technique that exists."""
 
+import copy
 import dataclasses
 import functools
 import itertools
@@ -78,6 +79,18 @@ def test_knobs_matter(name):
     for knob in set(subject.term.knobs()) - {'weight'}:
         turned = subject.turned(**{knob: 0.5 * subject.term.knobs()[knob] + 0.3})
         assert not np.allclose(world.compiled(*turned).values[name], before, rtol=1e-3), f'{knob} changes nothing'
+
+
+@every_specimen
+def test_a_program_does_not_read_the_knobs_of_its_term(name):
+    """Terms that differ in knobs alone are one program, so a knob comes from what it is given, not from the term."""
+    subject = world.subject(name)
+    blank = copy.copy(subject.term)
+    hidden = {knob: property(lambda term, knob=knob: pytest.fail(f'reads self.{knob}')) for knob in blank.knobs()}
+    object.__setattr__(blank, '__class__', type('Blank', (type(blank),), hidden))
+    params, memory = jax.eval_shape(blank.init, world.KEY, subject.view)
+    call = functools.partial(blank, step=jnp.int32(0), key=world.KEY)
+    assert jax.eval_shape(call, params, memory, subject.view, subject.knobs[name])
 
 
 @every_technique

@@ -1,0 +1,60 @@
+"""Equal structure, one object: what JAX knows a program by."""
+
+import jax.numpy as jnp
+import pytest
+
+from configs import digits
+from kdjax.memo import bound, compiled
+from kdjax.study import build
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.techniques.rkd import DistanceRelations
+from kdjax.train import teachers
+
+
+def plus(left, right):
+    return left + right
+
+
+def test_a_bound_function_is_one_for_equal_arguments_and_another_for_others():
+    assert bound(plus, right=1) is bound(plus, right=1)
+    assert bound(plus, right=1) is not bound(plus, right=2)
+    assert bound(plus, right=1)(2) == 3
+
+
+def test_a_function_is_compiled_once():
+    assert compiled(plus) is compiled(plus)
+    assert compiled(bound(plus, right=1)) is compiled(bound(plus, right=1))
+    assert compiled(plus)(jnp.float32(1), jnp.float32(2)) == 3
+
+
+def test_terms_that_differ_in_knobs_alone_are_equal():
+    assert SoftTargets(temperature=2.0, weight=0.5) == SoftTargets(temperature=4.0)
+    assert hash(SoftTargets(temperature=2.0)) == hash(SoftTargets(temperature=4.0))
+    warm = SoftTargets(schedules=(('weight', 0.0, 1.0, 10),))
+    assert warm != SoftTargets() != DistanceRelations()
+
+
+@pytest.mark.parametrize('field', ['net', 'augment', 'preprocess', 'optimiser', 'step', 'teacher'])
+def test_what_a_config_says_twice_is_one_object(field):
+    first, second = (made(digits.get_config()) for _ in range(2))
+    assert first[field] is second[field]
+
+
+def test_other_configs_are_other_objects():
+    first, second = made(digits.get_config()), made(digits.get_config('student=tiny'))
+    assert first['net'] is not second['net']
+    changed = digits.get_config()
+    changed.fits.combined.steps += 1
+    assert first['optimiser'] is not made(changed)['optimiser']
+
+
+def made(config):
+    fit, net = config.fits.combined, build.net(config.student, 10, config.run)
+    return {
+        'net': net,
+        'augment': build.augment(config.teacher.augment),
+        'preprocess': build.preprocess(config),
+        'optimiser': build.optimiser(fit),
+        'step': build.step_of(fit),
+        'teacher': teachers.frozen(net),
+    }
