@@ -15,9 +15,9 @@ from ml_collections import config_flags
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'list', 'prepare'],
-    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run '
-    'and its cost; report what is there of a sweep; list all techniques; prepare a data set of TFDS.',
+    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'bench', 'list', 'prepare'],
+    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run and '
+    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set of TFDS.',
 )  # fmt: skip
 DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
 DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist.')
@@ -37,25 +37,25 @@ def main(argv: list[str]) -> int:
         config = settings.parse(argv, flags.FLAGS, CONFIG, default=Path(__file__).parent / 'configs' / 'digits.py')
         workdir = Path(WORKDIR.value or Path('runs') / settings.name(argv, 'digits'))
         from kdjax.data import prepare
-        from kdjax.study import drive, launch, tune
+        from kdjax.study import bench, drive, launch, tune
         from kdjax.train import distributed
 
         if not DEBUG.value:
             launch.quiet_threads()
         if DISTRIBUTED.value and MODE.value != 'run':
             raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
-        if MODE.value == 'list':
-            launch.show_techniques()
-            return 0
-        if MODE.value == 'prepare':
-            print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+        rows = settings.listed(argv, 'sweep')
+        apart = {
+            'list': launch.show_techniques,
+            'prepare': lambda: print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value)),
+            'bench': lambda: bench.run(config, workdir, command),
+            **({'plan': lambda: launch.show_plan(config, workdir)} if rows is None else {}),
+        }
+        if MODE.value in apart:
+            apart[MODE.value]()
             return 0
         if MODE.value == 'tune':
             return 0 if tune.run(config, settings.listed(argv, 'space'), workdir, command) else 1
-        rows = settings.listed(argv, 'sweep')
-        if MODE.value == 'plan' and rows is None:
-            launch.show_plan(config, workdir)
-            return 0
         if MODE.value in drive.MODES:
             drive.MODES[MODE.value](config, rows, workdir, command)
             return 0

@@ -84,9 +84,19 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     state = jax.jit(jax.vmap(functools.partial(init_state, **parts), in_axes=(0, None, None, 0)))(
         knobs, variables, batches[0], students
     )
+    state = _known(state, case)
     program = functools.partial(_program, functools.partial(train_step, **parts))
     chosen = 'unroll' if len(case.shape) == 3 else _fastest(case, program, state, variables, batches[0], knobs)
     return Loop(program(chosen), state, variables, batches, knobs)
+
+
+def _known(state: State, case: cases.Case) -> State:
+    """A term that contrasts with examples that had a label so far has seen the whole training set."""
+    known = np.broadcast_to(cases.pool(case).known.astype(np.int32), (case.students, cases.EXAMPLES))
+    memory = {
+        name: {**own, 'labels': jnp.asarray(known)} if 'labels' in own else own for name, own in state.memory.items()
+    }
+    return state._replace(memory=memory)
 
 
 def _fastest(case: cases.Case, program: Any, state: State, teacher: Tree, batch: Batch, knobs: Any) -> str:

@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data import noise
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import Feed, Stream, feed
 from kdjax.memo import bound, compiled, shared
 from kdjax.nets import team
 from kdjax.study import build
@@ -121,47 +121,23 @@ def fit(
       manner: what differs in a sweep.
       anatomy_every: steps between looks at the gradients of terms; 0 for never.
     """
-    config, run = context.config, context.config.run
-    train, one = context.dataset.splits['train'], context.net(network)
-    objective = build.objective(config, own)
-    net = build.trained_net(one, own, objective)
-    own_average = own.teacher == build.AVERAGE  # which cannot be computed before there is a state
-    teacher = teachers.frozen(net) if own_average else taught.teacher
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
-    tx = build.optimiser(own)
-    labels = noise.symmetric(train.labels, seen.label_noise, len(context.dataset.classes), config.seed)
-    columns = {'inputs': train.inputs, 'labels': labels}
-    streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
-    batches = feed(
-        streams, own.batch_size, columns, build.augment(seen.augment), config.seed, seen.views, taught.tables,
-        **build.presented(config, own, network is config.student),
-    )  # fmt: skip
-    apart = len(streams) > 1
-    knobs = build.knobs(config, own, cells, config.seed)
-    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
-    begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), apart=apart))
-    state = begin(knobs, None if own_average else taught.variables, batches(0, 1), begun)
-    axis = parallel.axis_of(run.runner)
-    step = bound(build.step_of(own), **parts, tx=tx, axis=axis)
-    look = bound(build.look_of(own), **parts, axis=axis)
-    program = functools.partial(_program, step, run.runner, len(cells), apart)
+    run, grown = context.config.run, prepared(context, network, own, cells, seen, taught, start)
     chosen = _layout(
-        context, folder, manner.structure or key, program,
-        lambda: (layout.copied(state), taught.variables, batches(0, min(run.chunk, own.steps)), knobs),
+        context, folder, manner.structure or key, grown.program, lambda: grown.arguments(min(run.chunk, own.steps)),
         len(cells), own.steps // run.chunk,
     )  # fmt: skip
     steps = manner.rung.until if manner.rung else own.steps
-    state, best = _resumed(state, manner.rung, own.peers) if manner.rung else (state, None)
+    state, best = _resumed(grown.state, manner.rung, own.peers) if manner.rung else (grown.state, None)
     devices = _devices(run.runner, len(cells))
     context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
-    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=config.track.wandb) as ledger:
+    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=context.config.track.wandb) as ledger:
         return loop.fit(
-            program(chosen),
+            grown.program(chosen),
             distributed.of_first(state),
             parallel.everywhere(taught.variables, devices),
-            knobs,
-            functools.partial(batches, part=parallel.own_part(devices, own.batch_size)),
-            context.evaluator(one, 'validation'),
+            grown.knobs,
+            functools.partial(grown.batches, part=parallel.own_part(devices, own.batch_size)),
+            context.evaluator(context.net(network), 'validation'),
             steps=steps,
             chunk=run.chunk,
             validate_every=run.validate_every,
@@ -174,9 +150,65 @@ def fit(
             kept=_kept(own.peers),
             tolerant=manner.tolerant,
             best=best,
-            anatomy=_program(look, run.runner, len(cells), apart, chosen, many=False) if anatomy_every else None,
+            anatomy=grown.look(chosen) if anatomy_every else None,
             anatomy_every=anatomy_every,
         )
+
+
+class Prepared(NamedTuple):
+    """A grid before its first step."""
+
+    state: State
+    teacher: Tree  # its variables
+    batches: Feed
+    knobs: Any
+    program: Callable[[str], Step]  # layout -> compiled steps, many in a row
+    look: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+
+    def arguments(self, steps: int) -> tuple[Any, ...]:
+        """New arguments of one dispatch of so many steps, from the first on."""
+        return layout.copied(self.state), self.teacher, self.batches(0, steps), self.knobs
+
+
+def prepared(
+    context: Context,
+    network: ConfigDict,
+    own: ConfigDict,
+    cells: Sequence[build.Cell],
+    seen: Seen,
+    taught: Teaching,
+    start: Start | None = None,
+) -> Prepared:
+    """What trains a grid, and where it begins; arguments are those of `fit`."""
+    config, run = context.config, context.config.run
+    train = context.dataset.splits['train']
+    objective = build.objective(config, own)
+    net = build.trained_net(context.net(network), own, objective)
+    own_average = own.teacher == build.AVERAGE  # which cannot be computed before there is a state
+    teacher = teachers.frozen(net) if own_average else taught.teacher
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': objective}
+    tx = build.optimiser(own)
+    labels = noise.symmetric(train.labels, seen.label_noise, len(context.dataset.classes), config.seed)
+    streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
+    batches = feed(
+        streams, own.batch_size, {'inputs': train.inputs, 'labels': labels}, build.augment(seen.augment), config.seed,
+        seen.views, taught.tables, **build.presented(config, own, network is config.student),
+    )  # fmt: skip
+    apart = len(streams) > 1
+    knobs = jax.device_put(build.knobs(config, own, cells, config.seed))
+    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
+    begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), apart=apart))
+    axis = parallel.axis_of(run.runner)
+    step = bound(build.step_of(own), **parts, tx=tx, axis=axis)
+    look = bound(build.look_of(own), **parts, axis=axis)
+    return Prepared(
+        begin(knobs, None if own_average else taught.variables, batches(0, 1), begun),
+        taught.variables,
+        batches,
+        knobs,
+        functools.partial(_program, step, run.runner, len(cells), apart),
+        functools.partial(_program, look, run.runner, len(cells), apart, many=False),
+    )
 
 
 def _begin(

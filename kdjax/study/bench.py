@@ -1,0 +1,214 @@
+"""How fast the fits of a config train on this machine, in every layout of a grid and way of asking the teacher.
+
+Nothing that is measured depends on what networks have learned: teachers are new ones, and nothing is kept but numbers.
+"""
+
+import json
+import statistics
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdjax.names import UsageError
+from kdjax.study import blocks, build, canvas, estimate, fitting, plan, rows, trace
+from kdjax.study.context import Context
+from kdjax.study.fitting import Prepared, Seen, Teaching
+from kdjax.train import layout, ledger, teachers
+from kdjax.train.grid import Step
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
+from kdjax.types import Teacher, Tree
+
+ROUNDS = 5
+TURN = 0.5  # seconds that a turn lasts at least
+TABLES = 2**31  # bytes of a cache beyond which it is left out
+SLOWEST = 20.0  # seconds of one dispatch beyond which a contender is not measured further
+
+
+class Contender(NamedTuple):
+    """One way to train the grid of a fit."""
+
+    fit: str
+    teacher: str  # 'none', 'online' or 'cached'
+    layout: str
+    cells: int
+    batch: int
+    flops: float  # of a step of all cells
+    steps: int  # of a dispatch
+    program: Step
+    grid: Prepared
+
+    @property
+    def called(self) -> str:
+        """For a reader."""
+        taught = '' if self.teacher == 'none' else f', {self.teacher}'
+        return f'{self.fit}{taught}: {self.cells} x {self.layout}'
+
+    def facts(self) -> dict[str, Any]:
+        """What is written down."""
+        return {name: value for name, value in self._asdict().items() if name not in ('program', 'grid')}
+
+
+class Measured(NamedTuple):
+    """What it took."""
+
+    first: float  # seconds of the first dispatch, compiling included
+    steps: list[float]  # seconds per step, by round
+
+
+def run(config: ConfigDict, workdir: Path, command: str) -> None:
+    """Measures, prints the table, and writes it to the workdir: bench/bench.json, bench.md, bench.png.
+
+    Raises:
+      UsageError: whatever keeps the config from training, or nothing that could be measured.
+    """
+    plan.check(config)
+    with StopSignals() as stop, Screen() as screen:
+        context = Context(config, screen, stop)
+        limit = estimate.matmul_speed()
+        found = [(one, measure(one)) for one in _shown(contenders(context), screen)]
+        found = _rounds([each for each in found if each[1].first < SLOWEST], screen)
+    if not found:
+        raise UsageError(f'no grid whose dispatch takes less than {SLOWEST:g} s; lower run.chunk or run.cells')
+    said = table(config.title, found, limit)
+    numbers = {
+        'title': config.title, 'command': command, 'matmul_gflops': limit / 1e9, 'versions': ledger.versions(),
+        'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
+        'rows': [{**one.facts(), 'first': took.first, 'seconds': took.steps} for one, took in found],
+    }  # fmt: skip
+    folder = workdir / 'bench'
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger.replace(folder / 'bench.json', json.dumps(ledger.plain(numbers), indent=1) + '\n')
+    ledger.replace(folder / 'bench.md', blocks.markdown([said]))
+    ledger.replace(folder / 'bench.png', drawn(found))
+    screen.show(blocks.terminal([said]))
+    screen.show(f'numbers and figure: {folder}')
+
+
+def contenders(context: Context) -> list[Contender]:
+    """Every last fit of a method, asked and looked up, in every layout."""
+    config, found = context.config, []
+    lasts = dict.fromkeys(plan.chains(config, method)[-1][-1] for method in build.methods(config))
+    for name in lasts:
+        fit = config.fits[name]
+        if any(term.adopts for _, term in build.objective(config, fit).terms):
+            continue  # what an earlier fit learned is not there
+        cells = build.cells(config, fit)[: config.run.cells]
+        streams = build.streams(config, context.dataset.splits['train'].labels, cells)
+        seen = Seen(config.data.augment, 1 if config.data.consistent else 2, streams, config.data.label_noise)
+        for mode, teaching, flops in _teachings(context, fit, len(cells)):
+            grid = fitting.prepared(context, config.student, fit, cells, seen, teaching)
+            found += [
+                Contender(name, mode, chosen, len(cells), fit.batch_size, flops, min(config.run.chunk, fit.steps),
+                          grid.program(chosen), grid)
+                for chosen in (layout.candidates(len(cells)) if len(cells) > 1 else ('unroll',))
+            ]  # fmt: skip
+    return found
+
+
+def measure(one: Contender) -> Measured:
+    """Compiles a contender and runs it once."""
+    return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
+
+
+def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float) -> blocks.Table:
+    """What was measured; the limit is that of matrix products, in FLOP/s."""
+
+    def row(one: Contender, took: Measured) -> tuple[str, ...]:
+        step = statistics.median(took.steps)
+        return (
+            one.called, f'{took.first:.1f}', f'{1e3 * step:.2f}',
+            f'{1e3 * min(took.steps):.2f} to {1e3 * max(took.steps):.2f}', f'{one.batch / step:,.0f}',
+            f'{one.cells * one.batch / step:,.0f}', f'{100 * one.flops / step / limit:.0f}',
+        )  # fmt: skip
+
+    header = ('fit', 'first s', 'ms/step', 'range', 'images/s', 'x cells', '%')
+    says = (
+        f'{title}: median and range of {ROUNDS} turns; first: compiling and one dispatch; x cells: images times '
+        f'students in a second; %: of {limit / 1e9:.0f} GFLOP/s, at which this machine multiplies matrices in float32'
+    )
+    return blocks.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
+
+
+def drawn(found: Sequence[tuple[Contender, Measured]]) -> bytes:
+    """Images times students in a second, by contender."""
+    figure = canvas.blank(5.8, 0.8 + 0.28 * len(found))
+    axes = canvas.dress(figure.subplots(), '', 'images x students in a second')
+    axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
+    kinds = list(dict.fromkeys(one.teacher for one, _ in found))
+    axes.barh(
+        [one.called for one, _ in found],
+        [one.cells * one.batch / statistics.median(took.steps) for one, took in found],
+        color=[canvas.COLOURS[kinds.index(one.teacher)] for one, _ in found],
+    )
+    axes.invert_yaxis()
+    return canvas.png(figure)
+
+
+def _rounds(found: Sequence[tuple[Contender, Measured]], screen: Screen) -> list[tuple[Contender, Measured]]:
+    """Turns, A B C A B C, so that a machine that gets slower does so for everybody."""
+    screen.stage('turns', ROUNDS * len(found))
+    for turn in range(ROUNDS):
+        for place, (one, took) in enumerate(found):
+            took.steps.append(_turn(one))
+            screen.step(turn * len(found) + place + 1)
+    return list(found)
+
+
+def _turn(one: Contender) -> float:
+    """Seconds per step of as many dispatches as fill a turn."""
+    state, teacher, batches, knobs = jax.block_until_ready(one.grid.arguments(one.steps))
+    start, dispatches = time.perf_counter(), 0
+    while dispatches == 0 or time.perf_counter() - start < TURN:
+        state, _ = jax.block_until_ready(one.program(state, teacher, batches, knobs))
+        dispatches += 1
+    return (time.perf_counter() - start) / (dispatches * one.steps)
+
+
+def _shown(listed: Sequence[Contender], screen: Screen) -> Iterator[Contender]:
+    """The contenders, as each is compiled."""
+    screen.stage('compiled', len(listed))
+    for place, one in enumerate(listed):
+        yield one
+        screen.step(place + 1)
+
+
+def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str, Teaching, float]]:
+    """The ways of asking the teacher that a fit has, with the FLOPs of a step of all cells."""
+    config, data = context.config, context.dataset
+    spots = ('teacher', *(f'assistants.{name}' for name in config.assistants))
+
+    def flops(mode: str) -> float:
+        changed = rows.applied(config, {f'{name}.mode': mode for name in spots} if mode else {})
+        return trace.fit(changed, data, changed.student, fit).flops
+
+    if not build.needs_teacher(config, fit) or fit.teacher == build.AVERAGE:
+        return [('none', Teaching(teachers.none(), {}, {}), cells * flops(''))]
+    taps = tuple(tap for _, term in build.objective(config, fit).terms for tap in term.taps().teacher)
+    net = build.probed(context.teaching_net(fit.teacher), taps)
+    variables = jax.jit(net.init)(jax.random.key(config.seed), context.example()[None])
+    online, cached = flops('online'), flops('cached')
+    asked = [('online', Teaching(teachers.frozen(net), variables, {}), online + (cells - 1) * cached)]
+    tables = _tables(teachers.frozen(net), variables, context, fit.batch_size)
+    return asked if tables is None else [*asked, ('cached', Teaching(teachers.cached(), {}, tables), cells * cached)]
+
+
+def _tables(teacher: Teacher, variables: Tree, context: Context, batch: int) -> dict[str, np.ndarray] | None:
+    """A cache of one view of every example, of noughts; None where it is too large, or nothing can be looked up."""
+    if len(context.config.data.mix) or not context.config.data.consistent:
+        return None
+    examples = context.dataset.splits['train'].labels.shape[0]
+    inputs = jax.ShapeDtypeStruct((1, *context.example().shape), context.example().dtype)
+    outputs = jax.eval_shape(teacher, variables, {'inputs': inputs})
+    shapes = {'logits': outputs.logits, **outputs.features}
+    sizes = [examples * leaf.size * leaf.dtype.itemsize for leaf in shapes.values()]
+    if sum(sizes) > TABLES:
+        return None
+    return {
+        teachers.PREFIX + name: np.zeros((examples, 1, *leaf.shape[1:]), leaf.dtype) for name, leaf in shapes.items()
+    }
