@@ -1,6 +1,8 @@
 """The plan: which stages a config means, in which order, under which address, at what cost."""
 
 import dataclasses
+import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -67,8 +69,8 @@ def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = N
     used = {fit.teacher for fit in students if build.needs_teacher(config, fit)}
     for name in taught_order(config):
         spec = known[name]
-        reads = {**shared, 'name': name, **_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode')}
-        add(name, reads, taught_by(config, spec.fit), stages.train_teacher)
+        reads = {**shared, 'name': name, **_teacher_reads(config, spec)}
+        add(name, reads, () if spec.weights else taught_by(config, spec.fit), stages.make_teacher)
     caches = {context.cache_stage(name): name for name in known if name in used and known[name].mode == 'cached'}
     for stage, name in caches.items():
         kept = (taps or {}).get(found[name].key) or teacher_taps(config, name)
@@ -189,6 +191,10 @@ def check(config: ConfigDict) -> None:
     for name, spec in known.items():
         if spec.mode not in ('cached', 'online'):
             raise names.unknown(f'{name}.mode', spec.mode, ('cached', 'online'))
+        if spec.weights and not Path(spec.weights).is_file():
+            raise UsageError(f'{name}.weights: no file {spec.weights!r}')
+        if spec.weights and spec.members > 1:
+            raise UsageError(f'{name}.weights are of one network, and {name}.members is {spec.members}')
         if len(choices := build.candidates(config, spec.fit)) > 1:
             raise UsageError(f'{name}.fit must have one value for each knob, got several for {", ".join(choices[0])}')
         if spec.fit.peers > 1:
@@ -315,6 +321,21 @@ def _baseline(config: ConfigDict) -> str:
 
 def _fit_reads(config: ConfigDict, fit: ConfigDict) -> dict[str, Any]:
     return {'fit': fit, 'terms': build.terms_of(config, fit), 'validate_every': config.run.validate_every}
+
+
+def _teacher_reads(config: ConfigDict, spec: ConfigDict) -> dict[str, Any]:
+    """What a network that teaches depends on: how it is trained, or the weights that it has already."""
+    if not spec.weights:
+        return {**_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode', 'weights')}
+    content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
+    return {'net': spec.net, 'args': spec.args, 'members': 1, 'weights': content, 'fit': {'steps': 0}}
+
+
+@functools.cache
+def _content(path: str, modified: int) -> str:
+    """Hash of a file that was last written at this moment."""
+    with open(path, 'rb') as file:
+        return hashlib.file_digest(file, 'sha256').hexdigest()[:16]
 
 
 def _without(config: ConfigDict, *names_: str) -> dict[str, Any]:

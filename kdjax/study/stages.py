@@ -6,10 +6,12 @@ from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.feed import Stream
 from kdjax.names import UsageError
+from kdjax.nets import torch_weights
 from kdjax.study import build, fitting
 from kdjax.study.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
 from kdjax.study.fitting import Seen, Start
@@ -19,21 +21,10 @@ from kdjax.train.ledger import plain
 from kdjax.types import Tree
 
 
-def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains a network that teaches on every training example; its members, if several, as a grid over seeds."""
-    config, labels = context.config, context.dataset.splits['train'].labels
-    spec = build.teachers(config)[reads['name']]
-    cells = [build.Cell(len(labels), seed, {}) for seed in range(spec.members)]
-    streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
-    seen = Seen(spec.augment, spec.views, streams)
-    # Online: what is cached are the views that students see, not those of `spec`.
-    teaching = fitting.teaching(context, spec.fit, 'online')
-    fitted = fitting.fit(context, folder, key, spec, spec.fit, cells, seen, teaching)
-    if fitted.failures:
-        raise UsageError(f'{reads["name"]}: members {sorted(fitted.failures)} diverged; lower their learning rate')
-    members = [trees.take(fitted.variables, member) for member in range(spec.members)]
-    variables = members[0] if spec.members == 1 else {
-        part: [member[part] for member in members] for part in ('params', 'stats')}  # fmt: skip
+def make_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    """Trains a network that teaches, or reads its weights, and measures it."""
+    spec = build.teachers(context.config)[reads['name']]
+    variables = _read(context, reads['name'], spec) if spec.weights else _trained(context, folder, key, reads['name'])
     save_variables(folder / 'variables', variables)
     last = context.evaluator(context.teaching_net(reads['name']), 'validation')(
         jax.tree.map(lambda leaf: leaf[None], variables)
@@ -44,6 +35,31 @@ def train_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, 
         'fingerprint': trees.fingerprint(variables),
         'data_checksum': context.data_checksum,
     }
+
+
+def _read(context: Context, name: str, spec: ConfigDict) -> Tree:
+    """The variables of a network that has been trained with PyTorch."""
+    context.screen.stage(name)
+    like = jax.eval_shape(context.net(spec).init, jax.random.key(0), context.example()[None])
+    return torch_weights.load(spec.weights, like)
+
+
+def _trained(context: Context, folder: Path, key: str, name: str) -> Tree:
+    """On every training example; members, if several, as a grid over seeds."""
+    config, labels = context.config, context.dataset.splits['train'].labels
+    spec = build.teachers(config)[name]
+    cells = [build.Cell(len(labels), seed, {}) for seed in range(spec.members)]
+    streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
+    seen = Seen(spec.augment, spec.views, streams)
+    # Online: what is cached are the views that students see, not those of `spec`.
+    teaching = fitting.teaching(context, spec.fit, 'online')
+    fitted = fitting.fit(context, folder, key, spec, spec.fit, cells, seen, teaching)
+    if fitted.failures:
+        raise UsageError(f'{name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
+    members = [trees.take(fitted.variables, member) for member in range(spec.members)]
+    if spec.members == 1:
+        return members[0]
+    return {part: [member[part] for member in members] for part in ('params', 'stats')}
 
 
 def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:

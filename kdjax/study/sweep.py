@@ -146,7 +146,7 @@ def _trained(sweep: Sweep) -> list[tuple[plan.Stage, ConfigDict]]:
     """Stages that train a network that teaches, with a config that they are of."""
     found = {
         stage.key: (stage, cell.config)
-        for cell in sweep.cells.values() for stage in cell.needs if stage.run is stages.train_teacher
+        for cell in sweep.cells.values() for stage in cell.needs if stage.run is stages.make_teacher
     }  # fmt: skip
     return list(found.values())
 
