@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kdjax.convolution import convolved
 from kdjax.nets.base import tap
 from kdjax.types import Array, Tree
 
@@ -60,6 +61,7 @@ class Layers(nn.Module):
         layer = nn.Conv(
             width, (size, size), (stride, stride), padding=size // 2, feature_group_count=groups, use_bias=bias,
             kernel_init=start, dtype=self.dtype, name=name,
+            conv_general_dilated=convolved,
         )  # fmt: skip
         return layer(x)
 

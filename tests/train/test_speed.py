@@ -1,4 +1,4 @@
-"""What must not get lost: ratios of times measured in turns in this process, under bounds that a noisy machine keeps."""
+"""What must not get lost: ratios of times, measured in turns, under bounds that a noisy machine keeps."""
 
 import functools
 import statistics
