@@ -160,8 +160,6 @@ def real_count(view: View) -> Array:
 
 def square_distances(x_BD: Array) -> Array:
     """||x_i - x_j||^2 of all pairs, from the centred Gram matrix, never negative. (B, B)"""
-    # A mean over the first axis is slow on CPU, and the lengths are on the diagonal already.
-    x_BD = x_BD - jnp.full(x_BD.shape[0], 1 / x_BD.shape[0], x_BD.dtype) @ x_BD
-    gram_BB = x_BD @ x_BD.T
-    square_B = jnp.diagonal(gram_BB)
-    return jnp.maximum(square_B[:, None] + square_B - 2 * gram_BB, 0)
+    x_BD = x_BD - jnp.mean(x_BD, axis=0)
+    square_B = jnp.sum(jnp.square(x_BD), axis=1)
+    return jnp.maximum(square_B[:, None] + square_B - 2 * x_BD @ x_BD.T, 0)
