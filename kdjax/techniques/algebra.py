@@ -85,8 +85,8 @@ def pool_to(x: Array, height: int, width: int) -> Array:
 
 def _pool(x: Array, axis: int, size: int) -> Array:
     length = x.shape[axis]
-    if length == size:
-        return x
+    if length % size == 0:  # one reduction, whose gradient is a broadcast
+        return jnp.mean(x.reshape(*x.shape[:axis], size, length // size, *x.shape[axis + 1 :]), axis + 1)
     # Cell k averages positions floor(k L / S) ... ceil((k + 1) L / S) - 1.
     cells = [(k * length // size, -(-(k + 1) * length // size)) for k in range(size)]
     means = [jnp.mean(jax.lax.slice_in_dim(x, start, stop, axis=axis), axis, keepdims=True) for start, stop in cells]
@@ -126,9 +126,9 @@ def projected(params: Tree, student: Array, teacher: Array) -> Array:
 
 
 def counted(x: Array, mask_B: Array) -> Array:
-    """What batch normalisation of `x` (B, ...) counts: the real examples, or all where none is. Shape of `x`."""
+    """What batch normalisation of `x` (B, ...) counts: the real examples, or all where none is. (B, 1, ...)"""
     some = jnp.any(mask_B > 0)
-    return jnp.broadcast_to(((mask_B > 0) | ~some).reshape(-1, *[1] * (x.ndim - 1)), x.shape)
+    return ((mask_B > 0) | ~some).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:

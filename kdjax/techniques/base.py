@@ -206,6 +206,18 @@ def apply_module(module: nn.Module, params: Tree, *inputs: Any) -> Array:
     return module.apply({'params': params}, *inputs, mutable=['batch_stats'])[0]
 
 
+def convolution(channels: int, size: int, **fields: Any) -> nn.Conv:
+    """A layer of size x size convolutions, stride 1, of maps (B, H, W, C); 1 x 1 ones as the matrix product they are.
+
+    XLA on CPU takes the gradient of a 1 x 1 kernel for a convolution with a window as large as the map.
+    """
+    return nn.Conv(channels, (size, size), **fields, conv_general_dilated=_product if size == 1 else None)
+
+
+def _product(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
+    return x @ kernel[0, 0]
+
+
 def _is_knob(field: dataclasses.Field) -> bool:
     return 'knob' in field.metadata
 

@@ -59,6 +59,8 @@ class NeuronSelectivity(Term):
         if student.ndim != 4 or teacher.ndim != 4:
             raise UsageError(f'neuron selectivity needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
         student, teacher = (_patterns(x) for x in smaller_map(wide(student), wide(teacher)))
+        if self.kernel == 'polynomial' and student.shape[1] < student.shape[2]:
+            return by_positions(student, teacher)
         spread = jnp.mean(_distances(teacher, student), axis=(1, 2), keepdims=True)
         tt, ss, ts = (
             jnp.mean(KERNELS[self.kernel](x, y, spread), axis=(1, 2))
@@ -74,6 +76,16 @@ class NeuronSelectivity(Term):
 def _patterns(x: Array) -> Array:
     """The channels' maps (B, H, W, C), each of length 1. (B, HW, C)"""
     return unit(x.reshape(x.shape[0], -1, x.shape[-1]), axis=1)
+
+
+def by_positions(student: Array, teacher: Array) -> Array:
+    """The discrepancy of patterns (B, P, C) with the polynomial kernel, in time P^2 C instead of P C^2. (B,)
+
+    The mean of (x'y)^2 over x of X and y of Y is <X X', Y Y'> over the numbers of channels (sec. 4.3), so that all is
+    the squared norm of a difference of products of positions.
+    """
+    products = [jnp.einsum('bpc,bqc->bpq', x, x) / x.shape[-1] for x in (student, teacher)]
+    return jnp.sum(jnp.square(products[0] - products[1]), axis=(1, 2))
 
 
 def _products(left: Array, right: Array) -> Array:

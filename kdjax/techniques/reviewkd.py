@@ -16,6 +16,7 @@ from kdjax.techniques.base import (
     Taps,
     Term,
     apply_module,
+    convolution,
     init_module,
     paired,
     pairs,
@@ -41,23 +42,37 @@ class Fusion(nn.Module):
         """The guess of the teacher's map, and the mixture for the next shallower level; `deeper` is None at the top."""
         x = self._convolved(x, self.width, 1, mask_B)
         if deeper is not None:
-            deeper = nearest(deeper, *x.shape[1:3])
-            gates = nn.sigmoid(nn.Conv(2, (1, 1))(jnp.concatenate([x, deeper], axis=-1)))
-            x = x * gates[..., :1] + deeper * gates[..., 1:]
+            gates = Gates()(x, deeper)
+            x = x * gates[..., :1] + nearest(deeper, *x.shape[1:3]) * gates[..., 1:]
         x = nearest(x, *self.size)
         return self._convolved(x, self.channels, 3, mask_B), x
 
     def _convolved(self, x: Array, channels: int, size: int, mask_B: Array) -> Array:
-        x = nn.Conv(channels, (size, size), use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
+        x = convolution(channels, size, use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+
+
+class Gates(nn.Module):
+    """sigmoid(A x + B deeper + b), two numbers per position; B comes before `deeper` is resized, where it is small."""
+
+    @nn.compact
+    def __call__(self, x: Array, deeper: Array) -> Array:
+        kernel = self.param('kernel', nn.initializers.lecun_normal(), (x.shape[-1] + deeper.shape[-1], 2))
+        bias = self.param('bias', nn.initializers.zeros, (2,))
+        own, handed_up = jnp.split(kernel, [x.shape[-1]])
+        return nn.sigmoid(x @ own + nearest(deeper @ handed_up, *x.shape[1:3]) + bias)
 
 
 def nearest(x: Array, height: int, width: int) -> Array:
     """A map (B, H, W, C) resized to (B, height, width, C): cell k shows position floor(k L / S)."""
-    for axis, size in ((1, height), (2, width)):
-        if x.shape[axis] != size:
-            x = x[(slice(None),) * axis + (jnp.asarray([k * x.shape[axis] // size for k in range(size)]),)]
-    return x
+    return _nearest(_nearest(x, 1, height), 2, width)
+
+
+def _nearest(x: Array, axis: int, size: int) -> Array:
+    length = x.shape[axis]
+    if size % length == 0:  # the gradient is a sum of slices, where that of indexing is a scatter
+        return jnp.stack([x] * (size // length), axis + 1).reshape(*x.shape[:axis], size, *x.shape[axis + 1 :])
+    return jnp.take(x, jnp.asarray([k * length // size for k in range(size)]), axis=axis)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -126,14 +141,14 @@ class Review(Term):
         return list(apply_module(self._chain(students, teachers), params, students, example_mask(view)))
 
     def _context(self, student: Array, teacher: Array) -> Array:
-        square = per_example(jnp.square(student - teacher))
+        gap = student - teacher  # pooled, it is the gap of what is pooled
+        square = per_example(jnp.square(gap))
         total = weight = 1.0
         for level in self.levels:
             if level < student.shape[1]:
                 weight /= 2
                 total += weight
-                gap = pool_to(student, level, level) - pool_to(teacher, level, level)
-                square = square + weight * per_example(jnp.square(gap))
+                square = square + weight * per_example(jnp.square(pool_to(gap, level, level)))
         return square / total
 
     def _read(self, view: View) -> tuple[list[Array], list[Array]]:

@@ -54,7 +54,8 @@ def fusion(x, prefix=''):
     params = {f'Conv_{k}': kernel(x, f'{prefix}{name}.0') for k, name in enumerate(('conv1', 'conv2'))}
     params |= {f'BatchNorm_{k}': batch_norm(x, f'{prefix}{name}.1') for k, name in enumerate(('conv1', 'conv2'))}
     if f'param/{prefix}att_conv.0.weight' in x:
-        params |= {'Conv_1': layer(x, f'{prefix}att_conv.0'), 'Conv_2': params['Conv_1']}
+        gates = layer(x, f'{prefix}att_conv.0')
+        params['Gates_0'] = {**gates, 'kernel': gates['kernel'][0, 0]}
     return params
 
 

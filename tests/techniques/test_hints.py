@@ -94,6 +94,12 @@ def test_neuron_selectivity(kernel):
     close(values(NeuronSelectivity(layers=('f',), kernel=kernel), view(STUDENT, TEACHER)), want)
 
 
+def test_neuron_selectivity_of_maps_with_fewer_positions_than_channels():
+    student, teacher = RNG.normal(size=(B, 2, 2, 7)), RNG.normal(size=(B, 2, 2, 9))
+    want = [discrepancy('polynomial', s, t) for s, t in zip(student, teacher, strict=True)]
+    close(values(NeuronSelectivity(layers=('f',)), view(student, teacher)), want)
+
+
 @pytest.mark.parametrize('kernel', ['linear', 'polynomial', 'gaussian'])
 def test_neuron_selectivity_knows_neither_scale_nor_order_nor_number_of_channels(kernel):
     twice = np.concatenate([STUDENT[..., ::-1], 3 * STUDENT], axis=-1)

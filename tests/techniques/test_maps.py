@@ -147,8 +147,7 @@ def test_a_review_hands_the_deeper_mixture_up():
     out['kernel'][1, 1, 0, 0] = 1.0  # the teacher's first channel is guessed by the mixture's first
     ones = [{'scale': np.ones(n), 'bias': np.zeros(n)} for n in (2, 3)]
     top = {'Conv_0': same, 'Conv_1': out, 'BatchNorm_0': ones[0], 'BatchNorm_1': ones[1]}
-    gates = params['Fusion_1']['Conv_1']
-    params = {'Fusion_0': top, 'Fusion_1': {**top, 'Conv_1': gates, 'Conv_2': out}}
+    params = {'Fusion_0': top, 'Fusion_1': {**params['Fusion_1'], **top}}
     got = term.reviewed(params, seen)
     mixed = normalised(deep, LIVE)
     halves = (normalised(shallow, LIVE) + mixed.repeat(2, axis=1).repeat(2, axis=2)) / 2

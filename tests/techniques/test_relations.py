@@ -8,8 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from scipy.stats import chi2
 
 from kdjax.names import UsageError
+from kdjax.techniques import crd
 from kdjax.techniques.cc import BilinearCongruence, CorrelationCongruence, NeighbourCongruence
 from kdjax.techniques.crd import ContrastiveRepresentation
 from kdjax.techniques.darkrank import HardRank, SoftRank
@@ -281,6 +283,56 @@ def test_negatives_are_of_other_classes_among_those_seen():
 def test_without_another_class_negatives_are_all_others():
     found = drawn(dataclasses.replace(CRD, negatives=900), [2], [0], np.full(40, -1))
     assert set(found[0].tolist()) == set(range(40)) - {2}
+
+
+@pytest.mark.parametrize('label', [3, 8], ids=['a class that was seen', 'a class that was not'])
+def test_every_row_of_another_class_is_as_likely_as_the_next(label):
+    """Pearson's statistic of 20000 draws against its 0.1 % quantiles, and none of the rest."""
+    known = RNG.integers(-1, 5, 40)
+    others = (known >= 0) & (known != label)
+    (found,) = drawn(dataclasses.replace(CRD, negatives=20000), [7], [label], known)
+    counts = np.bincount(found, minlength=40)
+    want = 20000 / others.sum()
+    assert not counts[~others].any()
+    low, high = chi2.ppf([0.001, 0.999], others.sum() - 1)
+    assert low < np.sum((counts[others] - want) ** 2) / want < high
+
+
+def test_draws_are_those_of_an_example_wherever_it_lies():
+    known, keys = jnp.asarray(RNG.integers(-1, 5, 40)), jax.random.split(KEY, 2)
+    ids, labels = jnp.asarray([2, 5]), jnp.asarray([0, 3])
+    straight, turned = (
+        CRD.contrast_ids(ids, labels, known, keys),
+        CRD.contrast_ids(ids[::-1], labels[::-1], known, keys[::-1]),
+    )
+    assert np.array_equal(straight, turned[::-1])
+
+
+def test_scores_of_all_rows_and_of_those_chosen_agree():
+    """In value and in gradient, rows that are chosen twice included."""
+    bank, weights = jnp.asarray(RNG.normal(size=(40, 7))), jnp.asarray(RNG.normal(size=(B, 9)))
+    chosen = jnp.asarray(DRAWN).at[:, 1].set(DRAWN[:, 0])
+
+    def weighed(score, x):
+        found = score(x, bank, chosen)
+        return jnp.sum(weights * jnp.square(found)), found
+
+    (_, all_scores), all_slope = jax.value_and_grad(functools.partial(weighed, crd.scores_of_all), has_aux=True)(
+        jnp.asarray(TEACHER_BD)
+    )
+    (_, row_scores), row_slope = jax.value_and_grad(functools.partial(weighed, crd.scores_of_rows), has_aux=True)(
+        jnp.asarray(TEACHER_BD)
+    )
+    close(all_scores, row_scores)
+    close(all_slope, row_slope)
+
+
+@pytest.mark.parametrize('examples', [40, 400])
+def test_a_large_bank_is_gathered_from_and_a_small_one_multiplied(examples):
+    term = dataclasses.replace(CRD, examples=examples)  # 10 rows are chosen
+    seen, params, memory = contrast(term=term)
+    products = str(jax.make_jaxpr(lambda memory: ask(term, seen, params, memory).values)(memory))
+    assert (f'f64[6,{examples}]' in products) == (examples == 40)
 
 
 def test_banks_move_by_momentum_and_only_where_an_example_is_real():
