@@ -1,9 +1,9 @@
 """Convolutions whose gradients XLA compiles well on a CPU, wherever they stand.
 
-XLA knows fast kernels on a CPU for one order of dimensions: (B, H, W, C) maps and (h, w, I, O) kernels. The gradients of
-a convolution are convolutions in other orders. Those at the top of a program are put into the known one; those inside a
-loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, tens of times slower. Here gradients are written in
-the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
+XLA knows fast kernels on a CPU for one order of dimensions: (B, H, W, C) maps and (h, w, I, O) kernels. The gradients
+of a convolution are convolutions in other orders. Those at the top of a program are put into the known one; those
+inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, tens of times slower. Here gradients are
+written in the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
 """
 
 import functools
@@ -36,6 +36,7 @@ def convolved(
     """`lax.conv_general_dilated`, to be given to `flax.linen.Conv(conv_general_dilated=...)`.
 
     What is not a convolution of all channels of maps (B, H, W, C), or does not run on a CPU, goes to `lax` as it is.
+    With a kernel of one position it is a matrix product, and done as one.
     """
     plain = inputs.ndim == 4 and feature_group_count == 1 and precision is None
     if jax.default_backend() != 'cpu' or not plain or not _known(dimension_numbers, inputs, kernel):
@@ -50,9 +51,10 @@ def convolved(
         window = [(extent - 1) * by + 1 for extent, by in zip(kernel.shape[:2], inside, strict=True)]
         pads = lax.padtype_to_pads(size, window, window_strides, padding)
     pads = tuple((int(low), int(high)) for low, high in pads)
-    return _convolution.bind(
-        inputs, kernel, strides=tuple(window_strides), pads=pads, around=around, inside=inside
-    )  # fmt: skip
+    if kernel.shape[:2] == (1, 1) and not any(map(any, pads)) and around == (1, 1):
+        down, right = window_strides
+        return inputs[:, ::down, ::right] @ kernel[0, 0]
+    return _convolution.bind(inputs, kernel, strides=tuple(window_strides), pads=pads, around=around, inside=inside)
 
 
 def _known(numbers: Any, inputs: Array, kernel: Array) -> bool:
@@ -92,11 +94,17 @@ def _batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
     return jax.vmap(functools.partial(_plain, **fields), in_axes=axes)(*values), 0
 
 
+def _shape(x: Any, w: Any, **fields: Any) -> Any:
+    return jax.core.ShapedArray(jax.eval_shape(functools.partial(_plain, **fields), x, w).shape, x.dtype)
+
+
 # A primitive of its own rather than a custom gradient, so that derivatives of all kinds and orders are there.
 _convolution = Primitive('kdjax_convolution')
 _convolution.def_impl(jax.jit(_plain, static_argnames=('strides', 'pads', 'around', 'inside')))
 _convolution.def_abstract_eval(
-    lambda x, w, **fields: jax.core.ShapedArray(jax.eval_shape(functools.partial(_plain, **fields), x, w).shape, x.dtype)
+    lambda x, w, **fields: jax.core.ShapedArray(
+        jax.eval_shape(functools.partial(_plain, **fields), x, w).shape, x.dtype
+    )
 )
 mlir.register_lowering(_convolution, mlir.lower_fun(_plain, multiple_results=False))
 ad.defbilinear(_convolution, _to_inputs, _to_kernel)

@@ -1,5 +1,6 @@
 """The seam between module libraries and kdjax: linen modules become `Net`s, and layers name what may be read."""
 
+import functools
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,10 +8,12 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kdjax.convolution import convolved
 from kdjax.names import UsageError, unknown
 from kdjax.types import Array, Net, Outputs, Tree
 
 TAPS = 'taps'
+Conv = functools.partial(nn.Conv, conv_general_dilated=convolved)  # whose gradients are fast on a CPU too
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 

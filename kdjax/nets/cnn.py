@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
 from kdjax.types import Array, Net
 
 
@@ -23,7 +23,7 @@ class _CNN(nn.Module):
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 
     def _block(self, x: Array, width: int, stride: int, name: str, train: bool) -> Array:
-        conv = nn.Conv(width, (3, 3), (stride, stride), use_bias=False, dtype=self.dtype, name=f'{name}_conv')
+        conv = Conv(width, (3, 3), (stride, stride), use_bias=False, dtype=self.dtype, name=f'{name}_conv')
         norm = nn.BatchNorm(
             use_running_average=not train, momentum=0.9, dtype=self.dtype, axis_name=self.axis, name=f'{name}_norm'
         )

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
 from kdjax.nets.layers import fan_in_uniform, images, uniform
 from kdjax.types import Array, Net
 
@@ -44,7 +44,7 @@ class _DeiT(nn.Module):
         if height % self.patch or width % self.patch:
             raise UsageError(f'patch {self.patch} of a deit must divide the map {height}x{width}')
         size, bound = (self.patch, self.patch), (self.patch**2 * images.shape[-1]) ** -0.5
-        patches = nn.Conv(
+        patches = Conv(
             self.width, size, size, padding='VALID', kernel_init=fan_in_uniform, bias_init=uniform(bound),
             dtype=self.dtype, name='patch_embed_proj',
         )(images).reshape(count, -1, self.width)  # fmt: skip

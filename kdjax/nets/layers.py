@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.convolution import convolved
-from kdjax.nets.base import tap
+from kdjax.nets.base import Conv, tap
 from kdjax.types import Array, Tree
 
 Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
@@ -58,10 +57,9 @@ class Layers(nn.Module):
         start: Start = he_normal,
     ) -> Array:
         """A convolution with size // 2 zeros on every side, where 'SAME' would put fewer before than after."""
-        layer = nn.Conv(
+        layer = Conv(
             width, (size, size), (stride, stride), padding=size // 2, feature_group_count=groups, use_bias=bias,
             kernel_init=start, dtype=self.dtype, name=name,
-            conv_general_dilated=convolved,
         )  # fmt: skip
         return layer(x)
 

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
 from kdjax.nets.layers import images, uniform
 from kdjax.types import Array, Net
 
@@ -38,7 +38,7 @@ class _MaxoutConv(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         units, size = self.layer.units, (self.layer.kernel, self.layer.kernel)
-        x = nn.Conv(
+        x = Conv(
             self.pieces * units, size, padding=self.layer.zeros, use_bias=False, kernel_init=START, dtype=self.dtype,
             name='linear',
         )(x)  # fmt: skip

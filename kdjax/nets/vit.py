@@ -5,7 +5,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
 from kdjax.types import Array, Net
 
 
@@ -35,7 +35,7 @@ class _ViT(nn.Module):
         if height % self.patch or width % self.patch:
             raise UsageError(f'patch {self.patch} of a vit must divide the map {height}x{width}')
         size = (self.patch, self.patch)
-        patches = nn.Conv(self.width, size, size, padding='VALID', dtype=self.dtype, name='patches')(
+        patches = Conv(self.width, size, size, padding='VALID', dtype=self.dtype, name='patches')(
             images.astype(self.dtype)
         )
         patches = patches.reshape(patches.shape[0], -1, self.width)

@@ -6,6 +6,7 @@ the objective alone masks, averages, weighs and gathers over devices.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -13,11 +14,15 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kdjax.convolution import convolved
 from kdjax.names import UsageError, unknown
 from kdjax.types import Array, TermOut, Tree, View
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
+
+
+Conv = functools.partial(nn.Conv, conv_general_dilated=convolved)  # whose gradients are fast on a CPU too
 
 
 class Paper(NamedTuple):
@@ -204,18 +209,6 @@ def init_module(module: nn.Module, key: Array, *inputs: Any) -> Tree:
 def apply_module(module: nn.Module, params: Tree, *inputs: Any) -> Array:
     """Runs a learned module in training mode."""
     return module.apply({'params': params}, *inputs, mutable=['batch_stats'])[0]
-
-
-def convolution(channels: int, size: int, **fields: Any) -> nn.Conv:
-    """A layer of size x size convolutions, stride 1, of maps (B, H, W, C); 1 x 1 ones as the matrix product they are.
-
-    XLA on CPU takes the gradient of a 1 x 1 kernel for a convolution with a window as large as the map.
-    """
-    return nn.Conv(channels, (size, size), **fields, conv_general_dilated=_product if size == 1 else None)
-
-
-def _product(x: Array, kernel: Array, *_: Any, **__: Any) -> Array:
-    return x @ kernel[0, 0]
 
 
 def _is_knob(field: dataclasses.Field) -> bool:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Conv, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -43,13 +43,13 @@ class _Adapter(nn.Module):
         channels = teacher.shape[-1]
         relations = _Relation(name='student_relation')(student), _Relation(name='teacher_relation')(teacher)
         return Compared(
-            (nn.Conv(channels, (1, 1), name='feature')(student), teacher),
+            (Conv(channels, (1, 1), name='feature')(student), teacher),
             (nn.Dense(channels, name='channel')(jnp.mean(student, axis=(1, 2))), jnp.mean(teacher, axis=(1, 2))),
             (
-                nn.Conv(1, (3, 3), name='spatial')(jnp.mean(student, axis=-1, keepdims=True)),
+                Conv(1, (3, 3), name='spatial')(jnp.mean(student, axis=-1, keepdims=True)),
                 jnp.mean(teacher, axis=-1, keepdims=True),
             ),
-            (nn.Conv(channels, (1, 1), name='relation')(relations[0]), relations[1]),
+            (Conv(channels, (1, 1), name='relation')(relations[0]), relations[1]),
         )
 
 

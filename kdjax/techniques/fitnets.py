@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Conv, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -33,11 +33,11 @@ class _Regressor(nn.Module):
             return nn.Dense(channels)
         (height, width), (to_height, to_width) = x.shape[1:3], self.target[:2]
         if (height, width) == (2 * to_height, 2 * to_width):
-            return nn.Conv(channels, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
+            return Conv(channels, (3, 3), (2, 2), padding=((1, 1), (1, 1)))
         if (2 * height, 2 * width) == (to_height, to_width):
             return nn.ConvTranspose(channels, (4, 4), (2, 2), padding='SAME', transpose_kernel=True)
         # The paper's regressor (sec. 2.2): an unpadded convolution whose kernel takes up the difference in size.
-        return nn.Conv(channels, (1 + height - to_height, 1 + width - to_width), padding='VALID')
+        return Conv(channels, (1 + height - to_height, 1 + width - to_width), padding='VALID')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

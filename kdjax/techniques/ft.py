@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Conv, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 PAPER = Paper(
@@ -42,7 +42,7 @@ class _Coder(nn.Module):
     def _layer(self, width: int) -> Any:
         if self.transposed:
             return nn.ConvTranspose(width, (3, 3), padding='SAME', transpose_kernel=True)
-        return nn.Conv(width, (3, 3))
+        return Conv(width, (3, 3))
 
 
 def _factors(channels: int, rate: float) -> int:

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
 from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Conv, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 MASKS = ('spatial', 'channel')
@@ -25,11 +25,11 @@ class _Generator(nn.Module):
     @nn.compact
     def __call__(self, x: Array, kept: Array) -> Array:
         if x.shape[-1] != self.channels:
-            x = nn.Conv(self.channels, (1, 1), name='align')(x)
+            x = Conv(self.channels, (1, 1), name='align')(x)
         # Not 0 at first: where all that is read is masked, the ReLU would sit on its kink.
         bias_init = nn.initializers.normal(0.1)
-        x = nn.relu(nn.Conv(self.width, (3, 3), bias_init=bias_init, name='first')(x * kept))
-        return nn.Conv(self.channels, (3, 3), name='second')(x)
+        x = nn.relu(Conv(self.width, (3, 3), bias_init=bias_init, name='first')(x * kept))
+        return Conv(self.channels, (3, 3), name='second')(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Conv, Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -22,7 +22,7 @@ class _Exit(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         if x.ndim == 4:
-            x = nn.relu(nn.Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
+            x = nn.relu(Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
             x = jnp.mean(x, axis=(1, 2))
         elif x.ndim == 3:
             x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Conv, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -39,7 +39,7 @@ class _Connector(nn.Module):
         return [self._connect(x, width, mask_B) for x, width in zip(layers, self.widths, strict=True)]
 
     def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
-        x = nn.Conv(width, (self.kernel_size, self.kernel_size), use_bias=False)(x)
+        x = Conv(width, (self.kernel_size, self.kernel_size), use_bias=False)(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 

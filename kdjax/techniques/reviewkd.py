@@ -9,18 +9,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, pool_to, wide
-from kdjax.techniques.base import (
-    AtTeacher,
-    Paper,
-    Scope,
-    Taps,
-    Term,
-    apply_module,
-    convolution,
-    init_module,
-    paired,
-    pairs,
-)
+from kdjax.techniques.base import AtTeacher, Conv, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -48,7 +37,7 @@ class Fusion(nn.Module):
         return self._convolved(x, self.channels, 3, mask_B), x
 
     def _convolved(self, x: Array, channels: int, size: int, mask_B: Array) -> Array:
-        x = convolution(channels, size, use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
+        x = Conv(channels, (size, size), use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
         return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
 
 

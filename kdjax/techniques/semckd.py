@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Conv, Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -34,9 +34,9 @@ class _Projector(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for size in (1, 3):
-            x = nn.Conv(self.width, (size, size), use_bias=False)(x)
+            x = Conv(self.width, (size, size), use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
-        return nn.Conv(self.channels, (1, 1), use_bias=False)(x)
+        return Conv(self.channels, (1, 1), use_bias=False)(x)
 
 
 class _Calibration(nn.Module):

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Conv, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 
@@ -22,7 +22,7 @@ class _Projector(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for channels, size in ((self.width, 1), (self.width, 3), (self.channels, 1)):
-            x = nn.Conv(channels, (size, size), use_bias=False)(x)
+            x = Conv(channels, (size, size), use_bias=False)(x)
             x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
         return x
 

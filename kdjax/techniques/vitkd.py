@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.names import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Conv, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
 from kdjax.types import Array, TermOut, Tree, View
 
@@ -95,8 +95,8 @@ class _Generator(nn.Module):
         side = round(x_BND.shape[1] ** 0.5)
         # What an image was padded with is 0 to its neighbours, as what lies beyond its border.
         x = jnp.where(real_BN[..., None], x_BND, 0).reshape(-1, side, side, self.width)
-        x = nn.Conv(self.width, (3, 3), name='first')(x)
-        x = nn.Conv(self.width, (3, 3), name='second')(nn.relu(x))
+        x = Conv(self.width, (3, 3), name='first')(x)
+        x = Conv(self.width, (3, 3), name='second')(nn.relu(x))
         return x.reshape(x_BND.shape)
 
 
