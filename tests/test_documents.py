@@ -45,13 +45,33 @@ def test_the_table_of_presets_is_that_of_the_results():
     assert all(row['n'] == 10 and row['accuracy']['mean'] > 0.2 for row in students), 'no better than chance'
 
 
+def test_the_short_run_on_cifar_is_that_of_its_results():
+    """Where it is not: python experiments/cifar100_short/publish.py WORKDIR"""
+    folder = ROOT / 'experiments' / 'cifar100_short'
+    publish = runpy.run_path(str(folder / 'publish.py'))
+    found = json.loads((folder / 'results' / 'summary.json').read_text())
+    readme = (folder / 'README.md').read_text()
+    assert publish['filled'](readme, publish['content'](found)) == readme
+    assert found['counts']['failed'] == 0
+    assert all(arm['last']['accuracy']['mean'] > 0.05 for arm in found['arms']), 'no better than chance'
+
+
+def test_the_page_of_speed_is_that_of_its_results():
+    """Where it is not: python experiments/speed/publish.py"""
+    folder = ROOT / 'experiments' / 'speed'
+    publish = runpy.run_path(str(folder / 'publish.py'))
+    found, sweeps = (json.loads((folder / 'results' / f'{name}.json').read_text()) for name in ('speed', 'sweeps'))
+    readme = (folder / 'README.md').read_text()
+    assert publish['filled'](readme, publish['content'](found, sweeps)) == readme
+
+
 def test_the_readme_has_the_two_commands():
     readme = (ROOT / 'README.md').read_text()
     assert '<!-- run -->\n```sh\npip install -e . && python run.py\n```\n<!-- end -->' in readme
     assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
-DOCUMENTS = ['README.md', *(f'experiments/{name}/README.md' for name in ('digits', 'launch'))]
+DOCUMENTS = ['README.md', *(f'experiments/{name}/README.md' for name in ('digits', 'launch', 'hinton2015_mnist', 'cifar100_short', 'speed'))]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)

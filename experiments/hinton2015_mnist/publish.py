@@ -194,12 +194,12 @@ def tempered(results: Results) -> blocks.Table:
 
 def drawn(results: Results) -> bytes:
     """Errors against temperature for every width, with hard labels as a line."""
-    figure, panels = canvas.panels(4)
+    figure = canvas.blank(5.8, 4.9)
+    panels = list(figure.subplots(2, 2).flat)  # each on its own scale: widths differ by far more than temperatures
     for position, (axes, units) in enumerate(zip(panels, (800, 300, 100, 30), strict=True)):
         hard, by = errors(results, units, {'method': 'hard labels'}), at(results, units)
         canvas.dress(axes, 'test errors' if position % 2 == 0 else '', 'temperature')
         axes.set_title(f'{units} units per layer', fontsize=canvas.FONT, color=canvas.INK)
-        axes.tick_params(labelleft=True)
         if not by or not hard:
             continue
         for temperature, values in by.items():
