@@ -71,7 +71,10 @@ def test_the_readme_has_the_two_commands():
     assert '<!-- test -->\n```sh\npip install -e ".[test]" && pytest -n 2 --dist loadgroup\n```\n<!-- end -->' in readme
 
 
-DOCUMENTS = ['README.md', *(f'experiments/{name}/README.md' for name in ('digits', 'launch', 'hinton2015_mnist', 'cifar100_short', 'speed'))]
+DOCUMENTS = [
+    'README.md',
+    *(f'experiments/{name}/README.md' for name in ('digits', 'launch', 'hinton2015_mnist', 'cifar100_short', 'speed')),
+]
 
 
 @pytest.mark.parametrize('document', DOCUMENTS)

@@ -1,6 +1,6 @@
 """Measures a distillation step of kdjax against our own PyTorch loops of the same step, in turns.
 
-Command: python experiments/speed/measure.py [--cases NAME,...] [--rounds 5] [--threads 2] [--out results/speed.json]
+Command: python experiments/speed/measure.py [--cases NAME,...] [--rounds 3] [--threads 2] [--out results/speed.json]
 
 Every contender is a process of its own (worker.py). Those of a case are alive together, at most four at a time, and
 take turns, A B C D A B C D; the first is in every group, and ratios are of times from the same turn. What other
@@ -35,7 +35,7 @@ from kdjax.train.screen import Screen
 
 ALIVE = 4  # with more contenders alive at once, those of PyTorch were seen to get slower
 WARM_UP = 2  # steps
-ROUND = 6e11  # FLOPs of a round, a few seconds
+ROUND = 1.5e11  # FLOPs of a round, a second or two
 QUIET = 0.2  # cores that other processes may use before a sample is called noisy
 TICKS = os.sysconf('SC_CLK_TCK')
 
@@ -220,7 +220,7 @@ def opened(path: Path, settings: Mapping[str, Any]) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--cases', help='names, with commas between [all]')
-    parser.add_argument('--rounds', type=int, default=5)
+    parser.add_argument('--rounds', type=int, default=3)
     parser.add_argument('--threads', type=int, default=2)
     parser.add_argument('--out', type=Path, default=HERE / 'results' / 'speed.json')
     given = parser.parse_args()

@@ -120,6 +120,8 @@ def grids(found: Results) -> blocks.Table:
     rows = []
     for pair in (*PAIRS, DIGITS):
         for size in GRIDS:
+            if f'{pair}:kd:{size}' not in found['cases']:
+                continue
             taking = found['cases'][f'{pair}:kd:{size}']['contenders']
             ours = taking['kdjax plain']
             speeds = [f'{taking[name]["student_images_per_s"]:.0f}' for name in (FIRST, 'torch shared', TUNED)]
