@@ -45,7 +45,7 @@ def convolved(
             feature_group_count=feature_group_count, precision=precision,
         )  # fmt: skip
     around, inside = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
-    pads = padding
+    pads: Any = padding
     if isinstance(padding, str):
         size = [(extent - 1) * by + 1 for extent, by in zip(inputs.shape[1:3], around, strict=True)]
         window = [(extent - 1) * by + 1 for extent, by in zip(kernel.shape[:2], inside, strict=True)]
