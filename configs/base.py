@@ -127,6 +127,7 @@ def run() -> ConfigDict:
             'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
             'validate_every': 250,  # steps
             'save_every': 500,  # steps between checkpoints: what a kill can cost
+            'profile': 0,  # dispatches of each fit of which a profiler's trace is written, to 'profile' in its folder
             'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
         }
     )

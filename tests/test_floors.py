@@ -15,6 +15,7 @@ FLOORS = {
     'train.anatomy': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.events': 3, 'train.loop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.allocator': 3,
+    'train.profile': 3,
     'compress': 4, 'export': 4,
     'study': 5,
 }  # fmt: skip

@@ -23,6 +23,7 @@ from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger
+from kdjax.train.profile import profiled
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
@@ -128,11 +129,13 @@ def fit(
     )  # fmt: skip
     steps = manner.rung.until if manner.rung else own.steps
     state, best = _resumed(grown.state, manner.rung, own.peers) if manner.rung else (grown.state, None)
-    devices = _devices(run.runner, len(cells))
+    devices, program = _devices(run.runner, len(cells)), grown.program(chosen)
+    if run.profile:
+        program = profiled(program, folder / 'profile', run.profile)
     context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
     with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=context.config.track.wandb) as ledger:
         return loop.fit(
-            grown.program(chosen),
+            program,
             distributed.of_first(state),
             parallel.everywhere(taught.variables, devices),
             grown.knobs,

@@ -181,8 +181,9 @@ def check(config: ConfigDict) -> None:
             raise UsageError(f'{name} must be an integer >= 1, got {value!r}')
     if not 0 <= config.data.label_noise <= 1:
         raise UsageError(f'data.label_noise must be in [0, 1], got {config.data.label_noise}')
-    if config.run.anatomy_every < 0:
-        raise UsageError(f'run.anatomy_every must be >= 0 (0: never), got {config.run.anatomy_every}')
+    for name in ('anatomy_every', 'profile'):
+        if config.run[name] < 0:
+            raise UsageError(f'run.{name} must be >= 0 (0: never), got {config.run[name]}')
     if not config.data.transfer_sizes:
         raise UsageError('data.transfer_sizes is empty; give at least one number of examples')
     if config.run.layout not in fitting.layouts():
