@@ -131,10 +131,12 @@ def contenders(case: Case) -> list[tuple[str, str]]:
     """Who takes part: (side, variant); the first is what the others are compared with."""
     if case.technique != 'kd':
         return [('torch', 'plain'), ('torch', 'tuned'), ('kdjax', 'plain')]
-    layouts = ['channels_last'] if len(case.shape) == 3 else []
-    shared = ['shared', 'tuned shared'] if case.students > 1 else []
-    torch = ['plain', *layouts, 'tuned', 'cached', 'tuned cached', *shared]
-    return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in VARIANTS)]
+    if case.students > 1:
+        torch, kdjax = ['plain', 'tuned', 'shared', 'tuned shared'], ['plain', 'cached']
+    else:
+        layouts = ['channels_last'] if len(case.shape) == 3 else []
+        torch, kdjax = ['plain', *layouts, 'tuned', 'cached', 'tuned cached'], VARIANTS
+    return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
 
 
 def pool(case: Case) -> Pool:
