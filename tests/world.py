@@ -79,7 +79,7 @@ def outputs(rng, shapes, batch):
 def cast(tree, dtype):
     """`tree` with its floating leaves in `dtype`."""
     return jax.tree.map(
-        lambda leaf: jnp.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype), tree
+        lambda leaf: np.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype), tree
     )
 
 
