@@ -14,7 +14,6 @@ from typing import Any, Self
 import numpy as np
 
 from kdjax.names import UsageError
-from kdjax.train.events import Events
 
 PACKAGES = ('kdjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'scikit-learn', 'ml-collections')
 
@@ -26,11 +25,14 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, *, wandb: bool = False) -> None:
+        from tensorboardX import SummaryWriter  # only a run that trains needs it
+
         folder.mkdir(parents=True, exist_ok=True)
         self._wandb = _wandb(folder) if wandb else None  # before anything is open: it may not be installed
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
-        self._events = Events(folder / 'tensorboard')
+        # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
+        self._events = SummaryWriter(str(folder / 'tensorboard'), max_queue=1_000_000)
 
     def __enter__(self) -> Self:
         return self
@@ -50,14 +52,14 @@ class Ledger:
         self.write(kind, step=step, **values)
         read = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
         means = {name: mean for name, mean in read.items() if math.isfinite(mean)}
-        self._events.scalars(step, means)
+        for name, mean in means.items():
+            self._events.add_scalar(name, mean, step)
         if self._wandb is not None:
             self._wandb.log(means, step=step)
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
         self._file.flush()
-        self._events.flush()
 
     def rewind(self, step: int) -> None:
         """Forgets lines after `step` and a line cut short: a resumed run writes them anew."""
