@@ -81,6 +81,15 @@ def test_a_second_run_does_nothing_again(finished):
     assert files(workdir, '*/artifact.json') == before
 
 
+def test_a_second_run_elsewhere_finds_every_program_compiled(finished, tmp_path):
+    said = environment() | {'JAX_DEBUG_LOG_MODULES': 'jax._src.compiler'}
+    again = subprocess.run(command(tmp_path), capture_output=True, text=True, env=said)
+    assert again.returncode == 0, again.stderr
+    assert 'Persistent compilation cache hit' in again.stderr
+    assert 'CACHE MISS' not in again.stderr
+    assert again.stderr.count('Persistent compilation cache hit') < 80  # small programs outside of jit add up
+
+
 def test_a_changed_student_leaves_the_teacher_and_its_soft_labels(finished, tmp_path):
     workdir = tmp_path / 'copy'
     shutil.copytree(finished[0], workdir)
