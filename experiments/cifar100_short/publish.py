@@ -19,7 +19,8 @@ sys.path.insert(0, str(ROOT))
 
 from kdjax.study import blocks, sweep_tables
 
-FILES = ('summary.json', 'learning_curves.png')
+COMMAND = 'python run.py --config=experiments/cifar100_short/config.py --mode=sweep'  # wherever its workdir was
+PICTURE = 'learning_curves.png'
 BEGIN, END = '<!-- results: written by experiments/cifar100_short/publish.py -->', '<!-- end of results -->'
 
 
@@ -35,20 +36,20 @@ def content(found: Mapping[str, Any]) -> str:
     where = (
         f'{machine["processor"]}, {machine["cores"]} cores; JAX {found["versions"]["jax"]}; '
         f'{seconds["teachers"] / 60:.0f} minutes for the teacher, {seconds["grids"] / 60:.0f} for the students; '
-        f'configuration {found["config_hash"]}; `{found["command"]}`.'
+        f'configuration {found["config_hash"]}; {found["command"]}.'
     )
     tables = [sweep_tables.main(found), sweep_tables.teachers(found), blocks.Text(where)]
-    picture = f'![Validation accuracy during training](results/{FILES[1]})'
+    picture = f'![Validation accuracy during training](results/{PICTURE})'
     return f'{blocks.markdown(tables).strip()}\n\n{picture}'
 
 
 def main(workdir: Path) -> None:
     """Publishes the report in `workdir`."""
     (HERE / 'results').mkdir(exist_ok=True)
-    for name in FILES:
-        shutil.copyfile(workdir / 'report' / name, HERE / 'results' / name)
+    shutil.copyfile(workdir / 'report' / PICTURE, HERE / 'results' / PICTURE)
+    found = {**json.loads((workdir / 'report' / 'summary.json').read_text()), 'command': COMMAND}
+    (HERE / 'results' / 'summary.json').write_text(json.dumps(found, indent=2) + '\n')
     readme = HERE / 'README.md'
-    found = json.loads((HERE / 'results' / 'summary.json').read_text())
     readme.write_text(filled(readme.read_text(), content(found)))
 
 
