@@ -56,7 +56,7 @@ def content(found: Results, sweeps: Results) -> str:
     )
     says = [
         goals(found, sweeps), blocks.Text(where),
-        blocks.Heading('One student', 3), *(single(found, pair) for pair in PAIRS),
+        blocks.Heading('One student', 3), *(single(found, pair) for pair in measured(found)),
         blocks.Heading('Grids', 3), grids(found),
         blocks.Heading('Techniques', 3), techniques(found),
         blocks.Heading('Whole sweeps', 3), whole(sweeps),
@@ -64,6 +64,11 @@ def content(found: Results, sweeps: Results) -> str:
     ]  # fmt: skip
     picture = '![Speed of one student, by contender](results/speed.png)'
     return f'{blocks.markdown(says).strip()}\n\n{picture}'
+
+
+def measured(found: Results) -> list[str]:
+    """The pairs of which a single student was measured."""
+    return [pair for pair in PAIRS if f'{pair}:kd' in found['cases']]
 
 
 def goals(found: Results, sweeps: Results) -> blocks.Table:
@@ -177,9 +182,9 @@ def same(found: Results) -> str:
 
 def drawn(found: Results) -> bytes:
     """Images in a second of every contender, by pair."""
-    figure = canvas.blank(5.8, 5.2)
-    panels = figure.subplots(len(PAIRS), 1)
-    for axes, pair in zip(panels, PAIRS, strict=True):
+    pairs = measured(found)
+    figure = canvas.blank(5.8, 0.4 + 1.7 * len(pairs))
+    for axes, pair in zip(figure.subplots(len(pairs), 1, squeeze=False).flat, pairs, strict=True):
         taking = found['cases'][f'{pair}:kd']['contenders']
         canvas.dress(axes, '', 'images/s')
         axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
