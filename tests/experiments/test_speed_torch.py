@@ -174,9 +174,11 @@ def fill_hint(term, params):
 def fill_review(term, params):
     for place, layer in enumerate(reversed(term.layers)):
         own, fusion = params[f'Fusion_{place}'], term.fusions[layer]
-        convolutions = [fusion.reduce[0], *([fusion.gates] if fusion.gates else []), fusion.expand[0]]
-        for number, convolution in enumerate(convolutions):
+        for number, convolution in enumerate((fusion.reduce[0], fusion.expand[0])):
             convolution.load_state_dict(kernels(own[f'Conv_{number}']))
+        if fusion.gates:  # 1 x 1, and here a matrix
+            gates = own['Gates_0']
+            fusion.gates.load_state_dict(kernels({**gates, 'kernel': gates['kernel'][None, None]}))
 
 
 TERMS = {

@@ -276,7 +276,7 @@ def test_extreme_variances_stay_finite(logit):
 
 def test_variational_information_refuses():
     rejected(VariationalInformation(layer='f'), view(STUDENT, TEACHER[:, 0, 0]), r'vectors \(B, D\), got')
-    with pytest.raises(UsageError, match='start of VariationalInformation must be > its floor 1e-05'):
+    with pytest.raises(UsageError, match='needs 0 < floor < start, got floor 1e-05 and start 1e-06'):
         VariationalInformation(start=1e-6)
     with pytest.raises(UsageError, match=r'width of VariationalInformation must be .* -1'):
         VariationalInformation(width=-1)
