@@ -54,8 +54,14 @@ def view(student=STUDENT_BD, teacher=TEACHER_BD, mask=MASK, ids=None, logits=LOG
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def ask_with(term, knobs, seen, params, memory):
+    return term(params, memory, seen, knobs, step=jnp.int32(0), key=KEY)
+
+
 def ask(term, seen, params, memory):
-    return term(params, memory, seen, term.knobs(), step=jnp.int32(0), key=KEY)
+    return ask_with(
+        term, term.knobs(), seen, params, memory
+    )  # traced: equal terms may differ in knobs
 
 
 def values(term, seen, params=None, memory=None):

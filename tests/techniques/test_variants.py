@@ -58,8 +58,14 @@ def team(logits=MEMBERS, **taps):
 
 
 @functools.partial(jax.jit, static_argnums=0)
+def ask_with(term, knobs, seen, params, step):
+    return term(params, {}, seen, knobs, step=jnp.int32(step), key=jax.random.key(0)).values
+
+
 def ask(term, seen, params, step=0):
-    return term(params, {}, seen, term.knobs(), step=jnp.int32(step), key=jax.random.key(0)).values
+    return ask_with(
+        term, term.knobs(), seen, params, step
+    )  # traced: equal terms may differ in knobs
 
 
 def values(term, seen, params=None, step=0):
