@@ -58,9 +58,7 @@ def ask_with(term, knobs, seen, params, key):
 
 
 def ask(term, seen, params, key):
-    return ask_with(
-        term, term.knobs(), seen, params, key
-    )  # traced: equal terms may differ in knobs
+    return ask_with(term, term.knobs(), seen, params, key)  # traced: equal terms may differ in knobs
 
 
 def values(term, seen, params=None, key=0):

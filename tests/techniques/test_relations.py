@@ -59,9 +59,7 @@ def ask_with(term, knobs, seen, params, memory):
 
 
 def ask(term, seen, params, memory):
-    return ask_with(
-        term, term.knobs(), seen, params, memory
-    )  # traced: equal terms may differ in knobs
+    return ask_with(term, term.knobs(), seen, params, memory)  # traced: equal terms may differ in knobs
 
 
 def values(term, seen, params=None, memory=None):

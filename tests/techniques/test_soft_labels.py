@@ -60,7 +60,6 @@ def values(term, seen, params=None):
     return np.asarray(ask(term, seen, params or {}))
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def gradient(term, seen, params=None):
     """Of the sum of values with respect to the student's outputs and what the term learns."""
     total = lambda student, params: jnp.sum(ask(term, seen._replace(student=student), params))  # noqa: E731

@@ -70,15 +70,19 @@ def matrices(term, seed=7):
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
 
 
-@functools.partial(jax.jit, static_argnums=0)
 def loss_and_gradient(term, seen, params):
     """As the objective says it, with respect to the student's features."""
+    return loss_and_gradient_with(term, Objective((('term', term),)).knobs(), seen, params)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def loss_and_gradient_with(term, knobs, seen, params):
     objective = Objective((('term', term),))
 
     def loss(taps):
         now = seen._replace(student=seen.student._replace(features=taps))
         state = {'step': jnp.int32(0), 'key': jax.random.key(0)}
-        return objective.shares({'term': params}, {'term': {}}, now, objective.knobs(), **state).loss
+        return objective.shares({'term': params}, {'term': {}}, now, knobs, **state).loss
 
     return jax.value_and_grad(loss)(seen.student.features)
 

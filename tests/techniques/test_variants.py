@@ -63,9 +63,7 @@ def ask_with(term, knobs, seen, params, step):
 
 
 def ask(term, seen, params, step=0):
-    return ask_with(
-        term, term.knobs(), seen, params, step
-    )  # traced: equal terms may differ in knobs
+    return ask_with(term, term.knobs(), seen, params, step)  # traced: equal terms may differ in knobs
 
 
 def values(term, seen, params=None, step=0):
