@@ -101,11 +101,7 @@ def _shape(x: Any, w: Any, **fields: Any) -> Any:
 # A primitive of its own rather than a custom gradient, so that derivatives of all kinds and orders are there.
 _convolution = Primitive('kdjax_convolution')
 _convolution.def_impl(jax.jit(_plain, static_argnames=('strides', 'pads', 'around', 'inside')))
-_convolution.def_abstract_eval(
-    lambda x, w, **fields: jax.core.ShapedArray(
-        jax.eval_shape(functools.partial(_plain, **fields), x, w).shape, x.dtype
-    )
-)
+_convolution.def_abstract_eval(_shape)
 mlir.register_lowering(_convolution, mlir.lower_fun(_plain, multiple_results=False))
 ad.defbilinear(_convolution, _to_inputs, _to_kernel)
 batching.primitive_batchers[_convolution] = _batched

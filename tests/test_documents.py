@@ -60,9 +60,9 @@ def test_the_page_of_speed_is_that_of_its_results():
     """Where it is not: python experiments/speed/publish.py"""
     folder = ROOT / 'experiments' / 'speed'
     publish = runpy.run_path(str(folder / 'publish.py'))
-    found, sweeps = (json.loads((folder / 'results' / f'{name}.json').read_text()) for name in ('speed', 'sweeps'))
+    found = [json.loads((folder / 'results' / f'{name}.json').read_text()) for name in publish['RESULTS']]
     readme = (folder / 'README.md').read_text()
-    assert publish['filled'](readme, publish['content'](found, sweeps)) == readme
+    assert publish['filled'](readme, publish['content'](*found)) == readme
 
 
 def test_the_readme_has_the_two_commands():

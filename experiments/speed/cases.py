@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax.names import UsageError, unknown
+
 SEED = 0
 POOL = 512  # images, which batches go round
 EXAMPLES = 50_000  # of the training set that they stand for; what remembers examples has so many rows
@@ -137,6 +139,19 @@ def contenders(case: Case) -> list[tuple[str, str]]:
         layouts = ['channels_last'] if len(case.shape) == 3 else []
         torch, kdjax = ['plain', *layouts, 'tuned', 'cached', 'tuned cached'], VARIANTS
     return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
+
+
+def variant(case: Case, name: str, known: Mapping[str, Any], side: str) -> Any:
+    """The variant of that name among those of a side, which say whether they are `cached`.
+
+    Raises:
+      UsageError: there is none, or a cache of logits is not enough for the technique.
+    """
+    if name not in known:
+        raise unknown('variant', name, known, f' of the {side} loop')
+    if known[name].cached and case.technique not in LOGITS_ONLY:
+        raise UsageError(f'variant {name!r} keeps logits, and technique {case.technique!r} reads features')
+    return known[name]
 
 
 def pool(case: Case) -> Pool:

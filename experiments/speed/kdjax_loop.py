@@ -7,6 +7,7 @@ Variants:
 """
 
 import functools
+import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,6 @@ import numpy as np
 
 from experiments.speed import cases
 from kdjax import names, trees
-from kdjax.names import UsageError, unknown
 from kdjax.nets import torch_weights
 from kdjax.train import allocator, grid, layout, optim, parallel, teachers
 from kdjax.train.objective import Objective
@@ -65,12 +65,8 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     Raises:
       UsageError: unknown variant, or a cache of logits for a term that reads more.
     """
-    if variant not in VARIANTS:
-        raise unknown('variant', variant, VARIANTS, ' of the kdjax loop')
-    how = VARIANTS[variant]
-    if how.cached and case.technique not in cases.LOGITS_ONLY:
-        raise UsageError(f'variant {variant!r} keeps logits, and technique {case.technique!r} reads features')
-    allocator.keep_buffers({})
+    how = cases.variant(case, variant, VARIANTS, 'kdjax')
+    allocator.keep_buffers(os.environ)
     student, teacher = _net(case.student, case, 'float32'), _net(case.teacher, case, how.precision)
     objective = Objective(tuple((term.kind, _term(term)) for term in cases.objective(case, 0)))
     tx = optim.build('sgd', momentum=cases.MOMENTUM, steps=STEPS)

@@ -1,9 +1,9 @@
 """Makes measurements the ones that the project shows.
 
-Command: python experiments/speed/publish.py      after measure.py and sweeps.py
+Command: python experiments/speed/publish.py      after measure.py, sweeps.py and parts.py
 
-Writes the tables between the marks of README.md and results/speed.png from results/speed.json and results/sweeps.json.
-A test holds README.md to them.
+Writes the tables between the marks of README.md, and results/speed.png, from speed.json, sweeps.json and parts.json of
+the same folder. A test holds README.md to them.
 """
 
 import json
@@ -21,6 +21,7 @@ from kdjax.study import blocks, canvas
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
+RESULTS = ('speed', 'sweeps', 'parts')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -43,7 +44,7 @@ def filled(text: str, content: str) -> str:
     return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
-def content(found: Results, sweeps: Results) -> str:
+def content(found: Results, sweeps: Results, parts: Results) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
     limits = [case['limit_gflops'] for case in found['cases'].values()]
@@ -56,10 +57,11 @@ def content(found: Results, sweeps: Results) -> str:
     )
     says = [
         goals(found, sweeps), blocks.Text(where),
-        blocks.Heading('One student', 3), *(single(found, pair) for pair in measured(found)),
+        blocks.Heading('One student', 3), *(single(found, pair) for pair in measured(found)), split(found),
         blocks.Heading('Grids', 3), grids(found),
         blocks.Heading('Techniques', 3), techniques(found),
         blocks.Heading('Whole sweeps', 3), whole(sweeps),
+        blocks.Heading('Two parts of it', 3), convolutions(parts), blocks.Text(buffers(parts)),
         blocks.Heading('The same work', 3), blocks.Text(same(found)),
     ]  # fmt: skip
     picture = '![Speed of one student, by contender](results/speed.png)'
@@ -119,9 +121,37 @@ def single(found: Results, pair: str) -> blocks.Table:
     return blocks.Table(says, 'lrrrrrr', header, rows)
 
 
+def split(found: Results) -> blocks.Table:
+    """What a step is made of: the rest is what it takes with cached logits, the teacher's part the difference."""
+    rows = []
+    for pair in measured(found):
+        taking = found['cases'][f'{pair}:kd']['contenders']
+        for name, alone in (('torch channels_last', 'torch cached'), ('kdjax plain', 'kdjax cached')):
+            whole_, rest = taking[name]['median'], taking[alone]['median']
+            rows.append((pair, name, f'{whole_ - rest:.3f}', f'{rest:.3f}'))
+    header = ('pair', 'contender', 'teacher (s)', 'student (s)')
+    return blocks.Table('A step in float32, by who takes the time', 'llrr', header, tuple(rows))
+
+
+def convolutions(parts: Results) -> blocks.Table:
+    """Gradients of convolutions, by who writes them and where."""
+    rows = tuple((name, f'{1e3 * seconds:.0f}') for name, seconds in parts['convolutions'].items())
+    return blocks.Table('Forward and gradients of three 3x3 convolutions', 'lr', ('written by', 'ms'), rows)
+
+
+def buffers(parts: Results) -> str:
+    """What kept buffers are worth."""
+    kept, system = parts['buffers']['kept'], parts['buffers']['system']
+    return (
+        f'With the allocator as the system has it a step of resnet56 to resnet20 takes {1 / system["ratio"]:.2f} times '
+        f'as long, {system["cpu_per_step"] / kept["cpu_per_step"]:.2f} times the processor time and '
+        f'{system["peak_mb"] / kept["peak_mb"]:.2f} times the memory.'
+    )
+
+
 def grids(found: Results) -> blocks.Table:
     """Several students of one teacher."""
-    header = ('pair', 'students', FIRST, 'torch shared', TUNED, 'kdjax', 'ratio', 'ratio to shared')
+    header = ('pair', 'students', FIRST, 'torch shared', TUNED, 'kdjax', 'ratio', 'ratio to shared', 'peak MB')
     rows = []
     for pair in (*PAIRS, DIGITS):
         for size in GRIDS:
@@ -132,10 +162,10 @@ def grids(found: Results) -> blocks.Table:
             speeds = [f'{taking[name]["student_images_per_s"]:.0f}' for name in (FIRST, 'torch shared', TUNED)]
             rows.append((
                 pair, str(size), *speeds, f'{ours["student_images_per_s"]:.0f}', f'{ours["ratio"]:.2f}',
-                f'{ours["ratio"] / taking["torch shared"]["ratio"]:.2f}',
+                f'{ours["ratio"] / taking["torch shared"]["ratio"]:.2f}', f'{ours["peak_mb"]:.0f}',
             ))  # fmt: skip
     says = f'Images times students in a second; ratio: how many times faster than {FIRST}, a run after the other'
-    return blocks.Table(says, 'lrrrrrrr', header, tuple(rows))
+    return blocks.Table(says, 'lrrrrrrrr', header, tuple(rows))
 
 
 def techniques(found: Results) -> blocks.Table:
@@ -211,9 +241,9 @@ def _fraction(name: str, case: Results, each: Results, limit: float) -> str:
 
 def main() -> None:
     results = HERE / 'results'
-    found, sweeps = (json.loads((results / f'{name}.json').read_text()) for name in ('speed', 'sweeps'))
+    found, sweeps, parts = (json.loads((results / f'{name}.json').read_text()) for name in RESULTS)
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found, sweeps)))
+    readme.write_text(filled(readme.read_text(), content(found, sweeps, parts)))
     (results / 'speed.png').write_bytes(drawn(found))
 
 

@@ -22,7 +22,6 @@ from torch import Tensor, nn
 from experiments.speed import cases, torch_nets
 from experiments.speed.torch_nets import Outputs
 from experiments.speed.torch_terms import TERMS, Batch, Data
-from kdjax.names import UsageError, unknown
 
 
 class Variant(NamedTuple):
@@ -128,16 +127,13 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     Raises:
       UsageError: unknown variant, or a cache of logits for a term that reads more.
     """
-    if variant not in VARIANTS:
-        raise unknown('variant', variant, VARIANTS, ' of the PyTorch loop')
-    if VARIANTS[variant].cached and case.technique not in cases.LOGITS_ONLY:
-        raise UsageError(f'variant {variant!r} keeps logits, and technique {case.technique!r} reads features')
+    how = cases.variant(case, variant, VARIANTS, 'PyTorch')
     students = [torch_nets.student(case, number) for number in range(case.students)]
     if weights is None:
-        return Loop(case, VARIANTS[variant], torch_nets.teacher(case), students)
+        return Loop(case, how, torch_nets.teacher(case), students)
     teacher = torch_nets.load(weights, 'teacher', torch_nets.net(case.teacher, case, cases.SEED))
     students = [torch_nets.load(weights, 'student', student) for student in students]
-    return Loop(case, VARIANTS[variant], teacher.eval().requires_grad_(False), students)
+    return Loop(case, how, teacher.eval().requires_grad_(False), students)
 
 
 def _taps(terms: Sequence[cases.Term]) -> set[str]:

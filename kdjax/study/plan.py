@@ -263,7 +263,7 @@ def table(config: ConfigDict, dataset: Dataset, workdir: Path) -> Table:
             continue
         known = build.teachers(config)
         cells = known[fit].members if fit in known else len(build.cells(config, fits(config)[fit]))
-        steps, cost = fits(config)[fit].steps, costs[fit]
+        steps, cost = stage.reads['fit']['steps'], costs[fit]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
             f'{cells * cost.bytes / 1e6:.3g}', '1', done,
@@ -329,6 +329,7 @@ def _teacher_reads(config: ConfigDict, spec: ConfigDict) -> dict[str, Any]:
     if not spec.weights:
         return {**_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode', 'weights')}
     content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
+    # No step is trained, which is what a plan counts.
     return {'net': spec.net, 'args': spec.args, 'members': 1, 'weights': content, 'fit': {'steps': 0}}
 
 
