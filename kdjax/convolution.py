@@ -4,10 +4,13 @@ XLA knows fast kernels on a CPU for one order of dimensions: (B, H, W, C) maps a
 of a convolution are convolutions in other orders. Those at the top of a program are put into the known one; those
 inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, tens of times slower. Here gradients are
 written in the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
+
+Outputs, inputs and kernel are three sides of one form: each is bilinear in the other two, and derivatives of one are
+the others. Where the library of `kdjax.onednn` was built, it does all three.
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,6 +19,7 @@ from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
+from kdjax import onednn
 from kdjax.types import Array
 
 ORDER = ('NHWC', 'HWIO', 'NHWC')
@@ -38,23 +42,23 @@ def convolved(
     What is not a convolution of all channels of maps (B, H, W, C), or does not run on a CPU, goes to `lax` as it is.
     With a kernel of one position it is a matrix product, and done as one.
     """
-    plain = inputs.ndim == 4 and feature_group_count == 1 and precision is None
+    around, inside = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
+    plain = inputs.ndim == 4 and around == (1, 1) and feature_group_count == 1 and precision is None
     if jax.default_backend() != 'cpu' or not plain or not _known(dimension_numbers, inputs, kernel):
         return lax.conv_general_dilated(
             inputs, kernel, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
             feature_group_count=feature_group_count, precision=precision,
         )  # fmt: skip
-    around, inside = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
     pads: Any = padding
     if isinstance(padding, str):
-        size = [(extent - 1) * by + 1 for extent, by in zip(inputs.shape[1:3], around, strict=True)]
         window = [(extent - 1) * by + 1 for extent, by in zip(kernel.shape[:2], inside, strict=True)]
-        pads = lax.padtype_to_pads(size, window, window_strides, padding)
+        pads = lax.padtype_to_pads(inputs.shape[1:3], window, window_strides, padding)
     pads = tuple((int(low), int(high)) for low, high in pads)
-    if kernel.shape[:2] == (1, 1) and not any(map(any, pads)) and around == (1, 1):
+    alone = kernel.shape[:2] == (1, 1) and not any(map(any, pads))
+    if alone and not onednn.does(inputs, kernel, pads):
         down, right = window_strides
         return inputs[:, ::down, ::right] @ kernel[0, 0]
-    return _convolution.bind(inputs, kernel, strides=tuple(window_strides), pads=pads, around=around, inside=inside)
+    return _outputs.bind(inputs, kernel, strides=tuple(window_strides), pads=pads, inside=inside)
 
 
 def _known(numbers: Any, inputs: Array, kernel: Array) -> bool:
@@ -64,44 +68,84 @@ def _known(numbers: Any, inputs: Array, kernel: Array) -> bool:
     )
 
 
-def _plain(x: Array, w: Array, *, strides: Any, pads: Pads, around: Any, inside: Any) -> Array:
-    return lax.conv_general_dilated(x, w, strides, pads, around, inside, ORDER)
+def _outputs_by_lax(x: Array, w: Array, *, strides: Any, pads: Pads, inside: Any) -> Array:
+    return lax.conv_general_dilated(x, w, strides, pads, (1, 1), inside, ORDER)
 
 
-def _to_inputs(g: Array, x: Any, w: Array, *, strides: Any, pads: Pads, around: Any, inside: Any) -> Array:
-    """The cotangent of the inputs: the kernel, turned by half, over the cotangent of the outputs."""
+def _inputs_by_lax(g: Array, w: Array, *, size: Any, strides: Any, pads: Pads, inside: Any) -> Array:
+    """The kernel, turned by half, over the outputs' cotangent."""
     reach = []
     for axis, (low, _) in enumerate(pads):
         window, outputs = (w.shape[axis] - 1) * inside[axis] + 1, (g.shape[axis + 1] - 1) * strides[axis] + 1
         before = window - 1 - low
-        reach.append((before, (x.aval.shape[axis + 1] - 1) * around[axis] + window - outputs - before))
+        reach.append((before, size[axis] - 1 + window - outputs - before))
     turned = jnp.flip(w, (0, 1)).transpose(0, 1, 3, 2)
-    return _convolution.bind(g, turned, strides=around, pads=tuple(reach), around=strides, inside=inside)
+    return lax.conv_general_dilated(g, turned, (1, 1), reach, strides, inside, ORDER)
 
 
-def _to_kernel(g: Array, x: Array, w: Any, *, strides: Any, pads: Pads, around: Any, inside: Any) -> Array:
-    """The cotangent of the kernel: that of the outputs, as a kernel, over the inputs; examples are what is summed."""
+def _kernel_by_lax(x: Array, g: Array, *, size: Any, strides: Any, pads: Pads, inside: Any) -> Array:
+    """The outputs' cotangent, as a kernel, over the inputs; examples are what is summed."""
     reach = []
     for axis, (low, _) in enumerate(pads):
-        outputs, inputs = (g.shape[axis + 1] - 1) * strides[axis] + 1, (x.shape[axis + 1] - 1) * around[axis] + 1
-        reach.append((low, (w.aval.shape[axis] - 1) * inside[axis] + outputs - inputs - low))
+        outputs = (g.shape[axis + 1] - 1) * strides[axis] + 1
+        reach.append((low, (size[axis] - 1) * inside[axis] + outputs - x.shape[axis + 1] - low))
     x, g = x.transpose(3, 1, 2, 0), g.transpose(1, 2, 0, 3)
-    found = _convolution.bind(x, g, strides=inside, pads=tuple(reach), around=around, inside=strides)
+    found = lax.conv_general_dilated(x, g, inside, reach, (1, 1), strides, ORDER)
     return found.transpose(1, 2, 0, 3)
 
 
-def _batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
-    return jax.vmap(functools.partial(_plain, **fields), in_axes=axes)(*values), 0
+def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
+    """One side of the form. As a primitive, rather than a custom gradient, it has derivatives of all kinds and orders."""
+    form = Primitive(f'kdjax_convolution_{by_lax.__name__}')
+
+    def shape(first: Any, second: Any, **fields: Any) -> Any:
+        return jax.core.ShapedArray(
+            jax.eval_shape(functools.partial(by_lax, **fields), first, second).shape, first.dtype
+        )
+
+    def on_cpu(first: Array, second: Array, **fields: Any) -> Array:
+        if not onednn.does(first, second, fields['pads']):
+            return by_lax(first, second, **fields)
+        shape = jax.eval_shape(functools.partial(by_lax, **fields), first, second).shape
+        return onednn.convolution(first, second, found, shape, fields['strides'], fields['pads'], fields['inside'])
+
+    def batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(by_lax, **fields), in_axes=axes)(*values), 0
+
+    form.def_impl(jax.jit(on_cpu, static_argnames=('size', 'strides', 'pads', 'inside')))
+    form.def_abstract_eval(shape)
+    mlir.register_lowering(form, mlir.lower_fun(by_lax, multiple_results=False))
+    mlir.register_lowering(form, mlir.lower_fun(on_cpu, multiple_results=False), platform='cpu')
+    batching.primitive_batchers[form] = batched
+    return form
 
 
-def _shape(x: Any, w: Any, **fields: Any) -> Any:
-    return jax.core.ShapedArray(jax.eval_shape(functools.partial(_plain, **fields), x, w).shape, x.dtype)
+_outputs = _form(onednn.OUTPUTS, _outputs_by_lax)
+_inputs = _form(onednn.INPUTS, _inputs_by_lax)
+_kernel = _form(onednn.KERNEL, _kernel_by_lax)
 
 
-# A primitive of its own rather than a custom gradient, so that derivatives of all kinds and orders are there.
-_convolution = Primitive('kdjax_convolution')
-_convolution.def_impl(jax.jit(_plain, static_argnames=('strides', 'pads', 'around', 'inside')))
-_convolution.def_abstract_eval(_shape)
-mlir.register_lowering(_convolution, mlir.lower_fun(_plain, multiple_results=False))
-ad.defbilinear(_convolution, _to_inputs, _to_kernel)
-batching.primitive_batchers[_convolution] = _batched
+def _sized(form: Primitive, first: Array, second: Array, like: Any, axis: int, fields: Any) -> Array:
+    """Inputs or kernel, of the height and width that `like` has from `axis` on."""
+    return form.bind(first, second, **{**fields, 'size': tuple(like.aval.shape[axis : axis + 2])})
+
+
+def _outputs_of(x: Array, w: Array, *, size: Any, **fields: Any) -> Array:
+    return _outputs.bind(x, w, **fields)
+
+
+ad.defbilinear(
+    _outputs,
+    lambda g, x, w, **fields: _sized(_inputs, g, w, x, 1, fields),
+    lambda g, x, w, **fields: _sized(_kernel, x, g, w, 0, fields),
+)
+ad.defbilinear(
+    _inputs,
+    lambda x, g, w, **fields: _outputs_of(x, w, **fields),
+    lambda x, g, w, **fields: _sized(_kernel, x, g, w, 0, fields),
+)
+ad.defbilinear(
+    _kernel,
+    lambda w, x, g, **fields: _sized(_inputs, g, w, x, 1, fields),
+    lambda w, x, g, **fields: _outputs_of(x, w, **fields),
+)

@@ -1,0 +1,81 @@
+"""Convolutions by oneDNN on a CPU: an optional library, which `python -m kdjax.onednn` builds.
+
+XLA's own convolutions reach less of a CPU than oneDNN's, which PyTorch has, and know nothing of bfloat16. Where the
+library was built, the programs of a CPU call it; everywhere else, and with KDJAX_CONVOLUTIONS=xla in the environment,
+nothing changes. Several devices of one CPU (as tests have them) do without: their threads are the same ones.
+"""
+
+import ctypes
+import functools
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from kdjax.types import Array
+
+OPT_OUT = 'KDJAX_CONVOLUTIONS'  # 'xla' in the environment leaves convolutions to XLA
+SOURCE = Path(__file__).with_name('convolution.cc')
+DTYPES = (jnp.float32, jnp.bfloat16)
+OUTPUTS, INPUTS, KERNEL = range(3)  # what is found: as in the source
+
+
+def library() -> Path:
+    """Where the library of this source and this jaxlib is, once it is built."""
+    cache = Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache')
+    state = hashlib.sha256(SOURCE.read_bytes() + jaxlib.__version__.encode()).hexdigest()[:16]
+    return cache / 'kdjax' / 'onednn' / f'{state}.so'
+
+
+@functools.cache
+def target() -> str | None:
+    """The name under which XLA knows the library; None where it is not to be used.
+
+    Raises:
+      OSError: the library is there but cannot be loaded.
+    """
+    path = library()
+    if os.environ.get(OPT_OUT) == 'xla' or jax.local_device_count('cpu') > 1 or not path.exists():
+        return None
+    # Named by its contents: compiled programs that are kept on disk call the library that they were made for.
+    name = f'kdjax_convolution_{path.stem}'
+    handler = jax.ffi.pycapsule(ctypes.CDLL(str(path)).kdjax_convolution)
+    jax.ffi.register_ffi_target(name, handler, platform='cpu')
+    return name
+
+
+def does(first: Any, second: Any, pads: tuple[tuple[int, int], ...]) -> bool:
+    """Whether the library is there and does a convolution of such operands."""
+    known = first.dtype == second.dtype and first.dtype in DTYPES
+    return known and min(map(min, pads)) >= 0 and min(*first.shape, *second.shape) > 0 and target() is not None
+
+
+def convolution(
+    first: Array,
+    second: Array,
+    found: int,
+    shape: tuple[int, ...],
+    strides: tuple[int, int],
+    pads: tuple[tuple[int, int], ...],
+    dilations: tuple[int, int],
+) -> Array:
+    """One side of a convolution from the other two: outputs (B, H, W, O), inputs (B, H, W, I) or kernel (h, w, I, O).
+
+    Args:
+      first, second: inputs and kernel, outputs' cotangent and kernel, or inputs and outputs' cotangent.
+      found: OUTPUTS, INPUTS or KERNEL.
+      shape: of what is found.
+      strides, pads, dilations: of the convolution from inputs to outputs; (low, high) pads are not negative.
+    """
+    name = target()
+    assert name is not None
+    dtype = jnp.float32 if found == KERNEL else first.dtype  # sums over examples stay in float32 to the end
+    numbers = {'strides': strides, 'pads': sum(pads, ()), 'dilations': dilations}
+    attributes = {name: np.asarray(value, np.int64) for name, value in numbers.items()}
+    call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, dtype))
+    return call(first, second, found=np.int64(found), **attributes).astype(first.dtype)
