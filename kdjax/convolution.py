@@ -95,7 +95,7 @@ def _kernel_by_lax(x: Array, g: Array, *, size: Any, strides: Any, pads: Pads, i
 
 
 def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
-    """One side of the form. As a primitive, rather than a custom gradient, it has derivatives of all kinds and orders."""
+    """One side of the form: a primitive, so that derivatives of all kinds and orders are there."""
     form = Primitive(f'kdjax_convolution_{by_lax.__name__}')
 
     def shape(first: Any, second: Any, **fields: Any) -> Any:
@@ -110,7 +110,19 @@ def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
         return onednn.convolution(first, second, found, shape, fields['strides'], fields['pads'], fields['inside'])
 
     def batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
-        return jax.vmap(functools.partial(by_lax, **fields), in_axes=axes)(*values), 0
+        """One after the other: batched, a convolution would become one of groups, which is slow on a CPU."""
+        moved = [
+            value if axis is None else jnp.moveaxis(value, axis, 0) for value, axis in zip(values, axes, strict=True)
+        ]
+        first, second = moved
+        if found != onednn.KERNEL and axes[1] is None:  # more examples of the same kernel
+            many = form.bind(first.reshape(-1, *first.shape[2:]), second, **fields)
+            return many.reshape(*first.shape[:2], *many.shape[1:]), 0
+        if axes[1] is None:
+            return lax.map(lambda own: form.bind(own, second, **fields), first), 0
+        if axes[0] is None:
+            return lax.map(lambda own: form.bind(first, own, **fields), second), 0
+        return lax.map(lambda both: form.bind(*both, **fields), (first, second)), 0
 
     form.def_impl(jax.jit(on_cpu, static_argnames=('size', 'strides', 'pads', 'inside')))
     form.def_abstract_eval(shape)

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
-    '': 0, 'names': 0, 'convolution': 0, 'types': 0, 'trees': 0, 'meters': 0, 'memo': 0,
+    '': 0, 'names': 0, 'onednn': 0, 'convolution': 0, 'types': 0, 'trees': 0, 'meters': 0, 'memo': 0,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2,

@@ -16,7 +16,7 @@ class Cost(NamedTuple):
 
     params: int
     bytes: int  # of parameters and batch statistics, as held in memory
-    flops: int  # of one example's forward pass, as counted by the compiler
+    flops: int  # of one example's forward pass, as counted on the unoptimised program
     latency_ms: dict[str, float]  # median wall milliseconds of a whole batch, by batch size
 
 
@@ -33,8 +33,16 @@ def cost(net: Net, variables: Tree, example: np.ndarray, batch_sizes: tuple[int,
 
 def flops(forward: Any, variables: Tree, inputs: np.ndarray) -> int:
     """Floating-point operations of a jitted function; a `scan` inside counts once, so none must be."""
-    analysis = forward.lower(variables, inputs).compile().cost_analysis()
-    return int(analysis['flops'])
+    return int(counted(forward, variables, inputs)['flops'])
+
+
+def counted(function: Any, *arguments: Any) -> dict[str, float]:
+    """What the program of a jitted function does as it is written: 'flops', 'bytes accessed', ...
+
+    XLA cannot count what a library does for it. The program counted is therefore not the one of a CPU, whose
+    convolutions may be oneDNN's.
+    """
+    return function.trace(*arguments).lower(lowering_platforms=('cuda',)).cost_analysis()
 
 
 def latency_ms(forward: Any, variables: Tree, inputs: np.ndarray, rounds: int = 30) -> float:

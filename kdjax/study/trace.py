@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from kdjax import trees
 from kdjax.data.base import Dataset
 from kdjax.data.feed import shown
+from kdjax.export.bench import counted
 from kdjax.memo import bound, shared
 from kdjax.study import build
 from kdjax.train import teachers
@@ -65,7 +66,7 @@ def _traced(
     knobs, teacher_vars, batch, earlier = jax.tree.unflatten(structure, given)
     student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
     state = jax.eval_shape(init, knobs, teacher_vars, batch, student, earlier)
-    analysis = jax.jit(step).lower(state, teacher_vars, batch, knobs).cost_analysis() or {}
+    analysis = counted(jax.jit(step), state, teacher_vars, batch, knobs)
     return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state),
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
 

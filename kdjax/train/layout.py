@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax import trees
+from kdjax import onednn, trees
 from kdjax.train import ledger
 from kdjax.train.grid import Step
 
@@ -98,7 +98,7 @@ def user_cache() -> Path:
 
 
 def _address(key: str, cells: int, dispatches: int) -> str:
-    return trees.digest([key, cells, dispatches, ledger.machine(), jax.__version__])
+    return trees.digest([key, cells, dispatches, ledger.machine(), jax.__version__, onednn.target()])
 
 
 def _store() -> Path:
