@@ -25,3 +25,9 @@ def bound(function: Callable[..., Any], **structure: Any) -> Callable[..., Any]:
 def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """`jax.jit`, one for each function."""
     return jax.jit(function)
+
+
+@shared
+def once(function: Callable[..., Any]) -> Callable[..., Any]:
+    """`jax.jit` of what runs once, and takes longer to compile: it is optimised less, and says the same."""
+    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 1})

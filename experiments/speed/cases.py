@@ -83,7 +83,8 @@ OBJECTIVES = {
     'fitnet': (HARD, Term('fitnets.Hint', 100.0, {'layer': 'stage2', 'form': 'repdistiller'})),
     'dist': (HARD, Term('dist.Correlations', 1.0, {'beta': 2.0, 'gamma': 2.0, 'temperature': 4.0})),
 }  # fmt: skip
-VARIANTS = ('plain', 'bfloat16 teacher', 'cached')  # of kdjax
+WITHOUT = 'without oneDNN'
+VARIANTS = ('plain', WITHOUT, 'bfloat16 teacher', 'bfloat16', 'cached', 'bfloat16 cached')  # of kdjax
 LOGITS_ONLY = ('kd', 'dkd', 'dist')  # of the teacher: for these a cache of logits is enough
 
 
@@ -134,10 +135,11 @@ def contenders(case: Case) -> list[tuple[str, str]]:
     if case.technique != 'kd':
         return [('torch', 'plain'), ('torch', 'tuned'), ('kdjax', 'plain')]
     if case.students > 1:
-        torch, kdjax = ['plain', 'tuned', 'shared', 'tuned shared'], ['plain', 'cached']
-    else:
-        layouts = ['channels_last'] if len(case.shape) == 3 else []
-        torch, kdjax = ['plain', *layouts, 'tuned', 'cached', 'tuned cached'], VARIANTS
+        torch, kdjax = ['plain', 'tuned', 'shared', 'tuned shared'], ['plain', 'bfloat16', 'cached']
+    elif len(case.shape) == 3:
+        torch, kdjax = ['plain', 'channels_last', 'tuned', 'cached', 'tuned cached'], [*VARIANTS]
+    else:  # nothing to convolve
+        torch, kdjax = ['plain', 'tuned', 'cached', 'tuned cached'], [name for name in VARIANTS if name != WITHOUT]
     return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
 
 

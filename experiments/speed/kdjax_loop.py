@@ -2,8 +2,11 @@
 
 Variants:
   plain             float32, the teacher evaluated once per batch
+  without oneDNN    the same by XLA alone: whoever starts it says so in the environment (kdjax.onednn.OPT_OUT)
   bfloat16 teacher  the teacher's activations in bfloat16
+  bfloat16          the student's too
   cached            the teacher's logits are computed once for the whole pool, before the first step
+  bfloat16 cached   the student's activations in bfloat16, the teacher's logits cached
 """
 
 import functools
@@ -27,13 +30,18 @@ STEPS = 1000  # of the run that the layout of a grid is chosen for
 
 
 class Variant(NamedTuple):
-    """How the teacher teaches."""
+    """How the teacher teaches, and in what numbers."""
 
     cached: bool = False
-    precision: str = 'float32'
+    teacher: str = 'float32'  # precision
+    student: str = 'float32'
 
 
-VARIANTS = {'plain': Variant(), 'bfloat16 teacher': Variant(precision='bfloat16'), 'cached': Variant(cached=True)}
+VARIANTS = {
+    'plain': Variant(), cases.WITHOUT: Variant(), 'bfloat16 teacher': Variant(teacher='bfloat16'),
+    'bfloat16': Variant(teacher='bfloat16', student='bfloat16'), 'cached': Variant(cached=True),
+    'bfloat16 cached': Variant(cached=True, student='bfloat16'),
+}  # fmt: skip
 
 
 class Loop:
@@ -67,7 +75,7 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     """
     how = cases.variant(case, variant, VARIANTS, 'kdjax')
     allocator.keep_buffers(os.environ)
-    student, teacher = _net(case.student, case, 'float32'), _net(case.teacher, case, how.precision)
+    student, teacher = _net(case.student, case, how.student), _net(case.teacher, case, how.teacher)
     objective = Objective(tuple((term.kind, _term(term)) for term in cases.objective(case, 0)))
     tx = optim.build('sgd', momentum=cases.MOMENTUM, steps=STEPS)
     variables, students = _variables(case, teacher, student, weights)
@@ -82,7 +90,7 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     )
     state = _known(state, case)
     program = functools.partial(_program, functools.partial(train_step, **parts))
-    chosen = 'unroll' if len(case.shape) == 3 else _fastest(case, program, state, variables, batches[0], knobs)
+    chosen = _fastest(case, program, state, variables, batches[0], knobs)
     return Loop(program(chosen), state, variables, batches, knobs)
 
 

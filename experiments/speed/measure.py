@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 import kdjax
 from experiments.speed import cases, limit, worker
+from kdjax import onednn
 from kdjax.names import UsageError
 from kdjax.train import ledger
 from kdjax.train.screen import Screen
@@ -180,7 +181,7 @@ def measured(case: cases.Case, rounds: int, threads: int, screen: Screen) -> dic
         torch_nets.save(weights, case)
         options = (f'--threads={threads}', f'--weights={weights}')
         contenders = {
-            f'{side} {variant}': _starting(worker.__file__, side, case.name, variant, *options)
+            f'{side} {variant}': _starting(variant, worker.__file__, side, case.name, variant, *options)
             for side, variant in names
         }
         steps = steps_of(case)
@@ -251,11 +252,13 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
     return {
         'versions': {**ledger.versions(), 'kdjax': kdjax.__version__, 'torch': metadata.version('torch')},
         'machine': ledger.machine(), 'seed': cases.SEED, 'rounds': given.rounds, 'threads': given.threads,
+        'onednn': onednn.library().exists(),
     }  # fmt: skip
 
 
-def _starting(*words: str) -> Start:
-    return lambda: Worker([sys.executable, *words])
+def _starting(variant: str, *words: str) -> Start:
+    environment = ['env', f'{onednn.OPT_OUT}=xla'] if variant == cases.WITHOUT else []
+    return lambda: Worker([*environment, sys.executable, *words])
 
 
 def _turns(

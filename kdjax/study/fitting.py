@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from kdjax import trees
 from kdjax.data import noise
 from kdjax.data.feed import Feed, Stream, feed
-from kdjax.memo import bound, compiled, shared
+from kdjax.memo import bound, compiled, once, shared
 from kdjax.nets import team
 from kdjax.study import build
 from kdjax.study.context import Context, cache_stage, plain_config, teacher_variables
@@ -306,7 +306,7 @@ def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -
     """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
     distinct = sorted(set(seeds))
     numbers, positions = ([base_seed + seed for seed in distinct], [distinct.index(seed) for seed in seeds])
-    return compiled(bound(_drawn, net=net))(np.array(numbers, np.uint32), np.array(positions, np.int32), inputs)
+    return once(bound(_drawn, net=net))(np.array(numbers, np.uint32), np.array(positions, np.int32), inputs)
 
 
 def _drawn(numbers: Array, positions: Array, inputs: Array, *, net: Net) -> Tree:
