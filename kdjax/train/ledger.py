@@ -5,6 +5,7 @@ import math
 import os
 import platform
 import subprocess
+import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
@@ -25,14 +26,13 @@ class Ledger:
     """
 
     def __init__(self, folder: Path, *, wandb: bool = False) -> None:
-        from tensorboardX import SummaryWriter  # only a run that trains needs it
-
         folder.mkdir(parents=True, exist_ok=True)
         self._wandb = _wandb(folder) if wandb else None  # before anything is open: it may not be installed
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
         # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
-        self._events = SummaryWriter(str(folder / 'tensorboard'), max_queue=1_000_000)
+        writer, self._summary = _tensorboard()
+        self._events = writer(str(folder / 'tensorboard'), max_queue=1_000_000)
 
     def __enter__(self) -> Self:
         return self
@@ -52,8 +52,8 @@ class Ledger:
         self.write(kind, step=step, **values)
         read = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
         means = {name: mean for name, mean in read.items() if math.isfinite(mean)}
-        for name, mean in means.items():
-            self._events.add_scalar(name, mean, step)
+        shown = [self._summary.Value(tag=name, simple_value=mean) for name, mean in means.items()]
+        self._events.add_summary(self._summary(value=shown), step)
         if self._wandb is not None:
             self._wandb.log(means, step=step)
 
@@ -164,6 +164,23 @@ def _processor() -> str:
             if line.startswith('model name'):
                 return line.partition(':')[2].strip()
     return platform.processor() or platform.machine()
+
+
+def _tensorboard() -> tuple[Any, Any]:
+    """The writer of TensorBoard's files, and what is written: loaded by a run that trains, nobody else needs it.
+
+    tensorboardX loads PyTorch where it is installed, for the graphs of its networks: seconds, for nothing.
+    """
+    apart = 'torch' not in sys.modules
+    if apart:
+        sys.modules['torch'] = None  # type: ignore[assignment]  # to whoever imports it, it is not there
+    try:
+        from tensorboardX import FileWriter
+        from tensorboardX.proto.summary_pb2 import Summary
+    finally:
+        if apart:
+            del sys.modules['torch']
+    return FileWriter, Summary
 
 
 def _mean(value: Any) -> float:
