@@ -90,6 +90,7 @@ def teacher() -> ConfigDict:
             'views': 1,  # augmented views per example while it is trained
             'fit': fit(hard=1.0),
             'mode': 'cached',  # 'cached': outputs are computed once and looked up; 'online': in every step
+            'precision': '',  # of its activations while it teaches: 'float32', 'bfloat16', or '' for run.precision
         }
     )
 

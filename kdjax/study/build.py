@@ -82,9 +82,10 @@ def _made(package: str, name: str, arguments: FrozenConfigDict, kind: str) -> An
     return names.construct(package, name, dict(arguments.items()), kind)
 
 
-def net(spec: ConfigDict, classes: int, run: ConfigDict) -> Net:
-    """A network for `classes` classes, with the batch statistics that the runner needs."""
-    arguments = {**spec.args, 'classes': classes, 'precision': run.precision, 'axis': parallel.axis_of(run.runner)}
+def net(spec: ConfigDict, classes: int, run: ConfigDict, precision: str = '') -> Net:
+    """A network for `classes` classes, with what the runner needs of batch statistics; in a precision, or the run's."""
+    precision = precision or run.precision
+    arguments = {**spec.args, 'classes': classes, 'precision': precision, 'axis': parallel.axis_of(run.runner)}
     return _made('kdjax.nets', spec.net, FrozenConfigDict(arguments), 'network')
 
 
@@ -93,9 +94,9 @@ def teachers(config: ConfigDict) -> dict[str, ConfigDict]:
     return {'teacher': config.teacher, **{name: config.assistants[name] for name in sorted(config.assistants)}}
 
 
-def teaching_net(config: ConfigDict, spec: ConfigDict, classes: int) -> Net:
-    """The network that `spec` teaches with: an ensemble where it has several members."""
-    one = net(spec, classes, config.run)
+def teaching_net(config: ConfigDict, spec: ConfigDict, classes: int, precision: str = '') -> Net:
+    """The network that `spec` teaches with, an ensemble where it has several members; as trained, or in a precision."""
+    one = net(spec, classes, config.run, precision)
     return _ensemble((one,) * spec.members) if spec.members > 1 else one
 
 

@@ -56,8 +56,13 @@ class Context:
         """A network for this data set."""
         return build.net(spec, len(self.dataset.classes), self.config.run)
 
-    def teaching_net(self, name: str = 'teacher') -> Net:
-        """A network that teaches."""
+    def teaching_net(self, name: str) -> Net:
+        """A network while it teaches, in the precision that it has for that."""
+        spec = build.teachers(self.config)[name]
+        return build.teaching_net(self.config, spec, len(self.dataset.classes), spec.precision)
+
+    def teacher_net(self, name: str = 'teacher') -> Net:
+        """A network that teaches, as it was trained and is measured."""
         return build.teaching_net(self.config, build.teachers(self.config)[name], len(self.dataset.classes))
 
     def evaluator(self, net: Net, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:

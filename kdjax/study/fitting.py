@@ -332,8 +332,9 @@ def teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
 def address(context: Context, name: str, variables: Tree) -> cache.Address:
     config = context.config
     spec = build.teachers(config)[name]
+    precision = spec.precision or config.run.precision
     return cache.Address(
-        trees.digest([plain_config(spec.args), spec.members, config.run.precision, trees.fingerprint(variables)]),
+        trees.digest([plain_config(spec.args), spec.members, precision, trees.fingerprint(variables)]),
         context.data_checksum,
         json.dumps(plain_config(config.data.preprocess), sort_keys=True),
         json.dumps(plain_config(config.data.augment), sort_keys=True),

@@ -52,7 +52,7 @@ def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) 
 
 def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
-    net, variables = context.teaching_net(), teacher_variables(context)
+    net, variables = context.teacher_net(), teacher_variables(context)
     metrics = context.evaluator(net, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
     knows = _dark_knowledge(context.dataset.splits['validation'], context.logits(net, variables, 'validation'), context)
     found = {

@@ -74,7 +74,8 @@ def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = N
     caches = {context.cache_stage(name): name for name in known if name in used and known[name].mode == 'cached'}
     for stage, name in caches.items():
         kept = (taps or {}).get(found[name].key) or teacher_taps(config, name)
-        add(stage, {**seen, 'name': name, 'taps': kept}, (name,), stages.cache_teacher)
+        teaching = {'precision': known[name].precision} if known[name].precision else {}
+        add(stage, {**seen, 'name': name, 'taps': kept, **teaching}, (name,), stages.cache_teacher)
     for method in build.methods(config):
         for chain in chains(config, method):
             add_chain(config, chain, {**shared, **shown}, add)
@@ -321,13 +322,15 @@ def _baseline(config: ConfigDict) -> str:
 
 
 def _fit_reads(config: ConfigDict, fit: ConfigDict) -> dict[str, Any]:
-    return {'fit': fit, 'terms': build.terms_of(config, fit), 'validate_every': config.run.validate_every}
+    spec = build.teachers(config).get(fit.teacher) if build.needs_teacher(config, fit) else None
+    taught = {'teaching': spec.precision} if spec is not None and spec.precision else {}
+    return {'fit': fit, 'terms': build.terms_of(config, fit), 'validate_every': config.run.validate_every, **taught}
 
 
 def _teacher_reads(config: ConfigDict, spec: ConfigDict) -> dict[str, Any]:
     """What a network that teaches depends on: how it is trained, or the weights that it has already."""
     if not spec.weights:
-        return {**_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode', 'weights')}
+        return {**_fit_reads(config, spec.fit), **_without(spec, 'fit', 'mode', 'weights', 'precision')}
     content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
     # No step is trained, which is what a plan counts.
     return {'net': spec.net, 'args': spec.args, 'members': 1, 'weights': content, 'fit': {'steps': 0}}

@@ -26,7 +26,7 @@ def make_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, A
     spec = build.teachers(context.config)[reads['name']]
     variables = _read(context, reads['name'], spec) if spec.weights else _trained(context, folder, key, reads['name'])
     save_variables(folder / 'variables', variables)
-    last = context.evaluator(context.teaching_net(reads['name']), 'validation')(
+    last = context.evaluator(context.teacher_net(reads['name']), 'validation')(
         jax.tree.map(lambda leaf: leaf[None], variables)
     )
     return {

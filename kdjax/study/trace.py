@@ -102,7 +102,7 @@ def _teacher(
     else:
         spec = build.teachers(config)[fit_.teacher]
         taps = tuple(tap for _, term in build.objective(config, fit_).terms for tap in term.taps().teacher)
-        net = build.probed(build.teaching_net(config, spec, len(dataset.classes)), taps)
+        net = build.probed(build.teaching_net(config, spec, len(dataset.classes), spec.precision), taps)
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])

@@ -50,6 +50,7 @@ CHANGES = [
     (set_to('data.views', 2), {'cache', *STUDENTS}),
     (set_to('teacher.args.widths', (16,)), {'teacher', 'cache', 'distill', 'distill+finetune', 'combined'}),
     (set_to('run.precision', 'bfloat16'), {'teacher', 'cache', *STUDENTS}),
+    (set_to('teacher.precision', 'bfloat16'), {'cache', 'distill', 'distill+finetune', 'combined'}),
     (set_to('run.layout', 'map'), set()),
     (set_to('run.runner', 'pmap'), set()),
     (set_to('run.anatomy_every', 10), STUDENTS),

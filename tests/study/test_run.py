@@ -219,6 +219,7 @@ ERRORS = [
     ('--config.run.runner=pmpa', "unknown runner 'pmpa'; there is: 'pmap'"),
     ('--config.run.layout=vamp', "unknown grid layout 'vamp'; there is: 'vmap'"),
     ('--config.run.precision=float16', "unknown precision 'float16'; there is: 'bfloat16'"),
+    ('--config.teacher.precision=half', "unknown precision 'half'; there is: 'bfloat16'"),
     ('--config.accept.method=combind', "unknown method 'combind' in accept.method; there is: 'combined'"),
     ('--mood=run', "unknown flag 'mood'; there is: 'mode'"),
     ('--mode=walk', 'value should be one of <run|sweep|tune|plan|report|bench|list|prepare>'),
