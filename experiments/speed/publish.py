@@ -1,11 +1,13 @@
 """Makes measurements the ones that the project shows.
 
-Command: python experiments/speed/publish.py      after measure.py, sweeps.py and parts.py
+Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
+         after measure.py, sweeps.py, parts.py and start.py
 
-Writes the tables between the marks of README.md, and results/speed.png, from speed.json, sweeps.json and parts.json of
-the same folder. A test holds README.md to them.
+Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results. A
+test holds README.md to them. Given the workdirs of precision.py, takes their summaries over as results/precision.json.
 """
 
+import argparse
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -21,7 +23,7 @@ from kdjax.study import blocks, canvas
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
-RESULTS = ('speed', 'sweeps', 'parts')
+RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -44,7 +46,7 @@ def filled(text: str, content: str) -> str:
     return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
-def content(found: Results, sweeps: Results, parts: Results) -> str:
+def content(found: Results, sweeps: Results, parts: Results, start: Results, precision: Results) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
     limits = [case['limit_gflops'] for case in found['cases'].values()]
@@ -53,14 +55,17 @@ def content(found: Results, sweeps: Results, parts: Results) -> str:
     where = (
         f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
         f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
-        f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX.'
+        f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. kdjax has '
+        f'{"" if found["onednn"] else "not "}the library that `python -m kdjax.onednn` builds.'
     )
     says = [
-        goals(found, sweeps), blocks.Text(where),
+        goals(found, sweeps, start), blocks.Text(where),
         blocks.Heading('One student', 3), *(single(found, pair) for pair in measured(found)), split(found),
         blocks.Heading('Grids', 3), grids(found),
         blocks.Heading('Techniques', 3), techniques(found),
         blocks.Heading('Whole sweeps', 3), whole(sweeps),
+        blocks.Heading('From the start of the process to the first step', 3), starts(start),
+        blocks.Heading('A teacher in bfloat16', 3), precisions(precision),
         blocks.Heading('Two parts of it', 3), convolutions(parts), blocks.Text(buffers(parts)),
         blocks.Heading('The same work', 3), blocks.Text(same(found)),
     ]  # fmt: skip
@@ -73,7 +78,7 @@ def measured(found: Results) -> list[str]:
     return [pair for pair in PAIRS if f'{pair}:kd' in found['cases']]
 
 
-def goals(found: Results, sweeps: Results) -> blocks.Table:
+def goals(found: Results, sweeps: Results, start: Results) -> blocks.Table:
     """What was aimed at, and what was measured."""
 
     def ratios(variant: str, names: Sequence[str]) -> list[float]:
@@ -95,6 +100,8 @@ def goals(found: Results, sweeps: Results) -> blocks.Table:
         *(Goal(f'sweep of {cells} on digits, against a PyTorch process each', 20.0, [row['processes'] / row['kdjax']])
           for cells, row in sweeps['cells'].items()),
     ]  # fmt: skip
+    warm = [row['torch'] / row['kdjax, warm'] for row in start['seconds'].values()]
+    listed.append(Goal('a warm start to the first step, against PyTorch', 0.9, warm))
     rows = tuple(
         (each.says, f'{each.goal:.1f}x', ', '.join(f'{value:.2f}x' for value in each.measured), _met(each))
         for each in listed
@@ -131,6 +138,32 @@ def split(found: Results) -> blocks.Table:
             rows.append((pair, name, f'{whole_ - rest:.3f}', f'{rest:.3f}'))
     header = ('pair', 'contender', 'teacher (s)', 'student (s)')
     return blocks.Table('A step in float32, by who takes the time', 'llrr', header, tuple(rows))
+
+
+def starts(start: Results) -> blocks.Table:
+    """Until a process has taken its first step."""
+    rows = tuple(
+        (pair, *(f'{row[name]:.1f}' for name in ('torch', 'kdjax, warm', 'kdjax, cold')))
+        for pair, row in start['seconds'].items()
+    )
+    says = 'Wall seconds; cold: nothing is compiled, warm: an earlier process left its programs'
+    return blocks.Table(says, 'lrrr', ('pair', FIRST, 'kdjax, warm', 'kdjax, cold'), rows)
+
+
+def precisions(precision: Results) -> blocks.Table:
+    """Students of the same teacher, in either precision."""
+    rows = []
+    for trained, summary in precision.items():
+        for row in summary['rows']:
+            if row['name'] == 'teacher':
+                continue
+            apart = '–'
+            if (own := row['difference']) is not None:
+                low, high = (100 * end for end in own['ci95'])
+                apart = f'{100 * own["mean"]:+.2f} [{low:+.2f}, {high:+.2f}]'
+            rows.append((trained, row['name'], f'{100 * row["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
+    header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
+    return blocks.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
 
 
 def convolutions(parts: Results) -> blocks.Table:
@@ -239,12 +272,26 @@ def _fraction(name: str, case: Results, each: Results, limit: float) -> str:
     return '–' if 'cached' in name else f'{100 * case["step_gflop"] / each["median"] / limit:.0f}'
 
 
+def taken_over(workdirs: Sequence[str]) -> str:
+    """The summaries of reports in `workdirs`, by the precision in which everything was trained."""
+    found = {}
+    for workdir in workdirs:
+        summary = json.loads((Path(workdir) / 'report' / 'summary.json').read_text())
+        found['bfloat16' if 'run.precision=bfloat16' in summary['command'] else 'float32'] = summary
+    return json.dumps(found, indent=1) + '\n'
+
+
 def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
+    parser.add_argument('--precision', nargs='+', metavar='WORKDIR', help='where precision.py has run')
+    given = parser.parse_args()
     results = HERE / 'results'
-    found, sweeps, parts = (json.loads((results / f'{name}.json').read_text()) for name in RESULTS)
+    if given.precision:
+        (results / 'precision.json').write_text(taken_over(given.precision))
+    measured_ = [json.loads((results / f'{name}.json').read_text()) for name in RESULTS]
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found, sweeps, parts)))
-    (results / 'speed.png').write_bytes(drawn(found))
+    readme.write_text(filled(readme.read_text(), content(*measured_)))
+    (results / 'speed.png').write_bytes(drawn(measured_[0]))
 
 
 if __name__ == '__main__':

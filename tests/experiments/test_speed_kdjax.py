@@ -86,7 +86,9 @@ def test_goals_are_judged_case_by_case():
             'kdjax bfloat16 teacher': {'ratio': 1.5}, 'kdjax cached': {'ratio': 1.9}
         }  # fmt: skip
     sweeps = {'cells': {'20': {'kdjax': 2.0, 'loop': 12.0, 'processes': 30.0}}}
-    rows = {row[0]: row[1:] for row in publish.goals(found, sweeps).rows}
+    start = {'seconds': {'a pair': {'torch': 4.0, 'kdjax, warm': 5.0, 'kdjax, cold': 20.0}}}
+    rows = {row[0]: row[1:] for row in publish.goals(found, sweeps, start).rows}
+    assert rows['a warm start to the first step, against PyTorch'] == ('0.9x', '0.80x', 'not met')
     assert rows['a step in float32, against plain PyTorch'] == ('1.0x', '1.20x, 0.90x, 1.00x', 'met in 2 of 3')
     assert rows['the same with the teacher in bfloat16'][-1] == 'met'
     assert rows['a step with cached logits, against plain PyTorch'][-1] == 'not met'
