@@ -119,8 +119,8 @@ def run() -> ConfigDict:
     return ConfigDict(
         {
             'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
-            # Of a grid: 'vmap', 'unroll' (convolutions), 'map' (little memory), 'cells' (over devices), or 'auto': as a
-            # short measurement on this machine chooses.
+            # Of a grid: 'vmap' (small dense networks), 'map' (one after the other: large ones), 'unroll' (a list, of a
+            # few cells), 'cells' (over devices), or 'auto': as a short measurement on this machine chooses.
             'layout': 'vmap',
             'cells': 64,  # of a sweep that one grid may have, at most
             'memory': 0.0,  # GB that a grid may take; 0 for half of what the device has

@@ -78,7 +78,6 @@ def _batched(pull: Pull, losses: Array) -> Tree:
     """The pullback on all rows of the identity at once; leaves get a leading axis of terms.
 
     By vmap: one pass back is compiled, whatever the number of terms, where unrolled ones were compiled each; a loop in
-    the program (lax.map) saves little memory, as what the pass forward kept is shared either way, and was found to take
-    convolutions up to 17 times as long on CPU.
+    the program (lax.map) saves little memory, as what the pass forward kept is shared either way.
     """
     return jax.vmap(lambda row: pull(row)[0]['student'])(jnp.eye(len(losses), dtype=losses.dtype))

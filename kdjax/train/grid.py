@@ -46,8 +46,8 @@ def _unroll(step: Step, own_batches: bool) -> Step:
 
 LAYOUTS: dict[str, Callable[[Step, bool], Step]] = {
     'vmap': _vmap,  # one batched program: small dense networks
-    'unroll': _unroll,  # a list of cells in one program: convolutions, whose batched kernels are slow
-    'map': _map,  # one cell after the other: where memory is short
+    'unroll': _unroll,  # a list of cells in one program: each is compiled, and what is idle in one is used by the next
+    'map': _map,  # one cell after the other: large networks, and where memory is short
 }
 
 
