@@ -207,7 +207,7 @@ def test_what_is_not_there_is_said(monkeypatch):
 def test_a_file_of_results_grows_by_what_is_missing(tmp_path, monkeypatch):
     pytest.importorskip('torch', reason='PyTorch is not installed: pip install "kdjax[bench]"')
     path, turns = tmp_path / 'results' / 'speed.json', []
-    monkeypatch.setattr(measure, '_starting', lambda *words: lambda: Fake(' '.join(words[1:4]), [1.0], turns))
+    monkeypatch.setattr(measure, '_starting', lambda variant, *words: lambda: Fake(' '.join(words[1:4]), [1.0], turns))
     monkeypatch.setattr(measure, 'limits', lambda threads: {'torch': 100.0 * threads})
     for chosen in ('mlp1200-mlp800:kd', 'mlp1200-mlp800:kd', 'mlp1200-mlp800:kd,mlp1200-mlp800:kd:4'):
         monkeypatch.setattr(sys, 'argv', ['measure.py', f'--cases={chosen}', '--rounds=2', f'--out={path}'])
@@ -217,12 +217,21 @@ def test_a_file_of_results_grows_by_what_is_missing(tmp_path, monkeypatch):
     assert turns.count('+torch mlp1200-mlp800:kd tuned') == 1
     single = found['cases']['mlp1200-mlp800:kd']
     assert list(single['contenders']) == ['torch plain', 'torch tuned', 'torch cached', 'torch tuned cached',
-                                          *(f'kdjax {variant}' for variant in cases.VARIANTS)]  # fmt: skip
+                                          *(f'kdjax {variant}' for variant in cases.VARIANTS
+                                            if variant != cases.WITHOUT)]  # fmt: skip
     assert single['limit_gflops'] == {'torch': 200.0}
     assert {'jax', 'jaxlib', 'torch', 'numpy', 'kdjax'} <= set(found['versions'])
     monkeypatch.setattr(sys, 'argv', ['measure.py', '--cases=mlp', f'--out={path}'])
     with pytest.raises(SystemExit, match="unknown case 'mlp'"):
         measure.main()
+
+
+def test_only_who_does_without_the_library_is_told_so(monkeypatch):
+    started = []
+    monkeypatch.setattr(measure, 'Worker', lambda words: started.append(list(words)))
+    measure._starting('plain', 'worker.py')()
+    measure._starting(cases.WITHOUT, 'worker.py')()
+    assert started == [[sys.executable, 'worker.py'], ['env', 'KDJAX_CONVOLUTIONS=xla', sys.executable, 'worker.py']]
 
 
 def test_a_killed_measurement_goes_on_with_what_is_missing(tmp_path):
