@@ -116,8 +116,9 @@ def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
         ]
         first, second = moved
         if found != onednn.KERNEL and axes[1] is None:  # more examples of the same kernel
-            many = form.bind(first.reshape(-1, *first.shape[2:]), second, **fields)
-            return many.reshape(*first.shape[:2], *many.shape[1:]), 0
+            cells, examples, *rest = first.shape
+            many = form.bind(first.reshape(cells * examples, *rest), second, **fields)
+            return many.reshape(cells, examples, *many.shape[1:]), 0
         if axes[1] is None:
             return lax.map(lambda own: form.bind(own, second, **fields), first), 0
         if axes[0] is None:

@@ -35,7 +35,7 @@ from kdjax.train import ledger
 from kdjax.train.screen import Screen
 
 ALIVE = 4  # with more contenders alive at once, those of PyTorch were seen to get slower
-WARM_UP = 2  # steps
+WARM_UP = 6  # steps: in those of a large grid the heap still grows
 ROUND = 1e11  # FLOPs of a round, about a second
 QUIET = 0.2  # cores that other processes may use before a sample is called noisy
 TICKS = os.sysconf('SC_CLK_TCK')

@@ -40,7 +40,9 @@ def target() -> str | None:
       OSError: the library is there but cannot be loaded.
     """
     path = library()
-    if os.environ.get(OPT_OUT) == 'xla' or jax.local_device_count('cpu') > 1 or not path.exists():
+    if os.environ.get(OPT_OUT) == 'xla' or jax.default_backend() != 'cpu' or not path.exists():
+        return None
+    if jax.local_device_count('cpu') > 1:
         return None
     # Named by its contents: compiled programs that are kept on disk call the library that they were made for.
     name = f'kdjax_convolution_{path.stem}'

@@ -4,10 +4,9 @@
 // convolutions of a program may run at once without a second pool of threads that competes with XLA's own; nothing
 // waits for a thread. Gradients of a kernel are summed over parts in their order: the same every time.
 
-#include <array>
+#include <algorithm>
 #include <atomic>
 #include <cstdint>
-#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -20,17 +19,27 @@
 
 #if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
 #include <omp.h>
-static void UseOneThread() { omp_set_num_threads(1); }  // of the thread that calls, not of the process
-#elif DNNL_CPU_RUNTIME == DNNL_RUNTIME_SEQ
-static void UseOneThread() {}
-#else
-#error "needs oneDNN with OpenMP or without threads of its own"
 #endif
 
 namespace ffi = xla::ffi;
 using dnnl::memory;
 
 namespace {
+
+#if DNNL_CPU_RUNTIME == DNNL_RUNTIME_OMP
+// What the calling thread starts has one thread; afterwards as many as before. Nothing changes for other threads.
+struct OneThread {
+  OneThread() : before(omp_get_max_threads()) { omp_set_num_threads(1); }
+  ~OneThread() { omp_set_num_threads(before); }
+  const int before;
+};
+#elif DNNL_CPU_RUNTIME == DNNL_RUNTIME_SEQ
+struct OneThread {
+  OneThread() {}  // it has no others
+};
+#else
+#error "needs oneDNN with OpenMP or without threads of its own"
+#endif
 
 enum Pass : int64_t { kOutputs, kInputs, kKernel };  // what is found
 
@@ -104,7 +113,7 @@ void* Room(std::vector<char>& kept, size_t bytes) {
 }
 
 void Run(const Task& task, void* maps, void* kernel, void* outputs) {
-  UseOneThread();
+  const OneThread one;
   thread_local std::map<std::vector<int64_t>, Program> programs;
   thread_local std::vector<char> scratch, arranged;
   thread_local dnnl::stream stream(Engine());

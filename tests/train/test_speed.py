@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import trees
+from kdjax.convolution import ORDER, convolved
 from kdjax.nets.mlp import mlp
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
@@ -97,3 +98,17 @@ def test_one_program_serves_all_temperatures(world):
     for temperature in (1.0, 2.0, 4.0, 8.0):
         call(1, temperature)
     assert program._cache_size() == 1
+
+
+def test_batched_convolutions_are_faster_than_as_one_of_groups():
+    maps = jnp.ones((32, 16, 16, 8))
+    kernels = jnp.ones((4, 3, 3, 8, 16))
+
+    def gradient(convolution):
+        def loss(kernel):
+            return jnp.sum(jnp.square(convolution(maps, kernel, (1, 1), 'SAME', dimension_numbers=ORDER)))
+
+        program = jax.jit(jax.vmap(jax.grad(loss)))
+        return lambda: jax.block_until_ready(program(kernels))
+
+    assert ratio(gradient(jax.lax.conv_general_dilated), gradient(convolved)) > 1.3
