@@ -56,7 +56,7 @@ def content(found: Results, sweeps: Results, parts: Results, start: Results, pre
         f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
         f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
         f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. kdjax has '
-        f'{"" if found["onednn"] else "not "}the library that `python -m kdjax.onednn` builds.'
+        f'{"" if found["onednn"] else "not "}the library that python -m kdjax.onednn builds.'
     )
     says = [
         goals(found, sweeps, start), blocks.Text(where),
@@ -238,9 +238,10 @@ def same(found: Results) -> str:
         torch, kdjax = (taking[side]['losses'][:8] for side in (FIRST, 'kdjax plain'))
         apart[name] = max(abs(a - b) / abs(a) for a, b in zip(torch, kdjax, strict=True))
     far = [name for name, share in apart.items() if share > CLOSE]
-    agree = f'In {len(apart) - len(far)} of {len(apart)} cases the losses of the first 8 steps agree to {CLOSE:.0%}.'
+    agree = f'In {len(apart) - len(far)} of {len(apart)} cases the losses of the first steps agree to {CLOSE:.0%}.'
     others = '; '.join(f'{name} {apart[name]:.0%}' for name in far)
-    return f'{agree} Not: {others}.' if far else agree
+    own = 'What terms learn of their own (crd, review, fitnet) starts from other random numbers on either side.'
+    return f'{agree} Not: {others}. {own}' if far else f'{agree} {own}'
 
 
 def drawn(found: Results) -> bytes:
