@@ -247,7 +247,7 @@ def same(found: Results) -> str:
 def drawn(found: Results) -> bytes:
     """Images in a second of every contender, by pair."""
     pairs = measured(found)
-    figure = canvas.blank(5.8, 0.4 + 1.7 * len(pairs))
+    figure = canvas.blank(5.8, 0.4 + 2.6 * len(pairs))
     for axes, pair in zip(figure.subplots(len(pairs), 1, squeeze=False).flat, pairs, strict=True):
         taking = found['cases'][f'{pair}:kd']['contenders']
         canvas.dress(axes, '', 'images/s')
