@@ -24,6 +24,12 @@ from kdjax.types import Array
 
 ORDER = ('NHWC', 'HWIO', 'NHWC')
 Pads = tuple[tuple[int, int], ...]
+# By what is found, of its first and its second operand: the dimension that is not summed over, and where it ends up.
+FREE = {
+    onednn.OUTPUTS: ((0, 0), (3, 3)),  # examples of inputs, output channels of the kernel
+    onednn.INPUTS: ((0, 0), (2, 3)),  # examples of outputs, input channels of the kernel
+    onednn.KERNEL: ((3, 2), (3, 3)),  # channels of inputs, channels of outputs
+}
 
 
 def convolved(
@@ -110,20 +116,21 @@ def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
         return onednn.convolution(first, second, found, shape, fields['strides'], fields['pads'], fields['inside'])
 
     def batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
-        """One after the other: batched, a convolution would become one of groups, which is slow on a CPU."""
-        moved = [
-            value if axis is None else jnp.moveaxis(value, axis, 0) for value, axis in zip(values, axes, strict=True)
-        ]
-        first, second = moved
-        if found != onednn.KERNEL and axes[1] is None:  # more examples of the same kernel
-            cells, examples, *rest = first.shape
-            many = form.bind(first.reshape(cells * examples, *rest), second, **fields)
-            return many.reshape(cells, examples, *many.shape[1:]), 0
-        if axes[1] is None:
-            return lax.map(lambda own: form.bind(own, second, **fields), first), 0
-        if axes[0] is None:
-            return lax.map(lambda own: form.bind(first, own, **fields), second), 0
-        return lax.map(lambda both: form.bind(*both, **fields), (first, second)), 0
+        """More examples or channels of one convolution where only one operand has the axis; else one after the other.
+
+        As one they would be a convolution of groups, which is slow on a CPU.
+        """
+        if None not in axes:
+            both = tuple(jnp.moveaxis(value, axis, 0) for value, axis in zip(values, axes, strict=True))
+            return lax.map(lambda own: form.bind(*own, **fields), both), 0
+        which = 1 if axes[0] is None else 0
+        place, out = FREE[found][which]
+        value = jnp.moveaxis(values[which], axes[which], place)
+        cells, size = value.shape[place : place + 2]
+        operands = list(values)
+        operands[which] = value.reshape(*value.shape[:place], cells * size, *value.shape[place + 2 :])
+        many = form.bind(*operands, **fields)
+        return many.reshape(*many.shape[:out], cells, size, *many.shape[out + 1 :]), out
 
     form.def_impl(jax.jit(on_cpu, static_argnames=('size', 'strides', 'pads', 'inside')))
     form.def_abstract_eval(shape)

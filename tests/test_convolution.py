@@ -31,6 +31,13 @@ DERIVATIVES = {
     )(x, w),
     'by example': lambda f, x, w: jax.vmap(lambda x: gradient(f, x[None], w)[1])(x),
     'by kernel': lambda f, x, w: jax.vmap(lambda w: gradient(f, x, w)[0])(jnp.stack([w, 2 * w])),
+    'by cotangent': lambda f, x, w: jax.vmap(jax.vjp(f, x, w)[1])(jnp.stack([f(x, w), jnp.cos(f(x, w))])),
+    'pulled back by kernel': lambda f, x, w: jax.vmap(lambda v: jax.vjp(f, x, v)[1](f(x, w))[0])(
+        jnp.stack([w, jnp.cos(w)])
+    ),
+    'pulled back by inputs': lambda f, x, w: jax.vmap(lambda v: jax.vjp(f, v, w)[1](f(x, w))[1])(
+        jnp.stack([x, jnp.cos(x)])
+    ),
     'recomputed': lambda f, x, w: gradient(jax.checkpoint(f), x, w),
 }  # fmt: skip
 

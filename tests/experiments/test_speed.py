@@ -129,7 +129,7 @@ def test_ratios_are_of_the_same_turn():
     assert found['b']['images_per_s'] == 128
     assert found['b']['student_images_per_s'] == 4 * 128
     assert found['b']['cpu_per_step'] == 2.0
-    assert found['b']['losses'] == [3.0] + [2.0] * (2 + 3 * 2)
+    assert found['b']['losses'] == [3.0] + [2.0] * (measure.WARM_UP + 3 * 2)
     assert [found['b'][what] for what in ('peak_mb', 'build_seconds', 'first_step_seconds')] == [7.0, 5.0, 2.0]
     assert len(found['b']['foreign']) == len(found['b']['noisy']) == 3
 
