@@ -29,5 +29,6 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @shared
 def once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` of what runs once, and takes longer to compile: it is optimised less, and says the same."""
-    return jax.jit(function, compiler_options={'xla_backend_optimization_level': 1})
+    """`jax.jit` of what runs once, and takes longer to compile: on a CPU it is optimised less, and says the same."""
+    quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
+    return jax.jit(function, compiler_options=quick)

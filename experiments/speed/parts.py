@@ -2,13 +2,15 @@
 
 Command: python experiments/speed/parts.py [--rounds 5]      writes results/parts.json
 
-Gradients of three 3x3 convolutions, at the top of a program and inside `lax.scan`, as `lax` writes them and as
-`kdjax/convolution.py` does, in turns; and a step of resnet56 to resnet20 with and without `kdjax/train/allocator.py`.
+Gradients of three 3x3 convolutions by XLA alone, at the top of a program and inside `lax.scan`, as `lax` writes them
+and as `kdjax/convolution.py` does, in turns; and a step of resnet56 to resnet20 with and without
+`kdjax/train/allocator.py`.
 """
 
 import argparse
 import functools
 import json
+import os
 import statistics
 import sys
 import time
@@ -24,6 +26,7 @@ import jax
 import jax.numpy as jnp
 
 from experiments.speed import measure, worker
+from kdjax import onednn
 from kdjax.convolution import ORDER, convolved
 from kdjax.train import allocator, ledger
 
@@ -44,6 +47,7 @@ def gradient(convolution: Callable[..., jax.Array], kernels: jax.Array, x: jax.A
 def convolutions(rounds: int) -> dict[str, list[float]]:
     """Seconds of a step, by round."""
     allocator.keep_buffers({})
+    os.environ[onednn.OPT_OUT] = 'xla'  # before the first convolution asks
     x = jax.random.normal(jax.random.key(0), SHAPE)
     kernels = 0.05 * jax.random.normal(jax.random.key(1), (3, 3, 3, SHAPE[-1], SHAPE[-1]))
 
