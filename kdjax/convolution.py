@@ -67,6 +67,40 @@ def convolved(
     return _outputs.bind(inputs, kernel, strides=tuple(window_strides), pads=pads, inside=inside)
 
 
+def finished(
+    inputs: Array,
+    kernel: Array,
+    bias: Array,
+    after: Array | None,
+    *,
+    strides: tuple[int, int],
+    pads: Pads,
+    groups: int,
+    relu: bool,
+) -> Array:
+    """A convolution of maps (B, H, W, C), with what follows it: in one pass over memory where the library does it.
+
+    Args:
+      inputs, kernel: (B, H, W, I), (h, w, I, O), of one dtype.
+      bias: (O,), added to the outputs, all in its dtype: float32 for any dtype of maps up to it.
+      after: as the outputs, added to them; None for nothing.
+      strides, pads, groups: of the convolution.
+      relu: whether outputs then go through a ReLU.
+    """  # fmt: skip
+    operands = (inputs, kernel, bias) if after is None else (inputs, kernel, bias, after)
+    if jax.default_backend() != 'cpu' or groups > 1:
+        return _finished_by_lax(*operands, strides=strides, pads=pads, relu=relu, groups=groups)
+    return _finished.bind(*operands, strides=strides, pads=pads, relu=relu)
+
+
+def _finished_by_lax(
+    x: Array, w: Array, bias: Array, *after: Array, strides: Any, pads: Pads, relu: bool, groups: int = 1
+) -> Array:
+    sums = convolved(x, w, strides, pads, dimension_numbers=ORDER, feature_group_count=groups)
+    found = sum((each.astype(bias.dtype) for each in after), sums.astype(bias.dtype) + bias)
+    return (jax.nn.relu(found) if relu else found).astype(x.dtype)
+
+
 def _known(numbers: Any, inputs: Array, kernel: Array) -> bool:
     """Whether dimensions are in the known order."""
     return lax.conv_dimension_numbers(inputs.shape, kernel.shape, numbers) == lax.conv_dimension_numbers(
@@ -169,3 +203,38 @@ ad.defbilinear(
     lambda w, x, g, **fields: _sized(_inputs, g, w, x, 1, fields),
     lambda w, x, g, **fields: _outputs_of(x, w, **fields),
 )
+
+
+def _finished_primitive() -> Primitive:
+    finish = Primitive('kdjax_convolution_finished')
+
+    def shape(*operands: Any, **fields: Any) -> Any:
+        found = jax.eval_shape(functools.partial(_finished_by_lax, **fields), *operands)
+        return jax.core.ShapedArray(found.shape, found.dtype)
+
+    def on_cpu(x: Array, w: Array, *more: Array, **fields: Any) -> Array:
+        if not onednn.does(x, w, fields['pads']):
+            return _finished_by_lax(x, w, *more, **fields)
+        found = shape(x, w, *more, **fields).shape
+        return onednn.convolution(
+            x, w, onednn.OUTPUTS, found, fields['strides'], fields['pads'], (1, 1), more, fields['relu']
+        )
+
+    def batched(values: Any, axes: Any, **fields: Any) -> tuple[Array, int]:
+        return jax.vmap(functools.partial(_finished_by_lax, **fields), axes)(*values), 0
+
+    def pushed(primals: Any, tangents: Any, **fields: Any) -> tuple[Array, Array]:
+        return jax.jvp(
+            functools.partial(_finished_by_lax, **fields), primals, tuple(map(ad.instantiate_zeros, tangents))
+        )
+
+    finish.def_impl(jax.jit(on_cpu, static_argnames=('strides', 'pads', 'relu')))
+    finish.def_abstract_eval(shape)
+    mlir.register_lowering(finish, mlir.lower_fun(_finished_by_lax, multiple_results=False))
+    mlir.register_lowering(finish, mlir.lower_fun(on_cpu, multiple_results=False), platform='cpu')
+    batching.primitive_batchers[finish] = batched
+    ad.primitive_jvps[finish] = pushed
+    return finish
+
+
+_finished = _finished_primitive()

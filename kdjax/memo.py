@@ -9,6 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+from jax.extend.core import JaxprEqn, jaxpr_as_fun
+from jax.interpreters import partial_eval
 
 # Decorates a pure function of hashable arguments. Few are kept of each kind: with a function go its compiled programs,
 # and a long sweep has many structures.
@@ -29,6 +31,24 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @shared
 def once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`jax.jit` of what runs once, and takes longer to compile: on a CPU it is optimised less, and says the same."""
-    quick = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else None
-    return jax.jit(function, compiler_options=quick)
+    """`function`, run operation by operation: for what runs once and has few kinds of them, as initial weights have.
+
+    Compiled as a whole, the random numbers of every parameter are compiled by themselves; here those of every shape
+    are, once. What the outputs do not need is not run.
+    """
+    # On a CPU optimised less, which takes a fraction of the time and gives the same numbers.
+    options = (('xla_backend_optimization_level', 1),) if jax.default_backend() == 'cpu' else ()
+
+    def quick(equation: JaxprEqn) -> JaxprEqn:
+        if equation.primitive.name != 'jit':
+            return equation
+        return equation.replace(params={**equation.params, 'compiler_options_kvs': options})
+
+    def evaluated(*arguments: Any) -> Any:
+        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        leaves, structure = jax.tree.flatten(shapes)
+        needed, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(leaves), instantiate=True)
+        operations = closed.replace(jaxpr=needed.replace(eqns=[quick(equation) for equation in needed.eqns]))
+        return jax.tree.unflatten(structure, jaxpr_as_fun(operations)(*jax.tree.leaves(arguments)))
+
+    return evaluated

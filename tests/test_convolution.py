@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.convolution import ORDER, convolved
+from kdjax.convolution import ORDER, convolved, finished
 
 RANDOM = np.random.default_rng(0)
 MAPS = RANDOM.normal(size=(4, 9, 8, 3)).astype(np.float32)
@@ -86,3 +86,58 @@ def test_a_step_inside_a_loop_has_no_convolution_in_an_order_that_xla_does_not_k
               if 'stablehlo.convolution' in line]  # fmt: skip
     assert len(orders) >= 3
     assert {order.partition(', window')[0] for order in orders} == {'[b, 0, 1, f]x[0, 1, i, o]->[b, 0, 1, f]'}
+
+
+FINISHES = {'bias': (False, False, 1), 'bias, ReLU': (False, True, 1), 'bias, sum': (True, False, 1),
+            'bias, sum, ReLU': (True, True, 1), 'groups': (True, True, 3)}  # fmt: skip
+
+
+def finish(after, relu, groups, dtype=np.float32):
+    """What follows a convolution, in two ways, with its operands."""
+    random = np.random.default_rng(1)
+    fixed = {'strides': (2, 1), 'pads': ((1, 1), (0, 1))}
+    w = random.normal(size=(3, 3, 3 // groups, 6)).astype(dtype)
+    operands = [MAPS.astype(dtype), w, random.normal(size=6).astype(np.float32)]
+    operands += [random.normal(size=(4, 5, 7, 6)).astype(dtype)] if after else []
+
+    def ours(x, w, bias, after=None):
+        return finished(x, w, bias, after, relu=relu, groups=groups, **fixed)
+
+    def wanted(x, w, bias, *after):
+        sums = jax.lax.conv_general_dilated(
+            x, w, fixed['strides'], fixed['pads'], dimension_numbers=ORDER, feature_group_count=groups
+        )
+        sums = sum((each.astype(np.float32) for each in after), sums.astype(np.float32) + bias)
+        return (jnp.maximum(sums, 0) if relu else sums).astype(dtype)
+
+    return ours, wanted, operands
+
+
+@pytest.mark.parametrize('kind', FINISHES)
+def test_a_finished_convolution_is_its_parts_in_all_derivatives(kind):
+    ours, wanted, operands = finish(*FINISHES[kind])
+    places = tuple(range(len(operands)))
+    ways = {
+        'values': lambda f: f(*operands),
+        'reverse': lambda f: jax.grad(lambda *each: jnp.sum(jnp.sin(f(*each))), places)(*operands),
+        'forward': lambda f: jax.jvp(f, tuple(operands), tuple(np.cos(each) for each in operands))[1],
+        'forward by inputs': lambda f: jax.jvp(lambda x: f(x, *operands[1:]), operands[:1], [np.cos(MAPS)])[1],
+        'second': lambda f: jax.grad(
+            lambda w: jnp.sum(jax.grad(lambda x: jnp.sum(jnp.sin(f(x, w, *operands[2:]))))(operands[0]) ** 2)
+        )(operands[1]),
+        'by example': lambda f: jax.vmap(lambda x: f(x, *(each[:1] if each.ndim == 4 and each is not operands[1]
+                                                          else each for each in operands[1:])))(MAPS[:, None]),
+        'by kernel': lambda f: jax.vmap(lambda w: f(operands[0], w, *operands[2:]))(np.stack([operands[1]] * 2)),
+    }  # fmt: skip
+    for name, way in ways.items():
+        found, right = jax.jit(lambda way=way: way(ours))(), jax.jit(lambda way=way: way(wanted))()
+        for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(right), strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4 * float(np.abs(b).max()), err_msg=name)
+
+
+def test_a_finished_convolution_keeps_the_dtype_of_its_maps():
+    ours, _, operands = finish(after=True, relu=True, groups=1, dtype=jnp.bfloat16)
+    _, wanted, _ = finish(after=True, relu=True, groups=1)
+    found, right = ours(*operands), wanted(*(each.astype(np.float32) for each in operands))
+    assert found.dtype == jnp.bfloat16
+    np.testing.assert_allclose(found.astype(np.float32), right, rtol=0, atol=0.01 * float(np.abs(right).max()))

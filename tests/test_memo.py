@@ -1,10 +1,14 @@
 """Equal structure, one object: what JAX knows a program by."""
 
+import functools
+
+import jax
 import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from configs import digits
-from kdjax.memo import bound, compiled
+from kdjax.memo import bound, compiled, once
 from kdjax.study import build
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.rkd import DistanceRelations
@@ -25,6 +29,21 @@ def test_a_function_is_compiled_once():
     assert compiled(plus) is compiled(plus)
     assert compiled(bound(plus, right=1)) is compiled(bound(plus, right=1))
     assert compiled(plus)(jnp.float32(1), jnp.float32(2)) == 3
+
+
+def test_what_runs_once_is_what_it_is_compiled_and_runs_nothing_that_is_not_needed():
+    def unneeded(like):
+        raise AssertionError('was run')
+
+    def drawn(seed, like):
+        keys = jax.random.split(jax.random.key(seed), 3)
+        jax.pure_callback(unneeded, like, like)
+        return {'same': [jax.random.normal(key, like.shape) for key in keys], 'given': like, 'constant': jnp.ones(3)}
+
+    like = np.eye(4, dtype=np.float32)
+    found = once(drawn)(np.uint32(3), like)
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, jax.jit(drawn)(np.uint32(3), like))
+    assert once(drawn) is once(drawn)
 
 
 def test_terms_that_differ_in_knobs_alone_are_equal():

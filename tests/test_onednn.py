@@ -16,7 +16,7 @@ PROGRAM = """
 import functools, sys
 import jax, jax.numpy as jnp, numpy as np
 from kdjax import onednn
-from kdjax.convolution import ORDER, convolved
+from kdjax.convolution import ORDER, convolved, finished
 
 assert onednn.target() is not None
 random = np.random.default_rng(0)
@@ -50,6 +50,28 @@ for dtype, close in (('float32', 1e-5), ('bfloat16', 0.05)):
                         np.testing.assert_allclose(a, b, rtol=close, atol=close * float(np.abs(b).max()))
                     for again in jax.tree.leaves(jax.tree.map(lambda a, b: np.array_equal(a, b), found, program(x, w))):
                         assert again, 'two calls differ'
+    for after in (False, True):
+        for relu in (False, True):
+            for size, strides in ((1, (2, 2)), (3, (1, 1)), (3, (2, 1))):
+                pads = ((size // 2, size // 2),) * 2
+                x = jnp.asarray(random.normal(size=(5, 9, 10, 16)), dtype)
+                w = jnp.asarray(random.normal(size=(size, size, 16, 24)), dtype)
+                bias = jnp.asarray(random.normal(size=24), jnp.float32)
+                sums = jax.lax.conv_general_dilated(x, w, strides, pads, dimension_numbers=ORDER).astype(jnp.float32)
+                more = jnp.asarray(random.normal(size=sums.shape), dtype) if after else None
+                own = lambda x, w, bias, more: finished(
+                    x, w, bias, more, strides=strides, pads=pads, groups=1, relu=relu)
+                program = jax.jit(lambda *each: (own(*each), each[3]))  # which is needed afterwards, unchanged
+                assert 'kdjax_convolution' in program.lower(x, w, bias, more).as_text()
+                found, kept = program(x, w, bias, more)
+                wanted = sums + bias + (more.astype(jnp.float32) if after else 0)
+                wanted = np.asarray(jnp.maximum(wanted, 0) if relu else wanted)
+                assert found.dtype == x.dtype
+                found = np.asarray(found, np.float32)
+                np.testing.assert_allclose(found, wanted, rtol=close, atol=close * float(np.abs(wanted).max()))
+                assert not after or np.array_equal(kept, more)
+                parts = jnp.sum(jnp.sin(own(x, w, bias, more).astype(jnp.float32)))
+                assert np.isfinite(parts)
 print('equal')
 """
 MAPS = jnp.ones((2, 8, 8, 3))

@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.speed import cases
-from kdjax import names, trees
+from kdjax import memo, names, trees
 from kdjax.nets import torch_weights
 from kdjax.train import allocator, grid, layout, optim, parallel, teachers
 from kdjax.train.objective import Objective
@@ -130,8 +130,8 @@ def _variables(case: cases.Case, teacher: Net, student: Net, weights: str | Path
         return _read(weights, 'teacher.', teacher, example), trees.stack(
             [_read(weights, 'student.', student, example)] * case.students
         )
-    drawn = [jax.jit(functools.partial(init_student, net=student))(seed, example) for seed in range(case.students)]
-    return jax.jit(teacher.init)(jax.random.key(cases.SEED), example), trees.stack(drawn)
+    drawn = [memo.once(memo.bound(init_student, net=student))(np.uint32(seed), example) for seed in range(case.students)]
+    return memo.once(teacher.init)(jax.random.key(cases.SEED), example), trees.stack(drawn)
 
 
 def _read(weights: str | Path, side: str, net: Net, example: jax.Array) -> Tree:

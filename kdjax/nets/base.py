@@ -1,7 +1,7 @@
 """The seam between module libraries and kdjax: linen modules become `Net`s, and layers name what may be read."""
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.convolution import convolved
+from kdjax.memo import shared
 from kdjax.names import UsageError, unknown
 from kdjax.types import Array, Net, Outputs, Tree
 
@@ -21,6 +22,12 @@ def tap(module: nn.Module, name: str, x: Array) -> Array:
     """Names `x` so that terms may read it; costs nothing where nobody does."""
     module.sow(TAPS, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return x
+
+
+@shared
+def repeated(block: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+    """A module that is called as `block(x, train)`, traced once for all of one structure and of inputs of one shape."""
+    return nn.jit(block, static_argnums=2)
 
 
 def compute_dtype(precision: str) -> Any:
@@ -51,6 +58,8 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[s
         variables = module.init(key, inputs, train=False)
         return {'params': variables['params'], 'stats': variables.get('batch_stats', {})}
 
+    # Compiled on its own it is traced once for all programs that it is part of.
+    @functools.partial(jax.jit, static_argnames='train')
     def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         logits, written = module.apply(
             {'params': variables['params'], 'batch_stats': variables['stats']},

@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.nets.base import Conv, tap
+from kdjax.convolution import finished
+from kdjax.nets.base import Conv, repeated, tap
 from kdjax.types import Array, Tree
 
 Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
@@ -21,6 +22,7 @@ Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
 he_normal: Start = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 # What PyTorch gives convolutions and linear layers by default: uniform within +-1 / sqrt(fan_in).
 fan_in_uniform: Start = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+EPSILON = 1e-5  # of batch normalisation
 
 
 def uniform(bound: float) -> Start:
@@ -65,8 +67,44 @@ class Layers(nn.Module):
 
     def norm(self, x: Array, name: str, train: bool) -> Array:
         """Batch normalisation; running statistics keep 0.9 of themselves, as with PyTorch's momentum of 0.1."""
-        layer = nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis, dtype=self.dtype, name=name)
+        layer = nn.BatchNorm(not train, momentum=0.9, epsilon=EPSILON, axis_name=self.axis, dtype=self.dtype, name=name)
         return layer(x)
+
+    def conv_norm(
+        self,
+        x: Array,
+        width: int,
+        size: int,
+        names: tuple[str, str],
+        train: bool,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        bias: bool = False,
+        start: Start = he_normal,
+        after: Array | None = None,
+        relu: bool = False,
+    ) -> Array:
+        """A convolution and its normalisation, called `names`, plus `after`, and a ReLU if asked for.
+
+        Outside training normalisation is part of the convolution's kernel and bias.
+        """
+        conv, norm = names
+        if train or self.is_initializing():
+            x = self.norm(
+                self.conv(x, width, size, conv, stride=stride, groups=groups, bias=bias, start=start), norm, train
+            )
+            x = x if after is None else after + x
+            return nn.relu(x) if relu else x
+        layer: Tree = self.get_variable('params', conv)
+        own: Tree = self.get_variable('params', norm)
+        stats: Tree = self.get_variable('batch_stats', norm)
+        scale = own['scale'] * jax.lax.rsqrt(stats['var'] + EPSILON)
+        shift = own['bias'] + (layer.get('bias', 0.0) - stats['mean']) * scale
+        kernel, around = (layer['kernel'] * scale).astype(self.dtype), (size // 2, size // 2)
+        return finished(
+            x, kernel, shift, after, strides=(stride, stride), pads=(around, around), groups=groups, relu=relu
+        )
 
     def head(self, x: Array, classes: int, kernel: Start = fan_in_uniform, bias: Start | None = None) -> Array:
         """The classifier; by default with PyTorch's initial weights and biases."""
@@ -74,37 +112,40 @@ class Layers(nn.Module):
         return nn.Dense(classes, kernel_init=kernel, bias_init=bias, dtype=self.dtype, name='head')(x)
 
     def stages(
-        self, x: Array, block: type['Residual'], widths: Sequence[int], counts: Sequence[int], train: bool
+        self, x: Array, block: Callable[..., 'Residual'], widths: Sequence[int], counts: Sequence[int], train: bool
     ) -> Array:
         """Stages of residual blocks; the second and later halve the map. Taps 'stage1_pre', 'stage1', ..."""
         for stage, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
             for place in range(count):
                 stride = 2 if stage > 1 and place == 0 else 1
-                name = f'layer{stage}_{place}'
-                before = block(dtype=self.dtype, axis=self.axis, width=width, stride=stride, name=name)(x, train)
-                x = nn.relu(before)
-            tap(self, f'stage{stage}_pre', before)
-            tap(self, f'stage{stage}', x)
+                last = place == count - 1
+                own = repeated(block)(
+                    dtype=self.dtype, axis=self.axis, width=width, stride=stride, relu=not last,
+                    name=f'layer{stage}_{place}',
+                )  # fmt: skip
+                x = own(x, train)
+            x = tap(self, f'stage{stage}', nn.relu(tap(self, f'stage{stage}_pre', x)))
         return x
 
 
 class Residual(Layers):
-    """Two 3x3 convolutions and the way around them; gives what the last ReLU is to be applied to."""
+    """Two 3x3 convolutions and the way around them, and then a ReLU, if it is not left to who reads before it."""
 
     width: int
     stride: int
+    relu: bool = True
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = nn.relu(self.norm(self.conv(x, self.width, 3, 'conv1', stride=self.stride), 'bn1', train))
-        y = self.norm(self.conv(y, self.width, 3, 'conv2'), 'bn2', train)
-        return self.around(x, self.width, train) + y
+        y = self.conv_norm(x, self.width, 3, ('conv1', 'bn1'), train, stride=self.stride, relu=True)
+        around = self.around(x, self.width, train)
+        return self.conv_norm(y, self.width, 3, ('conv2', 'bn2'), train, after=around, relu=self.relu)
 
     def around(self, x: Array, width: int, train: bool) -> Array:
         """The input, convolved where its shape is not that of the output."""
         if self.stride == 1 and x.shape[-1] == width:
             return x
-        return self.norm(self.conv(x, width, 1, 'downsample_0', stride=self.stride), 'downsample_1', train)
+        return self.conv_norm(x, width, 1, ('downsample_0', 'downsample_1'), train, stride=self.stride)
 
 
 class Bottleneck(Residual):
@@ -112,10 +153,10 @@ class Bottleneck(Residual):
 
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
-        y = nn.relu(self.norm(self.conv(x, self.width, 1, 'conv1'), 'bn1', train))
-        y = nn.relu(self.norm(self.conv(y, self.width, 3, 'conv2', stride=self.stride), 'bn2', train))
-        y = self.norm(self.conv(y, 4 * self.width, 1, 'conv3'), 'bn3', train)
-        return self.around(x, 4 * self.width, train) + y
+        y = self.conv_norm(x, self.width, 1, ('conv1', 'bn1'), train, relu=True)
+        y = self.conv_norm(y, self.width, 3, ('conv2', 'bn2'), train, stride=self.stride, relu=True)
+        around = self.around(x, 4 * self.width, train)
+        return self.conv_norm(y, 4 * self.width, 1, ('conv3', 'bn3'), train, after=around, relu=self.relu)
 
 
 def stage_taps(count: int) -> tuple[str, ...]:

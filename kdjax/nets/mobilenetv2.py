@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
 from kdjax.nets.layers import Layers, images
 from kdjax.types import Array, Net
 
@@ -21,11 +21,10 @@ class _Inverted(Layers):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         wide = self.expansion * x.shape[-1]
-        y = nn.relu(self.norm(self.conv(x, wide, 1, 'conv_0'), 'conv_1', train))
-        y = self.conv(y, wide, 3, 'conv_3', stride=self.stride, groups=wide)
-        y = self.conv(nn.relu(self.norm(y, 'conv_4', train)), self.width, 1, 'conv_6')
-        y = self.norm(y, 'conv_7', train)
-        return x + y if self.stride == 1 and x.shape[-1] == self.width else y
+        y = self.conv_norm(x, wide, 1, ('conv_0', 'conv_1'), train, relu=True)
+        y = self.conv_norm(y, wide, 3, ('conv_3', 'conv_4'), train, stride=self.stride, groups=wide, relu=True)
+        after = x if self.stride == 1 and x.shape[-1] == self.width else None
+        return self.conv_norm(y, self.width, 1, ('conv_6', 'conv_7'), train, after=after)
 
 
 class _MobileNetV2(Layers):
@@ -35,18 +34,19 @@ class _MobileNetV2(Layers):
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = self.conv(images(inputs, self.dtype), int(32 * self.width), 3, 'conv1_0', stride=2)
-        x = tap(self, 'stem', nn.relu(self.norm(x, 'conv1_1', train)))
+        x = images(inputs, self.dtype)
+        x = self.conv_norm(x, int(32 * self.width), 3, ('conv1_0', 'conv1_1'), train, stride=2, relu=True)
+        x = tap(self, 'stem', x)
         for group, (channels, count, stride) in enumerate(GROUPS):
             for place in range(count):
-                block = _Inverted(
+                block = repeated(_Inverted)(
                     self.dtype, self.axis, int(channels * self.width), 1 if place else stride,
                     self.expansion if group else 1, name=f'blocks_{group}_{place}',
                 )  # fmt: skip
                 x = block(x, train)
             x = tap(self, STAGES[group], x) if group in STAGES else x
         last = int(1280 * max(self.width, 1.0))
-        x = nn.relu(self.norm(self.conv(x, last, 1, 'conv2_0'), 'conv2_1', train))
+        x = self.conv_norm(x, last, 1, ('conv2_0', 'conv2_1'), train, relu=True)
         x = tap(self, 'penult', x.mean(axis=(1, 2)))
         return self.head(x, self.classes, nn.initializers.normal(0.01), nn.initializers.zeros)
 

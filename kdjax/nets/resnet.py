@@ -19,8 +19,8 @@ class _ResNet(Layers):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         size, stride = (7, 2) if self.stem == 'imagenet' else (3, 1)
-        x = self.conv(images(inputs, self.dtype), 64, size, 'conv1', stride=stride)
-        x = tap(self, 'stem', nn.relu(self.norm(x, 'bn1', train)))
+        x = images(inputs, self.dtype)
+        x = tap(self, 'stem', self.conv_norm(x, 64, size, ('conv1', 'bn1'), train, stride=stride, relu=True))
         if self.stem == 'imagenet':
             x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         block, counts = DEPTHS[self.depth]

@@ -15,8 +15,8 @@ class _ResNet(Layers):
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = self.conv(images(inputs, self.dtype), self.widths[0], 3, 'conv1')
-        x = tap(self, 'stem', nn.relu(self.norm(x, 'bn1', train)))
+        x = self.conv_norm(images(inputs, self.dtype), self.widths[0], 3, ('conv1', 'bn1'), train, relu=True)
+        x = tap(self, 'stem', x)
         x = self.stages(x, Residual, self.widths[1:], (self.count,) * 3, train)
         return self.head(tap(self, 'penult', x.mean(axis=(1, 2))), self.classes)
 

@@ -1,11 +1,13 @@
 """ShuffleNet V1 and V2 for small images: channels in groups, shuffled between them."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
 from kdjax.nets.layers import Layers, fan_in_uniform, images, stage_taps
 from kdjax.types import Array, Net
 
@@ -21,12 +23,9 @@ SIZES = {
 
 
 class _Layers(Layers):
-    def normed(
-        self, x: Array, width: int, size: int, place: int, train: bool, *, stride: int = 1, groups: int = 1
-    ) -> Array:
+    def normed(self, x: Array, width: int, size: int, place: int, train: bool, **more: Any) -> Array:
         """A convolution and its normalisation, numbered as in the published code."""
-        x = self.conv(x, width, size, f'conv{place}', stride=stride, groups=groups, start=fan_in_uniform)
-        return self.norm(x, f'bn{place}', train)
+        return self.conv_norm(x, width, size, (f'conv{place}', f'bn{place}'), train, start=fan_in_uniform, **more)
 
 
 class _Unit(_Layers):
@@ -42,8 +41,8 @@ class _Unit(_Layers):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         middle, first = self.width // 4, 1 if x.shape[-1] == 24 else self.groups
-        y = nn.relu(self.normed(x, middle, 1, 1, train, groups=first))
-        y = nn.relu(self.normed(_shuffled(y, first), middle, 3, 2, train, stride=self.stride, groups=middle))
+        y = self.normed(x, middle, 1, 1, train, groups=first, relu=True)
+        y = self.normed(_shuffled(y, first), middle, 3, 2, train, stride=self.stride, groups=middle, relu=True)
         y = self.normed(y, self.width, 1, 3, train, groups=self.groups)
         if self.stride == 1:
             return y + x
@@ -59,11 +58,13 @@ class _V1(_Layers):
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = tap(self, 'stem', nn.relu(self.normed(images(inputs, self.dtype), 24, 1, 1, train)))
+        x = tap(self, 'stem', self.normed(images(inputs, self.dtype), 24, 1, 1, train, relu=True))
         for stage, (width, count) in enumerate(zip(self.widths, self.counts, strict=True), start=1):
             for place in range(count):
                 own, stride = (width, 1) if place else (width - x.shape[-1], 2)
-                before = _Unit(self.dtype, self.axis, own, stride, self.groups, name=f'layer{stage}_{place}')(x, train)
+                before = repeated(_Unit)(self.dtype, self.axis, own, stride, self.groups, name=f'layer{stage}_{place}')(
+                    x, train
+                )
                 x = nn.relu(before)
             tap(self, f'stage{stage}_pre', before)
             tap(self, f'stage{stage}', x)
@@ -79,7 +80,7 @@ class _Basic(_Layers):
     def __call__(self, x: Array, train: bool) -> Array:
         kept, x = jnp.split(x, 2, axis=-1)
         width = x.shape[-1]
-        x = nn.relu(self.normed(x, width, 1, 1, train))
+        x = self.normed(x, width, 1, 1, train, relu=True)
         x = self.normed(self.normed(x, width, 3, 2, train, groups=width), width, 1, 3, train)
         if self.tapped:
             tap(self, f'{self.tapped}_pre', jnp.concatenate([kept, x], axis=-1))
@@ -95,10 +96,10 @@ class _Down(_Layers):
     def __call__(self, x: Array, train: bool) -> Array:
         into, half = x.shape[-1], self.width // 2
         left = self.normed(x, into, 3, 1, train, stride=2, groups=into)
-        left = nn.relu(self.normed(left, half, 1, 2, train))
-        right = nn.relu(self.normed(x, half, 1, 3, train))
+        left = self.normed(left, half, 1, 2, train, relu=True)
+        right = self.normed(x, half, 1, 3, train, relu=True)
         right = self.normed(right, half, 3, 4, train, stride=2, groups=half)
-        right = nn.relu(self.normed(right, half, 1, 5, train))
+        right = self.normed(right, half, 1, 5, train, relu=True)
         return _shuffled(jnp.concatenate([left, right], axis=-1), 2)
 
 
@@ -109,14 +110,14 @@ class _V2(_Layers):
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = tap(self, 'stem', nn.relu(self.normed(images(inputs, self.dtype), 24, 1, 1, train)))
+        x = tap(self, 'stem', self.normed(images(inputs, self.dtype), 24, 1, 1, train, relu=True))
         for stage, (width, count) in enumerate(zip(self.widths, self.counts, strict=False), start=1):
-            x = _Down(self.dtype, self.axis, width, name=f'layer{stage}_0')(x, train)
+            x = repeated(_Down)(self.dtype, self.axis, width, name=f'layer{stage}_0')(x, train)
             for place in range(1, count + 1):
                 tapped = f'stage{stage}' if place == count else ''
-                x = _Basic(self.dtype, self.axis, tapped, name=f'layer{stage}_{place}')(x, train)
+                x = repeated(_Basic)(self.dtype, self.axis, tapped, name=f'layer{stage}_{place}')(x, train)
             x = tap(self, f'stage{stage}', x)
-        x = nn.relu(self.normed(x, self.widths[-1], 1, 2, train))
+        x = self.normed(x, self.widths[-1], 1, 2, train, relu=True)
         return self.head(tap(self, 'penult', x.mean(axis=(1, 2))), self.classes)
 
 

@@ -32,9 +32,9 @@ class _VGG(Layers):
     def _block(self, x: Array, stage: int, count: int, train: bool) -> Array:
         """Convolutions of a block up to its last ReLU; layers are numbered with the ReLUs between them."""
         for place in range(0, 3 * count, 3):
-            x = nn.relu(x) if place else x
-            x = self.conv(x, min(64 * 2**stage, 512), 3, f'block{stage}_{place}', bias=True)
-            x = self.norm(x, f'block{stage}_{place + 1}', train)
+            names = (f'block{stage}_{place}', f'block{stage}_{place + 1}')
+            inner = place < 3 * (count - 1)
+            x = self.conv_norm(x, min(64 * 2**stage, 512), 3, names, train, bias=True, relu=inner)
         return tap(self, f'stage{stage}_pre', x) if stage else x
 
 

@@ -3,7 +3,7 @@
 from flax import linen as nn
 
 from kdjax.names import UsageError
-from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
 from kdjax.nets.layers import Layers, images, stage_taps
 from kdjax.types import Array, Net
 
@@ -20,7 +20,7 @@ class _Block(Layers):
         y = nn.relu(tap(self, self.normed, y) if self.normed else y)
         if x.shape[-1] != self.width:
             x = self.conv(y, self.width, 1, 'convShortcut', stride=self.stride)
-        y = nn.relu(self.norm(self.conv(y, self.width, 3, 'conv1', stride=self.stride), 'bn2', train))
+        y = self.conv_norm(y, self.width, 3, ('conv1', 'bn2'), train, stride=self.stride, relu=True)
         y = nn.Dropout(self.dropout, deterministic=not train)(y)
         return x + self.conv(y, self.width, 3, 'conv2')
 
@@ -37,7 +37,7 @@ class _WideResNet(Layers):
         for stage, width in enumerate((16, 32, 64), start=1):
             for place in range(self.count):
                 first = stage > 1 and place == 0
-                block = _Block(
+                block = repeated(_Block)(
                     self.dtype, self.axis, width * self.widen, 2 if first else 1, self.dropout,
                     f'stage{stage - 1}_pre' if first else '', name=f'block{stage}_layer_{place}',
                 )  # fmt: skip

@@ -23,6 +23,7 @@ OPT_OUT = 'KDJAX_CONVOLUTIONS'  # 'xla' in the environment leaves convolutions t
 SOURCE = Path(__file__).with_name('convolution.cc')
 DTYPES = (jnp.float32, jnp.bfloat16)
 OUTPUTS, INPUTS, KERNEL = range(3)  # what is found: as in the source
+BIAS, ADD, RELU = 1, 2, 4  # what is then done to outputs: as in the source
 
 
 def library() -> Path:
@@ -65,6 +66,8 @@ def convolution(
     strides: tuple[int, int],
     pads: tuple[tuple[int, int], ...],
     dilations: tuple[int, int],
+    more: tuple[Array, ...] = (),
+    relu: bool = False,
 ) -> Array:
     """One side of a convolution from the other two: outputs (B, H, W, O), inputs (B, H, W, I) or kernel (h, w, I, O).
 
@@ -73,11 +76,16 @@ def convolution(
       found: OUTPUTS, INPUTS or KERNEL.
       shape: of what is found.
       strides, pads, dilations: of the convolution from inputs to outputs; (low, high) pads are not negative.
+      more: added to outputs: a bias (O,) in float32 and, after it, something of the shape of outputs.
+      relu: whether outputs then go through a ReLU.
     """
     name = target()
     assert name is not None
     dtype = jnp.float32 if found == KERNEL else first.dtype  # sums over examples stay in float32 to the end
     numbers = {'strides': strides, 'pads': sum(pads, ()), 'dilations': dilations}
     attributes = {name: np.asarray(value, np.int64) for name, value in numbers.items()}
-    call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, dtype))
-    return call(first, second, found=np.int64(found), **attributes).astype(first.dtype)
+    then = (BIAS if more else 0) | (ADD if len(more) > 1 else 0) | (RELU if relu else 0)
+    # What is added to outputs becomes them, without a copy where nobody else reads it.
+    alias = {3: 0} if then & ADD else None
+    call = jax.ffi.ffi_call(name, jax.ShapeDtypeStruct(shape, dtype), input_output_aliases=alias)
+    return call(first, second, *more, found=np.int64(found), then=np.int64(then), **attributes).astype(first.dtype)

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstdint>
+#include <cstring>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -42,16 +43,18 @@ struct OneThread {
 #endif
 
 enum Pass : int64_t { kOutputs, kInputs, kKernel };  // what is found
+enum Then : int64_t { kBias = 1, kAdd = 2, kRelu = 4 };  // what is done to outputs while they are at hand, in this order
 
 // What a part of the batch does: everything that oneDNN chooses its code by.
 struct Task {
   Pass pass;
+  int64_t then;
   memory::data_type type;
   memory::dims maps, kernel, outputs;  // as oneDNN has them: (B, C, H, W), (O, I, h, w)
   memory::dims strides, dilations, low, high;
 
   std::vector<int64_t> Key() const {
-    std::vector<int64_t> key{pass, static_cast<int64_t>(type)};
+    std::vector<int64_t> key{pass, then, static_cast<int64_t>(type)};
     for (const auto* dims : {&maps, &kernel, &outputs, &strides, &dilations, &low, &high})
       key.insert(key.end(), dims->begin(), dims->end());
     return key;
@@ -87,21 +90,43 @@ Program Chosen(const Task& task) {
   const memory::desc outputs(task.outputs, task.type, memory::format_tag::nhwc);
   const memory::desc kernel(task.kernel, task.pass == kKernel ? memory::data_type::f32 : task.type,
                             memory::format_tag::any);
-  const auto how = dnnl::algorithm::convolution_direct;
-  dnnl::primitive_attr attributes;
-  attributes.set_scratchpad_mode(dnnl::scratchpad_mode::user);
   const memory::desc free(task.kernel, task.type, memory::format_tag::any);
-  const dnnl::convolution_forward::primitive_desc forward(
-      {dnnl::prop_kind::forward_training, how, maps, free, outputs, task.strides, task.dilations, task.low, task.high},
-      attributes, Engine());
+  const memory::desc bias = task.then & kBias ? memory::desc({task.kernel[0]}, memory::data_type::f32, memory::format_tag::x)
+                                              : memory::desc();
+  dnnl::post_ops then;
+  if (task.then & kAdd) then.append_sum(1.0f);
+  dnnl::primitive_attr plain;
+  plain.set_scratchpad_mode(dnnl::scratchpad_mode::user);
+  dnnl::primitive_attr attributes = plain;
+  const auto kind = task.pass == kOutputs ? dnnl::prop_kind::forward_inference : dnnl::prop_kind::forward_training;
+  const auto how = dnnl::algorithm::convolution_direct;
+#if DNNL_VERSION_MAJOR >= 3
+  if (task.then & kRelu) then.append_eltwise(dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+  attributes.set_post_ops(then);
+  const dnnl::convolution_forward::primitive_desc forward(Engine(), kind, how, maps, free, bias, outputs, task.strides,
+                                                          task.dilations, task.low, task.high, attributes);
   if (task.pass == kOutputs) return Made(forward, maps, forward.weights_desc(), outputs, task);
   if (task.pass == kInputs) {
     const dnnl::convolution_backward_data::primitive_desc backward(
-        {how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high}, attributes, Engine(), forward);
+        Engine(), how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high, forward, plain);
     return Made(backward, maps, backward.weights_desc(), outputs, task);
   }
   const dnnl::convolution_backward_weights::primitive_desc backward(
-      {how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high}, attributes, Engine(), forward);
+      Engine(), how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high, forward, plain);
+#else
+  if (task.then & kRelu) then.append_eltwise(1.0f, dnnl::algorithm::eltwise_relu, 0.0f, 0.0f);
+  attributes.set_post_ops(then);
+  const dnnl::convolution_forward::primitive_desc forward(
+      {kind, how, maps, free, bias, outputs, task.strides, task.dilations, task.low, task.high}, attributes, Engine());
+  if (task.pass == kOutputs) return Made(forward, maps, forward.weights_desc(), outputs, task);
+  if (task.pass == kInputs) {
+    const dnnl::convolution_backward_data::primitive_desc backward(
+        {how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high}, plain, Engine(), forward);
+    return Made(backward, maps, backward.weights_desc(), outputs, task);
+  }
+  const dnnl::convolution_backward_weights::primitive_desc backward(
+      {how, maps, kernel, outputs, task.strides, task.dilations, task.low, task.high}, plain, Engine(), forward);
+#endif
   return Made(backward, maps, backward.diff_weights_desc(), outputs, task);
 }
 
@@ -112,7 +137,7 @@ void* Room(std::vector<char>& kept, size_t bytes) {
   return reinterpret_cast<void*>((address + kAlign - 1) / kAlign * kAlign);
 }
 
-void Run(const Task& task, void* maps, void* kernel, void* outputs) {
+void Run(const Task& task, void* maps, void* kernel, void* outputs, void* bias) {
   const OneThread one;
   thread_local std::map<std::vector<int64_t>, Program> programs;
   thread_local std::vector<char> scratch, arranged;
@@ -130,9 +155,11 @@ void Run(const Task& task, void* maps, void* kernel, void* outputs) {
   std::unordered_map<int, memory> arguments{{DNNL_ARG_SCRATCHPAD, room}};
   if (task.pass == kOutputs)
     arguments.insert({{DNNL_ARG_SRC, found_maps}, {DNNL_ARG_WEIGHTS, own}, {DNNL_ARG_DST, found_outputs}});
-  else if (task.pass == kInputs)
+  if (task.then & kBias)
+    arguments.insert({DNNL_ARG_BIAS, memory({{task.kernel[0]}, memory::data_type::f32, memory::format_tag::x}, Engine(), bias)});
+  if (task.pass == kInputs)
     arguments.insert({{DNNL_ARG_DIFF_SRC, found_maps}, {DNNL_ARG_WEIGHTS, own}, {DNNL_ARG_DIFF_DST, found_outputs}});
-  else
+  if (task.pass == kKernel)
     arguments.insert({{DNNL_ARG_SRC, found_maps}, {DNNL_ARG_DIFF_WEIGHTS, own}, {DNNL_ARG_DIFF_DST, found_outputs}});
   if (arranges && task.pass != kKernel) program.arrange.execute(stream, {{DNNL_ARG_FROM, plain}, {DNNL_ARG_TO, own}});
   program.run.execute(stream, arguments);
@@ -151,8 +178,9 @@ struct Job {
 };
 
 ffi::Future Convolution(ffi::ThreadPool pool, ffi::AnyBuffer first, ffi::AnyBuffer second,
-                        ffi::Result<ffi::AnyBuffer> found, int64_t pass, ffi::Span<const int64_t> strides,
-                        ffi::Span<const int64_t> pads, ffi::Span<const int64_t> dilations) {
+                        ffi::RemainingArgs more, ffi::Result<ffi::AnyBuffer> found, int64_t pass, int64_t then,
+                        ffi::Span<const int64_t> strides, ffi::Span<const int64_t> pads,
+                        ffi::Span<const int64_t> dilations) {
   const ffi::AnyBuffer& maps = pass == kInputs ? *found : first;
   const ffi::AnyBuffer& kernel = pass == kKernel ? *found : second;
   const ffi::AnyBuffer& outputs = pass == kOutputs ? *found : pass == kInputs ? first : second;
@@ -164,13 +192,18 @@ ffi::Future Convolution(ffi::ThreadPool pool, ffi::AnyBuffer first, ffi::AnyBuff
   if (pass == kKernel) job->sums.resize((parts - 1) * weights);
   ffi::Future done(job->promise);
 
-  const Task whole{static_cast<Pass>(pass), half ? memory::data_type::bf16 : memory::data_type::f32,
+  const Task whole{static_cast<Pass>(pass), then, half ? memory::data_type::bf16 : memory::data_type::f32,
                    {m[0], m[3], m[1], m[2]}, {k[3], k[2], k[0], k[1]}, {o[0], o[3], o[1], o[2]},
                    {strides[0], strides[1]}, {dilations[0] - 1, dilations[1] - 1},
                    {pads[0], pads[2]}, {pads[1], pads[3]}};
   char* const map_data = static_cast<char*>(maps.untyped_data());
   char* const kernel_data = static_cast<char*>(kernel.untyped_data());
   char* const output_data = static_cast<char*>(outputs.untyped_data());
+  void* const bias = then & kBias ? more.get<ffi::AnyBuffer>(0)->untyped_data() : nullptr;
+  if (then & kAdd) {  // outputs lie where what is added to them was, unless XLA decided otherwise
+    const void* const before = more.get<ffi::AnyBuffer>(1)->untyped_data();
+    if (before != output_data) std::memcpy(output_data, before, outputs.size_bytes());
+  }
   const size_t width = half ? 2 : 4, map_bytes = width * m[1] * m[2] * m[3], output_bytes = width * o[1] * o[2] * o[3];
 
   const auto work = [=](int64_t part) {
@@ -180,7 +213,7 @@ ffi::Future Convolution(ffi::ThreadPool pool, ffi::AnyBuffer first, ffi::AnyBuff
       task.maps[0] = task.outputs[0] = to - from;
       const bool apart = pass == kKernel && part > 0;
       Run(task, map_data + from * map_bytes, apart ? job->sums.data() + (part - 1) * weights : (void*)kernel_data,
-          output_data + from * output_bytes);
+          output_data + from * output_bytes, bias);
     } catch (const std::exception& error) {
       std::lock_guard<std::mutex> lock(job->mutex);
       job->failure = std::string("oneDNN: ") + error.what();
@@ -204,8 +237,10 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(kdjax_convolution, Convolution,
                                   .Ctx<ffi::ThreadPool>()
                                   .Arg<ffi::AnyBuffer>()
                                   .Arg<ffi::AnyBuffer>()
+                                  .RemainingArgs()
                                   .Ret<ffi::AnyBuffer>()
                                   .Attr<int64_t>("found")
+                                  .Attr<int64_t>("then")
                                   .Attr<ffi::Span<const int64_t>>("strides")
                                   .Attr<ffi::Span<const int64_t>>("pads")
                                   .Attr<ffi::Span<const int64_t>>("dilations"));

@@ -25,7 +25,7 @@ from kdjax.train.grid import Step
 from kdjax.train.ledger import Ledger
 from kdjax.train.profile import profiled
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Array, Batch, Net, State, Teacher, Tree
+from kdjax.types import Batch, Net, State, Teacher, Tree
 
 
 class Teaching(NamedTuple):
@@ -304,14 +304,9 @@ def _devices(runner: str, cells: int) -> list[jax.Device]:
 
 def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
     """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
-    distinct = sorted(set(seeds))
-    numbers, positions = ([base_seed + seed for seed in distinct], [distinct.index(seed) for seed in seeds])
-    return once(bound(_drawn, net=net))(np.array(numbers, np.uint32), np.array(positions, np.int32), inputs)
-
-
-def _drawn(numbers: Array, positions: Array, inputs: Array, *, net: Net) -> Tree:
-    drawn = jax.lax.map(lambda seed: init_student(seed, inputs, net), numbers)
-    return trees.take(drawn, positions)
+    draw = once(bound(init_student, net=net))
+    drawn = {seed: jax.device_get(draw(np.uint32(base_seed + seed), inputs)) for seed in set(seeds)}
+    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn[seed] for seed in seeds)))
 
 
 def teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:

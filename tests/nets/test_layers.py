@@ -14,11 +14,11 @@ from kdjax.nets import deit, layers, maxout, mobilenetv2, resnet_cifar, shufflen
 KEY = jax.random.key(0)
 
 
-@pytest.mark.parametrize(('stride', 'width', 'channels'), [(2, 3, 5), (1, 2, 8)])
-def test_a_bottleneck_is_what_its_formula_says(stride, width, channels):
+@pytest.mark.parametrize(('stride', 'width', 'channels', 'relu'), [(2, 3, 5, False), (1, 2, 8, True)])
+def test_a_bottleneck_is_what_its_formula_says(stride, width, channels, relu):
     random = np.random.default_rng(0)
     images = random.normal(size=(2, 7, 7, channels)).astype(np.float32)
-    module = layers.Bottleneck(jnp.float32, None, width, stride)
+    module = layers.Bottleneck(jnp.float32, None, width, stride, relu)
     shapes = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
     variables = jax.tree.map(lambda leaf: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32), shapes)
     params, stats = variables['params'], variables['batch_stats']
@@ -32,6 +32,7 @@ def test_a_bottleneck_is_what_its_formula_says(stride, width, channels):
     y = np.maximum(layer(x, 'conv1', 'bn1', 1), 0)
     y = np.maximum(layer(y, 'conv2', 'bn2', stride), 0)
     y = layer(y, 'conv3', 'bn3', 1) + (layer(x, 'downsample_0', 'downsample_1', stride) if stride == 2 else x)
+    y = np.maximum(y, 0) if relu else y
     assert ('downsample_0' in params) == (stride == 2)
     found = jax.jit(functools.partial(module.apply, train=False))(variables, images)
     np.testing.assert_allclose(found, y.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-3)
@@ -52,6 +53,36 @@ def test_normalisation_follows_the_batch_in_training_and_moves_a_tenth_towards_i
     np.testing.assert_allclose(found, (x - mean) / np.sqrt(var + 1e-5), rtol=1e-3, atol=1e-4)
     np.testing.assert_allclose(written['batch_stats']['bn']['mean'], 9 + 0.1 * mean, rtol=1e-5)
     np.testing.assert_allclose(written['batch_stats']['bn']['var'], 18 + 0.1 * var, rtol=1e-5)
+
+
+@pytest.mark.parametrize('more', [{}, {'relu': True}, {'bias': True, 'stride': 2}, {'groups': 2, 'relu': True}])
+@pytest.mark.parametrize('added', [False, True])
+def test_outside_training_a_normalised_convolution_is_one_with_running_statistics(more, added):
+    class Layer(layers.Layers):
+        folded: bool = True
+
+        @nn.compact
+        def __call__(self, x, after):
+            if self.folded:
+                return self.conv_norm(x, 6, 3, ('conv', 'norm'), train=False, after=after, **more)
+            rest = {name: value for name, value in more.items() if name != 'relu'}
+            y = self.norm(self.conv(x, 6, 3, 'conv', **rest), 'norm', train=False)
+            y = y if after is None else y + after
+            return nn.relu(y) if 'relu' in more else y
+
+    random = np.random.default_rng(0)
+    x = random.normal(size=(4, 8, 8, 2)).astype(np.float32)
+    size = 4 if 'stride' in more else 8
+    after = random.normal(size=(4, size, size, 6)).astype(np.float32) if added else None
+    shapes = jax.eval_shape(Layer(jnp.float32, None).init, KEY, x, after)
+    assert jax.tree.structure(shapes) == jax.tree.structure(
+        jax.eval_shape(Layer(jnp.float32, None, folded=False).init, KEY, x, after)
+    )
+    variables = jax.tree.map(lambda leaf: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32), shapes)
+    found, wanted = (jax.jit(Layer(jnp.float32, None, folded=folded).apply)(variables, x, after)
+                     for folded in (True, False))  # fmt: skip
+    np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-4)
+    assert np.ptp(wanted) > 1
 
 
 def he(shape):

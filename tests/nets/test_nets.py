@@ -121,12 +121,12 @@ def test_inference_leaves_batch_statistics_alone_and_reads_them():
 
 
 def test_dropout_acts_in_training_alone_as_its_key_says():
-    net = BUILDERS['mlp'](dropout=0.5)
-    train = jax.jit(lambda key: net.apply(variables('mlp'), IMAGES, train=True, key=key)[0].logits)
+    net, state = BUILDERS['mlp'](dropout=0.5), variables('mlp')
+    train = jax.jit(lambda key: net.apply(state, IMAGES, train=True, key=key)[0].logits)
     one, again, other = (train(jax.random.key(seed)) for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
-    plain, _ = run(BUILDERS['mlp'](), variables('mlp'))
+    plain, _ = run(BUILDERS['mlp'](), state)
     np.testing.assert_array_equal(run(net, variables('mlp'), key=KEY)[0].logits, plain.logits)
 
 
