@@ -31,24 +31,29 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
 
 @shared
 def once(function: Callable[..., Any]) -> Callable[..., Any]:
-    """`function`, run operation by operation: for what runs once and has few kinds of them, as initial weights have.
+    """`jax.jit` of what runs once and takes longer to compile, as initial weights do.
 
-    Compiled as a whole, the random numbers of every parameter are compiled by themselves; here those of every shape
-    are, once. What the outputs do not need is not run.
+    Compiled as a whole, the random numbers of every parameter are compiled by themselves. Where several parts are alike
+    it is therefore run operation by operation: those of every shape are compiled, once. What the outputs do not need is
+    not run.
     """
     # On a CPU optimised less, which takes a fraction of the time and gives the same numbers.
-    options = (('xla_backend_optimization_level', 1),) if jax.default_backend() == 'cpu' else ()
+    options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}
+    whole = jax.jit(function, compiler_options=options)
 
     def quick(equation: JaxprEqn) -> JaxprEqn:
         if equation.primitive.name != 'jit':
             return equation
-        return equation.replace(params={**equation.params, 'compiler_options_kvs': options})
+        return equation.replace(params={**equation.params, 'compiler_options_kvs': tuple(options.items())})
 
     def evaluated(*arguments: Any) -> Any:
-        closed, shapes = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        leaves, structure = jax.tree.flatten(shapes)
-        needed, _ = partial_eval.dce_jaxpr(closed.jaxpr, [True] * len(leaves), instantiate=True)
-        operations = closed.replace(jaxpr=needed.replace(eqns=[quick(equation) for equation in needed.eqns]))
+        traced = whole.trace(*arguments)
+        leaves, structure = jax.tree.flatten(traced.out_info)
+        needed, _ = partial_eval.dce_jaxpr(traced.jaxpr.jaxpr, [True] * len(leaves), instantiate=True)
+        parts = [equation.params['jaxpr'] for equation in needed.eqns if equation.primitive.name == 'jit']
+        if len(set(parts)) == len(parts):
+            return whole(*arguments)
+        operations = traced.jaxpr.replace(jaxpr=needed.replace(eqns=[quick(equation) for equation in needed.eqns]))
         return jax.tree.unflatten(structure, jaxpr_as_fun(operations)(*jax.tree.leaves(arguments)))
 
     return evaluated

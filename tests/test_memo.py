@@ -35,8 +35,8 @@ def test_what_runs_once_is_what_it_is_compiled_and_runs_nothing_that_is_not_need
     def unneeded(like):
         raise AssertionError('was run')
 
-    def drawn(seed, like):
-        keys = jax.random.split(jax.random.key(seed), 3)
+    def drawn(seed, like, count=3):
+        keys = jax.random.split(jax.random.key(seed), count)
         jax.pure_callback(unneeded, like, like)
         return {'same': [jax.random.normal(key, like.shape) for key in keys], 'given': like, 'constant': jnp.ones(3)}
 

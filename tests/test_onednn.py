@@ -19,6 +19,7 @@ from kdjax import onednn
 from kdjax.convolution import ORDER, convolved, finished
 
 assert onednn.target() is not None
+assert onednn.by().startswith('oneDNN ') and onednn.by().count('.') == 2, onednn.by()
 random = np.random.default_rng(0)
 sides = lambda f, x, w: (f(x, w), *jax.vjp(f, x, w)[1](f(x, w)))
 ways = {
@@ -88,9 +89,10 @@ def environment(cache, **more):
 @pytest.fixture(scope='module')
 def built(tmp_path_factory):
     """The cache folder in which the library is."""
-    headers = [pathlib.Path(root) / 'oneapi' / 'dnnl' / 'dnnl.hpp' for root in ('/usr/include', '/usr/local/include')]
+    roots = (sys.prefix, '/usr', '/usr/local')
+    headers = [pathlib.Path(root) / 'include' / 'oneapi' / 'dnnl' / 'dnnl.hpp' for root in roots]
     if shutil.which('g++') is None or not any(map(pathlib.Path.exists, headers)):
-        pytest.skip('no g++, or no oneDNN: apt install g++ libdnnl-dev')
+        pytest.skip('no g++, or no oneDNN: pip install "kdjax[onednn]"')
     cache = tmp_path_factory.mktemp('cache')
     command = [sys.executable, '-m', 'kdjax.onednn']
     subprocess.run(command, env=environment(cache), check=True, capture_output=True)

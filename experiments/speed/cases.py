@@ -21,7 +21,12 @@ EXAMPLES = 50_000  # of the training set that they stand for; what remembers exa
 LEARNING_RATE, MOMENTUM, WEIGHT_DECAY = 0.05, 0.9, 5e-4
 # Of whole sweeps on digits, by number of runs: temperatures, and seeds of each.
 RUNS = {20: ((1, 2, 4, 8), 5), 100: ((1, 1.5, 2, 3, 4, 5, 6, 8, 10, 16), 10)}
-TEMPERATURES = {1: (4.0,), 4: (2.0, 4.0, 8.0, 16.0), 8: (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0)}  # by size of grid
+TEMPERATURES = {  # by size of grid
+    1: (4.0,), 4: (2.0, 4.0, 8.0, 16.0), 8: (1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0),
+    16: tuple(1.0 + step for step in range(16)), 64: tuple(1.0 + step / 4 for step in range(64)),
+}  # fmt: skip
+GRIDS = (1, 4, 8)  # students, on a CPU
+LARGE_GRIDS = (1, 4, 16, 64)  # on an accelerator
 
 
 class Network(NamedTuple):
@@ -85,6 +90,7 @@ OBJECTIVES = {
 }  # fmt: skip
 WITHOUT = 'without oneDNN'
 VARIANTS = ('plain', WITHOUT, 'bfloat16 teacher', 'bfloat16', 'cached', 'bfloat16 cached')  # of kdjax
+LAYOUTS = ('vmap', 'unroll', 'map')  # of its grids, which are variants too, and with 'bfloat16 ' before them
 LOGITS_ONLY = ('kd', 'dkd', 'dist')  # of the teacher: for these a cache of logits is enough
 
 
@@ -113,12 +119,17 @@ def cases() -> list[Case]:
     """All comparisons, those of one pair together."""
     found = []
     for pair in PAIRS:
-        found += [_images(pair, 'kd', students) for students in (1, 4)]
+        found += [_images(pair, 'kd', students) for students in GRIDS]
         if pair == 'resnet32x4-resnet8x4':
             found += [_images(pair, technique, 1) for technique in OBJECTIVES if technique != 'kd']
     networks = _mlp(1200, 1200), _mlp(800, 800)
-    found += [Case(_name(DIGITS, 'kd', size), *networks, 10, (28, 28), 128, 'kd', size) for size in TEMPERATURES]
+    found += [Case(_name(DIGITS, 'kd', size), *networks, 10, (28, 28), 128, 'kd', size) for size in GRIDS]
     return found
+
+
+def accelerated() -> list[Case]:
+    """What is compared on an accelerator."""
+    return [_images(pair, 'kd', students) for pair in PAIRS for students in LARGE_GRIDS]
 
 
 def objective(case: Case, student: int) -> tuple[Term, ...]:
@@ -134,12 +145,22 @@ def contenders(case: Case) -> list[tuple[str, str]]:
     """Who takes part: (side, variant); the first is what the others are compared with."""
     if case.technique != 'kd':
         return [('torch', 'plain'), ('torch', 'tuned'), ('kdjax', 'plain')]
-    if case.students > 1:
+    if case.students > 4 and len(case.shape) == 3:  # takes long
+        torch, kdjax = ['plain', 'shared'], ['plain']
+    elif case.students > 1:
         torch, kdjax = ['plain', 'tuned', 'shared', 'tuned shared'], ['plain', 'bfloat16', 'cached']
     elif len(case.shape) == 3:
         torch, kdjax = ['plain', 'channels_last', 'tuned', 'cached', 'tuned cached'], [*VARIANTS]
     else:  # nothing to convolve
         torch, kdjax = ['plain', 'tuned', 'cached', 'tuned cached'], [name for name in VARIANTS if name != WITHOUT]
+    return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
+
+
+def accelerated_contenders(case: Case) -> list[tuple[str, str]]:
+    """Who takes part on an accelerator, likewise."""
+    shared = ' shared' if case.students > 1 else ''
+    torch = [f'compiled{shared}', f'compiled bfloat16{shared}']
+    kdjax = [f'{half}{layout}' for half in ('', 'bfloat16 ') for layout in LAYOUTS] if shared else ['plain', 'bfloat16']
     return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
 
 

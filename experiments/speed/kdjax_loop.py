@@ -7,6 +7,7 @@ Variants:
   bfloat16          the student's too
   cached            the teacher's logits are computed once for the whole pool, before the first step
   bfloat16 cached   the student's activations in bfloat16, the teacher's logits cached
+  vmap, unroll, map, bfloat16 vmap, ...      a grid in this layout rather than in the fastest
 """
 
 import functools
@@ -35,12 +36,15 @@ class Variant(NamedTuple):
     cached: bool = False
     teacher: str = 'float32'  # precision
     student: str = 'float32'
+    layout: str = ''  # the fastest, if left out
 
 
 VARIANTS = {
     'plain': Variant(), cases.WITHOUT: Variant(), 'bfloat16 teacher': Variant(teacher='bfloat16'),
     'bfloat16': Variant(teacher='bfloat16', student='bfloat16'), 'cached': Variant(cached=True),
     'bfloat16 cached': Variant(cached=True, student='bfloat16'),
+    **{layout: Variant(layout=layout) for layout in cases.LAYOUTS},
+    **{f'bfloat16 {layout}': Variant(False, 'bfloat16', 'bfloat16', layout) for layout in cases.LAYOUTS},
 }  # fmt: skip
 
 
@@ -90,7 +94,7 @@ def build(case: cases.Case, variant: str, weights: str | Path | None = None) -> 
     )
     state = _known(state, case)
     program = functools.partial(_program, functools.partial(train_step, **parts))
-    chosen = _fastest(case, program, state, variables, batches[0], knobs)
+    chosen = how.layout or _fastest(case, program, state, variables, batches[0], knobs)
     return Loop(program(chosen), state, variables, batches, knobs)
 
 
@@ -130,7 +134,9 @@ def _variables(case: cases.Case, teacher: Net, student: Net, weights: str | Path
         return _read(weights, 'teacher.', teacher, example), trees.stack(
             [_read(weights, 'student.', student, example)] * case.students
         )
-    drawn = [memo.once(memo.bound(init_student, net=student))(np.uint32(seed), example) for seed in range(case.students)]
+    drawn = [
+        memo.once(memo.bound(init_student, net=student))(np.uint32(seed), example) for seed in range(case.students)
+    ]
     return memo.once(teacher.init)(jax.random.key(cases.SEED), example), trees.stack(drawn)
 
 

@@ -163,11 +163,12 @@ def steps_of(case: cases.Case) -> int:
     return max(1, round(ROUND / cases.step_flops(case)))
 
 
-def measured(case: cases.Case, rounds: int, threads: int, screen: Screen) -> dict[str, Any]:
-    """Everything about a case, all contenders starting from the same weights."""
+def measured(
+    case: cases.Case, names: Sequence[tuple[str, str]], rounds: int, threads: int, screen: Screen
+) -> dict[str, Any]:
+    """Everything about a case, all contenders (side, variant) starting from the same weights."""
     from experiments.speed import torch_nets
 
-    names = cases.contenders(case)
     turns, done = rounds * (len(names) - 1 + len(groups(names[1:]))), 0
 
     def tick() -> None:
@@ -226,13 +227,18 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=HERE / 'results' / 'speed.json')
     given = parser.parse_args()
     try:
-        _run(given)
+        run(given, cases.cases(), cases.contenders)
     except UsageError as error:
         sys.exit(str(error))
 
 
-def _run(given: argparse.Namespace) -> None:
-    chosen = [worker.found(name) for name in given.cases.split(',')] if given.cases else cases.cases()
+def run(
+    given: argparse.Namespace,
+    everything: Sequence[cases.Case],
+    contenders: Callable[[cases.Case], Sequence[tuple[str, str]]],
+) -> None:
+    """Measures what the command line asks for, and of everything what the file does not have yet."""
+    chosen = [worker.found(name) for name in given.cases.split(',')] if given.cases else everything
     results = opened(given.out, ledger.plain(_settings(given)))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with Screen() as screen:
@@ -241,7 +247,7 @@ def _run(given: argparse.Namespace) -> None:
             screen.so_far(number)
             if case.name not in results['cases']:
                 start = time.perf_counter()
-                found = measured(case, given.rounds, given.threads, screen)
+                found = measured(case, contenders(case), given.rounds, given.threads, screen)
                 results['cases'][case.name] = {**found, 'seconds': time.perf_counter() - start}
                 ledger.replace(given.out, json.dumps(ledger.plain(results), indent=1) + '\n')
         screen.so_far(len(chosen))
@@ -252,7 +258,6 @@ def _settings(given: argparse.Namespace) -> dict[str, Any]:
     return {
         'versions': {**ledger.versions(), 'kdjax': kdjax.__version__, 'torch': metadata.version('torch')},
         'machine': ledger.machine(), 'seed': cases.SEED, 'rounds': given.rounds, 'threads': given.threads,
-        'onednn': onednn.library().exists(),
     }  # fmt: skip
 
 

@@ -3,8 +3,9 @@
 Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
          after measure.py, sweeps.py, parts.py and start.py
 
-Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results. A
-test holds README.md to them. Given the workdirs of precision.py, takes their summaries over as results/precision.json.
+Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results
+and, where there is one, from that of accelerator.py. A test holds README.md to them. Given the workdirs of
+precision.py, takes their summaries over as results/precision.json.
 """
 
 import argparse
@@ -46,7 +47,9 @@ def filled(text: str, content: str) -> str:
     return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
-def content(found: Results, sweeps: Results, parts: Results, start: Results, precision: Results) -> str:
+def content(
+    found: Results, sweeps: Results, parts: Results, start: Results, precision: Results, device: Results | None = None
+) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
     limits = [case['limit_gflops'] for case in found['cases'].values()]
@@ -55,8 +58,8 @@ def content(found: Results, sweeps: Results, parts: Results, start: Results, pre
     where = (
         f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
         f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
-        f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. kdjax has '
-        f'{"" if found["onednn"] else "not "}the library that python -m kdjax.onednn builds.'
+        f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. '
+        f'Convolutions of kdjax: {machine["convolutions"]}.'
     )
     says = [
         goals(found, sweeps, start), blocks.Text(where),
@@ -68,6 +71,7 @@ def content(found: Results, sweeps: Results, parts: Results, start: Results, pre
         blocks.Heading('A teacher in bfloat16', 3), precisions(precision),
         blocks.Heading('Two parts of it', 3), convolutions(parts), blocks.Text(buffers(parts)),
         blocks.Heading('The same work', 3), blocks.Text(same(found)),
+        *([blocks.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
     ]  # fmt: skip
     picture = '![Speed of one student, by contender](results/speed.png)'
     return f'{blocks.markdown(says).strip()}\n\n{picture}'
@@ -231,6 +235,28 @@ def whole(sweeps: Results) -> blocks.Table:
     )
 
 
+def accelerated(device: Results) -> list[blocks.Table]:
+    """A table for every pair: layouts and precisions, by students."""
+    machine = device['machine']
+    limits = ', '.join(f'{gflops / 1e3:.0f} in {precision}' for precision, gflops in device['limits'].items())
+    where = f'{machine["devices"]}; TFLOP/s of large products: {limits}'
+    header = ('students', 'contender', 'images x students/s', 'ratio', 'of the limit (%)', 'first step (s)')
+    tables = []
+    for pair in PAIRS:
+        rows = []
+        for case in (each for name, each in device['cases'].items() if name.startswith(f'{pair}:')):
+            for name, each in case['contenders'].items():
+                limit = device['limits']['bfloat16' if 'bfloat16' in name else 'float32']
+                rows.append((
+                    str(case['case']['students']), name, f'{each["student_images_per_s"]:.0f}', f'{each["ratio"]:.2f}',
+                    f'{100 * case["step_gflop"] / each["median"] / limit:.1f}',
+                    f'{each["build_seconds"] + each["first_step_seconds"]:.1f}',
+                ))  # fmt: skip
+        says = f'{pair}, {where}; ratio: how many times faster than torch compiled in float32'
+        tables.append(blocks.Table(says, 'llrrrr', header, tuple(rows)))
+    return [table for table in tables if table.rows]
+
+
 def same(found: Results) -> str:
     """Whether both sides do the same work: their losses from equal initial weights."""
     apart = {}
@@ -290,7 +316,8 @@ def main() -> None:
     results = HERE / 'results'
     if given.precision:
         (results / 'precision.json').write_text(taken_over(given.precision))
-    measured_ = [json.loads((results / f'{name}.json').read_text()) for name in RESULTS]
+    there = [name for name in (*RESULTS, 'accelerator') if name in RESULTS or (results / f'{name}.json').exists()]
+    measured_ = [json.loads((results / f'{name}.json').read_text()) for name in there]
     readme = HERE / 'README.md'
     readme.write_text(filled(readme.read_text(), content(*measured_)))
     (results / 'speed.png').write_bytes(drawn(measured_[0]))

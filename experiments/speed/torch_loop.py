@@ -8,8 +8,10 @@ Variants:
   tuned cached    both
   shared          channels_last; in a grid the teacher is evaluated once per batch for all students
   tuned shared    both
+  compiled, compiled bfloat16, ... shared     channels_last, networks by torch.compile, and as above
 
-Without sharing the students of a grid train one after the other, as separate runs would.
+On a GPU, if there is one, whose products of float32 are then rounded as those of JAX are. Without sharing the students
+of a grid train one after the other, as separate runs would.
 """
 
 from collections.abc import Sequence, Set
@@ -23,6 +25,9 @@ from experiments.speed import cases, torch_nets
 from experiments.speed.torch_nets import Outputs
 from experiments.speed.torch_terms import TERMS, Batch, Data
 
+DEVICE = 'cuda' if torch.cuda.is_available() else 'cpu'
+torch.set_float32_matmul_precision('high')  # which says nothing to a CPU
+
 
 class Variant(NamedTuple):
     """How a loop is written."""
@@ -31,14 +36,17 @@ class Variant(NamedTuple):
     bfloat16: bool = False
     cached: bool = False
     shared: bool = False
+    compiled: bool = False
 
     def network(self, net: nn.Module) -> nn.Module:
-        """The network in the wanted memory layout."""
-        return net.to(memory_format=torch.channels_last) if self.channels_last else net
+        """The network where and how it is wanted."""
+        net = net.to(DEVICE)
+        net = net.to(memory_format=torch.channels_last) if self.channels_last else net
+        return torch.compile(net) if self.compiled else net
 
     def outputs(self, net: nn.Module, images: Tensor, taps: Set[str]) -> Outputs:
         """What a network says, in float32, with the features of these taps only: to convert the others takes time."""
-        with torch.autocast('cpu', torch.bfloat16, enabled=self.bfloat16):
+        with torch.autocast(DEVICE, torch.bfloat16, enabled=self.bfloat16):
             logits, features = net(images)
         return Outputs(logits.float(), {tap: features[tap].float() for tap in taps})
 
@@ -51,6 +59,10 @@ VARIANTS = {
     'tuned cached': Variant(channels_last=True, bfloat16=True, cached=True),
     'shared': Variant(channels_last=True, shared=True),
     'tuned shared': Variant(channels_last=True, bfloat16=True, shared=True),
+    'compiled': Variant(channels_last=True, compiled=True),
+    'compiled bfloat16': Variant(channels_last=True, bfloat16=True, compiled=True),
+    'compiled shared': Variant(channels_last=True, shared=True, compiled=True),
+    'compiled bfloat16 shared': Variant(channels_last=True, bfloat16=True, shared=True, compiled=True),
 }
 
 
@@ -59,7 +71,7 @@ class Learner:
 
     def __init__(self, net: nn.Module, terms: Sequence[cases.Term], data: Data, variant: Variant) -> None:
         self.net, self.variant, self.taps = variant.network(net), variant, _taps(terms)
-        self.terms = nn.ModuleList(TERMS[term.kind](data, **term.args) for term in terms)
+        self.terms = nn.ModuleList(TERMS[term.kind](data, **term.args) for term in terms).to(DEVICE)
         self.weights = [term.weight for term in terms]
         self.optimiser = torch.optim.SGD(
             [*net.parameters(), *self.terms.parameters()],
@@ -81,14 +93,15 @@ class Loop:
     """Teacher, students and data of a case."""
 
     def __init__(self, case: cases.Case, variant: Variant, teacher: nn.Module, students: Sequence[nn.Module]) -> None:
-        self.variant, self.teacher, self.done = variant, variant.network(teacher), 0
+        self.variant, self.done = variant, 0
         self.taps = _taps(cases.OBJECTIVES[case.technique])
         pool, images = cases.pool(case), torch_nets.images(case)
         if variant.channels_last and images.ndim == 4:
             images = images.contiguous(memory_format=torch.channels_last)
-        whole = Batch(images, torch.from_numpy(pool.labels), torch.from_numpy(pool.ids))
-        self.batches = [Batch(*(part[place] for part in whole)) for place in cases.batches(case)]
         data = Data(_widths(students[0], images), _widths(teacher, images), torch.from_numpy(pool.known))
+        whole = Batch(images, torch.from_numpy(pool.labels), torch.from_numpy(pool.ids))
+        self.batches = [Batch(*(part[place].to(DEVICE) for part in whole)) for place in cases.batches(case)]
+        self.teacher = variant.network(teacher)
         learners = [Learner(net, cases.objective(case, k), data, variant) for k, net in enumerate(students)]
         self.groups = [learners] if variant.shared else [[learner] for learner in learners]
         self.cache = [self._asked(batch) for batch in self.batches] if variant.cached else None

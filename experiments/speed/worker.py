@@ -41,7 +41,7 @@ def found(name: str) -> cases.Case:
     Raises:
       UsageError: there is none.
     """
-    known = {case.name: case for case in cases.cases()}
+    known = {case.name: case for case in (*cases.accelerated(), *cases.cases())}
     if name not in known:
         raise unknown('case', name, known)
     return known[name]

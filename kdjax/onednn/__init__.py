@@ -52,6 +52,14 @@ def target() -> str | None:
     return name
 
 
+def by() -> str:
+    """Who does the convolutions of this process: 'oneDNN 3.2.0', or 'XLA'."""
+    if target() is None:
+        return 'XLA'
+    number = ctypes.CDLL(str(library())).kdjax_onednn_version()
+    return f'oneDNN {number // 10**6}.{number // 1000 % 1000}.{number % 1000}'
+
+
 def does(first: Any, second: Any, pads: tuple[tuple[int, int], ...]) -> bool:
     """Whether the library is there and does a convolution of such operands."""
     known = first.dtype == second.dtype and first.dtype in DTYPES

@@ -244,3 +244,8 @@ XLA_FFI_DEFINE_HANDLER_SYMBOL(kdjax_convolution, Convolution,
                                   .Attr<ffi::Span<const int64_t>>("strides")
                                   .Attr<ffi::Span<const int64_t>>("pads")
                                   .Attr<ffi::Span<const int64_t>>("dilations"));
+
+extern "C" int64_t kdjax_onednn_version() {
+  const dnnl_version_t* version = dnnl_version();
+  return (int64_t{version->major} * 1000 + version->minor) * 1000 + version->patch;
+}

@@ -134,12 +134,15 @@ def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     import jax
 
+    from kdjax import onednn
+
     devices = jax.devices()
     return {
         'system': platform.system(),
         'processor': _processor(),
         'cores': len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count(),
         'devices': f'{len(devices)} x {devices[0].device_kind}',
+        'convolutions': onednn.by(),
     }
 
 

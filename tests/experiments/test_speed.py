@@ -29,7 +29,7 @@ OF_SMALL_DATA = {'examples', 'negatives', 'schedules'}  # fields in which preset
 
 
 def test_names_say_what_is_compared():
-    assert len(CASES) == len(cases.cases()) == 17
+    assert len(CASES) == len(cases.cases()) == 20
     for name, case in CASES.items():
         pair, technique, *students = name.split(':')
         assert (technique, [str(case.students)]) == (case.technique, students or ['1'])
@@ -92,6 +92,17 @@ def test_a_cache_of_logits_is_offered_where_it_is_enough():
         assert (('torch', 'cached') in offered) == (case.technique == 'kd' and case.students == 1)
         assert (('torch', 'shared') in offered) == (case.students > 1)
         assert {'torch', 'kdjax'} == {side for side, _ in offered}
+
+
+def test_on_an_accelerator_grids_are_large_and_laid_out_in_every_way():
+    found = cases.accelerated()
+    assert [case.students for case in found] == [1, 4, 16, 64] * 3
+    for case in found:
+        assert worker.found(case.name) == case
+        assert len({cases.objective(case, student) for student in range(case.students)}) == case.students
+        offered = cases.accelerated_contenders(case)
+        assert offered[0] == ('torch', 'compiled' if case.students == 1 else 'compiled shared')
+        assert len([variant for side, variant in offered if side == 'kdjax']) == (2 if case.students == 1 else 6)
 
 
 class Fake:

@@ -14,7 +14,8 @@ THIN = cases.Case(
 
 
 def test_it_has_the_variants_that_take_part():
-    assert tuple(kdjax_loop.VARIANTS) == cases.VARIANTS
+    laid_out = (*cases.LAYOUTS, *(f'bfloat16 {layout}' for layout in cases.LAYOUTS))
+    assert tuple(kdjax_loop.VARIANTS) == (*cases.VARIANTS, *laid_out)
     with pytest.raises(UsageError, match="unknown variant 'tuned' of the kdjax loop"):
         kdjax_loop.build(THIN, 'tuned')
     with pytest.raises(UsageError, match="keeps logits, and technique 'at' reads features"):
@@ -41,6 +42,12 @@ def test_a_grid_trains_students_at_temperatures_of_their_own():
     assert len(kernels) == 4
     assert all(np.abs(kernels[0] - other).max() > 0 for other in kernels[1:])
     assert tuple(loop.knobs['terms']['hinton.SoftTargets']['temperature']) == cases.TEMPERATURES[4]
+
+
+def test_layouts_train_alike():
+    losses = {layout: kdjax_loop.build(THIN._replace(students=4), layout).round(3) for layout in cases.LAYOUTS}
+    for found in losses.values():
+        np.testing.assert_allclose(found, losses['map'], rtol=1e-4)
 
 
 def test_contrast_knows_the_labels_of_the_whole_training_set():
