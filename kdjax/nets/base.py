@@ -26,8 +26,8 @@ def tap(module: nn.Module, name: str, x: Array) -> Array:
 
 @shared
 def repeated(block: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
-    """A module that is called as `block(x, train)`, traced once for all of one structure and of inputs of one shape."""
-    return nn.jit(block, static_argnums=2)
+    """A module that is called as `block(x, *booleans)`, traced once for all of one structure, one shape and those."""
+    return nn.jit(block, static_argnums=(2, 3))
 
 
 def compute_dtype(precision: str) -> Any:

@@ -118,12 +118,10 @@ class Layers(nn.Module):
         for stage, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
             for place in range(count):
                 stride = 2 if stage > 1 and place == 0 else 1
-                last = place == count - 1
-                own = repeated(block)(
-                    dtype=self.dtype, axis=self.axis, width=width, stride=stride, relu=not last,
-                    name=f'layer{stage}_{place}',
-                )  # fmt: skip
-                x = own(x, train)
+                name = f'layer{stage}_{place}'
+                own = repeated(block)(dtype=self.dtype, axis=self.axis, width=width, stride=stride, name=name)
+                # The last ReLU is left out, for the tap; to initial weights all blocks are alike.
+                x = own(x, train, place < count - 1 or self.is_initializing())
             x = tap(self, f'stage{stage}', nn.relu(tap(self, f'stage{stage}_pre', x)))
         return x
 
@@ -133,13 +131,12 @@ class Residual(Layers):
 
     width: int
     stride: int
-    relu: bool = True
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool, relu: bool) -> Array:
         y = self.conv_norm(x, self.width, 3, ('conv1', 'bn1'), train, stride=self.stride, relu=True)
         around = self.around(x, self.width, train)
-        return self.conv_norm(y, self.width, 3, ('conv2', 'bn2'), train, after=around, relu=self.relu)
+        return self.conv_norm(y, self.width, 3, ('conv2', 'bn2'), train, after=around, relu=relu)
 
     def around(self, x: Array, width: int, train: bool) -> Array:
         """The input, convolved where its shape is not that of the output."""
@@ -152,11 +149,11 @@ class Bottleneck(Residual):
     """1x1 to `width` channels, 3x3 with the stride, 1x1 to 4 `width`."""
 
     @nn.compact
-    def __call__(self, x: Array, train: bool) -> Array:
+    def __call__(self, x: Array, train: bool, relu: bool) -> Array:
         y = self.conv_norm(x, self.width, 1, ('conv1', 'bn1'), train, relu=True)
         y = self.conv_norm(y, self.width, 3, ('conv2', 'bn2'), train, stride=self.stride, relu=True)
         around = self.around(x, 4 * self.width, train)
-        return self.conv_norm(y, 4 * self.width, 1, ('conv3', 'bn3'), train, after=around, relu=self.relu)
+        return self.conv_norm(y, 4 * self.width, 1, ('conv3', 'bn3'), train, after=around, relu=relu)
 
 
 def stage_taps(count: int) -> tuple[str, ...]:

@@ -18,8 +18,8 @@ KEY = jax.random.key(0)
 def test_a_bottleneck_is_what_its_formula_says(stride, width, channels, relu):
     random = np.random.default_rng(0)
     images = random.normal(size=(2, 7, 7, channels)).astype(np.float32)
-    module = layers.Bottleneck(jnp.float32, None, width, stride, relu)
-    shapes = jax.eval_shape(functools.partial(module.init, train=False), KEY, images)
+    module = layers.Bottleneck(jnp.float32, None, width, stride)
+    shapes = jax.eval_shape(functools.partial(module.init, train=False, relu=relu), KEY, images)
     variables = jax.tree.map(lambda leaf: random.uniform(0.5, 1.5, leaf.shape).astype(np.float32), shapes)
     params, stats = variables['params'], variables['batch_stats']
 
@@ -34,7 +34,7 @@ def test_a_bottleneck_is_what_its_formula_says(stride, width, channels, relu):
     y = layer(y, 'conv3', 'bn3', 1) + (layer(x, 'downsample_0', 'downsample_1', stride) if stride == 2 else x)
     y = np.maximum(y, 0) if relu else y
     assert ('downsample_0' in params) == (stride == 2)
-    found = jax.jit(functools.partial(module.apply, train=False))(variables, images)
+    found = jax.jit(functools.partial(module.apply, train=False, relu=relu))(variables, images)
     np.testing.assert_allclose(found, y.transpose(0, 2, 3, 1), rtol=1e-4, atol=1e-3)
 
 
