@@ -6,7 +6,8 @@ inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, te
 written in the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
 
 Outputs, inputs and kernel are three sides of one form: each is bilinear in the other two, and derivatives of one are
-the others. Where the library of `kdjax.onednn` was built, it does all three.
+the others. Where the library of `kdjax.onednn` was built, it does all three, and what follows a convolution outside
+training in the same pass over memory; the derivatives of that are those of its parts.
 """
 
 import functools
@@ -86,7 +87,7 @@ def finished(
       after: as the outputs, added to them; None for nothing.
       strides, pads, groups: of the convolution.
       relu: whether outputs then go through a ReLU.
-    """  # fmt: skip
+    """
     operands = (inputs, kernel, bias) if after is None else (inputs, kernel, bias, after)
     if jax.default_backend() != 'cpu' or groups > 1:
         return _finished_by_lax(*operands, strides=strides, pads=pads, relu=relu, groups=groups)

@@ -1,15 +1,17 @@
-"""Measures what two parts of kdjax are worth on this machine: gradients of convolutions in loops, and kept buffers.
+"""Measures what three parts of kdjax are worth on this machine.
 
 Command: python experiments/speed/parts.py [--rounds 5]      writes results/parts.json
 
 Gradients of three 3x3 convolutions by XLA alone, at the top of a program and inside `lax.scan`, as `lax` writes them
-and as `kdjax/convolution.py` does, in turns; and a step of resnet56 to resnet20 with and without
+and as `kdjax/convolution.py` does, in turns; a pass of every teacher with normalisation folded into convolutions and
+with both apart, with the library if it is there; and a step of resnet56 to resnet20 with and without
 `kdjax/train/allocator.py`.
 """
 
 import argparse
 import functools
 import json
+import multiprocessing
 import os
 import statistics
 import sys
@@ -25,12 +27,15 @@ sys.path.insert(0, str(ROOT))
 import jax
 import jax.numpy as jnp
 
-from experiments.speed import measure, worker
-from kdjax import onednn
+from experiments.speed import cases, measure, worker
+from kdjax import memo, names, onednn
 from kdjax.convolution import ORDER, convolved
+from kdjax.nets.layers import Layers
 from kdjax.train import allocator, ledger
+from kdjax.types import Net, Tree
 
 SHAPE, STEPS = (64, 16, 16, 32), 2  # of the maps; in a loop
+PASSES = 5  # of a teacher, in a round
 CASE = 'resnet56-resnet20:kd'
 
 
@@ -59,15 +64,66 @@ def convolutions(rounds: int) -> dict[str, list[float]]:
         step = functools.partial(gradient, convolution)
         programs[f'{name}, at the top'] = (jax.jit(lambda kernels, step=step: step(kernels, x)), 1)
         programs[f'{name}, in a loop'] = (jax.jit(functools.partial(looped, step)), STEPS)
-    for program, _ in programs.values():
-        jax.block_until_ready(program(kernels))
+    return timed({name: functools.partial(program, kernels) for name, (program, _) in programs.items()}, rounds,
+                 {name: steps for name, (_, steps) in programs.items()})  # fmt: skip
+
+
+def timed(programs: dict[str, Callable[[], Any]], rounds: int, steps: dict[str, int]) -> dict[str, list[float]]:
+    """Seconds of programs by round, in turns, divided by what each does at once."""
+    for program in programs.values():
+        jax.block_until_ready(program())
     found: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
-        for name, (program, steps) in programs.items():
+        for name, program in programs.items():
             start = time.perf_counter()
-            jax.block_until_ready(program(kernels))
-            found[name].append((time.perf_counter() - start) / steps)
+            jax.block_until_ready(program())
+            found[name].append((time.perf_counter() - start) / steps[name])
     return found
+
+
+def apart(
+    self: Layers,
+    x: jax.Array,
+    width: int,
+    size: int,
+    both: tuple[str, str],
+    train: bool,
+    *,
+    after: jax.Array | None = None,
+    relu: bool = False,
+    **how: Any,
+) -> jax.Array:
+    """What `Layers.conv_norm` folds, as its parts."""  # fmt: skip
+    y = self.norm(self.conv(x, width, size, both[0], **how), both[1], train)
+    y = y if after is None else after + y
+    return jax.nn.relu(y) if relu else y
+
+
+def folding(rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of a pass of a teacher over a batch, by pair, way and round."""
+    allocator.keep_buffers({})
+    ways, found = {'folded': Layers.conv_norm, 'apart': apart}, {}
+    for pair, (teacher, _) in cases.PAIRS.items():
+        programs: dict[str, Callable[[], Any]] = {}
+        for way, conv_norm in ways.items():
+            Layers.conv_norm = conv_norm  # type: ignore[method-assign, assignment]
+            jax.clear_caches()  # blocks that were traced in the other way
+            net = names.construct('kdjax.nets', teacher.net, {**teacher.args, 'classes': 100}, 'network')
+            images = jax.random.normal(jax.random.key(0), (64, 32, 32, 3))
+            variables = memo.once(net.init)(jax.random.key(1), images[:1])
+            program = jax.jit(functools.partial(_logits, net)).lower(variables, images).compile()
+            programs[way] = functools.partial(_passes, functools.partial(program, variables, images))
+        Layers.conv_norm = ways['folded']  # type: ignore[method-assign]
+        found[pair] = timed(programs, rounds, dict.fromkeys(programs, PASSES))
+    return found
+
+
+def _logits(net: Net, variables: Tree, images: jax.Array) -> jax.Array:
+    return net.apply(variables, images, train=False, key=None)[0].logits
+
+
+def _passes(program: Callable[[], Any]) -> Any:
+    return [jax.block_until_ready(program()) for _ in range(PASSES)][-1]
 
 
 def buffers(rounds: int) -> dict[str, Any]:
@@ -85,10 +141,18 @@ def main() -> None:
     parser.add_argument('--rounds', type=int, default=5)
     given = parser.parse_args()
     kept = buffers(given.rounds)
-    seconds = convolutions(given.rounds)
+    # Whose convolutions a process has is settled by the first one.
+    with multiprocessing.get_context('spawn').Pool(1) as process:
+        folded = process.apply(folding, (given.rounds,))
+    machine = ledger.machine()
+    with multiprocessing.get_context('spawn').Pool(1) as process:
+        seconds = process.apply(convolutions, (given.rounds,))
     found = {
         'convolutions': {name: statistics.median(each) for name, each in seconds.items()}, 'buffers': kept,
-        'samples': seconds, 'versions': ledger.versions(), 'machine': ledger.machine(),
+        'folding': {
+            pair: {way: statistics.median(each) for way, each in ways.items()} for pair, ways in folded.items()
+        },
+        'samples': {'convolutions': seconds, 'folding': folded}, 'versions': ledger.versions(), 'machine': machine,
         'git_commit': ledger.git_commit(),
     }  # fmt: skip
     (HERE / 'results').mkdir(exist_ok=True)

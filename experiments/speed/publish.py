@@ -69,7 +69,7 @@ def content(
         blocks.Heading('Whole sweeps', 3), whole(sweeps),
         blocks.Heading('From the start of the process to the first step', 3), starts(start),
         blocks.Heading('A teacher in bfloat16', 3), precisions(precision),
-        blocks.Heading('Two parts of it', 3), convolutions(parts), blocks.Text(buffers(parts)),
+        blocks.Heading('Parts of it', 3), folding(parts), convolutions(parts), blocks.Text(buffers(parts)),
         blocks.Heading('The same work', 3), blocks.Text(same(found)),
         *([blocks.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
     ]  # fmt: skip
@@ -170,6 +170,17 @@ def precisions(precision: Results) -> blocks.Table:
     return blocks.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
 
 
+def folding(parts: Results) -> blocks.Table:
+    """Teachers with normalisation in their convolutions, or apart."""
+    rows = tuple(
+        (pair.partition('-')[0], *(f'{1e3 * of[way]:.0f}' for way in ('apart', 'folded')),
+         f'{of["apart"] / of["folded"]:.2f}')
+        for pair, of in parts['folding'].items()
+    )  # fmt: skip
+    says = 'A pass of a teacher over 64 images: normalisation by itself, or in the kernel and bias of its convolution'
+    return blocks.Table(says, 'lrrr', ('teacher', 'apart (ms)', 'folded (ms)', 'ratio'), rows)
+
+
 def convolutions(parts: Results) -> blocks.Table:
     """Gradients of convolutions, by who writes them and where."""
     rows = tuple((name, f'{1e3 * seconds:.0f}') for name, seconds in parts['convolutions'].items())
@@ -197,7 +208,10 @@ def grids(found: Results) -> blocks.Table:
                 continue
             taking = found['cases'][f'{pair}:kd:{size}']['contenders']
             ours = taking['kdjax plain']
-            speeds = [f'{taking[name]["student_images_per_s"]:.0f}' for name in (FIRST, 'torch shared', TUNED)]
+            speeds = [
+                f'{taking[name]["student_images_per_s"]:.0f}' if name in taking else '–'
+                for name in (FIRST, 'torch shared', TUNED)
+            ]
             rows.append((
                 pair, str(size), *speeds, f'{ours["student_images_per_s"]:.0f}', f'{ours["ratio"]:.2f}',
                 f'{ours["ratio"] / taking["torch shared"]["ratio"]:.2f}', f'{ours["peak_mb"]:.0f}',

@@ -85,14 +85,17 @@ Program Made(const Chosen& chosen, memory::desc maps, memory::desc kernel, memor
   return made;
 }
 
+memory::desc Bias(const Task& task) {
+  return memory::desc({task.kernel[0]}, memory::data_type::f32, memory::format_tag::x);
+}
+
 Program Chosen(const Task& task) {
   const memory::desc maps(task.maps, task.type, memory::format_tag::nhwc);
   const memory::desc outputs(task.outputs, task.type, memory::format_tag::nhwc);
   const memory::desc kernel(task.kernel, task.pass == kKernel ? memory::data_type::f32 : task.type,
                             memory::format_tag::any);
   const memory::desc free(task.kernel, task.type, memory::format_tag::any);
-  const memory::desc bias = task.then & kBias ? memory::desc({task.kernel[0]}, memory::data_type::f32, memory::format_tag::x)
-                                              : memory::desc();
+  const memory::desc bias = task.then & kBias ? Bias(task) : memory::desc();
   dnnl::post_ops then;
   if (task.then & kAdd) then.append_sum(1.0f);
   dnnl::primitive_attr plain;
@@ -156,7 +159,7 @@ void Run(const Task& task, void* maps, void* kernel, void* outputs, void* bias) 
   if (task.pass == kOutputs)
     arguments.insert({{DNNL_ARG_SRC, found_maps}, {DNNL_ARG_WEIGHTS, own}, {DNNL_ARG_DST, found_outputs}});
   if (task.then & kBias)
-    arguments.insert({DNNL_ARG_BIAS, memory({{task.kernel[0]}, memory::data_type::f32, memory::format_tag::x}, Engine(), bias)});
+    arguments.insert({DNNL_ARG_BIAS, memory(Bias(task), Engine(), bias)});
   if (task.pass == kInputs)
     arguments.insert({{DNNL_ARG_DIFF_SRC, found_maps}, {DNNL_ARG_WEIGHTS, own}, {DNNL_ARG_DIFF_DST, found_outputs}});
   if (task.pass == kKernel)

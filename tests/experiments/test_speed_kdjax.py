@@ -101,3 +101,24 @@ def test_goals_are_judged_case_by_case():
     assert rows['a step with cached logits, against plain PyTorch'][-1] == 'not met'
     assert rows['sweep of 20 on digits, against one PyTorch process'] == ('5.0x', '6.00x', 'met')
     assert rows['sweep of 20 on digits, against a PyTorch process each'] == ('20.0x', '15.00x', 'not met')
+
+
+def test_an_accelerator_is_shown_by_pair_with_its_share_of_the_limit_of_the_precision():
+    took = {
+        'student_images_per_s': 2.56e5,
+        'ratio': 2.5,
+        'median': 1e-3,
+        'build_seconds': 3.0,
+        'first_step_seconds': 1.0,
+    }
+    grid = {'case': {'students': 4}, 'step_gflop': 100.0, 'contenders': {'kdjax map': took, 'kdjax bfloat16 map': took}}
+    device = {
+        'machine': {'devices': '1 x fast'}, 'limits': {'float32': 4e5, 'bfloat16': 8e5},
+        'cases': {f'{publish.PAIRS[1]}:kd:4': grid},
+    }  # fmt: skip
+    (table,) = publish.accelerated(device)
+    assert '1 x fast; TFLOP/s of large products: 400 in float32, 800 in bfloat16' in table.caption
+    assert table.rows == (
+        ('4', 'kdjax map', '256000', '2.50', '25.0', '4.0'),
+        ('4', 'kdjax bfloat16 map', '256000', '2.50', '12.5', '4.0'),
+    )
