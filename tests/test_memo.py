@@ -41,8 +41,10 @@ def test_what_runs_once_is_what_it_is_compiled_and_runs_nothing_that_is_not_need
         return {'same': [jax.random.normal(key, like.shape) for key in keys], 'given': like, 'constant': jnp.ones(3)}
 
     like = np.eye(4, dtype=np.float32)
-    found = once(drawn)(np.uint32(3), like)
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, jax.jit(drawn)(np.uint32(3), like))
+    alone = functools.partial(drawn, count=1)  # no two parts of which are alike
+    for function in (drawn, alone):
+        found, wanted = once(function)(np.uint32(3), like), jax.jit(function)(np.uint32(3), like)
+        jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, wanted)
     assert once(drawn) is once(drawn)
 
 
