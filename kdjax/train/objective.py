@@ -45,15 +45,6 @@ class Objective:
         """Knobs by term name."""
         return {name: term.knobs() for name, term in self.terms}
 
-    @property
-    def begins(self) -> bool:
-        """Whether terms have something to begin with, which networks are then asked for."""
-        return any(type(term).init is not Term.init for _, term in self.terms)
-
-    def nothing(self) -> tuple[dict[str, Tree], dict[str, Tree]]:
-        """What `init` gives where no term begins with anything."""
-        return {name: {} for name, _ in self.terms}, {name: {} for name, _ in self.terms}
-
     def init(self, key: Array, view: View) -> tuple[dict[str, Tree], dict[str, Tree]]:
         """Learned parameters and memory of every term, by name.
 
@@ -111,7 +102,6 @@ class Objective:
         knobs = {name: term.scheduled(knobs[name], step) for name, term in self.terms}
         parts, next_memory, logs = {}, {}, {}
         for name, term in self.terms:
-            check_taps(name, term, view)
             seen = whole if term.scope == 'batch' else view
             with _named(name):
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))

@@ -58,11 +58,9 @@ def init_state(
       earlier: what terms had learned in that fit, by name.
       net, teacher, objective, tx: structure of the step.
     """
-    terms, memory = objective.nothing()
-    if objective.begins:
-        terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
-        outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
-        terms, memory = objective.init(terms_key, View(outputs, teacher(teacher_vars, batch), batch))
+    terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
+    outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
+    terms, memory = objective.init(terms_key, View(outputs, teacher(teacher_vars, batch), batch))
     terms = objective.adopt(terms, earlier or {}, teacher_vars)
     params = {'student': student['params'], 'terms': terms}
     return State(jnp.zeros((), jnp.int32), params, student['stats'], memory, tx.init(params))

@@ -10,13 +10,10 @@ import pytest
 import world
 
 from kdjax.names import UsageError
-from kdjax.techniques.attention import AttentionTransfer
 from kdjax.techniques.base import Paper, Schedule, Term
 from kdjax.techniques.hinton import SoftTargets
-from kdjax.train import optim, teachers
 from kdjax.train.objective import Objective
-from kdjax.train.step import init_state
-from kdjax.types import Net, Outputs, TermOut
+from kdjax.types import TermOut
 
 
 @pytest.mark.parametrize(
@@ -88,32 +85,3 @@ def test_terms_take_over_what_was_learned_before_and_what_the_teacher_has():
     assert adopted == {'heir': {'scale': 8.0}, 'soft': {}}
     with pytest.raises(UsageError, match="term 'heir': needs what the term 'before' learned"):
         objective.adopt(params, {}, {})
-
-
-@pytest.mark.parametrize(('term', 'times'), [(SoftTargets(), 0), (Heir(), 2)])
-def test_networks_are_asked_before_the_first_step_by_terms_that_begin_with_something(term, times):
-    asked = []
-
-    def apply(variables, inputs, *, train, key):
-        asked.append(train)
-        return Outputs(inputs @ variables['params']['w'], {}), {}
-
-    net = Net(lambda key, inputs: {'params': {'w': jnp.ones((3, 2))}, 'stats': {}}, apply, ())
-    objective = Objective((('term', term),))
-    variables = {**net.init(world.KEY, None), 'stats': {}}
-    variables['params']['scale'] = jnp.ones(())
-    state = init_state(
-        {'seed': jnp.uint32(0), 'terms': objective.knobs()}, variables, {'inputs': jnp.ones((4, 3))}, variables,
-        {'before': {'scale': jnp.ones(())}},
-        net=net, teacher=teachers.frozen(net), objective=objective, tx=optim.build('sgd', steps=1),
-    )  # fmt: skip
-    assert len(asked) == times
-    assert set(state.params['terms']) == set(state.memory) == {'term'}
-
-
-def test_a_tap_that_is_not_there_is_met_by_terms_that_begin_with_nothing_too():
-    objective = Objective((('maps', AttentionTransfer(layers=('stage9',))),))
-    assert not objective.begins
-    knobs = jax.tree.map(jnp.float32, objective.knobs())
-    with pytest.raises(UsageError, match=r"unknown tap 'stage9' of the student, read by term 'maps'; there is: "):
-        objective.shares(*objective.nothing(), world.view(0), knobs, step=jnp.int32(0), key=world.KEY)
