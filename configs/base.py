@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from ml_collections import ConfigDict
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 
 def get_config(arg: str = '') -> ConfigDict:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import base, preset
-from kdjax.names import UsageError, unknown
-from kdjax.study import rows
+from kdjax.errors import UsageError, unknown
+from kdjax.study.sweep import rows
 
 IMAGES = 50000  # of the training split, all of which train
 BASELINE = 'hard labels'

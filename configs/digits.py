@@ -11,7 +11,7 @@ Arguments: quick (3 seeds, few steps: a look at the machinery, not a result), st
 from ml_collections import ConfigDict
 
 from configs import base
-from kdjax.names import unknown
+from kdjax.errors import unknown
 
 STUDENTS = {'small': (16,), 'tiny': (8,)}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from configs import base
-from kdjax.names import unknown
+from kdjax.errors import unknown
 
 HARD = {'kind': 'cross_entropy.CrossEntropy'}
 SOFT = {'kind': 'hinton.SoftTargets', 'temperature': (4.0,)}

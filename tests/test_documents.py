@@ -10,7 +10,7 @@ import pytest
 import world
 
 from configs.sweeps import presets as sweep
-from kdjax.study import catalogue
+from kdjax.study.report import technique_list
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'digits' / 'publish.py'))
@@ -29,7 +29,7 @@ def test_the_list_of_techniques_is_that_of_the_code_and_of_what_was_measured():
     measure = runpy.run_path(str(folder / 'measure.py'))
     costs, golden = (json.loads((folder / 'results' / f'{name}.json').read_text()) for name in ('costs', 'golden'))
     assert measure['page'](costs, golden) == (folder / 'README.md').read_text()
-    used = set(catalogue.presets_of(sweep.presets()))
+    used = set(technique_list.presets_of(sweep.presets()))
     assert used - set(costs['terms']) == {'cross_entropy.CrossEntropy'}, 'in a preset, and not measured'
 
 
@@ -89,7 +89,7 @@ def test_the_worked_example_of_contributing_works(tmp_path, monkeypatch):
     (code,) = re.findall(r'```python\n(.*?)```', (ROOT / 'CONTRIBUTING.md').read_text(), re.DOTALL)
     (tmp_path / 'ba_caruana.py').write_text(code)
     monkeypatch.syspath_prepend(tmp_path)
-    from kdjax.names import resolve
+    from kdjax.resolve import resolve
 
     term, view = resolve('kdjax.techniques', 'ba_caruana:LogitRegression', 'term')(), world.view(0)
     values = term({}, {}, view, term.knobs(), step=None, key=None).values

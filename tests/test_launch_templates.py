@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from configs import base
-from kdjax.study import settings
+from kdjax.study import command_line
 from kdjax.train import distributed
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -30,7 +30,7 @@ def test_flags_fields_and_configs_exist(name):
         head, _, field = flag.partition('.')
         assert head in KNOWN
         if field:
-            settings._walk(base.get_config(), field)
+            command_line._walk(base.get_config(), field)
         elif head == 'config':
             assert (ROOT / value).is_file()
 

@@ -6,7 +6,8 @@ import pytest
 
 from configs import preset
 from configs.sweeps import presets as sweep
-from kdjax.study import build, catalogue, plan
+from kdjax.study.recipe import build, plan
+from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
 # What no classifier shows: boxes of a detector, distributions over their edges, a student that a head corrects.
@@ -32,7 +33,7 @@ def test_a_preset_says_what_it_is_and_could_run(name):
 
 def test_every_paper_has_a_preset():
     used = {term['kind'] for found in PRESETS.values() for term in found.terms.values()}
-    known = {technique.kind for technique in catalogue.techniques()}
+    known = {technique.kind for technique in technique_list.techniques()}
     assert used <= known
     assert {kind.partition('.')[0] for kind in known} - {kind.partition('.')[0] for kind in used} == WITHOUT
 

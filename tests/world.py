@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from kdjax import names
+from kdjax.resolve import modules, public
 from kdjax.techniques.base import Term
 from kdjax.train.objective import Objective, term_key
 from kdjax.types import Outputs, View
@@ -87,8 +87,8 @@ def techniques():
     """Every term class by name, found by walking kdjax.techniques."""
     return {
         f'{module}.{name}': found
-        for module in names.modules('kdjax.techniques')
-        for name, found in names.public(f'kdjax.techniques.{module}').items()
+        for module in modules('kdjax.techniques')
+        for name, found in public(f'kdjax.techniques.{module}').items()
         if isinstance(found, type) and issubclass(found, Term) and found is not Term
     }
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import sweeps
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 
 def get_config(arg: str = '') -> ConfigDict:

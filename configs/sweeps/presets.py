@@ -15,8 +15,8 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from configs import base, preset
-from kdjax.names import unknown
-from kdjax.study import rows
+from kdjax.errors import unknown
+from kdjax.study.sweep import rows
 
 FOLDER = Path(__file__).resolve().parents[1] / 'presets'
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import sweeps
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 METHODS = ('soft', 'soft, then hard', 'combined', 'fading')
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import preset
 from configs.sweeps import presets
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 TECHNIQUES = ('kd', 'dkd', 'fitnets', 'attention', 'similarity', 'rkd', 'pkt', 'crd')
 

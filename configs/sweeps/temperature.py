@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import base, sweeps
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 TEMPERATURES = (1, 1.5, 2, 3, 4, 6, 10, 16)
 

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, cifar, preset
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 RECIPE = cifar.Recipe(
     epochs=200, batch_size=128, rate=0.1, drops=(60, 120, 160), factor=0.2, border='reflect',

@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from configs import base, cifar
 from experiments.crd2020_cifar100.config import METHODS, RECIPE, changes
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 PAIR = 'resnet14-resnet8'
 TAUGHT = ('KD', 'CRD')

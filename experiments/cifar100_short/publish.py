@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study import blocks, sweep_tables
+from kdjax.study.report import document, sweep_tables
 
 COMMAND = 'python run.py --config=experiments/cifar100_short/config.py --mode=sweep'  # wherever its workdir was
 PICTURE = 'learning_curves.png'
@@ -38,9 +38,9 @@ def content(found: Mapping[str, Any]) -> str:
         f'{seconds["teachers"] / 60:.0f} minutes for the teacher, {seconds["grids"] / 60:.0f} for the students; '
         f'configuration {found["config_hash"]}; {found["command"]}.'
     )
-    tables = [sweep_tables.main(found), sweep_tables.teachers(found), blocks.Text(where)]
+    tables = [sweep_tables.main(found), sweep_tables.teachers(found), document.Text(where)]
     picture = f'![Validation accuracy during training](results/{PICTURE})'
-    return f'{blocks.markdown(tables).strip()}\n\n{picture}'
+    return f'{document.markdown(tables).strip()}\n\n{picture}'
 
 
 def main(workdir: Path) -> None:

@@ -13,7 +13,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, cifar, preset
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 RECIPE = cifar.Recipe(start_epochs=30)
 TABLES = {

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kdjax.study import blocks, page
+from kdjax.study.report import document, run_text
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -28,7 +28,7 @@ def table(summary: dict) -> str:
         f'{students} seeds; {machine["processor"]}, {machine["cores"]} cores; JAX {summary["versions"]["jax"]}; '
         f'{seconds:.0f} s in all stages; configuration {summary["config_hash"]}; `{summary["command"]}`.'
     )
-    return f'{blocks.markdown([page.accuracy_table(summary)]).strip()}\n\n{where}'
+    return f'{document.markdown([run_text.accuracy_table(summary)]).strip()}\n\n{where}'
 
 
 def filled(text: str, content: str) -> str:

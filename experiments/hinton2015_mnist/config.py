@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from ml_collections import ConfigDict
 
 from configs import base
-from kdjax.names import unknown
-from kdjax.study import rows
+from kdjax.errors import unknown
+from kdjax.study.sweep import rows
 
 FOLDER = 'experiments/hinton2015_mnist'
 SEEDS = 5

@@ -16,10 +16,12 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.hinton2015_mnist import config as study
 from kdjax import trees
-from kdjax.study import bias, gather, grids, statistics
-from kdjax.study.context import Context, Datasets
-from kdjax.study.outcome import TEST_LOGITS
-from kdjax.study.sweep import Run, Sweep
+from kdjax.study import bias
+from kdjax.study.recipe.context import Context, Datasets
+from kdjax.study.recipe.evaluation import TEST_LOGITS
+from kdjax.study.report import statistics
+from kdjax.study.sweep import collect, grids
+from kdjax.study.sweep.expand import Run, Sweep
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import plain
 from kdjax.train.loop import StopSignals
@@ -59,7 +61,7 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     runs = [run for run in planned.runs if run.cells[-1].key in students.shelf.places]
     labels = students.labels('test')
     wrong = {id(run): students.logits(run, 'test').argmax(axis=1) != labels for run in runs}
-    provenance = gather.results(planned, workdir, command)['provenance']
+    provenance = collect.results(planned, workdir, command)['provenance']
     return plain({
         'seeds': planned.config.seeds,
         'runs': {'finished': len(runs), 'planned': len(planned.runs)},

@@ -19,8 +19,9 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.hinton2015_mnist import config
 from experiments.hinton2015_mnist.measure import measure
-from kdjax.study import blocks, canvas, shown, statistics, sweep
-from kdjax.study.statistics import CONSISTENT, HIGHER, LOWER
+from kdjax.study.report import document, figure_style, formatting, statistics
+from kdjax.study.report.statistics import CONSISTENT, HIGHER, LOWER
+from kdjax.study.sweep import expand
 
 Results = Mapping[str, Any]
 
@@ -56,11 +57,12 @@ def content(results: Results) -> str:
         f'JAX {results["versions"]["jax"]}; {results["seconds"]["teachers"] / 60:.0f} minutes for the teacher, '
         f'{results["seconds"]["grids"] / 60:.0f} for the students; configuration {results["config_hash"]}; {COMMAND}.'
     )
-    picture = blocks.Picture('results/errors.png', 'Test errors against temperature at four widths')
+    picture = document.Picture('results/errors.png', 'Test errors against temperature at four widths')
     tables = [
-        compared(lines(results)), blocks.Items(tuple(findings(results))), tempered(results), picture, blocks.Text(where)
+        compared(lines(results)), document.Items(tuple(findings(results))), tempered(results), picture,
+        document.Text(where),
     ]  # fmt: skip
-    return blocks.markdown(tables).strip()
+    return document.markdown(tables).strip()
 
 
 def lines(results: Results) -> list[Line]:
@@ -88,7 +90,7 @@ def lines(results: Results) -> list[Line]:
     return [line for line in found if len(line.ours)]
 
 
-def compared(found: Sequence[Line]) -> blocks.Table:
+def compared(found: Sequence[Line]) -> document.Table:
     """Paper, ours, verdict."""
 
     def row(line: Line) -> tuple[str, ...]:
@@ -99,7 +101,7 @@ def compared(found: Sequence[Line]) -> blocks.Table:
         return line.what, f'{line.paper:{form}}', f'{ours.mean:{form}}{reach}', VERDICTS[told.verdict]
 
     says = f'Test errors of {CASES:,}: the paper, ours as mean and range over seeds, and a one-sample t test at 5 %'
-    return blocks.Table(says, 'lrrl', ('quantity', 'paper', 'ours', 'verdict'), tuple(map(row, found)))
+    return document.Table(says, 'lrrl', ('quantity', 'paper', 'ours', 'verdict'), tuple(map(row, found)))
 
 
 def findings(results: Results) -> list[str]:
@@ -119,7 +121,7 @@ def _helps(results: Results) -> list[str]:
     return [
         f"{holds(better == len(tests))}: distillation helps. By McNemar's exact test on the {CASES:,} cases the "
         f'distilled student is better in {better} of {len(tests)} seeds (cases that only hard labels : only distilled '
-        f'get wrong: {pairs}; largest p {shown.p(max(test["p"] for test in tests))}).'
+        f'get wrong: {pairs}; largest p {formatting.p(max(test["p"] for test in tests))}).'
     ]
 
 
@@ -174,7 +176,7 @@ def _narrow(results: Results) -> list[str]:
     ]
 
 
-def tempered(results: Results) -> blocks.Table:
+def tempered(results: Results) -> document.Table:
     """Mean errors by width and temperature."""
     widths = (800, 300, 100, 30)
     temperatures = sorted({temperature for units in widths for temperature in at(results, units)})
@@ -189,27 +191,27 @@ def tempered(results: Results) -> blocks.Table:
 
     header = ('units', 'hard labels', *(f'T = {t:g}' for t in temperatures))
     says = 'Test errors by units of each hidden layer and temperature, ± sd over seeds'
-    return blocks.Table(says, 'r' * len(header), header, tuple(row(units) for units in widths if hard[units]))
+    return document.Table(says, 'r' * len(header), header, tuple(row(units) for units in widths if hard[units]))
 
 
 def drawn(results: Results) -> bytes:
     """Errors against temperature for every width, with hard labels as a line."""
-    figure = canvas.blank(5.8, 4.9)
+    figure = figure_style.blank(5.8, 4.9)
     panels = list(figure.subplots(2, 2).flat)  # each on its own scale: widths differ by far more than temperatures
     for position, (axes, units) in enumerate(zip(panels, (800, 300, 100, 30), strict=True)):
         hard, by = errors(results, units, {'method': 'hard labels'}), at(results, units)
-        canvas.dress(axes, 'test errors' if position % 2 == 0 else '', 'temperature')
-        axes.set_title(f'{units} units per layer', fontsize=canvas.FONT, color=canvas.INK)
+        figure_style.dress(axes, 'test errors' if position % 2 == 0 else '', 'temperature')
+        axes.set_title(f'{units} units per layer', fontsize=figure_style.FONT, color=figure_style.INK)
         if not by or not hard:
             continue
         for temperature, values in by.items():
-            axes.plot([temperature] * len(values), list(values.values()), '.', color=canvas.FAINT, zorder=1)
+            axes.plot([temperature] * len(values), list(values.values()), '.', color=figure_style.FAINT, zorder=1)
         centre = [means.mean(values.values()) for values in by.values()]
-        axes.plot(list(by), centre, label='distilled, mean of seeds', **canvas.style(0))
-        axes.axhline(means.mean(hard.values()), label='hard labels', color=canvas.COLOURS[1], linestyle='--')
-        canvas.number_axis(axes, list(by), 'temperature')
-    canvas.legend(figure, *panels)
-    return canvas.png(figure)
+        axes.plot(list(by), centre, label='distilled, mean of seeds', **figure_style.style(0))
+        axes.axhline(means.mean(hard.values()), label='hard labels', color=figure_style.COLOURS[1], linestyle='--')
+        figure_style.number_axis(axes, list(by), 'temperature')
+    figure_style.legend(figure, *panels)
+    return figure_style.png(figure)
 
 
 def errors(results: Results, units: int, point: Mapping[str, Any]) -> dict[int, int]:
@@ -253,7 +255,7 @@ def interval(pair: statistics.Paired) -> str:
     """The 95 % interval of a paired difference and its p-value."""
     if pair.interval is None:
         return ''
-    return f' [{pair.interval.low:+.1f}, {pair.interval.high:+.1f}], p {shown.p(pair.p)}'
+    return f' [{pair.interval.low:+.1f}, {pair.interval.high:+.1f}], p {formatting.p(pair.p)}'
 
 
 def _rest(point: Mapping[str, Any]) -> dict[str, Any]:
@@ -262,7 +264,7 @@ def _rest(point: Mapping[str, Any]) -> dict[str, Any]:
 
 def main(workdir: Path) -> None:
     """Measures and publishes what is in `workdir`."""
-    planned = sweep.expand(config.get_config(), config.sweep())
+    planned = expand.expand(config.get_config(), config.sweep())
     (HERE / 'results').mkdir(exist_ok=True)
     results = measure(planned, workdir, COMMAND)
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(results, indent=1) + '\n')

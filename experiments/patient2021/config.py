@@ -17,7 +17,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from configs import base, cifar, preset
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 RECIPE = cifar.Recipe(epochs=480, batch_size=512, rate=0.003, low_rate=0.003, weight_decay=0.1)
 SHARES = (1 / 16, 1 / 4, 1)  # of the longest run

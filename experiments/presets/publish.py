@@ -17,8 +17,8 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from configs import preset
-from kdjax.study import page as pages
-from kdjax.study.blocks import Heading, Text, markdown
+from kdjax.study.report import run_text as pages
+from kdjax.study.report.document import Heading, Text, markdown
 
 NETWORKS = {'cnn': 'Convolutional student and teacher', 'vit': 'Transformer student and teacher'}
 

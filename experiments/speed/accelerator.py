@@ -18,7 +18,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments.speed import cases, limit, measure
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.train import ledger
 
 PRECISIONS = ('float32', 'bfloat16')

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 SEED = 0
 POOL = 512  # images, which batches go round

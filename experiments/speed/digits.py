@@ -11,8 +11,8 @@ from ml_collections import ConfigDict
 from configs import base
 from configs.sweeps import temperature
 from experiments.speed.cases import RUNS
-from kdjax.names import unknown
-from kdjax.study import rows
+from kdjax.errors import unknown
+from kdjax.study.sweep import rows
 
 
 def get_config(arg: str = '') -> ConfigDict:

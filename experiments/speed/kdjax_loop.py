@@ -2,7 +2,7 @@
 
 Variants:
   plain             float32, the teacher evaluated once per batch
-  without oneDNN    the same by XLA alone: whoever starts it says so in the environment (kdjax.onednn.OPT_OUT)
+  without oneDNN    the same by XLA alone: whoever starts it says so in the environment (kdjax.cpu.onednn.OPT_OUT)
   bfloat16 teacher  the teacher's activations in bfloat16
   bfloat16          the student's too
   cached            the teacher's logits are computed once for the whole pool, before the first step
@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from experiments.speed import cases
-from kdjax import memo, names, trees
+from kdjax import jit_cache, trees
+from kdjax.cpu import allocator
 from kdjax.nets import torch_weights
-from kdjax.train import allocator, grid, layout, optim, parallel, teachers
+from kdjax.resolve import construct
+from kdjax.train import grid, layout, optim, parallel, teachers
 from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Batch, Net, State, Tree
@@ -120,11 +122,11 @@ def _program(step: grid.Step, chosen: str) -> grid.Step:
 
 def _net(network: cases.Network, case: cases.Case, precision: str) -> Net:
     arguments = {**network.args, 'classes': case.classes, 'precision': precision}
-    return names.construct('kdjax.nets', network.net, arguments, 'network')
+    return construct('kdjax.nets', network.net, arguments, 'network')
 
 
 def _term(term: cases.Term) -> Any:
-    return names.construct('kdjax.techniques', term.kind, term.args, 'term')
+    return construct('kdjax.techniques', term.kind, term.args, 'term')
 
 
 def _variables(case: cases.Case, teacher: Net, student: Net, weights: str | Path | None) -> tuple[Tree, Tree]:
@@ -135,9 +137,10 @@ def _variables(case: cases.Case, teacher: Net, student: Net, weights: str | Path
             [_read(weights, 'student.', student, example)] * case.students
         )
     drawn = [
-        memo.once(memo.bound(init_student, net=student))(np.uint32(seed), example) for seed in range(case.students)
+        jit_cache.once(jit_cache.bound(init_student, net=student))(np.uint32(seed), example)
+        for seed in range(case.students)
     ]
-    return memo.once(teacher.init)(jax.random.key(cases.SEED), example), trees.stack(drawn)
+    return jit_cache.once(teacher.init)(jax.random.key(cases.SEED), example), trees.stack(drawn)
 
 
 def _read(weights: str | Path, side: str, net: Net, example: jax.Array) -> Tree:

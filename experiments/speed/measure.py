@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 import kdjax
 from experiments.speed import cases, limit, worker
-from kdjax import onednn
-from kdjax.names import UsageError
+from kdjax.cpu import onednn
+from kdjax.errors import UsageError
 from kdjax.train import ledger
 from kdjax.train.screen import Screen
 

@@ -3,9 +3,9 @@
 Command: python experiments/speed/parts.py [--rounds 5]      writes results/parts.json
 
 Gradients of three 3x3 convolutions by XLA alone, at the top of a program and inside `lax.scan`, as `lax` writes them
-and as `kdjax/convolution.py` does, in turns; a pass of every teacher with normalisation folded into convolutions and
-with both apart, with the library if it is there; and a step of resnet56 to resnet20 with and without
-`kdjax/train/allocator.py`.
+and as `kdjax/cpu/convolution.py` does, in turns; a pass of every teacher with normalisation folded into convolutions
+and with both apart, with the library if it is there; and a step of resnet56 to resnet20 with and without
+`kdjax/cpu/allocator.py`.
 """
 
 import argparse
@@ -28,10 +28,12 @@ import jax
 import jax.numpy as jnp
 
 from experiments.speed import cases, measure, worker
-from kdjax import memo, names, onednn
-from kdjax.convolution import ORDER, convolved
+from kdjax import jit_cache
+from kdjax.cpu import allocator, onednn
+from kdjax.cpu.convolution import ORDER, convolved
 from kdjax.nets.layers import Layers
-from kdjax.train import allocator, ledger
+from kdjax.resolve import construct
+from kdjax.train import ledger
 from kdjax.types import Net, Tree
 
 SHAPE, STEPS = (64, 16, 16, 32), 2  # of the maps; in a loop
@@ -108,9 +110,9 @@ def folding(rounds: int) -> dict[str, dict[str, list[float]]]:
         for way, conv_norm in ways.items():
             Layers.conv_norm = conv_norm  # type: ignore[method-assign, assignment]
             jax.clear_caches()  # blocks that were traced in the other way
-            net = names.construct('kdjax.nets', teacher.net, {**teacher.args, 'classes': 100}, 'network')
+            net = construct('kdjax.nets', teacher.net, {**teacher.args, 'classes': 100}, 'network')
             images = jax.random.normal(jax.random.key(0), (64, 32, 32, 3))
-            variables = memo.once(net.init)(jax.random.key(1), images[:1])
+            variables = jit_cache.once(net.init)(jax.random.key(1), images[:1])
             program = jax.jit(functools.partial(_logits, net)).lower(variables, images).compile()
             programs[way] = functools.partial(_passes, functools.partial(program, variables, images))
         Layers.conv_norm = ways['folded']  # type: ignore[method-assign]

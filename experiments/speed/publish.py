@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study import blocks, canvas
+from kdjax.study.report import document, figure_style
 
 Results = Mapping[str, Any]
 
@@ -62,19 +62,19 @@ def content(
         f'Convolutions of kdjax: {machine["convolutions"]}.'
     )
     says = [
-        goals(found, sweeps, start), blocks.Text(where),
-        blocks.Heading('One student', 3), *(single(found, pair) for pair in measured(found)), split(found),
-        blocks.Heading('Grids', 3), grids(found),
-        blocks.Heading('Techniques', 3), techniques(found),
-        blocks.Heading('Whole sweeps', 3), whole(sweeps),
-        blocks.Heading('From the start of the process to the first step', 3), starts(start),
-        blocks.Heading('A teacher in bfloat16', 3), precisions(precision),
-        blocks.Heading('Parts of it', 3), folding(parts), convolutions(parts), blocks.Text(buffers(parts)),
-        blocks.Heading('The same work', 3), blocks.Text(same(found)),
-        *([blocks.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
+        goals(found, sweeps, start), document.Text(where),
+        document.Heading('One student', 3), *(single(found, pair) for pair in measured(found)), split(found),
+        document.Heading('Grids', 3), grids(found),
+        document.Heading('Techniques', 3), techniques(found),
+        document.Heading('Whole sweeps', 3), whole(sweeps),
+        document.Heading('From the start of the process to the first step', 3), starts(start),
+        document.Heading('A teacher in bfloat16', 3), precisions(precision),
+        document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
+        document.Heading('The same work', 3), document.Text(same(found)),
+        *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
     ]  # fmt: skip
     picture = '![Speed of one student, by contender](results/speed.png)'
-    return f'{blocks.markdown(says).strip()}\n\n{picture}'
+    return f'{document.markdown(says).strip()}\n\n{picture}'
 
 
 def measured(found: Results) -> list[str]:
@@ -82,7 +82,7 @@ def measured(found: Results) -> list[str]:
     return [pair for pair in PAIRS if f'{pair}:kd' in found['cases']]
 
 
-def goals(found: Results, sweeps: Results, start: Results) -> blocks.Table:
+def goals(found: Results, sweeps: Results, start: Results) -> document.Table:
     """What was aimed at, and what was measured."""
 
     def ratios(variant: str, names: Sequence[str]) -> list[float]:
@@ -112,10 +112,10 @@ def goals(found: Results, sweeps: Results, start: Results) -> blocks.Table:
         if each.measured
     )
     says = 'Goals: how many times faster, in the order of the pairs below'
-    return blocks.Table(says, 'lrrl', ('what', 'goal', 'measured', ''), rows)
+    return document.Table(says, 'lrrl', ('what', 'goal', 'measured', ''), rows)
 
 
-def single(found: Results, pair: str) -> blocks.Table:
+def single(found: Results, pair: str) -> document.Table:
     """Everybody who takes part in one step of one student."""
     case = found['cases'][f'{pair}:kd']
     limit = max(case['limit_gflops'].values())
@@ -129,10 +129,10 @@ def single(found: Results, pair: str) -> blocks.Table:
     )  # fmt: skip
     header = ('contender', 'images/s', 'slowest to fastest', 'ratio', 'of the limit (%)', 'peak MB', 'first step (s)')
     says = f'{pair}, soft targets, batch {case["case"]["batch"]}; ratio: how many times faster than {FIRST}'
-    return blocks.Table(says, 'lrrrrrr', header, rows)
+    return document.Table(says, 'lrrrrrr', header, rows)
 
 
-def split(found: Results) -> blocks.Table:
+def split(found: Results) -> document.Table:
     """What a step is made of: the rest is what it takes with cached logits, the teacher's part the difference."""
     rows = []
     for pair in measured(found):
@@ -141,20 +141,20 @@ def split(found: Results) -> blocks.Table:
             whole_, rest = taking[name]['median'], taking[alone]['median']
             rows.append((pair, name, f'{whole_ - rest:.3f}', f'{rest:.3f}'))
     header = ('pair', 'contender', 'teacher (s)', 'student (s)')
-    return blocks.Table('A step in float32, by who takes the time', 'llrr', header, tuple(rows))
+    return document.Table('A step in float32, by who takes the time', 'llrr', header, tuple(rows))
 
 
-def starts(start: Results) -> blocks.Table:
+def starts(start: Results) -> document.Table:
     """Until a process has taken its first step."""
     rows = tuple(
         (pair, *(f'{row[name]:.1f}' for name in ('torch', 'kdjax, warm', 'kdjax, cold')))
         for pair, row in start['seconds'].items()
     )
     says = 'Wall seconds; cold: nothing is compiled, warm: an earlier process left its programs'
-    return blocks.Table(says, 'lrrr', ('pair', FIRST, 'kdjax, warm', 'kdjax, cold'), rows)
+    return document.Table(says, 'lrrr', ('pair', FIRST, 'kdjax, warm', 'kdjax, cold'), rows)
 
 
-def precisions(precision: Results) -> blocks.Table:
+def precisions(precision: Results) -> document.Table:
     """Students of the same teacher, in either precision."""
     rows = []
     for trained, summary in precision.items():
@@ -167,10 +167,10 @@ def precisions(precision: Results) -> blocks.Table:
                 apart = f'{100 * own["mean"]:+.2f} [{low:+.2f}, {high:+.2f}]'
             rows.append((trained, row['name'], f'{100 * row["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
-    return blocks.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
+    return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
 
 
-def folding(parts: Results) -> blocks.Table:
+def folding(parts: Results) -> document.Table:
     """Teachers with normalisation in their convolutions, or apart."""
     rows = tuple(
         (pair.partition('-')[0], *(f'{1e3 * of[way]:.0f}' for way in ('apart', 'folded')),
@@ -178,14 +178,14 @@ def folding(parts: Results) -> blocks.Table:
         for pair, of in parts['folding'].items()
     )  # fmt: skip
     says = 'A pass of a teacher over 64 images: normalisation by itself, or in the kernel and bias of its convolution'
-    return blocks.Table(says, 'lrrr', ('teacher', 'apart (ms)', 'folded (ms)', 'ratio'), rows)
+    return document.Table(says, 'lrrr', ('teacher', 'apart (ms)', 'folded (ms)', 'ratio'), rows)
 
 
-def convolutions(parts: Results) -> blocks.Table:
+def convolutions(parts: Results) -> document.Table:
     """Gradients of convolutions, by who writes them and where."""
     rows = tuple((name, f'{1e3 * seconds:.0f}') for name, seconds in parts['convolutions'].items())
     says = 'Forward and gradients of three 3x3 convolutions, by XLA alone'
-    return blocks.Table(says, 'lr', ('written by', 'ms'), rows)
+    return document.Table(says, 'lr', ('written by', 'ms'), rows)
 
 
 def buffers(parts: Results) -> str:
@@ -198,7 +198,7 @@ def buffers(parts: Results) -> str:
     )
 
 
-def grids(found: Results) -> blocks.Table:
+def grids(found: Results) -> document.Table:
     """Several students of one teacher."""
     header = ('pair', 'students', FIRST, 'torch shared', TUNED, 'kdjax', 'ratio', 'ratio to shared', 'peak MB')
     rows = []
@@ -217,10 +217,10 @@ def grids(found: Results) -> blocks.Table:
                 f'{ours["ratio"] / taking["torch shared"]["ratio"]:.2f}', f'{ours["peak_mb"]:.0f}',
             ))  # fmt: skip
     says = f'Images times students in a second; ratio: how many times faster than {FIRST}, a run after the other'
-    return blocks.Table(says, 'lrrrrrrrr', header, tuple(rows))
+    return document.Table(says, 'lrrrrrrrr', header, tuple(rows))
 
 
-def techniques(found: Results) -> blocks.Table:
+def techniques(found: Results) -> document.Table:
     """What each technique makes of a step."""
     names = [name for name in found['cases'] if name.startswith(f'{PAIRS[0]}:') and name.count(':') == 1]
     base = {side: found['cases'][f'{PAIRS[0]}:kd']['contenders'][side] for side in (FIRST, 'kdjax plain')}
@@ -233,10 +233,10 @@ def techniques(found: Results) -> blocks.Table:
             f'{taking["kdjax plain"]["ratio"]:.2f}', *(f'{share:.2f}' for share in shares),
         ))  # fmt: skip
     header = ('technique', f'{FIRST}, images/s', 'kdjax, images/s', 'ratio', 'step over kd: torch', 'kdjax')
-    return blocks.Table(f'{PAIRS[0]}, one student', 'lrrrrr', header, tuple(rows))
+    return document.Table(f'{PAIRS[0]}, one student', 'lrrrrr', header, tuple(rows))
 
 
-def whole(sweeps: Results) -> blocks.Table:
+def whole(sweeps: Results) -> document.Table:
     """Sweeps over temperature on digits, from the start of the process to the accuracies."""
     rows = tuple(
         (cells, *(f'{row[how]:.1f}' for how in ('processes', 'loop', 'kdjax')),
@@ -244,12 +244,12 @@ def whole(sweeps: Results) -> blocks.Table:
         for cells, row in sweeps['cells'].items()
     )  # fmt: skip
     header = ('runs', 'PyTorch, a process each (s)', 'PyTorch, one process (s)', 'kdjax (s)', 'ratio', 'ratio to one')
-    return blocks.Table(
+    return document.Table(
         'Digits: wall seconds from the start of the process, the teacher included', 'lrrrrr', header, rows
     )
 
 
-def accelerated(device: Results) -> list[blocks.Table]:
+def accelerated(device: Results) -> list[document.Table]:
     """A table for every pair: layouts and precisions, by students."""
     machine = device['machine']
     limits = ', '.join(f'{gflops / 1e3:.0f} in {precision}' for precision, gflops in device['limits'].items())
@@ -267,7 +267,7 @@ def accelerated(device: Results) -> list[blocks.Table]:
                     f'{each["build_seconds"] + each["first_step_seconds"]:.1f}',
                 ))  # fmt: skip
         says = f'{pair}, {where}; ratio: how many times faster than torch compiled in float32'
-        tables.append(blocks.Table(says, 'llrrrr', header, tuple(rows)))
+        tables.append(document.Table(says, 'llrrrr', header, tuple(rows)))
     return [table for table in tables if table.rows]
 
 
@@ -288,16 +288,16 @@ def same(found: Results) -> str:
 def drawn(found: Results) -> bytes:
     """Images in a second of every contender, by pair."""
     pairs = measured(found)
-    figure = canvas.blank(5.8, 0.4 + 2.6 * len(pairs))
+    figure = figure_style.blank(5.8, 0.4 + 2.6 * len(pairs))
     for axes, pair in zip(figure.subplots(len(pairs), 1, squeeze=False).flat, pairs, strict=True):
         taking = found['cases'][f'{pair}:kd']['contenders']
-        canvas.dress(axes, '', 'images/s')
-        axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
-        axes.set_title(pair, fontsize=canvas.FONT, color=canvas.INK)
-        colours = [canvas.COLOURS[1 if name.startswith('kdjax') else 0] for name in taking]
+        figure_style.dress(axes, '', 'images/s')
+        axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
+        axes.set_title(pair, fontsize=figure_style.FONT, color=figure_style.INK)
+        colours = [figure_style.COLOURS[1 if name.startswith('kdjax') else 0] for name in taking]
         axes.barh(list(taking), [each['images_per_s'] for each in taking.values()], color=colours)
         axes.invert_yaxis()
-    return canvas.png(figure)
+    return figure_style.png(figure)
 
 
 def _met(goal: Goal) -> str:

@@ -29,7 +29,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from experiments.speed import cases
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 LOOPS = {'torch': 'experiments.speed.torch_loop', 'kdjax': 'experiments.speed.kdjax_loop'}
 UNIT = 1 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in bytes

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import base
 from configs.sweeps import temperature
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 DEFAULTS = {'method': 'combined', 'temperature': 4.0, 'seed': 0}
 

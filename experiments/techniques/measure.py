@@ -26,9 +26,11 @@ import numpy as np
 
 from configs import preset
 from configs.sweeps import presets as sweep
-from kdjax import onednn, trees
-from kdjax.study import build, catalogue
-from kdjax.study.blocks import Heading, Table, Text, markdown
+from kdjax import trees
+from kdjax.cpu import onednn
+from kdjax.study.recipe import build
+from kdjax.study.report import technique_list
+from kdjax.study.report.document import Heading, Table, Text, markdown
 from kdjax.train import ledger, probes, teachers
 from kdjax.train.step import init_state, init_student
 
@@ -138,7 +140,7 @@ def held(folder: Path) -> dict[str, Any]:
     import golden_map
 
     used: set[str] = set()
-    known = {technique.kind for technique in catalogue.techniques()}
+    known = {technique.kind for technique in technique_list.techniques()}
 
     class Watched(golden.Objective):
         """An objective that notes which classes it is made of."""
@@ -176,15 +178,15 @@ def held(folder: Path) -> dict[str, Any]:
 def page(cost: dict[str, Any], golden: dict[str, Any]) -> str:
     """README.md."""
     machine, versions = cost['machine'], cost['versions']
-    used = catalogue.presets_of(sweep.presets())
+    known, used = technique_list.techniques(), technique_list.presets_of(sweep.presets())
     counts = golden['peers'].values()
     matched, records = (sum(count[name] for count in counts) for name in ('matched', 'records'))
     return markdown([
         Heading('Distillation terms', 1),
         Text('Written by python experiments/techniques/measure.py from what each class says of itself and from '
              'results/; python run.py --mode=list prints the same list.'),
-        catalogue.table(used),
-        Text(f'{len(catalogue.techniques())} terms of {len({one.paper for one in catalogue.techniques()})} papers.'),
+        technique_list.table(used),
+        Text(f'{len(known)} terms of {len({one.paper for one in known})} papers.'),
         Heading('What they are held against'),
         Text('Losses, gradients and outputs computed by the code of other projects, compared in float64: '
              f'{matched} of {records} records match.'),
@@ -212,7 +214,7 @@ def golden_table(golden: dict[str, Any]) -> Table:
 def cost_table(cost: dict[str, Any], golden: dict[str, Any]) -> Table:
     """Costs, and golden records that use a term, by class."""
     rows = []
-    for technique in catalogue.techniques():
+    for technique in technique_list.techniques():
         own, matched = cost['terms'].get(technique.kind), golden['terms'].get(technique.kind, 0)
         numbers = ('–',) * 5 if own is None else (
             own['preset'], f'{own["mflop"]:.2f}', f'{own["mbyte"]:.2f}', str(own['params']), f'{100 * own["share"]:.0f}'

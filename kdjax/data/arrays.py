@@ -5,7 +5,7 @@ import zipfile
 import numpy as np
 
 from kdjax.data.base import SPLITS, Dataset, Split
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 
 def arrays(*, path: str) -> Dataset:

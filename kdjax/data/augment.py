@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.types import Array
 
 Augment = Callable[[Array, Array], Array]  # (key, image) -> image

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax import trees
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 SPLITS = ('train', 'validation', 'test')
 SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run

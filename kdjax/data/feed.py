@@ -13,8 +13,8 @@ import numpy as np
 from kdjax.data.augment import Augment, views
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.memo import bound, compiled
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
+from kdjax.jit_cache import bound, compiled
 from kdjax.types import Array, Batch
 
 Feed = Callable[..., Batch]  # (start, stop) -> batches of the steps start ... stop - 1; see `feed` for `part`

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from kdjax.data.base import Dataset, Split, divided
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.webp')
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 
 def symmetric(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from kdjax.data.base import Dataset, Split, divided
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 VARIABLE = 'KDJAX_DATA'  # names the folder where a config does not
 # md5 of every file, uncompressed, as others published them too.

@@ -8,7 +8,7 @@ from typing import Any
 from kdjax.data import originals as published
 from kdjax.data.tfds import builder
 from kdjax.data.without_tensorflow import preparing
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 
 
 def prepare(name: str, originals: str = '', data_dir: str = '') -> Path:

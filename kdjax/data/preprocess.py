@@ -5,7 +5,7 @@ from collections.abc import Callable
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Array
 
 Preprocess = Callable[[Array], Array]  # (..., H, W[, C]) -> the same shape

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.augment import Augment
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Array
 
 MOST = 10.0  # the strongest magnitude

@@ -15,7 +15,7 @@ from kdjax.data.augment import Augment
 from kdjax.data.feed import Feed, Stream, order, shown, shuffled
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Batch
 
 Decode = Callable[[Any], Mapping[str, Any]]  # an example of a source -> {'inputs': array, 'labels': integer, ...}

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.data.base import Dataset, Split, divided
-from kdjax.names import UsageError, nearest, unknown
+from kdjax.errors import UsageError, nearest, unknown
 
 CHUNK = 1000  # examples decoded at once
 

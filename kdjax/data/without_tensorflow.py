@@ -17,7 +17,7 @@ from unittest import mock
 
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 VERSION = '4.9.10'
 ENOUGH_FOR = ('mnist', 'fashion_mnist', 'cifar10', 'cifar100')

@@ -8,13 +8,11 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.convolution import convolved
-from kdjax.memo import shared
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
+from kdjax.jit_cache import shared
 from kdjax.types import Array, Net, Outputs, Tree
 
 TAPS = 'taps'
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolved)  # whose gradients are fast on a CPU too
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 

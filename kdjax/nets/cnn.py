@@ -3,7 +3,8 @@
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
+from kdjax.cpu.convolution import Conv
+from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.types import Array, Net
 
 

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.convolution import finished
-from kdjax.nets.base import Conv, repeated, tap
+from kdjax.cpu.convolution import Conv, finished
+from kdjax.nets.base import repeated, tap
 from kdjax.types import Array, Tree
 
 Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.nets.layers import Bottleneck, Layers, Residual, images, stage_taps
 from kdjax.types import Array, Net

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
 from kdjax.nets.layers import Layers, fan_in_uniform, images, stage_taps
 from kdjax.types import Array, Net

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Array, Net, Outputs, Tree
 
 

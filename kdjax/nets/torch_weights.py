@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Tree
 
 WRAPPERS = ('state_dict', 'model')  # where checkpoints keep the weights beside other things

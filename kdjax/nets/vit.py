@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
-from kdjax.nets.base import Conv, compute_dtype, from_linen, tap
+from kdjax.cpu.convolution import Conv
+from kdjax.errors import UsageError
+from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.types import Array, Net
 
 

@@ -2,7 +2,7 @@
 
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
 from kdjax.nets.layers import Layers, images, stage_taps
 from kdjax.types import Array, Net

@@ -14,10 +14,12 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdjax.names import UsageError
-from kdjax.study import blocks, build, canvas, estimate, fitting, plan, rows, trace
-from kdjax.study.context import Context
-from kdjax.study.fitting import Prepared, Seen, Teaching
+from kdjax.errors import UsageError
+from kdjax.study.recipe import build, dry_run, fit_grid, plan
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.fit_grid import Prepared, Seen, Teaching
+from kdjax.study.report import document, figure_style
+from kdjax.study.sweep import cost_estimate, rows
 from kdjax.train import layout, ledger, teachers
 from kdjax.train.grid import Step
 from kdjax.train.loop import StopSignals
@@ -70,7 +72,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     plan.check(config)
     with StopSignals() as stop, Screen() as screen:
         context = Context(config, screen, stop)
-        limit = estimate.matmul_speed()
+        limit = cost_estimate.matmul_speed()
         found = [(one, measure(one)) for one in _shown(contenders(context), screen)]
         found = _rounds([each for each in found if each[1].first < SLOWEST], screen)
     if not found:
@@ -84,9 +86,9 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     folder = workdir / 'bench'
     folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'bench.json', json.dumps(ledger.plain(numbers), indent=1) + '\n')
-    ledger.replace(folder / 'bench.md', blocks.markdown([said]))
+    ledger.replace(folder / 'bench.md', document.markdown([said]))
     ledger.replace(folder / 'bench.png', drawn(found))
-    screen.show(blocks.terminal([said]))
+    screen.show(document.terminal([said]))
     screen.show(f'numbers and figure: {folder}')
 
 
@@ -102,7 +104,7 @@ def contenders(context: Context) -> list[Contender]:
         streams = build.streams(config, context.dataset.splits['train'].labels, cells)
         seen = Seen(config.data.augment, 1 if config.data.consistent else 2, streams, config.data.label_noise)
         for mode, teaching, flops in _teachings(context, fit, len(cells)):
-            grid = fitting.prepared(context, config.student, fit, cells, seen, teaching)
+            grid = fit_grid.prepared(context, config.student, fit, cells, seen, teaching)
             found += [
                 Contender(name, mode, chosen, len(cells), fit.batch_size, flops, min(config.run.chunk, fit.steps),
                           grid.program(chosen), grid)
@@ -116,7 +118,7 @@ def measure(one: Contender) -> Measured:
     return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
 
 
-def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float) -> blocks.Table:
+def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float) -> document.Table:
     """What was measured; the limit is that of matrix products, in FLOP/s."""
 
     def row(one: Contender, took: Measured) -> tuple[str, ...]:
@@ -132,22 +134,22 @@ def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float)
         f'{title}: median and range of {ROUNDS} turns; first: compiling and one dispatch; x cells: images times '
         f'students in a second; %: of {limit / 1e9:.0f} GFLOP/s, at which this machine multiplies matrices in float32'
     )
-    return blocks.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
+    return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
 
 
 def drawn(found: Sequence[tuple[Contender, Measured]]) -> bytes:
     """Images times students in a second, by contender."""
-    figure = canvas.blank(5.8, 0.8 + 0.28 * len(found))
-    axes = canvas.dress(figure.subplots(), '', 'images x students in a second')
-    axes.grid(axis='x', color=canvas.FAINT, linewidth=0.8)
+    figure = figure_style.blank(5.8, 0.8 + 0.28 * len(found))
+    axes = figure_style.dress(figure.subplots(), '', 'images x students in a second')
+    axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
     kinds = list(dict.fromkeys(one.teacher for one, _ in found))
     axes.barh(
         [one.called for one, _ in found],
         [one.cells * one.batch / statistics.median(took.steps) for one, took in found],
-        color=[canvas.COLOURS[kinds.index(one.teacher)] for one, _ in found],
+        color=[figure_style.COLOURS[kinds.index(one.teacher)] for one, _ in found],
     )
     axes.invert_yaxis()
-    return canvas.png(figure)
+    return figure_style.png(figure)
 
 
 def _rounds(found: Sequence[tuple[Contender, Measured]], screen: Screen) -> list[tuple[Contender, Measured]]:
@@ -185,7 +187,7 @@ def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str,
 
     def flops(mode: str) -> float:
         changed = rows.applied(config, {f'{name}.mode': mode for name in spots} if mode else {})
-        return trace.fit(changed, data, changed.student, fit).flops
+        return dry_run.fit(changed, data, changed.student, fit).flops
 
     if not build.needs_teacher(config, fit) or fit.teacher == build.AVERAGE:
         return [('none', Teaching(teachers.none(), {}, {}), cells * flops(''))]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 
 def matching(logits: np.ndarray, labels: np.ndarray, classes: Sequence[int]) -> float:

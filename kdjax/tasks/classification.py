@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.memo import bound, compiled
-from kdjax.meters import calibration, mean
+from kdjax.jit_cache import bound, compiled
+from kdjax.metrics import calibration, mean
 from kdjax.types import Array, Net, Tree
 
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Array, Tree, View
 
 

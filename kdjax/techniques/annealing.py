@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Term
 from kdjax.types import Array, TermOut, Tree, View

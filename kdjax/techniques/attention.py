@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits
 from kdjax.types import Array, TermOut, Tree, View

@@ -6,7 +6,6 @@ the objective alone masks, averages, weighs and gathers over devices.
 """
 
 import dataclasses
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal, NamedTuple, Self
@@ -14,15 +13,11 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.convolution import convolved
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, TermOut, Tree, View
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
-
-
-Conv = functools.partial(nn.Conv, conv_general_dilated=convolved)  # whose gradients are fast on a CPU too
 
 
 class Paper(NamedTuple):

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, label_loss, member_logits

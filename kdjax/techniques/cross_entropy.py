@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import wide
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.types import Array, TermOut, Tree, View

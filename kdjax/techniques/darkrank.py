@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.techniques.distributions import real_logits

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, per_example, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.techniques.distributions import decorrelation

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
 from kdjax.types import Array, View
 

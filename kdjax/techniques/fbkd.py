@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from kdjax.cpu.convolution import Conv
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps
-from kdjax.techniques.base import Conv, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
 from kdjax.types import Array, Outputs, TermOut, Tree, View

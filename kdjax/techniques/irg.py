@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import (
     example_mask,
     flat,

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, magnitude, norm, projected, projection, same_maps, unit
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

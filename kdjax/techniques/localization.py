@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.distributions import kl_divergence

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError, unknown
+from kdjax.cpu.convolution import Conv
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Conv, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View
 
 MASKS = ('spatial', 'channel')

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Self
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
 from kdjax.types import Array, TermOut, Tree, View

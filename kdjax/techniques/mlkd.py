@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss, standardized

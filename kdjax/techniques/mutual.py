@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Taps, Term
 from kdjax.techniques.distributions import divergence, label_loss
 from kdjax.types import Array, TermOut, Tree, View

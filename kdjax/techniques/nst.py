@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, smaller_map, token_mask, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

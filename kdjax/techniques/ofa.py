@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.cpu.convolution import Conv
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes, wide
-from kdjax.techniques.base import Conv, Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermOut, Tree, View
 
 

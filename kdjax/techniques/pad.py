@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, projected, projection
 from kdjax.techniques.base import Paper, Taps, Term, knob, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

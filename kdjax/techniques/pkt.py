@@ -6,7 +6,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

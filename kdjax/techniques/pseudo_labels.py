@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import label_loss

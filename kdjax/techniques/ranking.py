@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import real_logits, top_classes

@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, same_classes
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import real_logits

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module
 from kdjax.types import Array, Net, Outputs, TermOut, Tree, View

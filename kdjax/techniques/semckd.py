@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.cpu.convolution import Conv
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
-from kdjax.techniques.base import Conv, Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermOut, Tree, View
 
 

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, pool_to, real, unit, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module
 from kdjax.types import Array, TermOut, Tree, View

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob
 from kdjax.techniques.distributions import (

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, unit, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import over_tokens, real_states, real_tokens, same_scores
 from kdjax.types import Array, TermOut, Tree, View

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, token_mask, wide
 from kdjax.types import Array, View
 

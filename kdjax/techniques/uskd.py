@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, log_softmax, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals

@@ -8,7 +8,7 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermOut, Tree, View

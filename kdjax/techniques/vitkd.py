@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.names import UsageError
+from kdjax.cpu.convolution import Conv
+from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
-from kdjax.techniques.base import AtTeacher, Conv, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
 from kdjax.types import Array, TermOut, Tree, View
 

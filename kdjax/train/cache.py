@@ -12,8 +12,8 @@ import numpy as np
 
 from kdjax.data.augment import Augment, views
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.memo import bound, compiled
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
+from kdjax.jit_cache import bound, compiled
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX

@@ -17,7 +17,7 @@ from typing import Any, Self
 import jax
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.train import distributed
 from kdjax.types import Tree
 

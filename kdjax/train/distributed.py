@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from kdjax.names import Interrupted, UsageError
+from kdjax.errors import Interrupted, UsageError
 from kdjax.types import Tree
 
 AUTO = 'auto'

@@ -9,7 +9,7 @@ from typing import Any
 import jax
 
 from kdjax import trees
-from kdjax.names import unknown
+from kdjax.errors import unknown
 from kdjax.types import Batch, State, Tree
 
 Step = Callable[[State, Tree, Batch, Any], tuple[State, Any]]

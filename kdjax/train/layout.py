@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax import onednn, trees
+from kdjax import trees
+from kdjax.cpu import onednn
 from kdjax.train import ledger
 from kdjax.train.grid import Step
 

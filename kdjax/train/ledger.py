@@ -14,7 +14,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 PACKAGES = ('kdjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'scikit-learn', 'ml-collections')
 
@@ -134,7 +134,7 @@ def machine() -> dict[str, Any]:
     """What the numbers were measured on."""
     import jax
 
-    from kdjax import onednn
+    from kdjax.cpu import onednn
 
     devices = jax.devices()
     return {

@@ -12,7 +12,7 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.data.feed import Feed
-from kdjax.names import Interrupted, UsageError
+from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step

@@ -11,8 +11,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax import names
-from kdjax.names import UsageError
+from kdjax.errors import UsageError, unknown
 from kdjax.nets import layers
 from kdjax.types import Array, Tree
 
@@ -63,7 +62,7 @@ def build(
     """
     _check(steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor)
     if decay not in MASKS:
-        raise names.unknown('weight decay mask', decay, MASKS)
+        raise unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
     if name == 'sgd':
         rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
@@ -77,7 +76,7 @@ def build(
             )
         rule = [_split_momentum(decayed, momentum, delta)]
     else:
-        raise names.unknown('optimiser', name, OPTIMISERS)
+        raise unknown('optimiser', name, OPTIMISERS)
     shape = _schedule(schedule, steps, warmup, milestones, factor)
     clipping = [optax.clip_by_global_norm(clip)] if clip else []
     bounding = [_bound(max_norm)] if max_norm else []
@@ -216,7 +215,7 @@ def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...],
         'linear': optax.linear_schedule(1.0, 0.0, length),
     }
     if name not in shapes:
-        raise names.unknown('schedule', name, shapes)
+        raise unknown('schedule', name, shapes)
     shape = shapes[name]
     if warmup:
         shape = optax.join_schedules([optax.linear_schedule(1 / (warmup + 1), 1.0, warmup), shape], [warmup])

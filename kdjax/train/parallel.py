@@ -20,7 +20,7 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
-from kdjax.names import UsageError, unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.train.grid import Step
 from kdjax.types import Batch, State, Tree
 

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.data.augment import Augment, erase, shift
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.types import Array, Net, Outputs, Tree
 
 DIRECTIONS = 4  # of 'tangents', per example

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.train import optim
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.teachers import Source, given

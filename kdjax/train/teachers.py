@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from kdjax.memo import shared
+from kdjax.jit_cache import shared
 from kdjax.train import optim
 from kdjax.types import Batch, Net, Outputs, State, Teacher, Tree
 

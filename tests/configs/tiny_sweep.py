@@ -1,7 +1,7 @@
 """A sweep in small: what takes the tests seconds. Arguments: kills (many short steps, saved often)."""
 
 from configs import base
-from kdjax.study import rows
+from kdjax.study.sweep import rows
 
 
 def get_config(arg=''):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdjax.data.augment import chain, crop, flip, identity
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 IMAGE = np.random.default_rng(0).integers(1, 256, (5, 4, 3), np.uint8)
 

@@ -16,7 +16,7 @@ from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 PIXELS = 2
 IMAGES = np.random.default_rng(0).normal(size=(10, 3, 4)).astype(np.float32)

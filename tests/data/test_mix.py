@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from kdjax.data.mix import blended, cutmix, mixup
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
 IMAGES = RANDOM.normal(size=(6, 9, 7, 2)).astype(np.float32)

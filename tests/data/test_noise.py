@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kdjax.data.noise import symmetric
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 LABELS = np.arange(20000, dtype=np.int32) % 5
 

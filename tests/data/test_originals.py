@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import originals
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
 

@@ -6,7 +6,7 @@ from PIL import Image
 
 from kdjax.data import arrays, folder
 from kdjax.data.base import Split, checked, divided
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
 ARRAYS = {

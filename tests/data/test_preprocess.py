@@ -6,7 +6,7 @@ import pytest
 
 from kdjax.data import originals
 from kdjax.data.preprocess import normalise, unit
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 BYTES = np.arange(2 * 4 * 4 * 3, dtype=np.uint8).reshape(2, 4, 4, 3) * 2
 

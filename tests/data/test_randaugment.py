@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
 from kdjax.data.randaugment import OPERATIONS, randaugment
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
 SMOOTH = np.add.outer(np.arange(24) * 3, np.arange(20) * 5)[..., None] + np.array([0, 40, 9])

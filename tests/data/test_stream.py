@@ -12,7 +12,7 @@ from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
 from kdjax.data.stream import streamed
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 BYTES = np.random.default_rng(0).integers(0, 256, (30, 4, 4, 1), np.uint8)
 LABELS = np.arange(30, dtype=np.int32) % 7

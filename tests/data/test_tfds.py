@@ -13,7 +13,7 @@ from tensorflow_datasets.core.download import DownloadManager, extractor
 from tensorflow_datasets.core.features import image_feature
 
 from kdjax.data import originals, prepare, tfds, without_tensorflow
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 

@@ -12,10 +12,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from configs import base, cifar
-from kdjax.export import bench
-from kdjax.study import arms as arms_
-from kdjax.study import build, drive, expected, gather, rows, settings, sweep
-from kdjax.study.context import Datasets
+from kdjax import cost
+from kdjax.study import command_line
+from kdjax.study.recipe import build
+from kdjax.study.recipe.context import Datasets
+from kdjax.study.report import comparison as arms_
+from kdjax.study.report import published
+from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 from kdjax.types import Outputs, View
@@ -38,7 +41,7 @@ def module(name):
 
 @functools.cache
 def planned(name):
-    return sweep.expand(module(name)['get_config'](), module(name)['sweep']())
+    return expand.expand(module(name)['get_config'](), module(name)['sweep']())
 
 
 def arms(name):
@@ -56,7 +59,7 @@ def small(name, pair, nets, wanted):
         row._replace(changes={field: value for field, value in row.changes.items() if field not in length} | own)
         for row in module(name)['sweep'](arg) if set(wanted) & set(row.point.values())
     ]  # fmt: skip
-    return sweep.expand(config, listed)
+    return expand.expand(config, listed)
 
 
 @pytest.mark.parametrize('name', ARMS)
@@ -72,7 +75,7 @@ def test_a_table_is_a_sweep_over_a_locked_config(name):
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_number_of_a_paper_is_that_of_exactly_one_arm(name):
     config, points = module(name)['get_config'](), arms(name)
-    content = expected.load(ROOT / config.expected)
+    content = published.load(ROOT / config.expected)
     for row in content['rows']:
         assert sum(row['point'].items() <= point.items() for point in points) == 1, row['point']
     described = {json.dumps(row['point'], sort_keys=True) for row in content['rows']}
@@ -173,7 +176,7 @@ RESNET, WRN = ('resnet56-resnet20', {'depth': 8}), ('wrn_16_2-wrn_16_1', {'depth
 def test_a_step_of_what_is_unusual_can_be_traced(name, networks, wanted):
     """Chains of fits, banks of embeddings, reversed gradients, second views, mixed images."""
     found = small(name, *networks, wanted)
-    costs = sweep.check_shapes(found, Datasets())
+    costs = expand.check_shapes(found, Datasets())
     assert set(found.structures()) <= set(costs)
     assert all(cost.flops > 0 for cost in costs.values())
 
@@ -183,21 +186,21 @@ def test_a_step_of_what_is_unusual_can_be_traced(name, networks, wanted):
 ])  # fmt: skip
 def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
     """Teacher and student are trained by the process that works on sweeps, and the report compares with the paper."""
-    monkeypatch.setattr(bench, 'latency_ms', lambda *_, **__: 1.0)  # which takes long, and is tested elsewhere
+    monkeypatch.setattr(cost, 'latency_ms', lambda *_, **__: 1.0)  # which takes long, and is tested elsewhere
     found = small(name, *networks, (method,))
     with StopSignals() as stop, Screen() as screen:
-        worker = drive.Worker(found, tmp_path, screen, stop)
-        worker.work()
-    assert set(worker.shelf.places) == set(found.cells)
+        trained = worker.Worker(found, tmp_path, screen, stop)
+        trained.work()
+    assert set(trained.shelf.places) == set(found.cells)
     for place in worker.shelf.places.values():
         assert place.record['failure'] is None
         assert 0 <= place.record['last']['accuracy'] <= 1
-    results = gather.results(found, tmp_path, 'python run.py')
+    results = collect.results(found, tmp_path, 'python run.py')
     if name in PAPERS:
-        compared = expected.compared(results['expected'], arms_.gather(results))
+        compared = published.compared(results['expected'], arms_.gather(results))
         assert sum(row['verdict'] != 'no arm matches' for row in compared) == 1
 
 
 def test_every_experiment_has_a_workdir_of_its_own():
     files = [f'--config=experiments/{name}/config.py:quick' for name in ARMS]
-    assert [settings.name(['run.py', file], 'digits') for file in files] == list(ARMS)
+    assert [command_line.name(['run.py', file], 'digits') for file in files] == list(ARMS)

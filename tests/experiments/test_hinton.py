@@ -10,15 +10,15 @@ from ml_collections import ConfigDict
 
 from experiments.hinton2015_mnist import config as study
 from experiments.hinton2015_mnist import measure, publish
-from kdjax.names import UsageError
-from kdjax.study import drive, sweep
+from kdjax.errors import UsageError
+from kdjax.study.sweep import expand, worker
 
 PARTS = ('main', 'small', 'wide')
 
 
 @pytest.fixture(scope='module')
 def planned():
-    return sweep.expand(study.get_config(), study.sweep())
+    return expand.expand(study.get_config(), study.sweep())
 
 
 def test_every_arm_has_five_seeds_and_all_have_one_teacher(planned):
@@ -63,8 +63,8 @@ def test_a_few_steps_are_measured_and_shown(tmp_path):
             fit.steps, fit.batch_size = 2, 20
     smaller = {'student.args.widths': (8, 8), 'fits.distilled.steps': 2}
     listed = [row._replace(changes={**row.changes, **smaller}) for row in study.sweep('part=main')]
-    drive.run(config, listed, tmp_path, 'python run.py')
-    planned = sweep.expand(config, listed)
+    worker.run(config, listed, tmp_path, 'python run.py')
+    planned = expand.expand(config, listed)
     found = json.loads(json.dumps(measure.measure(planned, tmp_path, 'python run.py')))
     assert found['runs'] == {'finished': 8, 'planned': 8}
     assert all(0 <= count <= 50 for arm in found['arms'] for count in arm['errors'].values())

@@ -15,8 +15,8 @@ import pytest
 from configs import cifar
 from configs.presets import attention, crd, dist, dkd, fitnets, kd, reviewkd, rkd, similarity
 from experiments.speed import cases, measure, worker
-from kdjax import names
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
+from kdjax.resolve import construct
 
 ROOT = Path(__file__).resolve().parents[2]
 CASES = {case.name: case for case in cases.cases()}
@@ -41,7 +41,7 @@ def test_names_say_what_is_compared():
 def test_terms_are_those_of_the_presets(technique):
     terms = cases.OBJECTIVES[technique]
     for term in terms:
-        names.construct('kdjax.techniques', term.kind, dict(term.args), 'term')
+        construct('kdjax.techniques', term.kind, dict(term.args), 'term')
     found = PRESETS[technique]
     if technique == 'fitnet':
         assert [(term.kind, term.weight) for term in terms] == [

@@ -5,7 +5,7 @@ import pytest
 
 from configs import base
 from experiments.speed import cases, digits, kdjax_loop, publish
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 
 THIN = cases.Case(
     'thin', cases.Network('resnet_cifar.resnet', {'depth': 8, 'widths': (2, 2, 3, 4)}),

@@ -17,9 +17,10 @@ torch = pytest.importorskip('torch', reason='PyTorch is not installed: pip insta
 from torch.utils.flop_counter import FlopCounterMode
 
 from experiments.speed import cases, torch_loop, torch_nets, torch_terms, worker
-from kdjax import names, trees
-from kdjax.names import UsageError
+from kdjax import trees
+from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
+from kdjax.resolve import construct
 from kdjax.techniques import crd
 from kdjax.train.objective import Objective
 from kdjax.types import Outputs, View
@@ -47,7 +48,7 @@ def _one_thread():
 
 
 def network(spec, case):
-    return names.construct('kdjax.nets', spec.net, {'classes': case.classes, **spec.args}, 'network')
+    return construct('kdjax.nets', spec.net, {'classes': case.classes, **spec.args}, 'network')
 
 
 def like(spec, case):
@@ -193,7 +194,7 @@ FILL = {'fitnets.Hint': fill_hint, 'reviewkd.Review': fill_review}
 @pytest.mark.parametrize('spec', TERMS.values(), ids=TERMS)
 def test_a_term_and_its_gradients_are_those_of_kdjax(spec):
     sides = Sides()
-    own = names.construct('kdjax.techniques', spec.kind, {**spec.args, 'weight': 1.0}, 'term')
+    own = construct('kdjax.techniques', spec.kind, {**spec.args, 'weight': 1.0}, 'term')
     objective = Objective((('own', own),))
     params, memory = objective.init(jax.random.key(0), sides.view())
     theirs = torch_terms.TERMS[spec.kind](sides.data(), **spec.args)

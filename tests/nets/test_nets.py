@@ -12,7 +12,7 @@ from flax import nnx
 from scipy.signal import correlate2d
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.base import from_linen, tap
 from kdjax.nets.cnn import cnn
 from kdjax.nets.mlp import mlp

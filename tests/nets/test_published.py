@@ -11,9 +11,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
-from kdjax.study import build
+from kdjax.study.recipe import build
 
 X4 = (32, 64, 128, 256)
 SMALL = ((40, 80, 160, 512), (3, 3, 3))

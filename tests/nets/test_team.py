@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.cnn import cnn
 from kdjax.nets.mlp import mlp
 from kdjax.nets.team import ensemble, first_peer, peers

@@ -13,7 +13,7 @@ import numpy as np
 import published
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets import cnn, resnet_cifar, torch_weights
 
 WIDTHS, CLASSES, SIDE = (3, 4, 5, 6), 3, 8

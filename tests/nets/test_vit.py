@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.vit import vit
 
 B, CLASSES, WIDTH, HEADS, TOKENS = 5, 3, 6, 2, 7

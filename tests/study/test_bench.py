@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.study import bench
-from kdjax.study.context import Context
-from kdjax.study.rows import applied
+from kdjax.study.recipe.context import Context
+from kdjax.study.sweep.rows import applied
 from kdjax.train import layout
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.study import bias
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from processes import environment
 
-from kdjax.study import catalogue
+from kdjax.study.report import technique_list
 
 pytestmark = pytest.mark.xdist_group('run')  # its tests share what takes long to make
 ROOT = Path(__file__).resolve().parents[2]
@@ -233,7 +233,7 @@ def test_all_techniques_are_listed_with_their_papers_and_presets(tmp_path):
     assert done.returncode == 0, done.stderr
     assert not (tmp_path / 'unused').exists()
     entries = {entry.partition('\n')[0]: entry for entry in done.stdout.strip().split('\n\n')}
-    assert set(entries) == {technique.kind for technique in catalogue.techniques()}
+    assert set(entries) == {technique.kind for technique in technique_list.techniques()}
     assert 'Zhao et al. 2022, Decoupled Knowledge Distillation' in entries['dkd.DecoupledTargets']
     assert 'presets: dkd' in entries['dkd.DecoupledTargets']
     assert 'scope: batch; reads: stage2' in entries['similarity.SimilarityPreserving']

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import world
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Schedule, Term
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train.objective import Objective

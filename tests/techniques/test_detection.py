@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.fgd import FocalGlobal, pixel_weights
 from kdjax.techniques.localization import Localization
 from kdjax.types import Outputs, View

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.ab import ActivationBoundary
 from kdjax.techniques.fsp import Flow
 from kdjax.techniques.ft import Factor, Paraphrase

@@ -10,7 +10,7 @@ import pytest
 import world
 from scipy.optimize import linear_sum_assignment
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.distillm import SkewKL, SkewReverseKL
 from kdjax.techniques.f_distill import JensenShannon, SymmetricKL, TotalVariation
 from kdjax.techniques.gkd import GeneralizedJSD

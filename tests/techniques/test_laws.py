@@ -16,7 +16,7 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets

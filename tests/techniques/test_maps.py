@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.afd import AttentiveFeatures
 from kdjax.techniques.cwd import ChannelDistribution
 from kdjax.techniques.fbkd import AttentionGuided

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques import crd
 from kdjax.techniques.cc import BilinearCongruence, CorrelationCongruence, NeighbourCongruence
 from kdjax.techniques.crd import ContrastiveRepresentation

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.bkd import BinaryTargets
 from kdjax.techniques.dist import Correlations
 from kdjax.techniques.dist_plus import MapCorrelations

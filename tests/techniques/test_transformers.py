@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.distilbert import HiddenDirections
 from kdjax.techniques.minilm import AttentionDistributions, ValueRelations
 from kdjax.techniques.minilmv2 import SelfAttentionRelations

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.techniques.aekd import AdaptiveEnsemble
 from kdjax.techniques.annealing import AnnealedLogits
 from kdjax.techniques.averaged import AveragedLosses

@@ -13,7 +13,7 @@ from kdjax import trees
 from kdjax.data.augment import shift, views
 from kdjax.data.feed import Stream, feed
 from kdjax.data.preprocess import normalise
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets import team
 from kdjax.nets.mlp import mlp
 from kdjax.techniques.cross_entropy import CrossEntropy

@@ -10,7 +10,7 @@ import pytest
 
 from kdjax.data.augment import identity
 from kdjax.data.feed import Stream, feed
-from kdjax.names import Interrupted, UsageError
+from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, parallel
 from kdjax.train.ledger import Ledger, Reader, read
 from kdjax.train.loop import StopSignals

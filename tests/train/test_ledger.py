@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.train import ledger
 from kdjax.train.ledger import Ledger, read
 

@@ -14,7 +14,7 @@ import pytest
 from kdjax import trees
 from kdjax.data.augment import shift
 from kdjax.data.feed import Stream, feed
-from kdjax.names import Interrupted, UsageError
+from kdjax.errors import Interrupted, UsageError
 from kdjax.nets.mlp import mlp
 from kdjax.tasks.classification import evaluator
 from kdjax.techniques.cross_entropy import CrossEntropy

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from kdjax.data.augment import erase
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.cnn import cnn
 from kdjax.nets.mlp import mlp
 from kdjax.train.probes import probed

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import trees
-from kdjax.names import UsageError
+from kdjax.errors import UsageError
 from kdjax.nets.cnn import cnn
 from kdjax.techniques.algebra import example_mask
 from kdjax.techniques.base import Paper, Taps, Term

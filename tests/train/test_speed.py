@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kdjax import trees
-from kdjax.convolution import ORDER, convolved
+from kdjax.cpu.convolution import ORDER, convolved
 from kdjax.nets.mlp import mlp
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets

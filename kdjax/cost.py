@@ -1,0 +1,57 @@
+"""What a network costs in use: parameters, bytes, FLOPs, latency."""
+
+import statistics
+import time
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kdjax import trees
+from kdjax.types import Net, Tree
+
+
+class Cost(NamedTuple):
+    """Cost of inference on the machine that measured it."""
+
+    params: int
+    bytes: int  # of parameters and batch statistics, as held in memory
+    flops: int  # of one example's forward pass, as counted on the unoptimised program
+    latency_ms: dict[str, float]  # median wall milliseconds of a whole batch, by batch size
+
+
+def cost_of(net: Net, variables: Tree, example: np.ndarray, batch_sizes: tuple[int, ...] = (1, 128)) -> Cost:
+    """Measures `net` on copies of `example` (without batch axis)."""
+    forward = jax.jit(lambda variables, inputs: net.apply(variables, inputs, train=False, key=None)[0].logits)
+    return Cost(
+        trees.count(variables['params']),
+        trees.nbytes(variables),
+        flops(forward, variables, example[None]),
+        {str(size): latency_ms(forward, variables, np.repeat(example[None], size, axis=0)) for size in batch_sizes},
+    )
+
+
+def flops(forward: Any, variables: Tree, inputs: np.ndarray) -> int:
+    """Floating-point operations of a jitted function; a `scan` inside counts once, so none must be."""
+    return int(counted(forward, variables, inputs)['flops'])
+
+
+def counted(function: Any, *arguments: Any) -> dict[str, float]:
+    """What the program of a jitted function does as it is written: 'flops', 'bytes accessed', ...
+
+    XLA cannot count what a library does for it. The program counted is therefore not the one of a CPU, whose
+    convolutions may be oneDNN's.
+    """
+    return function.trace(*arguments).lower(lowering_platforms=('cuda',)).cost_analysis()
+
+
+def latency_ms(forward: Any, variables: Tree, inputs: np.ndarray, rounds: int = 30) -> float:
+    """Median wall time of a warm call, host to host, in milliseconds."""
+    variables, inputs = jax.device_put((variables, inputs))
+    jax.device_get(forward(variables, inputs))
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        jax.device_get(forward(variables, inputs))
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds) * 1e3

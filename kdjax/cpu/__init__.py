@@ -1,0 +1,1 @@
+"""What only CPUs want: fast convolutions, and buffers that are kept."""

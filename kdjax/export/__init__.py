@@ -1,1 +1,0 @@
-"""What leaves kdjax, and what it costs there."""

@@ -1,0 +1,1 @@
+"""One config: its stages, their artifacts, and what carries them out."""

@@ -1,0 +1,127 @@
+"""Carrying out a plan: one process, one workdir, every stage at most once."""
+
+import contextlib
+import fcntl
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+
+from kdjax.cpu import allocator
+from kdjax.errors import Interrupted, UsageError
+from kdjax.study.recipe import plan
+from kdjax.study.recipe.context import ARTIFACT, Artifact, Context
+from kdjax.train import distributed, layout, ledger
+
+LOCK = '.lock'
+
+
+def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
+    """Runs the stages whose artifact is not there yet, and records what each left in `context.done`."""
+    for stage in todo:
+        if asked := context.stop.agreed():
+            raise Interrupted(f'stopped by {asked.name} before stage {stage.name!r}; all before it is saved')
+        # As the first process of a job sees it: it may have written the artifact before another one looks.
+        if distributed.gathered(done(stage, workdir))[0]:
+            context.screen.stage(stage.name)
+            context.screen.finished()
+        else:
+            _carry_out(stage, context, workdir / stage.folder)
+        context.done[stage.name] = _finished(stage, workdir)
+
+
+def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
+    """Runs a stage and writes its artifact."""
+    start = time.perf_counter()
+    distributed.by_first(lambda: write_manifest(folder, stage, context))
+    result = stage.run(context, folder, stage.key, stage.reads)
+    seconds = round(time.perf_counter() - start, 2)
+    written = json.dumps({'key': stage.key, 'seconds': seconds, 'result': result}, allow_nan=False)
+    distributed.by_first(lambda: ledger.replace(folder / ARTIFACT, written))
+    context.screen.finished(seconds)
+
+
+def _finished(stage: plan.Stage, workdir: Path) -> Artifact:
+    folder = workdir / stage.folder
+    found = artifact(folder / ARTIFACT, stage.key)
+    if found is None:
+        raise UsageError(f'{folder / ARTIFACT} was written and is not there; does something else change this workdir?')
+    return Artifact(folder, found['result'], found['seconds'])
+
+
+def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
+    """What the stage depends on and ran with, beside what it leaves."""
+    manifest = {
+        'stage': stage.name,
+        'key': stage.key,
+        'reads': stage.reads,
+        'needs': stage.needs,
+        'versions': ledger.versions(),
+        'git_commit': ledger.git_commit(),
+        'machine': ledger.machine(),
+        'seed': context.config.seed,
+        'seeds': context.config.seeds,
+        'data_checksum': context.data_checksum,
+    }
+    folder.mkdir(parents=True, exist_ok=True)
+    ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))
+
+
+@contextlib.contextmanager
+def locked(workdir: Path, shared: bool = False) -> Iterator[None]:
+    """Holds `workdir` for this job, or for all that share it; the lock goes with the process, however it ends.
+
+    Raises:
+      UsageError: the folder cannot be written, or another process has it.
+    """
+    with contextlib.ExitStack() as stack:
+        distributed.by_first(lambda: stack.enter_context(_held(workdir, shared)))
+        if not all(distributed.gathered((workdir / LOCK).exists())):
+            raise UsageError(f'workdir {workdir} is not the same for all processes of the job; choose a shared folder')
+        yield
+
+
+@contextlib.contextmanager
+def _held(workdir: Path, shared: bool) -> Iterator[None]:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        handle = (workdir / LOCK).open('a')
+    except OSError as error:
+        raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
+    with handle:
+        try:
+            fcntl.flock(handle, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
+        yield
+
+
+def prepare_process() -> None:
+    """What holds from here on: buffers are kept for the next step, and compiled programs for the next process.
+
+    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where.
+    """
+    allocator.keep_buffers(os.environ)
+    if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
+        jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
+    # Of everything, however short: a run has many small programs, and reading one back is faster than making it.
+    jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+
+
+def artifact(path: Path, key: str) -> dict[str, Any] | None:
+    """What a finished stage wrote, or None where there is none of this key."""
+    if not path.exists():
+        return None
+    try:
+        found = json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
+    return found if found.get('key') == key else None
+
+
+def done(stage: plan.Stage, workdir: Path) -> bool:
+    return artifact(workdir / stage.folder / ARTIFACT, stage.key) is not None

@@ -1,0 +1,1 @@
+"""From JSON-able results to pages, tables, figures and numbers."""

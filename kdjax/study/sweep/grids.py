@@ -1,0 +1,230 @@
+"""The cells of a sweep as grids: how they are divided, who trains which, and what a trained one leaves.
+
+A grid has a folder, an address and an artifact, as a stage has. The division is written down once for a sweep and kept,
+so that processes which join later, or after a crash, find the same grids; a grid that was begun is gone on with.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdjax import trees
+from kdjax.cost import cost_of
+from kdjax.data.base import Dataset
+from kdjax.study.recipe import fit_grid, plan
+from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
+from kdjax.study.recipe.dry_run import Traced, example
+from kdjax.study.recipe.evaluation import TEST_LOGITS
+from kdjax.study.recipe.fit_grid import Manner, Rung, Start
+from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.train import ledger, loop
+from kdjax.train.checkpoint import load_variables
+from kdjax.types import Tree
+
+NAME = 'grid'
+DIVISIONS = 'divisions'  # folder of the divisions that were made
+
+
+class Place(NamedTuple):
+    """Where a finished cell lies."""
+
+    folder: Path
+    position: int  # among the cells of its grid
+    record: Mapping[str, Any]
+    grid: Mapping[str, Any]  # the result of its grid: what a student costs, the checksum of the data
+
+
+class Shelf:
+    """The finished cells of a workdir; grids are read once each."""
+
+    def __init__(self, workdir: Path) -> None:
+        self._workdir = workdir
+        self._read: set[str] = set()
+        self.places: dict[str, Place] = {}
+
+    def refresh(self) -> None:
+        """Looks for grids that were finished since, by whichever process."""
+        for path in sorted(self._workdir.glob(f'{NAME}-*/{ARTIFACT}')):
+            if path.parent.name not in self._read:
+                self._read.add(path.parent.name)
+                result = json.loads(path.read_text())['result']
+                for position, record in enumerate(result['cells']):
+                    self.places[record['key']] = Place(path.parent, position, record, result)
+
+    def begun(self) -> list[list[str]]:
+        """Keys of the cells of every grid that was begun and not finished."""
+        manifests = [path for path in sorted(self._workdir.glob(f'{NAME}-*/manifest.json'))
+                     if not (path.parent / ARTIFACT).exists()]  # fmt: skip
+        return [json.loads(path.read_text())['reads']['cells'] for path in manifests]
+
+
+def room(config: ConfigDict, fit: ConfigDict, cost: Traced, dataset: Dataset) -> int:
+    """How many cells of a structure one grid may have, by memory and by `run.cells`.
+
+    A cell takes its state four times over (before and after a step, gradients, the best so far), a chunk of its batches
+    and, at most, half of what a step moves: what it writes is read again.
+    """
+    run = config.run
+    batches = run.chunk * fit.batch_size * trees.nbytes(example(config, dataset))
+    needs = 4 * cost.bytes + batches + cost.moved / 2
+    return max(1, min(run.cells, int(_memory(run.memory) / needs)))
+
+
+def divide(
+    sweep: Sweep, finished: Sequence[str], begun: Sequence[Sequence[str]], rooms: Mapping[str, int]
+) -> list[list[str]]:
+    """The cells that are not finished, as grids: those begun as they are, the rest in the order of the rows."""
+    done = set(finished)
+    grids = [list(cells) for cells in begun if set(cells) <= set(sweep.cells) - done]
+    done.update(*grids)
+    for structure, cells in sweep.structures().items():
+        judges: dict[str | None, list[str]] = {}
+        for cell in cells:
+            if cell.key not in done:
+                judges.setdefault(sweep.judges.get(cell.key), []).append(cell.key)
+        size = rooms[structure]
+        grids += [keys[start : start + size] for keys in judges.values() for start in range(0, len(keys), size)]
+    return grids
+
+
+def division(sweep: Sweep, workdir: Path, shelf: Shelf, rooms: Callable[[], Mapping[str, int]]) -> list[list[str]]:
+    """The grids of a sweep as they were divided when it was first run; written by whoever comes first."""
+    folder = workdir / DIVISIONS
+    folder.mkdir(exist_ok=True)
+    path = folder / f'{trees.digest(sorted(sweep.cells))}.json'
+    with claimed(folder, wait=True):
+        if not path.exists():
+            shelf.refresh()
+            grids = divide(sweep, list(shelf.places), shelf.begun(), rooms())
+            ledger.replace(path, json.dumps(grids))
+    return json.loads(path.read_text())
+
+
+@contextlib.contextmanager
+def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
+    """Whether this process has `folder` to itself; the claim goes with the process, however it ends."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / '.lock').open('a') as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = None) -> plan.Stage:
+    """A grid as a stage: run it with `launch.execute`.
+
+    Args:
+      cells: of one structure.
+      shelf: has the cells that these start from.
+      called: by the screen.
+      rung: which part of the fit; all of it if left out. The last part of a fit is a grid like any other.
+    """
+
+    def run(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+        return _train(context, folder, key, cells, shelf, Manner(called, cells[0].structure, tolerant=True, rung=rung))
+
+    keys, part = [cell.key for cell in cells], [rung.until, rung.identity, rung.kept] if rung else None
+    needs = tuple(need.name for need in cells[0].needs)
+    name = NAME if rung is None or rung.until == cells[0].fit.steps else 'rung'
+    reads = {'cells': keys, 'fit': cells[0].chain[-1]}
+    return plan.Stage(name, reads, needs, run, trees.digest([keys, part, plan.VERSION]))
+
+
+def _train(
+    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, manner: Manner
+) -> dict[str, Any]:
+    first = cells[0]
+    drawn = [cell.drawn for cell in cells]
+    start = _start(cells, shelf) if first.before else None
+    fitted = fit_grid.fit_students(context, folder, key, first.chain[-1], drawn, start, manner)
+    judge = context.done.get('examine')
+    logits = np.load(judge.folder / TEST_LOGITS) if judge else None
+    net = context.net(context.config.student)
+    measure = context.evaluator(net, 'test', logits)
+    metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
+    fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
+    return ledger.plain({
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position)} for position, cell in enumerate(cells)],
+        'cost': cost_of(net, trees.take(fitted.variables, 0), context.example())._asdict(),
+        'data_checksum': context.data_checksum,
+    })  # fmt: skip
+
+
+def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
+    """Validation of the cells in the parts of their fit before."""
+    if rung is None or rung.folder is None:
+        return []
+    cells = json.loads((rung.folder / ARTIFACT).read_text())['result']['cells']
+    kept = [cells[position]['history'] for position in rung.kept]
+    return [
+        {'step': lines[0]['step'], **{name: [line[name] for line in lines] for name in ('accuracy', 'nll')}}
+        for lines in zip(*kept, strict=True)
+    ]
+
+
+def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]], cell: int) -> dict[str, Any]:
+    """What a trained cell is known by. Of one that diverged only how it went there."""
+    # As the ledger writes them: a resumed grid has read some of its lines there, and equals must stay equals.
+    history = ledger.plain([
+        {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
+        for line in fitted.history
+    ])  # fmt: skip
+    found: dict[str, Any] = {
+        'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
+        'failure': None, 'last': None, 'best': None,
+    }  # fmt: skip
+    if cell in fitted.failures:
+        return {**found, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
+    for which, values in metrics.items():
+        found[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
+    found['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
+    return found
+
+
+def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
+    """One look at the gradients of one cell: {'step', 'norms': {term: ...}, 'cosines': {'a|b': ...}}."""
+    parts = {
+        kind: {
+            name.removeprefix(start): number(values[cell]) for name, values in line.items() if name.startswith(start)
+        }
+        for kind, start in (('norms', 'norm/'), ('cosines', 'cosine/'))
+    }
+    return {'step': line['step'], **parts}
+
+
+def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:
+    """Where cells of a later fit start: each from the student of its own run's fit before."""
+    places = [shelf.places[cell.before] for cell in cells if cell.before]
+
+    def gathered(name: str) -> Tree:
+        loaded = {folder: load_variables(folder / name) for folder in dict.fromkeys(place.folder for place in places)}
+        rows = [trees.take(loaded[place.folder], place.position) for place in places]
+        return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
+
+    terms = all((place.folder / 'terms').exists() for place in places)
+    return Start(gathered('variables'), gathered('terms') if terms else {})
+
+
+def ready(cells: Sequence[Cell], shelf: Shelf) -> bool:
+    """Whether all that a grid starts from is there."""
+    return all(cell.before is None or cell.before in shelf.places for cell in cells)
+
+
+def _memory(gigabytes: float) -> float:
+    """Bytes that a grid may take."""
+    if gigabytes:
+        return gigabytes * 1e9
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    whole = statistics.get('bytes_limit') or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+    return whole / 2

@@ -1,0 +1,274 @@
+"""Tuning: optuna proposes settings, batches of them train as one grid, and of each batch the worst stop early.
+
+A config file says what may vary in a function `space(arg)`: field -> `rows.Range`. Trials are kept in the workdir from
+when they are proposed; what is killed goes on with the same trials, from their checkpoints. Validation alone decides.
+
+Reference: Akiba et al., Optuna, KDD 2019. Jamieson, Talwalkar, Non-stochastic Best Arm Identification and
+Hyperparameter Optimization, AISTATS 2016 (successive halving: of each batch the best part goes on).
+"""
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from kdjax.errors import UsageError
+from kdjax.study.recipe import acceptance, build, execute
+from kdjax.study.recipe.fit_grid import Rung
+from kdjax.study.sweep import expand, grids, rows, worker
+from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.rows import Range, Row
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
+
+JOURNAL = 'tune.journal'
+
+
+class Trial(NamedTuple):
+    """One setting: its number in optuna's study, and the cells that try it, one per seed."""
+
+    number: int
+    cells: tuple[Cell, ...]
+
+
+@dataclasses.dataclass
+class Lane:
+    """Trials of one structure, which train as one grid."""
+
+    trials: list[Trial]
+    rung: Rung | None = None  # the part that was trained last
+    order: tuple[str, ...] = ()  # keys of the cells in it
+
+    def cells(self) -> list[Cell]:
+        return [cell for trial in self.trials for cell in trial.cells]
+
+
+def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, command: str) -> bool:
+    """Tunes `accept.method`, and reports the best setting beside the baseline; returns whether the bars were met.
+
+    Args:
+      config: the base; its `tune` part says how much is tried, its `accept` part for which method and which bars.
+      space: field -> range; `usual_space` if left out.
+      workdir: where everything is kept.
+      command: how the user called.
+
+    Raises:
+      UsageError: an empty or wrong space, or no trial that could be trained.
+      Interrupted: a stop was asked for; the same command goes on.
+    """
+    space = usual_space(config) if space is None else dict(space)
+    _check(config, space)
+    with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
+        execute.prepare_process()
+        best, met = Tuner(config, space, workdir, screen, stop).tuned()
+        screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
+    tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})
+    here = rows.applied(config, {'launch.where': 'here'})  # tuning is one process; its two arms are trained already
+    worker.run(here, rows.chained(rows.axis('method', config.baseline), tuned), workdir, command)
+    return met
+
+
+def usual_space(config: ConfigDict) -> dict[str, Range]:
+    """Temperatures from 1 to 20; weights of what the teacher says and learning rates within a factor of 10."""
+    found = {}
+    for name in config.methods[config.accept.method]:
+        fit = config.fits[name]
+        for term in fit.weights:
+            if build.term_class(config.terms[term]).TEACHER:
+                found[f'fits.{name}.weights.{term}'] = _around(fit.weights[term], f'weight of {term}')
+                if 'temperature' in config.terms[term]:
+                    found[f'terms.{term}.temperature'] = Range(1.0, 20.0, log=True)
+        found[f'fits.{name}.learning_rate'] = _around(fit.learning_rate, 'learning_rate')
+    return found
+
+
+class Tuner:
+    """An optuna study at work in a workdir."""
+
+    def __init__(
+        self, config: ConfigDict, space: Mapping[str, Range], workdir: Path, screen: Screen, stop: StopSignals
+    ) -> None:
+        self._config, self._space, self._workdir = config, space, workdir
+        self._screen, self._stop = screen, stop
+        self._study = _study(workdir)
+
+    def tuned(self) -> tuple[dict[str, float], bool]:
+        """The best setting, after enough trials or as soon as the bars are met, and whether they are.
+
+        Raises:
+          UsageError: no trial could be trained.
+        """
+        wanted = self._config.tune.trials
+        judge = self._judge()
+        self._screen.whole('trials', wanted)
+        while True:
+            done = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
+            self._screen.so_far(len(done))
+            complete = [trial for trial in done if trial.state.name == 'COMPLETE']
+            best = max(complete, key=lambda trial: trial.value, default=None)
+            bars = judge(best.value) if best else []
+            if best and ((bars and all(bar.met for bar in bars)) or len(done) >= wanted):
+                return dict(best.params), all(bar.met for bar in bars)
+            if len(done) >= wanted:
+                raise UsageError(f'none of {len(done)} trials could be trained; narrow the space')
+            self._race(self._proposed())
+
+    def _judge(self) -> Any:
+        """A function from a validation accuracy to the bars; trains the baseline that they may need."""
+        planned = expand.expand(self._config, rows.axis('method', self._config.baseline))
+        worker = self._worker(planned)
+        worker.work()
+        found = _score([worker.shelf.places[run.cells[-1].key].record for run in planned.runs])
+        taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
+        teacher = self._worker(planned).context(taught).done.get('teacher')
+        accuracy = teacher.result['validation']['accuracy'] if teacher else None
+        params = worker.shelf.places[planned.runs[0].cells[-1].key].grid['cost']['params']
+        return lambda student: acceptance.bars(self._config.accept, student, found, accuracy, params)
+
+    def _proposed(self) -> dict[int, dict[str, float]]:
+        """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
+        import optuna
+
+        size, trials = self._config.tune.batch, self._study.get_trials(deepcopy=False)
+        unfinished = [trial.number for trial in trials if not trial.state.is_finished()]
+        start = min(unfinished, default=len(trials)) // size * size
+        for number in range(len(trials), min(start + size, self._config.tune.trials)):
+            # A sampler of the trial's own: a study that was stopped proposes what an unbroken one would.
+            self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + number, constant_liar=True)
+            self._study.ask(_distributions(self._space))
+        return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False)[start:]}
+
+    def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
+        """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""
+        changes = {str(number): {'method': self._config.accept.method, **own} for number, own in settings.items()}
+        planned = expand.expand(self._config, rows.choice('trial', changes))
+        trials = [
+            Trial(number, tuple(run.cells[-1] for run in planned.runs if run.point['trial'] == str(number)))
+            for number in settings
+        ]
+        last = {cell.key for trial in trials for cell in trial.cells}
+        before = {key: cell for key, cell in planned.cells.items() if key not in last}
+        self._worker(planned._replace(cells=before)).work()
+        worker, lanes = self._worker(planned), _lanes(trials)
+        expand.check_shapes(planned, worker.datasets)
+        for part in range(self._config.tune.parts):
+            scores: dict[int, float | None] = {}
+            for lane in lanes:
+                scores |= self._trained(worker, lane, part) if lane.trials else {}
+            going = self._told(scores, part)
+            for lane in lanes:
+                lane.trials = [trial for trial in lane.trials if trial.number in going]
+
+    def _trained(self, worker: worker.Worker, lane: Lane, part: int) -> dict[int, float | None]:
+        """Trains one part; mean validation accuracy by trial, None where a seed diverged."""
+        cells = lane.cells()
+        keys = tuple(cell.key for cell in cells)
+        until = self._until(cells[0], part)
+        begun = lane.rung or Rung(0, None, '', 0, ())
+        rung = begun._replace(until=until, kept=tuple(lane.order.index(key) for key in keys) if lane.order else ())
+        stage = grids.stage(cells, worker.shelf, f'{len(lane.trials)} trials to step {until}', rung)
+        context = worker.context(cells[0])
+        execute.execute([stage], context, self._workdir)
+        found = context.done[stage.name]
+        lane.rung, lane.order = Rung(until, found.folder, stage.key, len(cells), ()), keys
+        records = dict(zip(keys, found.result['cells'], strict=True))
+        return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in lane.trials}
+
+    def _until(self, cell: Cell, part: int) -> int:
+        """The step at which a part ends: a whole number of dispatches, but for the last."""
+        steps, chunk = cell.fit.steps, cell.config.run.chunk
+        share = steps / self._config.tune.keep_one_in ** (self._config.tune.parts - 1 - part)
+        return min(steps, math.ceil(share / chunk) * chunk)
+
+    def _told(self, scores: Mapping[int, float | None], part: int) -> set[int]:
+        """Tells optuna what came of a part; the trials that go on."""
+        import optuna
+
+        final = part == self._config.tune.parts - 1
+        ranked = sorted((number for number in scores if scores[number] is not None), key=lambda n: (-scores[n], n))  # type: ignore[operator]
+        going = set() if final else set(ranked[: math.ceil(len(ranked) / self._config.tune.keep_one_in)])
+        known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
+        for number, score in scores.items():
+            if known[number].state.is_finished():  # it was told before a stop
+                continue
+            if score is None:
+                self._study.tell(number, state=optuna.trial.TrialState.FAIL)
+                continue
+            if part not in known[number].intermediate_values:
+                optuna.trial.Trial(self._study, known[number]._trial_id).report(score, part)
+            if number not in going:
+                how = {'values': score} if final else {'state': optuna.trial.TrialState.PRUNED}
+                self._study.tell(number, **how)
+        return going
+
+    def _worker(self, planned: Sweep) -> worker.Worker:
+        return worker.Worker(planned, self._workdir, self._screen, self._stop)
+
+
+def _check(config: ConfigDict, space: Mapping[str, Range]) -> None:
+    """Meets what cannot be tuned before anything trains."""
+    if not space:
+        raise UsageError('there is nothing to tune: space(arg) of the config file is empty')
+    tune = config.tune
+    for name, least in (('trials', 1), ('batch', 1), ('parts', 1), ('keep_one_in', 2)):
+        if tune[name] < least:
+            raise UsageError(f'tune.{name} must be an integer >= {least}, got {tune[name]!r}')
+    for field, spread in space.items():
+        rows.check_range(field, spread)
+        for end in (spread.low, spread.high):
+            changed: list[Row] = rows.choice(field, {f'{end:g}': {'method': config.accept.method, field: end}})
+            expand.expand(config, changed)
+
+
+def _lanes(trials: Sequence[Trial]) -> list[Lane]:
+    by_structure: dict[str, Lane] = {}
+    for trial in trials:
+        by_structure.setdefault(trial.cells[0].structure, Lane([])).trials.append(trial)
+    return list(by_structure.values())
+
+
+def _score(records: Sequence[Mapping[str, Any]]) -> float | None:
+    """Mean validation accuracy over the seeds after the last step; None where one diverged."""
+    if any(record['failure'] for record in records):
+        return None
+    return float(np.mean([record['history'][-1]['accuracy'] for record in records]))
+
+
+def _around(values: Any, name: str) -> Range:
+    (value,) = build.knob_values(values, name)[:1]
+    if value <= 0:
+        raise UsageError(f'{name} is {value:g}: there is no usual range around it; give the config file a space(arg)')
+    return Range(value / 10, value * 10, log=True)
+
+
+def _distributions(space: Mapping[str, Range]) -> dict[str, Any]:
+    from optuna.distributions import FloatDistribution, IntDistribution
+
+    return {
+        field: IntDistribution(int(spread.low), int(spread.high), log=spread.log) if spread.whole
+        else FloatDistribution(spread.low, spread.high, log=spread.log)
+        for field, spread in space.items()
+    }  # fmt: skip
+
+
+def _study(workdir: Path) -> Any:
+    """The study of a workdir, in a journal: a file that is appended to, which a crash cannot corrupt.
+
+    Raises:
+      UsageError: optuna is not installed.
+    """
+    try:
+        import optuna
+        from optuna.storages.journal import JournalFileBackend
+    except ImportError as error:
+        raise UsageError("tuning needs optuna: pip install 'kdjax[tune]'") from error
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    with warnings.catch_warnings():
+        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
+        storage = optuna.storages.JournalStorage(JournalFileBackend(str(workdir / JOURNAL)))
+    return optuna.create_study(storage=storage, study_name='kdjax', direction='maximize', load_if_exists=True)

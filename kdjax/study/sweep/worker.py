@@ -1,0 +1,168 @@
+"""Carrying out a sweep: any number of processes on one workdir, each cell trained once, at whatever moment one dies."""
+
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from kdjax.errors import Interrupted, UsageError
+from kdjax.study.recipe import execute
+from kdjax.study.recipe.context import ARTIFACT, Artifact, Context, Datasets
+from kdjax.study.recipe.dry_run import Traced
+from kdjax.study.report import sweep_report
+from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
+from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.rows import Row
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
+
+REPORT, WORKERS = 'report', 'workers'  # folders
+POLL = 1.0  # seconds between looks at what other processes have finished
+
+
+def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command: str) -> None:
+    """Trains what is not trained yet of a sweep, and reports.
+
+    Args:
+      config: the base that rows change.
+      listed: the rows.
+      workdir: where everything is kept, shared by all processes of the sweep.
+      command: how the user called, for the report.
+
+    Raises:
+      UsageError: a row that cannot run, met before anything trains.
+      Interrupted: a stop was asked for; what was begun is saved.
+    """
+    planned = expand.expand(config, _there(listed))
+    if config.launch.where != 'here':
+        expand.check_shapes(planned, Datasets())  # before any worker starts
+        argv = shlex.split(command)[1:]
+        Screen().show(launchers.start(config.launch.to_dict(), argv, workdir / WORKERS))
+        if config.launch.where == 'slurm':  # which has only queued them; --mode=report says how far they are
+            return
+    else:
+        with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
+            execute.prepare_process()
+            Worker(planned, workdir, screen, stop).work()
+    _report(planned, workdir, command, Screen())
+
+
+class Worker:
+    """One process at work on a sweep."""
+
+    def __init__(self, planned: Sweep, workdir: Path, screen: Screen, stop: StopSignals) -> None:
+        self._sweep, self._workdir, self._screen, self._stop = planned, workdir, screen, stop
+        self.shelf, self.datasets = grids.Shelf(workdir), Datasets()
+        self._artifacts: dict[str, Artifact] = {}  # of networks that teach, by key
+        self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
+
+    def work(self) -> None:
+        """Trains grids until all are there, its own and those of others.
+
+        Raises:
+          UsageError: a run that cannot be, before anything trains.
+          Interrupted: a stop was asked for.
+        """
+        self.shelf.refresh()
+        if all(key in self.shelf.places for key in self._sweep.cells):
+            return
+        costs = expand.check_shapes(self._sweep, self.datasets)
+        divided = grids.division(
+            self._sweep, self._workdir, self.shelf, lambda: _rooms(self._sweep, costs, self.datasets)
+        )
+        self._screen.whole(f'{len(self._sweep.runs)} runs', sum(self._steps.values()))
+        while waiting := self._waiting(divided):
+            if not any([self._tried(keys, divided) for keys in waiting]):
+                self._pause()
+
+    def _waiting(self, divided: Sequence[Sequence[str]]) -> list[Sequence[str]]:
+        """The grids that nobody has finished."""
+        self.shelf.refresh()
+        self._screen.so_far(sum(steps for key, steps in self._steps.items() if key in self.shelf.places))
+        return [keys for keys in divided if not all(key in self.shelf.places for key in keys)]
+
+    def _tried(self, keys: Sequence[str], divided: Sequence[Sequence[str]]) -> bool:
+        """Trains a grid, unless another process is at it, has done it, or it cannot be begun yet."""
+        cells = [self._sweep.cells[key] for key in keys]
+        if not grids.ready(cells, self.shelf):
+            return False
+        called = f'{cells[0].chain[-1]} x {len(cells)} ({divided.index(keys) + 1} of {len(divided)})'
+        stage = grids.stage(cells, self.shelf, called)
+        folder = self._workdir / stage.folder
+        if (folder / ARTIFACT).exists():
+            return False
+        context = self.context(cells[0])
+        with grids.claimed(folder) as mine:
+            if not mine or (folder / ARTIFACT).exists():
+                return False
+            execute.execute([stage], context, self._workdir)
+        self._waiting(divided)
+        return True
+
+    def context(self, cell: Cell) -> Context:
+        """What a cell needs, with the networks that teach trained and cached, here or by another process."""
+        context = Context(cell.config, self._screen, self._stop, datasets=self.datasets)
+        stages = self._sweep.stages
+        judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
+        for stage in (*cell.needs, *(stages[own.reads['teacher']] for own in judge), *judge):
+            if stage.key not in self._artifacts:
+                with grids.claimed(self._workdir / stage.folder, wait=True):
+                    execute.execute([stage], context, self._workdir)
+                self._artifacts[stage.key] = context.done[stage.name]
+            context.done[stage.name] = self._artifacts[stage.key]
+        return context
+
+    def _pause(self) -> None:
+        if self._stop.asked is not None:
+            raise Interrupted(f'stopped by {self._stop.asked.name} while other processes are at work')
+        time.sleep(POLL)
+
+
+def show_plan(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command: str) -> None:
+    """Prints what `run` would do and what it would cost; trains nothing.
+
+    Raises:
+      UsageError: a row that cannot run.
+    """
+    planned, datasets = expand.expand(config, _there(listed)), Datasets()
+    costs = expand.check_shapes(planned, datasets)
+    Screen().show(cost_estimate.table(planned, costs, _rooms(planned, costs, datasets), workdir))
+
+
+def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command: str) -> None:
+    """Reports what is there of a sweep, finished or not; trains nothing."""
+    planned = expand.expand(config, _there(listed))
+    _report(planned, workdir, command, Screen())
+
+
+def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
+    """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
+    found = collect.results(planned, workdir, command)
+    with grids.claimed(workdir / REPORT) as mine:
+        if mine:
+            sweep_report.write(found, workdir / REPORT)
+    screen.show(sweep_report.terminal(found))
+    screen.show(f'report: {workdir / REPORT / "report.html"}')
+
+
+def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> dict[str, int]:
+    """How many cells of each structure one grid may have."""
+    return {
+        structure: grids.room(cells[0].config, cells[0].fit, costs[structure], datasets(cells[0].config))
+        for structure, cells in planned.structures().items()
+    }
+
+
+def _there(listed: Sequence[Row] | None) -> Sequence[Row]:
+    if listed is None:
+        raise UsageError('this config file has no function sweep(arg) that returns rows; see kdjax/study/sweep/rows.py')
+    return listed
+
+
+MODES: Mapping[str, Callable[[ConfigDict, Sequence[Row] | None, Path, str], None]] = {
+    'sweep': run,
+    'plan': show_plan,
+    'report': report,
+}

@@ -1,0 +1,44 @@
+"""Buffers are kept where the C library is told to, and nothing changes where it is not."""
+
+import os
+import platform
+import subprocess
+import sys
+
+import pytest
+
+FAULTS = """
+import os, resource
+import numpy as np
+from kdjax.cpu import allocator
+print(allocator.keep_buffers(os.environ))
+def use():
+    np.ones(2**24, np.uint8)
+use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+for _ in range(10):
+    use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+def told_and_faults(**environment):
+    """What `keep_buffers` says, and how many pages a process maps that makes and drops 16 MB ten times."""
+    done = subprocess.run(
+        [sys.executable, '-c', FAULTS], env={**os.environ, **environment}, capture_output=True, text=True, check=True
+    )
+    told, faults = done.stdout.split()
+    return told == 'True', int(faults)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != 'glibc', reason='the settings are those of glibc')
+def test_kept_buffers_are_not_mapped_again():
+    told, faults = told_and_faults(KDJAX_ALLOCATOR='')
+    assert told
+    assert faults < 100
+
+
+def test_the_environment_can_leave_the_allocator_as_it_is():
+    told, faults = told_and_faults(KDJAX_ALLOCATOR='system')
+    assert not told
+    assert faults > 100

@@ -1,0 +1,113 @@
+"""A look at the gradients of terms, through the recipe: off by default, and then as if it were not there."""
+
+import copy
+import runpy
+import shutil
+from pathlib import Path
+from types import SimpleNamespace
+
+import jax
+import pytest
+
+from kdjax import trees
+from kdjax.errors import UsageError
+from kdjax.study.recipe import evaluation, execute, plan
+from kdjax.study.recipe.stages import Context
+from kdjax.train import ledger
+from kdjax.train.checkpoint import load_variables
+from kdjax.train.loop import StopSignals
+from kdjax.train.screen import Screen
+
+TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
+
+
+def changed(every, runner='single'):
+    config = copy.deepcopy(TINY())
+    with config.unlocked():
+        config.methods = {'combined': ('combined',)}
+        config.baseline = 'combined'
+        config.run.anatomy_every, config.run.runner = every, runner
+        config.fits.combined.batch_size = 16
+    return config
+
+
+def trained(workdir, every, runner='single'):
+    """The context after the stages up to the student's, in this process."""
+    config = changed(every, runner)
+    plan.check(config)
+    context = Context(config, Screen(), StopSignals())
+    todo = [stage for name, stage in plan.stages_of(config).items() if name != 'evaluate']
+    execute.execute(todo, context, workdir)
+    return context
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    return tmp_path_factory.mktemp('runs')
+
+
+@pytest.fixture(scope='module')
+def looked(workdir):
+    return trained(workdir, every=15)
+
+
+def test_a_student_is_trained_again_to_be_looked_at_and_is_the_same(looked, workdir):
+    plain = trained(workdir, every=0)
+    assert plain.done['teacher'].folder == looked.done['teacher'].folder
+    assert plain.done['combined'].folder != looked.done['combined'].folder
+    one, other = (load_variables(context.done['combined'].folder / 'variables') for context in (plain, looked))
+    assert trees.fingerprint(one) == trees.fingerprint(other)
+    results = [dict(context.done['combined'].result) for context in (plain, looked)]
+    assert results[0].pop('anatomy') == []
+    assert [line['step'] for line in results[1].pop('anatomy')] == [20, 30]  # in chunks of 10
+    assert results[0] == results[1]
+    kinds = {line['kind'] for line in ledger.read(plain.done['combined'].folder / 'ledger.jsonl')}
+    assert kinds == {'train', 'validation'}
+
+
+def test_every_cell_is_looked_at_and_the_chosen_ones_are_shown(looked):
+    result = looked.done['combined'].result
+    assert len(result['cells']) == 4  # two temperatures, two seeds
+    for line in result['anatomy']:
+        assert {name for name in line if '/' in name} == {'norm/hard', 'norm/soft', 'cosine/hard|soft'}
+        assert all(len(values) == 4 and all(map(bool, values)) for name, values in line.items() if '/' in name)
+    shown = evaluation.anatomy(looked, 'combined', 50)
+    assert [line['step'] for line in shown] == [20, 30]
+    temperature = result['chosen']['50']['soft.temperature']
+    cells = [k for k, cell in enumerate(result['cells']) if cell['candidate']['soft.temperature'] == temperature]
+    for line, whole in zip(shown, result['anatomy'], strict=True):
+        assert line['norms'] == {name: [whole[f'norm/{name}'][k] for k in cells] for name in ('hard', 'soft')}
+        assert line['cosines'] == {'hard|soft': [whole['cosine/hard|soft'][k] for k in cells]}
+
+
+@pytest.mark.parametrize('runner', ['pmap', 'cells'])
+def test_it_is_the_same_over_devices(runner, looked, workdir, tmp_path):
+    """Tables of the teacher's outputs come with the batch; each cell has its own examples."""
+    assert len(jax.devices()) == 4
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns('combined-*'))
+    spread = trained(tmp_path, every=15, runner=runner).done['combined'].result['anatomy']
+    for line, wanted in zip(spread, looked.done['combined'].result['anatomy'], strict=True):
+        assert line.keys() == wanted.keys()
+        for name in line:
+            if '/' in name:
+                assert line[name] == pytest.approx(wanted[name], rel=2e-2, abs=2e-3)
+
+
+def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_good():
+    def stage(steps, **anatomy):
+        cells = [{'transfer_size': 50, 'seed': seed, 'candidate': {}} for seed in (0, 1)]
+        history = [{'step': steps, 'accuracy': [0.5, 0.5]}]
+        return SimpleNamespace(result={'cells': cells, 'chosen': {'50': {}}, 'history': history, **anatomy})
+
+    line = {'kind': 'anatomy', 'step': 10, 'norm/hard': [1.0, None]}
+    done = {'old': stage(30), 'old+new': stage(10, anatomy=[line])}
+    context = SimpleNamespace(config=SimpleNamespace(methods={'both': ('old', 'new')}), done=done)
+    assert evaluation.anatomy(context, 'both', 50) == [{'step': 40, 'norms': {'hard': [1.0, None]}, 'cosines': {}}]
+    assert evaluation.curve(context, 'both', 50)['steps'] == [30, 40]
+
+
+def test_it_is_off_by_default_and_a_negative_number_is_refused():
+    assert TINY().run.anatomy_every == 0
+    assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(TINY()).values())
+    with pytest.raises(UsageError, match=r'run.anatomy_every must be >= 0 \(0: never\), got -1'):
+        plan.check(changed(-1))

@@ -1,0 +1,36 @@
+"""Which examples a cell sees."""
+
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kdjax.errors import UsageError
+from kdjax.study.recipe import build
+from kdjax.study.sweep import rows
+
+CONFIG = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']()
+LABELS = np.random.default_rng(0).integers(0, 5, 200)
+CELLS = [build.Cell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
+
+
+def seen(classes):
+    return build.streams(rows.applied(CONFIG, {'data.classes': classes}), LABELS, CELLS)
+
+
+def test_a_transfer_set_without_a_class_is_the_whole_one_without_its_examples():
+    for whole, part in zip(seen(()), seen((0, 1, 2, 4)), strict=True):
+        assert list(part.pool) == [example for example in whole.pool if LABELS[example] != 3]
+        assert 0 < len(part.pool) < len(whole.pool)
+        assert part.seed == whole.seed
+
+
+def test_of_two_classes_only_these_are_seen():
+    assert all(set(LABELS[stream.pool]) == {1, 3} for stream in seen((1, 3)))
+
+
+@pytest.mark.parametrize('label', [5, -1, True, 'three'])
+def test_a_class_that_the_data_does_not_have_is_met_before_anything_trains(label):
+    with pytest.raises(UsageError, match=r'data.classes must be numbers of classes, \[0, 1, 2, 3, 4\], got'):
+        seen((1, label))

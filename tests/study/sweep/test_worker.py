@@ -1,0 +1,228 @@
+"""Sweeps as commands, in processes of their own: resumed after anything, shared by several, reported at any time."""
+
+import json
+import random
+import runpy
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from processes import environment
+
+from kdjax.errors import Interrupted
+from kdjax.study.sweep import collect, expand, rows, tune, worker
+
+pytestmark = pytest.mark.xdist_group('drive')  # its tests share what takes long to make
+ROOT = Path(__file__).resolve().parents[3]
+SWEEP = ROOT / 'tests' / 'configs' / 'tiny_sweep.py'
+STRICT = ('-W', 'error', '-W', 'ignore:the load_module() method is deprecated:DeprecationWarning')
+
+
+def command(workdir, *flags, mode='sweep', argument=''):
+    config = f'--config={SWEEP}:{argument}' if argument else f'--config={SWEEP}'
+    return [sys.executable, *STRICT, str(ROOT / 'run.py'), config, f'--mode={mode}', f'--workdir={workdir}', *flags]
+
+
+def run(workdir, *flags, **how):
+    return subprocess.run(command(workdir, *flags, **how), capture_output=True, text=True, env=environment())
+
+
+def found(workdir):
+    """Every number of a report but times, latencies and what the command was."""
+    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
+    for name in ('seconds', 'command', 'git_commit'):
+        summary.pop(name)
+    for part in (*summary['arms'], *summary['teachers'].values()):
+        (part.get('cost') or part).pop('latency_ms')
+    return summary
+
+
+@pytest.fixture(scope='module')
+def whole(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('whole')
+    done = run(workdir, argument='kills')
+    assert done.returncode == 0, done.stderr
+    return workdir, done
+
+
+def test_a_sweep_is_one_command_and_ends_as_tables(whole):
+    workdir, done = whole
+    assert 'combined, 4' in done.stdout
+    assert {'report.html', 'report.md', 'tables.tex', 'arms.csv', 'runs.csv', 'summary.json'} <= {
+        path.name for path in (workdir / 'report').iterdir()
+    }
+    runs = (workdir / 'report' / 'runs.csv').read_text().strip().splitlines()
+    assert len(runs) == 1 + 7 * 2
+
+
+def test_killed_at_random_moments_a_sweep_ends_with_the_same_tables(whole, tmp_path, pytestconfig):
+    """kill -9 as often as --kills says; then the same command once more."""
+    moments = random.Random(time.time_ns())
+    for _ in range(pytestconfig.getoption('--kills')):
+        process = subprocess.Popen(command(tmp_path, argument='kills'), env=environment(),
+                                   stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)  # fmt: skip
+        time.sleep(moments.uniform(2, 10))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    last = run(tmp_path, argument='kills')
+    assert last.returncode == 0, last.stderr
+    assert found(tmp_path) == found(whole[0])
+
+
+def test_two_processes_divide_a_sweep_and_find_the_same(whole, tmp_path):
+    both = [
+        subprocess.Popen(command(tmp_path, argument='kills'), env=environment(), text=True,
+                         stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for _ in range(2)
+    ]  # fmt: skip
+    said = [process.communicate() for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert found(tmp_path) == found(whole[0])
+    assert all('7 arms of 2 seeds' in out for out, _ in said)
+
+
+def test_a_finished_sweep_does_nothing_again_and_reports_without_training(whole):
+    workdir, _ = whole
+    before = {path: path.stat().st_mtime_ns for path in workdir.glob('*/artifact.json')}
+    for mode in ('sweep', 'report'):
+        done = run(workdir, mode=mode, argument='kills')
+        assert done.returncode == 0, done.stderr
+    assert {path: path.stat().st_mtime_ns for path in workdir.glob('*/artifact.json')} == before
+
+
+def test_a_plan_trains_nothing_and_says_what_would_run(tmp_path):
+    done = run(tmp_path / 'unused', mode='plan')
+    assert done.returncode == 0, done.stderr
+    lines = {line.split()[0]: line.split() for line in done.stdout.splitlines() if line.strip()}
+    assert '14 runs' in done.stdout
+    assert lines['combined'][1:5] == ['0', 'of', '6', '2']  # done, cells, grids of at most 4
+    assert not (tmp_path / 'unused').exists()
+
+
+def test_a_report_before_anything_has_run_says_so(tmp_path):
+    done = run(tmp_path, mode='report')
+    assert done.returncode == 0, done.stderr
+    assert '0 of 14 runs' in ' '.join(done.stdout.split())
+
+
+def test_a_config_without_rows_has_no_sweep(tmp_path):
+    words = [word for word in command(tmp_path) if not word.startswith('--config')]
+    done = subprocess.run([*words, f'--config={ROOT / "tests/configs/tiny.py"}'], capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+    assert done.returncode == 2
+    assert 'no function sweep(arg)' in done.stderr
+
+
+class Countdown:
+    """Signals that ask for a stop at the n-th question."""
+
+    def __init__(self, questions):
+        self.left, self.asked = questions, None
+
+    def agreed(self):
+        self.left -= 1
+        if self.left == 0:
+            self.asked = signal.SIGTERM
+        return self.asked
+
+
+class Silent:
+    """A screen that shows nothing."""
+
+    def __getattr__(self, name):
+        return lambda *arguments: None
+
+
+def worked(planned, workdir, stop=None):
+    workdir.mkdir(exist_ok=True)
+    worker.Worker(planned, workdir, Silent(), stop or Countdown(-1)).work()
+    return collect.results(planned, workdir, '')
+
+
+def small():
+    return runpy.run_path(str(SWEEP))['get_config']()
+
+
+def test_rows_that_are_added_are_all_that_runs(tmp_path):
+    config, method = small(), rows.axis('method', 'combined')
+    few = expand.expand(config, rows.product(method, rows.axis('terms.soft.temperature', 2, 4)))
+    worked(few, tmp_path)
+    before = {path for path in tmp_path.glob('*/artifact.json')}
+    more = expand.expand(config, rows.product(method, rows.axis('terms.soft.temperature', 2, 3, 4)))
+    results = worked(more, tmp_path)
+    (new,) = {path for path in tmp_path.glob('*/artifact.json')} - before
+    assert len(json.loads(new.read_text())['result']['cells']) == 2
+    assert {record['status'] for record in results['records']} == {'done'}
+
+
+def test_half_way_a_report_tells_the_finished_from_those_under_way(tmp_path):
+    temperatures = rows.axis('terms.soft.temperature', 2, 3, 4)
+    planned = expand.expand(small(), rows.product(rows.axis('method', 'combined'), temperatures))
+    with pytest.raises(Interrupted):
+        worked(planned, tmp_path, Countdown(12))  # three stages, one grid, and the first steps of another
+    by_status = {}
+    for record in collect.results(planned, tmp_path, '')['records']:
+        by_status.setdefault(record['status'], []).append(record)
+    assert {status: len(found) for status, found in by_status.items()} == {'done': 4, 'running': 2}
+    assert all(record['last'] is None and record['history'] for record in by_status['running'])
+    assert {record['status'] for record in worked(planned, tmp_path)['records']} == {'done'}
+
+
+def tuned(workdir, stop=None):
+    workdir.mkdir(exist_ok=True)
+    config = small().copy_and_resolve_references().unlock()
+    config.tune.trials, config.tune.batch, config.tune.parts = 8, 4, 2
+    tuner = tune.Tuner(config.lock(), tune.usual_space(config), workdir, Silent(), stop or Countdown(-1))
+    best = tuner.tuned()
+    return best, [(trial.number, trial.state.name, trial.params, trial.value, trial.intermediate_values)
+                  for trial in tuner._study.get_trials()]  # fmt: skip
+
+
+def test_of_every_batch_of_trials_the_worst_stop_early_and_the_best_is_found(tmp_path):
+    (best, met), trials = tuned(tmp_path)
+    assert met  # no bar was set
+    assert [trial[1] for trial in trials].count('PRUNED') == 2 * 2
+    complete = [trial for trial in trials if trial[1] == 'COMPLETE']
+    assert best == max(complete, key=lambda trial: trial[3])[2]
+    for batch in (trials[:4], trials[4:]):
+        first = {trial[1]: [] for trial in batch}
+        for trial in batch:
+            first[trial[1]].append(trial[4][0])
+        assert min(first['COMPLETE']) >= max(first['PRUNED'])
+
+
+def test_tuning_that_was_stopped_goes_on_with_the_same_trials(tmp_path):
+    whole = tuned(tmp_path / 'whole')
+    for questions in (9, 16):
+        with pytest.raises(Interrupted):
+            tuned(tmp_path / 'broken', Countdown(questions))
+    assert tuned(tmp_path / 'broken') == whole
+
+
+def test_a_trial_that_runs_to_the_end_in_parts_is_what_it_is_in_one(tmp_path):
+    config = small().copy_and_resolve_references().unlock()
+    config.tune.trials, config.tune.batch, config.tune.parts = 2, 2, 2
+    space = {'terms.soft.temperature': rows.Range(2.0, 8.0)}
+    tune.Tuner(config.lock(), space, tmp_path, Silent(), Countdown(-1)).tuned()
+    (grid,) = [path for path in tmp_path.glob('grid-*/artifact.json') if _begun_later(path)]
+    (best,) = [trial.params for trial in tune._study(tmp_path).get_trials() if trial.state.name == 'COMPLETE']
+    temperature = rows.axis('terms.soft.temperature', best['terms.soft.temperature'])
+    planned = expand.expand(config, rows.product(rows.axis('method', 'combined'), temperature))
+    alone = worked(planned, tmp_path / 'alone')
+    for cell, record in zip(_cells(grid), alone['records'], strict=True):
+        assert [line['step'] for line in cell['history']] == [10, 20, 30]
+        wanted = [line['nll'] for line in record['history']]
+        assert [line['nll'] for line in cell['history']] == pytest.approx(wanted, rel=1e-3)
+
+
+def _cells(path):
+    return json.loads(path.read_text())['result']['cells']
+
+
+def _begun_later(path):
+    """Whether the grid is the last part of a fit: its own ledger does not begin at the beginning."""
+    lines = [json.loads(line) for line in (path.parent / 'ledger.jsonl').read_text().splitlines()]
+    return min(line['step'] for line in lines) > 1

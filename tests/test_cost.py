@@ -1,0 +1,33 @@
+"""What a network costs, by the formulas of a multi-layer perceptron."""
+
+import itertools
+
+import jax
+import numpy as np
+import pytest
+
+from kdjax.cost import cost_of
+from kdjax.nets.mlp import mlp
+
+WIDTHS = (64, 100, 50, 10)  # inputs, hidden layers, classes
+
+
+@pytest.fixture(scope='module')
+def cost():
+    net, example = mlp(classes=WIDTHS[-1], widths=WIDTHS[1:-1]), np.zeros((8, 8), np.float32)
+    return cost_of(net, jax.jit(net.init)(jax.random.key(0), example[None]), example, batch_sizes=(1, 5))
+
+
+def test_parameters_and_their_bytes_are_counted(cost):
+    params = sum((into + 1) * out for into, out in itertools.pairwise(WIDTHS))
+    assert cost.params == params
+    assert cost.bytes == 4 * params
+
+
+def test_flops_of_one_example_are_two_per_weight(cost):
+    assert cost.flops == pytest.approx(2 * sum(into * out for into, out in itertools.pairwise(WIDTHS)), rel=0.1)
+
+
+def test_latency_is_measured_for_each_batch_size(cost):
+    assert set(cost.latency_ms) == {'1', '5'}
+    assert all(0 < milliseconds < 1000 for milliseconds in cost.latency_ms.values())
