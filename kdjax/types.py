@@ -19,7 +19,7 @@ class Outputs(NamedTuple):
     features: Mapping[str, Array]  # by tap name, leading axis B
 
 
-class View(NamedTuple):
+class TermInputs(NamedTuple):
     """All that a distillation term may see."""
 
     student: Outputs

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.train.objective import Objective, term_key
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 KEY = jax.random.key(0)
 # Outputs of records that we have no counterpart of, and why.
@@ -61,7 +61,7 @@ def seen(x):
     batch = {'mask': x.get('mask', jnp.ones(size)), 'id': jnp.arange(size), 'view': jnp.zeros(size, int)}
     if 'labels' in x:
         batch['labels'] = x['labels']
-    return View(side(x, 'student_'), side(x, 'teacher_'), batch)
+    return TermInputs(side(x, 'student_'), side(x, 'teacher_'), batch)
 
 
 def side(x, prefix):

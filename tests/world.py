@@ -14,7 +14,7 @@ from jax.sharding import PartitionSpec as P
 from kdjax.resolve import modules, public
 from kdjax.techniques.base import Term
 from kdjax.train.objective import Objective, term_key
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 CLASSES = 10
 TOKENS = 5
@@ -67,7 +67,7 @@ def drawn(seed, batch=6, mask=None):
     ids = np.argsort(-log_probs, axis=1)[:, :4].astype(np.int32)
     top = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
     teacher = teacher._replace(features={**teacher.features, **top})
-    return View(student, teacher, examples)
+    return TermInputs(student, teacher, examples)
 
 
 def outputs(rng, shapes, batch):
@@ -117,7 +117,7 @@ class Subject(NamedTuple):
     objective: Objective
     params: Any
     memory: Any
-    view: View
+    view: TermInputs
     knobs: Any
 
     @property

@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Connector(nn.Module):
@@ -73,12 +73,12 @@ class ActivationBoundary(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         students, teachers = self._read(view)
         return (init_module(_module(teachers), key, students, example_mask(view)) if self.connector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(view)
         if self.connector:
@@ -96,7 +96,7 @@ class ActivationBoundary(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student_tap, teacher_tap in pairs(self.layers):
             student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])

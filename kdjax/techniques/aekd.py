@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, log_softmax
 from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class AdaptiveEnsemble(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
         student_B1K = view.student.logits[:, None]

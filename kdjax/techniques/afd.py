@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import norm, projected, projection, same_maps
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Attention(nn.Module):
@@ -59,7 +59,7 @@ class AttentiveFeatures(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         attention = init_module(self._attention(teacher), key, _pooled(teacher))
         return {
@@ -67,7 +67,7 @@ class AttentiveFeatures(Term):
         }, {}  # fmt: skip
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         student = projected(params['projection'], student, teacher)
@@ -78,7 +78,7 @@ class AttentiveFeatures(Term):
     def _attention(self, teacher: Array) -> nn.Module:
         return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.types import Array, Tree, View
+from kdjax.types import Array, TermInputs, Tree
 
 
 def wide(x: Array) -> Array:
@@ -17,7 +17,7 @@ def log_softmax(logits: Array, temperature: Array | float = 1.0) -> Array:
     return jax.nn.log_softmax(wide(logits) / temperature, axis=-1)
 
 
-def same_classes(view: View) -> tuple[Array, Array]:
+def same_classes(view: TermInputs) -> tuple[Array, Array]:
     """Student and teacher logits, both (..., K).
 
     Raises:
@@ -31,13 +31,13 @@ def same_classes(view: View) -> tuple[Array, Array]:
     return student, teacher
 
 
-def example_mask(view: View) -> Array:
+def example_mask(view: TermInputs) -> Array:
     """1 for real examples, 0 for padding; an example with any real token is real. (B,)"""
     mask = view.batch['mask']
     return mask if mask.ndim == 1 else jnp.max(mask.reshape(mask.shape[0], -1), axis=1)
 
 
-def token_mask(view: View, tokens: int) -> Array:
+def token_mask(view: TermInputs, tokens: int) -> Array:
     """1 for real tokens of real examples: batch['token_mask'], or the mask where it is per token. (B, N)"""
     mask = view.batch['mask']
     if mask.ndim == 2:
@@ -45,7 +45,7 @@ def token_mask(view: View, tokens: int) -> Array:
     return mask[:, None] * view.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
 
 
-def example_keys(key: Array, view: View) -> Array:
+def example_keys(key: Array, view: TermInputs) -> Array:
     """A random key per example, by its id and view: draws depend neither on its place nor on devices. (B,)"""
     fold = jax.vmap(jax.random.fold_in, (0, 0))
     return fold(fold(jnp.broadcast_to(key, view.batch['id'].shape), view.batch['id']), view.batch['view'])
@@ -99,7 +99,7 @@ def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
     return pool_to(left, height, width), pool_to(right, height, width)
 
 
-def real(view: View, ndim: int) -> Array:
+def real(view: TermInputs, ndim: int) -> Array:
     """True where the mask has no padding, shaped to broadcast against (B, ...) or (B, N, ...) of `ndim` axes."""
     mask = view.batch['mask']
     mask = mask if mask.ndim <= ndim else example_mask(view)
@@ -142,18 +142,18 @@ def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:
     return smaller_map(wide(student), wide(teacher))
 
 
-def real_rows(x: Array, view: View) -> Array:
+def real_rows(x: Array, view: TermInputs) -> Array:
     """(B, ...) as (B, D), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
     return jnp.where(example_mask(view)[:, None] > 0, flat(x), 0)
 
 
-def real_pairs(view: View) -> Array:
+def real_pairs(view: TermInputs) -> Array:
     """1 for pairs of two different real examples. (B, B)"""
     mask = example_mask(view)
     return mask[:, None] * mask * (1 - jnp.eye(mask.shape[0], dtype=mask.dtype))
 
 
-def real_count(view: View) -> Array:
+def real_count(view: TermInputs) -> Array:
     """How many examples are real, at least 1. ()"""
     return jnp.maximum(jnp.sum(example_mask(view)), 1)
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Term
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class AnnealedLogits(Term):
         return 'free' if self.highest > 1 else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         gap = wide(student) - self.damping(step).astype(wide(teacher).dtype) * wide(teacher)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class AttentionTransfer(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         total = jnp.zeros((), jnp.float32)
         for student, teacher in pairs(self.layers):

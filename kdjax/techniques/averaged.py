@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class AveragedLosses(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         apart_BM = divergence(member_logits(view, self.members), view.student.logits[:, None], knobs['temperature'])
         return TermOut(jnp.mean(apart_BM, axis=1) * jnp.square(knobs['temperature']), memory, {})

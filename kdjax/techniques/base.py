@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
@@ -126,7 +126,7 @@ class Term:
         """Knobs by name."""
         return {field.name: float(getattr(self, field.name)) for field in dataclasses.fields(self) if _is_knob(field)}
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         """Learned parameters and memory; most terms have neither."""
         del key, view
         return {}, {}
@@ -151,7 +151,7 @@ class Term:
         return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         """Values per example (B,) or per token (B, N), the next memory, and scalars to log."""
         raise NotImplementedError

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Term
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class BinaryTargets(Term):
         return 'zero' if self.form == 'kl' else 'free'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (_bounded(wide(logits)) for logits in same_classes(view))
         share = jax.nn.softmax(teacher, axis=-1) if self.form == 'ofakd' else jax.nn.sigmoid(teacher)

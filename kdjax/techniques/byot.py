@@ -13,7 +13,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, label_loss
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Exit(nn.Module):
@@ -73,19 +73,19 @@ class SelfDistillation(Term):
     def taps(self) -> Taps:
         return Taps(student=(*self.layers, *(() if self.deepest in self.layers else (self.deepest,))))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return {
             layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
             for index, layer in enumerate(self.layers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         values = [self._value(params[layer], view, layer, knobs) for layer in self.layers]
         return TermOut(sum(values[1:], values[0]), memory, {})
 
-    def _value(self, params: Tree, view: View, layer: str, knobs: Mapping[str, Array]) -> Array:
+    def _value(self, params: Tree, view: TermInputs, layer: str, knobs: Mapping[str, Array]) -> Array:
         head, deepest = self._head(view), jax.lax.stop_gradient(view.student)
         feature_BD, logits_BK = apply_module(head, params, self._read(view, layer))
         soft = jnp.square(knobs['temperature']) * divergence(deepest.logits, logits_BK, knobs['temperature'])
@@ -93,13 +93,13 @@ class SelfDistillation(Term):
         hard = label_loss(logits_BK, view.batch['labels'])
         return (1 - knobs['alpha']) * hard + knobs['alpha'] * soft + knobs['hint'] * hint
 
-    def _head(self, view: View) -> nn.Module:
+    def _head(self, view: TermInputs) -> nn.Module:
         width = view.student.features[self.deepest].shape
         if len(width) != 2:
             raise UsageError(f'deepest {self.deepest!r} must be a vector (B, D), got {width}')
         return _Exit(width[1], view.student.logits.shape[-1])
 
-    def _read(self, view: View, layer: str) -> Array:
+    def _read(self, view: TermInputs, layer: str) -> Array:
         feature = wide(view.student.features[layer])
         if feature.ndim not in (2, 3, 4):
             raise UsageError(

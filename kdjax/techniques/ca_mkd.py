@@ -12,7 +12,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, label_loss, member_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Zhang, Chen, Wang',
@@ -52,7 +52,7 @@ class ConfidentTeachers(Term):
         return Taps(teacher=_taps('logits', self.members))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
         apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
@@ -89,7 +89,7 @@ class ConfidentHints(Term):
     def taps(self) -> Taps:
         return Taps((self.layer,), (*_taps('logits', self.members), *_taps(self.tap, self.members)))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teachers = self._read(view)
         return {
             f'member{k}': init_module(nn.Dense(teacher.shape[1]), jax.random.fold_in(key, k), student)
@@ -97,7 +97,7 @@ class ConfidentHints(Term):
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teachers = self._read(view)
         apart_BM = jnp.stack([
@@ -107,7 +107,7 @@ class ConfidentHints(Term):
         weights_BM = _weights(member_logits(view, self.members), view.batch['labels'], self.form)
         return TermOut(jnp.sum(weights_BM * apart_BM, axis=1), memory, {})
 
-    def _read(self, view: View) -> tuple[Array, list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[Array, list[Array]]:
         teachers = [_vector(view.teacher.features[tap]) for tap in _taps(self.tap, self.members)]
         return _vector(view.student.features[self.layer]), teachers
 

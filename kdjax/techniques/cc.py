@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Peng, Jin, Liu, Zhou, Wu, Liu, Li, Zhang',
@@ -45,7 +45,7 @@ class _Congruence(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student, teacher),) = pairs([self.layer])
         mask = example_mask(view)
@@ -136,7 +136,7 @@ class NeighbourCongruence(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         sides = self._read(view)
         if not self.width:
             return {}, {}
@@ -147,7 +147,7 @@ class NeighbourCongruence(Term):
         return {'student': student, 'teacher': teacher}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = self._read(view)
         if self.width:
@@ -162,7 +162,7 @@ class NeighbourCongruence(Term):
         count = jnp.sum(mask).astype(values.dtype)
         return TermOut(values * count / jnp.maximum(count - 1, 1), memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = view.student.features[student_tap], view.teacher.features[teacher_tap]
         if not self.width and flat(student).shape != flat(teacher).shape:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 ADDED = 1e-7  # to the denominators, as in the authors' code
 # A row that is gathered costs as much as so many that a matrix product passes over: on CPUs 12 where everything fits in
@@ -97,7 +97,7 @@ class ContrastiveRepresentation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         keys = dict(zip(('student', 'teacher', 'student_bank', 'teacher_bank', 'draws'), jax.random.split(key, 5),
                         strict=True))  # fmt: skip
         sides = dict(zip(('student', 'teacher'), self._read(view), strict=True))
@@ -110,7 +110,7 @@ class ContrastiveRepresentation(Term):
         memory['labels'] = jnp.full(self.examples, -1, jnp.int32)
         return params, {**memory, **self.normalisers(params, memory, view, keys['draws'])}
 
-    def normalisers(self, params: Tree, memory: Tree, view: View, key: Array) -> Tree:
+    def normalisers(self, params: Tree, memory: Tree, view: TermInputs, key: Array) -> Tree:
         """log Z of both sides, from this batch; log n where nothing in it is real."""
         seen = self._embedded(params, view)
         chosen = self._chosen(seen, self._labelled(memory['labels'], seen, view), view, key)
@@ -123,7 +123,7 @@ class ContrastiveRepresentation(Term):
         return found
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         seen = self._embedded(params, view)
         labels = self._labelled(memory['labels'], seen, view)
@@ -165,14 +165,14 @@ class ContrastiveRepresentation(Term):
 
         return jax.vmap(draw)(ids_B, labels_B.astype(known_n.dtype), keys_B)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         labels, mask = view.batch['labels'], view.batch['mask']
         if labels.ndim != 1 or mask.ndim != 1:
             raise UsageError(f'ContrastiveRepresentation needs one label per example, got labels {labels.shape}')
         return real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
 
-    def _embedded(self, params: Tree, view: View) -> _Seen:
+    def _embedded(self, params: Tree, view: TermInputs) -> _Seen:
         student, teacher = (
             unit(apply_module(nn.Dense(self.width), params[side], rows))
             for side, rows in zip(('student', 'teacher'), self._read(view), strict=True)
@@ -181,10 +181,10 @@ class ContrastiveRepresentation(Term):
         inside = (ids >= 0) & (ids < self.examples)
         return _Seen(student, teacher, jnp.where(real & inside, ids, self.examples), real & ~inside)
 
-    def _labelled(self, known_n: Array, seen: _Seen, view: View) -> Array:
+    def _labelled(self, known_n: Array, seen: _Seen, view: TermInputs) -> Array:
         return known_n.at[seen.ids].set(view.batch['labels'].astype(known_n.dtype), mode='drop')
 
-    def _chosen(self, seen: _Seen, known_n: Array, view: View, key: Array) -> Array:
+    def _chosen(self, seen: _Seen, known_n: Array, view: TermInputs, key: Array) -> Array:
         """Rows of the banks: the example's own, then its negatives. (B, 1 + negatives)"""
         own = jnp.minimum(seen.ids, self.examples - 1)  # padding and nan may read any row
         others = self.contrast_ids(own, view.batch['labels'], known_n, example_keys(key, view))
@@ -205,7 +205,7 @@ class ContrastiveRepresentation(Term):
         log_rest = jnp.logaddexp(log_p, math.log(noise + ADDED)) - math.log(noise)
         return jnp.sum(log_rest, axis=1) + math.log(noise) - log_p[:, 0]
 
-    def _moved(self, bank: Array, embedding: Array, seen: _Seen, view: View) -> Array:
+    def _moved(self, bank: Array, embedding: Array, seen: _Seen, view: TermInputs) -> Array:
         """The bank after this batch; several views of one example count by their mean, in whatever order they lie."""
         same = (seen.ids[:, None] == seen.ids).astype(embedding.dtype) * example_mask(view).astype(embedding.dtype)
         embedding = jax.lax.stop_gradient(embedding)

@@ -11,7 +11,7 @@ import optax
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import wide
 from kdjax.techniques.base import Paper, Term, knob
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class CrossEntropy(Term):
             raise UsageError(f'smoothing of CrossEntropy must be in [0, 1), got {self.smoothing!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits = wide(view.student.logits)
         if 'mix' in view.batch:

@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Schedule, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, standardized
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @jax.custom_vjp
@@ -82,14 +82,14 @@ class CurriculumTemperature(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = same_classes(view)
         if self.form == 'global':
             return {'theta': jnp.ones((), wide(student).dtype)}, {}  # the authors' start: T of about 15.6
         return init_module(_Temperature(), key, _probabilities(student, teacher)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         if self.standardized:
@@ -102,13 +102,13 @@ class CurriculumTemperature(Term):
         """lambda at a step. ()"""
         return self._curriculum.factor(step)
 
-    def temperature(self, params: Tree, view: View, knobs: Mapping[str, Array], strength: Array) -> Array:
+    def temperature(self, params: Tree, view: TermInputs, knobs: Mapping[str, Array], strength: Array) -> Array:
         """T, () or as the values; its gradient is reversed."""
         theta = params['theta'] if self.form == 'global' else self._read(params, view)
         theta = _reversed(theta, strength)
         return wide(knobs['lowest'] + knobs['span'] * jax.nn.sigmoid(theta))
 
-    def _read(self, params: Tree, view: View) -> Array:
+    def _read(self, params: Tree, view: TermInputs) -> Array:
         # The module alone plays against the student: its inputs are given, not moved.
         return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(view))))
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax, projected, projection, same_maps
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,11 +40,11 @@ class ChannelDistribution(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return (projection(key, *self._read(view)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         temperature = knobs['temperature']
@@ -53,7 +53,7 @@ class ChannelDistribution(Term):
         divergences = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
         return TermOut(jnp.square(temperature) * jnp.mean(divergences, axis=-1), memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

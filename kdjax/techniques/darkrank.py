@@ -12,7 +12,7 @@ import numpy as np
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 CLOSEST = 1e-12  # squared distance of two equal examples
 NOWHERE = -1e30  # the score of padding: finite, so that differences are
@@ -41,7 +41,7 @@ class _DarkRank(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def _ranked(self, view: View, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    def _ranked(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
         """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
         ((student, teacher),) = pairs([self.layer])
         pairs_BB = real_pairs(view)
@@ -71,7 +71,7 @@ class HardRank(_DarkRank):
     """
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BL, _, real_BL = self._ranked(view, knobs)
         return TermOut(-jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1), memory, {})
@@ -106,7 +106,7 @@ class SoftRank(_DarkRank):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BL, teacher_BL, _ = self._ranked(view, knobs)
         orders = np.asarray(list(itertools.permutations(range(student_BL.shape[1]))), np.int32)

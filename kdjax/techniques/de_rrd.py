@@ -13,7 +13,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.techniques.distributions import real_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Kang, Hwang, Kweon, Yu', 'DE-RRD: A Knowledge Distillation Framework for Recommender System', 'CIKM', 2020,
@@ -65,7 +65,7 @@ class DistillationExperts(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         own, gate = jax.random.split(key)
         module = self._expert(student, teacher)
@@ -73,7 +73,7 @@ class DistillationExperts(Term):
         return {'experts': experts, 'gate': init_module(nn.Dense(self.experts), gate, teacher)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         module = self._expert(student, teacher)
@@ -88,7 +88,7 @@ class DistillationExperts(Term):
         """Gumbel noise of each example. (B, experts)"""
         return jax.vmap(lambda key: jax.random.gumbel(key, (self.experts,), jnp.float32))(keys_B)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
 
@@ -133,7 +133,7 @@ class RelaxedRanking(Term):
             )
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (real_logits(logits, view) for logits in same_classes(view))
         available = student.shape[-1] - self.skip_label

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import decorrelation
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class Correlations(Term):
         return 'free' if self.form == 'code' else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (_rows(logits, knobs['temperature']) for logits in same_classes(view))
         shape, mask = view.student.logits.shape[:-1], view.batch['mask']

@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, per_example, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.techniques.distributions import decorrelation
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -59,12 +59,12 @@ class MapCorrelations(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         return (init_module(nn.Dense(teacher.shape[3]), key, student) if self.projector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         if self.projector:
@@ -75,7 +75,7 @@ class MapCorrelations(Term):
         between = jnp.mean(decorrelation(*sums, 0, example_mask(view)[:, None]))
         return TermOut(knobs['channel'] * first + knobs['spatial'] * between, memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((own, other),) = pairs([self.layer])
         student, teacher = view.student.features[own], view.teacher.features[other]
         same = 3 if self.projector else 4

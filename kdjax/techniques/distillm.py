@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities, mixture
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 KO = Paper(
     'Ko, Kim, Chen, Yun', 'DistiLLM: Towards Streamlined Distillation for Large Language Models', 'ICML', 2024,
@@ -59,7 +59,7 @@ class SkewKL(_Skewed):
         return 'zero' if self.form == 'paper' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         mixed = mixture(log_p, log_q, knobs['skew'])
@@ -81,7 +81,7 @@ class SkewReverseKL(_Skewed):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         values = kl_divergence(log_q, mixture(log_q, log_p, knobs['skew']))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
-from kdjax.types import Array, View
+from kdjax.types import Array, TermInputs
 
 
 def soft_cross_entropy(teacher: Array, student: Array, temperature: Array | float = 1.0) -> Array:
@@ -31,7 +31,7 @@ def label_loss(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
 
 
-def member_logits(view: View, members: int) -> Array:
+def member_logits(view: TermInputs, members: int) -> Array:
     """Logits of the members of a teacher, from its taps 'member0/logits', ... (B, M, K).
 
     Raises:
@@ -44,13 +44,13 @@ def member_logits(view: View, members: int) -> Array:
     return logits
 
 
-def real_logits(logits: Array, view: View) -> Array:
+def real_logits(logits: Array, view: TermInputs) -> Array:
     """`logits` (B, K) or (B, N, K), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
     tokens = real(view, logits.ndim - 1)
     return jnp.where(tokens[..., None], wide(logits), 0)
 
 
-def log_probabilities(view: View, temperature: Array | float) -> tuple[Array, Array]:
+def log_probabilities(view: TermInputs, temperature: Array | float) -> tuple[Array, Array]:
     """Of the teacher, then of the student: log softmax(z / T), both (..., K) and uniform where there is padding.
 
     Raises:
@@ -60,7 +60,7 @@ def log_probabilities(view: View, temperature: Array | float) -> tuple[Array, Ar
     return log_softmax(teacher, temperature), log_softmax(student, temperature)
 
 
-def top_classes(view: View, keep: int = 0, temperature: Array | float = 1.0) -> tuple[Array, Array]:
+def top_classes(view: TermInputs, keep: int = 0, temperature: Array | float = 1.0) -> tuple[Array, Array]:
     """The teacher's most probable classes and their log-probabilities, both (..., k); class 0, 0 at padding.
 
     Args:
@@ -84,7 +84,7 @@ def top_classes(view: View, keep: int = 0, temperature: Array | float = 1.0) -> 
     return jnp.where(tokens, ids, 0), jnp.where(tokens, log_probs, 0)
 
 
-def two_vocabularies(view: View, matched: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+def two_vocabularies(view: TermInputs, matched: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
     """Student and teacher logits over vocabularies of their own, (..., K) and (..., L).
 
     Args:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import example_mask, norm, same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import soft_cross_entropy
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,13 +58,13 @@ class DynamicTemperature(Term):
         return 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         values = soft_cross_entropy(teacher, student, self.temperatures(view, knobs)[..., None])
         return TermOut(values, memory, {})
 
-    def temperatures(self, view: View, knobs: Mapping[str, Array]) -> Array:
+    def temperatures(self, view: TermInputs, knobs: Mapping[str, Array]) -> Array:
         """T_i. (B,)"""
         hardness_B, mask_B = self._hardness(*same_classes(view)), example_mask(view) > 0
         mean = jnp.sum(jnp.where(mask_B, hardness_B, 0)) / jnp.maximum(jnp.sum(mask_B), 1).astype(hardness_B.dtype)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits, soft_cross_entropy
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class EntropyWeighted(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
         apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)

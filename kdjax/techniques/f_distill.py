@@ -15,7 +15,7 @@ from kdjax.techniques.distributions import (
     log_probabilities,
     total_variation,
 )
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 WEN = Paper(
     'Wen, Li, Du, Mou', 'f-Divergence Minimization for Sequence-Level Knowledge Distillation', 'ACL', 2023, '2307.15190'
@@ -39,7 +39,7 @@ class TotalVariation(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distance = total_variation(*log_probabilities(view, knobs['temperature']))
         return TermOut(distance * jnp.square(knobs['temperature']), memory, {})
@@ -71,7 +71,7 @@ class JensenShannon(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         values = jensen_shannon(log_p, log_q, knobs['share'])
@@ -108,7 +108,7 @@ class SymmetricKL(Term):
         return 'zero' if self.form == 'kl' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         forward = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)

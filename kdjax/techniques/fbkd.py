@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class Compared(NamedTuple):
@@ -92,11 +92,11 @@ class AttentionGuided(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return init_module(_Adapter(), key, *self._read(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         gaps = {name: left - right for name, (left, right) in self.compared(params, view)._asdict().items()}
         gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(view, knobs['temperature']))
@@ -104,11 +104,11 @@ class AttentionGuided(Term):
         values = [knobs[name] * self._distance(gap, mask) for name, gap in gaps.items()]
         return TermOut(sum(values[1:], values[0]), memory, {})
 
-    def compared(self, params: Tree, view: View) -> Compared:
+    def compared(self, params: Tree, view: TermInputs) -> Compared:
         """The four pairs whose distances count."""
         return Compared(*apply_module(_Adapter(), params, *self._read(view)))
 
-    def mask(self, view: View, temperature: Array) -> Array:
+    def mask(self, view: TermInputs, temperature: Array) -> Array:
         """Weight of each position, of mean 1. (B, H, W, 1)"""
         attentions = [_attention(x, temperature) for x in self._read(view)]
         return jax.lax.stop_gradient((attentions[0] + attentions[1]) / 2)
@@ -119,7 +119,7 @@ class AttentionGuided(Term):
         real = jnp.where(mask_B[:, None] > 0, flat(gap), 0)
         return jnp.broadcast_to(norm(real.reshape(-1)), mask_B.shape)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

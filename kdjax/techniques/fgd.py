@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, real, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Context(nn.Module):
@@ -81,13 +81,13 @@ class FocalGlobal(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         self._boxes(view)
         return init_module(_Learned(teacher.shape[-1]), key, student, teacher), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         aligned, ours, theirs = apply_module(_Learned(teacher.shape[-1]), params, student, teacher)
@@ -106,7 +106,7 @@ class FocalGlobal(Term):
             values = values + knobs[name] * part
         return TermOut(values, memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
         if student.ndim != 4 or teacher.ndim != 4 or student.shape[1:3] != teacher.shape[1:3]:
@@ -114,7 +114,7 @@ class FocalGlobal(Term):
                              'equally high and wide')  # fmt: skip
         return jnp.where(real(view, 4), student, 0), jnp.where(real(view, 4), teacher, 0)
 
-    def _boxes(self, view: View) -> Array:
+    def _boxes(self, view: TermInputs) -> Array:
         boxes = view.batch.get('boxes')
         if boxes is None or boxes.ndim != 3 or boxes.shape[-1] != 4:
             raise UsageError(f"FocalGlobal needs batch['boxes'] (B, M, 4), got {getattr(boxes, 'shape', None)}; "

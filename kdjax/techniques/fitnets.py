@@ -11,7 +11,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Regressor(nn.Module):
@@ -92,21 +92,21 @@ class Hint(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         if not self.regressor:
             return {}, {}
         return init_module(self._module(student, teacher), key, student, example_mask(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = flat(self.regressed(params, view)), flat(self._read(view)[1])
         if self.unit_length:
             student_BD, teacher_BD = unit(student_BD), unit(teacher_BD)
         return TermOut(self._values(student_BD - teacher_BD, example_mask(view)), memory, {})
 
-    def regressed(self, params: Tree, view: View) -> Array:
+    def regressed(self, params: Tree, view: TermInputs) -> Array:
         """r(u_s), in the shape of the teacher's feature; without a regressor u_s itself."""
         student, teacher = self._read(view)
         if not self.regressor:
@@ -125,7 +125,7 @@ class Hint(Term):
     def _batch_norm(self) -> bool:
         return self.form.startswith('repdistiller')
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
         if not self.regressor and student.shape != teacher.shape:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import norm, pool_to, token_mask, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Widen(nn.Module):
@@ -71,12 +71,12 @@ class Flow(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         students, teachers = self._read(view)
         return (init_module(_module(teachers), key, students) if self.widened else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(view)
         if self.widened:
@@ -93,7 +93,7 @@ class Flow(Term):
         square = jnp.square(gap_BCD)
         return jnp.mean(square, axis=(1, 2)) if self.form == 'mean' else jnp.sum(square, axis=(1, 2))
 
-    def _flow(self, left: Array, right: Array, view: View) -> Array:
+    def _flow(self, left: Array, right: Array, view: TermInputs) -> Array:
         if left.ndim == 3:
             mask = token_mask(view, left.shape[1])[..., None].astype(left.dtype)
             products = jnp.einsum('bnc,bnd->bcd', *(jnp.where(mask > 0, x, 0) for x in (left, right)))
@@ -103,7 +103,7 @@ class Flow(Term):
         left, right = pool(left, height, width), pool(right, height, width)
         return jnp.einsum('bhwc,bhwd->bcd', left, right) / (height * width)
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = (
             [wide(side.features[tap]) for tap in taps] for side, taps in zip(view[:2], self.taps(), strict=True)
         )

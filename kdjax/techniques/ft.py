@@ -13,7 +13,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Kim, Park, Kwak',
@@ -94,7 +94,7 @@ class Paraphrase(Term):
     def taps(self) -> Taps:
         return Taps(teacher=(self.layer,))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
         encoder, decoder = self._coders(teacher)
         keys = jax.random.split(key)
@@ -103,13 +103,13 @@ class Paraphrase(Term):
         return {'encoder': encoded, 'decoder': init_module(decoder, keys[1], factor, mask)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         square = flat(jnp.square(self.paraphrased(params, view)[1] - wide(view.teacher.features[self.layer])))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(square, axis=1), memory, {})
 
-    def paraphrased(self, params: Tree, view: View) -> tuple[Array, Array]:
+    def paraphrased(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
         """The factors, and the map as rebuilt from them."""
         teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
         encoder, decoder = self._coders(teacher)
@@ -186,7 +186,7 @@ class Factor(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         (student, teacher), mask = self._read(view), example_mask(view)
         params = {}
         if self.translator:
@@ -208,7 +208,7 @@ class Factor(Term):
         return {**params, 'paraphraser': encoder}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = smaller_map(*self.factors(params, view))
         if self.form == 'repdistiller':
@@ -218,7 +218,7 @@ class Factor(Term):
                              'set translator=True')  # fmt: skip
         return TermOut(self._distance(unit(flat(student)) - unit(flat(teacher))), memory, {})
 
-    def factors(self, params: Tree, view: View) -> tuple[Array, Array]:
+    def factors(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
         """F_s and F_t, before they are scaled."""
         (student, teacher), mask = self._read(view), example_mask(view)
         factor_s, factor_t = student, teacher
@@ -240,7 +240,7 @@ class Factor(Term):
         positive = total > 0
         return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / self.power), 0)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return _as_map(student, view.student.features[student]), _as_map(teacher, view.teacher.features[teacher])
 

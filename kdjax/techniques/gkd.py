@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,7 +61,7 @@ class GeneralizedJSD(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (real_logits(logits, view) for logits in same_classes(view))
         log_p, log_q = (self.log_probabilities(logits, knobs['temperature']) for logits in (teacher, student))

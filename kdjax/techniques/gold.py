@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits, two_vocabularies
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 FLOOR = 1e-8  # of probabilities, before the logarithm, as in TRL
 
@@ -57,7 +57,7 @@ class MatchedTokens(Term):
         return 0.0 if 0 < self.beta < 1 else -float('inf')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = two_vocabularies(view, self.matched)
         same = tuple((index, index) for index in range(min(student.shape[-1], teacher.shape[-1])))

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, Outputs, TermOut, Tree, View
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class GradientAttention(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (
             _sensitivity(side, tap, view.batch['labels'])

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,7 @@ class SoftTargets(Term):
         return 'zero' if self.form.startswith('kl') else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         temperature = knobs['temperature']

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import projected, projection, same_maps, unit
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,11 +44,11 @@ class ChannelCorrelation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return (projection(key, *self._read(view)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         gap = self._correlation(projected(params, student, teacher)) - self._correlation(teacher)
@@ -56,7 +56,7 @@ class ChannelCorrelation(Term):
         values = jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
         return TermOut(values, memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

@@ -18,7 +18,7 @@ from kdjax.techniques.algebra import (
     wide,
 )
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Liu, Cao, Li, Yuan, Hu, Li, Duan', 'Knowledge Distillation via Instance Relationship Graph', 'CVPR', 2019
@@ -53,7 +53,7 @@ class InstanceEdges(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         rows = []
         for student, teacher in pairs(self.layers):
@@ -95,7 +95,7 @@ class InstanceTransformation(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         moves = []
         for side, (early, late) in zip(view[:2], self.taps(), strict=True):
@@ -103,13 +103,13 @@ class InstanceTransformation(Term):
         return TermOut(jnp.square(moves[0] - moves[1]), memory, {})
 
 
-def _edges(feature: Array, view: View) -> Array:
+def _edges(feature: Array, view: TermInputs) -> Array:
     """Squared distances between real examples over their largest; 0 on the diagonal and with padding. (B, B)"""
     square_BB = jnp.maximum(square_distances(real_rows(feature, view)), CLOSEST)
     return _over_largest(square_BB * real_pairs(view).astype(square_BB.dtype))
 
 
-def _move(early: Array, late: Array, view: View) -> Array:
+def _move(early: Array, late: Array, view: TermInputs) -> Array:
     """How far each example is between two maps, over the farthest. (B,)"""
     if early.ndim != 4 or late.ndim != 4 or late.shape[3] % early.shape[3]:
         raise UsageError('InstanceTransformation needs maps (B, H, W, C), the later with a multiple of the channels of '

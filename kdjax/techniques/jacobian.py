@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,7 +54,7 @@ class JacobianMatching(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (wide(side.features[tap]) for side, (tap,) in zip(view[:2], self.taps(), strict=True))
         if student.ndim != 3 or student.shape != teacher.shape:

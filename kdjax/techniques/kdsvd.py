@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @jax.custom_jvp
@@ -85,7 +85,7 @@ class SingularVectors(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         vectors = [
             self._aligned(view.student.features[student], view.teacher.features[teacher])

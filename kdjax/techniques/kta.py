@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, magnitude, norm, projected, projection, same_maps, unit
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'He, Shen, Tian, Gong, Sun, Yan',
@@ -34,11 +34,11 @@ class _Adapted(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return (projection(key, *self._read(view)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         return TermOut(self._distance(projected(params, student, teacher), teacher), memory, {})
@@ -46,7 +46,7 @@ class _Adapted(Term):
     def _distance(self, student: Array, teacher: Array) -> Array:
         raise NotImplementedError
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

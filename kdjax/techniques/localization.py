@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.distributions import kl_divergence
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class Localization(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         counted = self._anchors(view, student)
@@ -62,14 +62,14 @@ class Localization(Term):
         count = jnp.maximum(jnp.sum(counted, axis=1), 1).astype(anchors.dtype)
         return TermOut(jnp.sum(jnp.where(counted, anchors, 0), axis=1) / count, memory, {})
 
-    def _anchors(self, view: View, edges: Array) -> Array:
+    def _anchors(self, view: TermInputs, edges: Array) -> Array:
         """Which anchors count. (B, M)"""
         given = view.batch.get('anchor_mask', jnp.ones(edges.shape[:2], edges.dtype))
         if given.shape != edges.shape[:2]:
             raise UsageError(f"batch['anchor_mask'] {given.shape} does not fit edges {edges.shape}")
         return (given > 0) & real(view, 1)[:, None]
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
         if student.shape != teacher.shape or student.ndim != 4 or student.shape[2] != 4:

@@ -12,7 +12,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_keys, same_maps
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 MASKS = ('spatial', 'channel')
 
@@ -68,12 +68,12 @@ class MaskedGeneration(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         return init_module(self._generator(teacher), key, student, jnp.ones((), student.dtype)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         shape = (*teacher.shape[1:3], 1) if self.mask == 'spatial' else (1, 1, teacher.shape[-1])
@@ -81,11 +81,11 @@ class MaskedGeneration(Term):
         guess = apply_module(self._generator(teacher), params, student, kept)
         return TermOut(jnp.sum(jnp.square(teacher - guess), axis=(1, 2, 3)), memory, {})
 
-    def draw(self, key: Array, view: View, shape: tuple[int, ...]) -> Array:
+    def draw(self, key: Array, view: TermInputs, shape: tuple[int, ...]) -> Array:
         """Uniform numbers below 1; what is below `masked` is masked. (B, *shape)"""
         return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, view))
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import kl_divergence, log_probabilities
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class ReverseKL(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         return TermOut(kl_divergence(log_q, log_p) * jnp.square(knobs['temperature']), memory, {})

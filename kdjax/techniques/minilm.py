@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
 from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 _PAPER = Paper(
     'Wang, Wei, Dong, Bao, Yang, Zhou',
@@ -40,7 +40,7 @@ class AttentionDistributions(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
@@ -77,7 +77,7 @@ class ValueRelations(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = (

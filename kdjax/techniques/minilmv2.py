@@ -7,7 +7,7 @@ from typing import ClassVar, Self
 from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,14 +54,14 @@ class SelfAttentionRelations(Term):
         return paired((self.query, self.key, self.value))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
         layers = pairs((self.query, self.key, self.value))
         distances = [weight * self._distance(view, *taps) for weight, taps in zip(weights, layers, strict=True)]
         return TermOut(over_tokens(sum(distances[1:], distances[0]), view), memory, {})
 
-    def _distance(self, view: View, student_tap: str, teacher_tap: str) -> Array:
+    def _distance(self, view: TermInputs, student_tap: str, teacher_tap: str) -> Array:
         student, teacher = (
             relations(real_states(side.features[tap], view), self.heads)
             for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))

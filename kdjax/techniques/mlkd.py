@@ -11,7 +11,7 @@ from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, same_classes, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss, standardized
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper('Jin, Wang, Lin', 'Multi-Level Logit Distillation', 'CVPR', 2023)
 LEVELS = ('instance', 'batch', 'class')
@@ -71,7 +71,7 @@ class MultiLevel(Term):
         return Taps((self.strong,), (self.strong,)) if self.strong else Taps()
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         weak, strong, mask = same_classes(view), self._strong(view), example_mask(view)
         if weak[0].ndim != 2:
@@ -93,7 +93,7 @@ class MultiLevel(Term):
         summands = list(values.values())
         return TermOut(sum(summands[1:], summands[0]), memory, logs)
 
-    def _strong(self, view: View) -> tuple[Array, ...]:
+    def _strong(self, view: TermInputs) -> tuple[Array, ...]:
         if not self.strong:
             return ()
         sides = view.student.features[self.strong], view.teacher.features[self.strong]
@@ -145,7 +145,7 @@ class StrongLabels(Term):
         return Taps(student=(self.tap,))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         return TermOut(label_loss(view.student.features[self.tap], view.batch['labels']), memory, {})
 

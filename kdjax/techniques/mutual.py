@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper, Taps, Term
 from kdjax.techniques.distributions import divergence, label_loss
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -39,7 +39,7 @@ class MutualLearning(Term):
         return Taps(student=('peers',))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits_BMK = view.student.features['peers']
         if logits_BMK.ndim != 3 or logits_BMK.shape[1] < 2:

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class NormalizedTargets(Term):
     temperature: float = knob(1.0, above=0.0)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         labels, temperature = view.batch['labels'], knobs['temperature']

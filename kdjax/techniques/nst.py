@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, smaller_map, token_mask, unit, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Huang, Wang', 'Like What You Like: Knowledge Distill via Neuron Selectivity Transfer', 'arXiv', 2017, '1707.01219'
@@ -47,7 +47,7 @@ class NeuronSelectivity(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         summands = [
             self._discrepancy(view.student.features[student], view.teacher.features[teacher])
@@ -143,7 +143,7 @@ class TokenSelectivity(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(view[:2], self.taps(), strict=True)]
         shapes = [x.shape for side in sides for x in side]

@@ -12,7 +12,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Exit(nn.Module):
@@ -59,14 +59,14 @@ class OneForAll(Term):
     def taps(self) -> Taps:
         return Taps(student=tuple(self.layers))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return {
             layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
             for index, layer in enumerate(self.layers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         exits = [apply_module(self._head(view), params[layer], self._read(view, layer)) for layer in self.layers]
@@ -80,10 +80,10 @@ class OneForAll(Term):
         log_student = log_softmax(student, knobs['temperature'])
         return -jnp.sum(share * jnp.maximum(log_student, jnp.finfo(log_student.dtype).min), axis=-1)
 
-    def _head(self, view: View) -> nn.Module:
+    def _head(self, view: TermInputs) -> nn.Module:
         return _Exit(view.teacher.logits.shape[-1])
 
-    def _read(self, view: View, layer: str) -> Array:
+    def _read(self, view: TermInputs, layer: str) -> Array:
         feature = wide(view.student.features[layer])
         if feature.ndim not in (2, 3, 4):
             raise UsageError(

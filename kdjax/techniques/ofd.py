@@ -13,7 +13,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 def normal_margin(scale_C: Array, bias_C: Array) -> Array:
@@ -109,7 +109,7 @@ class Overhaul(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         students, teachers = self._read(view)
         params = {}
         if self.connector:
@@ -133,7 +133,7 @@ class Overhaul(Term):
         return {**params, 'margins': [m.astype(p.dtype) for m, p in zip(margins, params['margins'], strict=True)]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(view)
         if self.connector:
@@ -142,7 +142,7 @@ class Overhaul(Term):
         summands = [self._distance(*layer) * self._share(place) for place, layer in enumerate(layers, start=1)]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
-    def margins(self, params: Tree, view: View) -> list[Array]:
+    def margins(self, params: Tree, view: TermInputs) -> list[Array]:
         """m per layer. (C,)"""
         if self.norms:
             return list(jax.lax.stop_gradient(params['margins']))
@@ -163,7 +163,7 @@ class Overhaul(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student_tap, teacher_tap in pairs(self.layers):
             student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, projected, projection
 from kdjax.techniques.base import Paper, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,14 +42,14 @@ class PrimeAware(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         keys = jax.random.split(key)
         variance = jax.tree.map(lambda leaf: 0.1 * leaf, projection(keys[0], student, teacher))
         return {'variance': variance, 'projection': projection(keys[1], student, teacher) if self.projected else {}}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         log_variance = self.log_variance(params, view)
@@ -59,12 +59,12 @@ class PrimeAware(Term):
         values = square * precision + log_variance
         return TermOut(jnp.mean(values, axis=1), memory, {})
 
-    def log_variance(self, params: Tree, view: View) -> Array:
+    def log_variance(self, params: Tree, view: TermInputs) -> Array:
         """log v, of each feature. (B, D)"""
         student, teacher = self._read(view)
         return projected(params['variance'], student, teacher)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
         if not self.projected and student.shape != teacher.shape:

@@ -12,7 +12,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class PatientTeacher(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         read = [self._read(view, *taps) for taps in pairs(self.layers)]
         if not self.projection:
             return {}, {}
@@ -57,7 +57,7 @@ class PatientTeacher(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
@@ -68,7 +68,7 @@ class PatientTeacher(Term):
             distances.append(jnp.sum(jnp.square(difference_BD), axis=-1))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _read(self, view: View, student: str, teacher: str) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
         own_BD, other_BD = (
             _class_token(real_states(side.features[tap], view))
             for side, tap in ((view.student, student), (view.teacher, teacher))

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
     'Passalis, Tefas', 'Learning Deep Representations with Probabilistic Knowledge Transfer', 'ECCV', 2018, '1803.10837'
@@ -38,25 +38,25 @@ class _Neighbours(Term):
     def minimum(self) -> float:
         return -self.added  # what is added makes it only nearly a divergence
 
-    def _among(self, view: View) -> Array:
+    def _among(self, view: TermInputs) -> Array:
         """1 for the pairs (i, j) of real examples that have a probability. (B, B)"""
         if self.form == 'paper':
             return real_pairs(view)
         mask = example_mask(view)
         return mask[:, None] * mask
 
-    def _probabilities(self, feature: Array, view: View) -> Array:
+    def _probabilities(self, feature: Array, view: TermInputs) -> Array:
         rows_BD = real_rows(feature, view)
         rows_BD = rows_BD / (norm(rows_BD) + self.added)
         return self._shares((rows_BD @ rows_BD.T + 1) / 2, view)
 
-    def _shares(self, kernel_BB: Array, view: View) -> Array:
+    def _shares(self, kernel_BB: Array, view: TermInputs) -> Array:
         """Each row over its sum."""
         kernel_BB = kernel_BB * self._among(view).astype(kernel_BB.dtype)
         total = jnp.sum(kernel_BB, axis=1, keepdims=True)
         return kernel_BB / jnp.where(total > 0, total, 1)
 
-    def _divergence(self, target_BB: Array, student_BB: Array, view: View) -> Array:
+    def _divergence(self, target_BB: Array, student_BB: Array, view: TermInputs) -> Array:
         rows = jnp.sum(target_BB * jnp.log((target_BB + self.added) / (student_BB + self.added)), axis=1)
         return rows if self.form == 'paper' else rows / real_count(view).astype(rows.dtype)
 
@@ -82,7 +82,7 @@ class ProbabilisticTransfer(_Neighbours):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student, teacher),) = pairs([self.layer])
         student_BB = self._probabilities(view.student.features[student], view)
@@ -108,7 +108,7 @@ class LabelTransfer(_Neighbours):
         return Taps((self.layer,))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         labels = view.batch['labels']
         if labels.ndim != 1:

@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import label_loss
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,7 +42,7 @@ class PseudoLabels(Term):
             raise UsageError(f'threshold of PseudoLabels must be in [0, 1], got {self.threshold!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         sure = jnp.exp(jnp.max(log_softmax(teacher), axis=-1))

@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import real_logits, top_classes
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 DISTINCT = 1e-8  # a smaller gap between probabilities, or a smaller probability, makes no pair
 
@@ -39,7 +39,7 @@ class _Pairs(Term):
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ids, top = top_classes(view, self.keep)
         teacher = jnp.exp(top)

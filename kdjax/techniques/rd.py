@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, same_classes
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import real_logits
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class _Ranking(Term):
             raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BI, ranked_BK = self._read(view)
         scores_BK = jnp.take_along_axis(student_BI, ranked_BK, axis=1)
@@ -43,7 +43,7 @@ class _Ranking(Term):
         weight_BK = jax.lax.stop_gradient(self.item_weights(scores_BK, samples_BS, student_BI.shape[1], knobs))
         return TermOut(jnp.sum(weight_BK * jax.nn.softplus(-scores_BK), axis=1), memory, {})
 
-    def drawn_items(self, items: int, view: View, keys_B: Array) -> Array | None:
+    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array | None:
         """Items that the student's ranks are estimated from, (B, samples), where they are."""
         del items, view, keys_B
         return None
@@ -54,7 +54,7 @@ class _Ranking(Term):
         position_K = jnp.arange(1, self.first + 1).astype(scores_BK.dtype)
         return jnp.broadcast_to(jax.nn.softmax(-position_K / knobs['decay']), scores_BK.shape)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         """The student's scores (B, items), and the teacher's first items, best first (B, K)."""
         student, teacher = (real_logits(logits, view) for logits in same_classes(view))
         if student.ndim != 2 or self.first > student.shape[1] - self.skip_label:
@@ -110,7 +110,7 @@ class HybridRanking(_Ranking):
             raise UsageError('HybridRanking needs samples >= 1 and items >= 0, '
                              f'got {self.samples!r} and {self.items!r}')  # fmt: skip
 
-    def drawn_items(self, items: int, view: View, keys_B: Array) -> Array:
+    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array:
         others = items - self.skip_label
         drawn_BS = jax.vmap(lambda key: jax.random.randint(key, (self.samples,), 0, others))(keys_B)
         if not self.skip_label:

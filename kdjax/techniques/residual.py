@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module
-from kdjax.types import Array, Net, Outputs, TermOut, Tree, View
+from kdjax.types import Array, Net, Outputs, TermInputs, TermOut, Tree
 
 
 class _Head(nn.Module):
@@ -59,11 +59,11 @@ class ResidualHint(Term):
     def taps(self) -> Taps:
         return Taps((self.layer,))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return init_module(self._head(view.student), key, flat(view.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         if self.form == 'detached':

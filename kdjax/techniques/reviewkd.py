@@ -11,7 +11,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, pool_to, wide
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class Fusion(nn.Module):
@@ -110,20 +110,20 @@ class Review(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         if not self.fused:
             return {}, {}
         students, teachers = self._read(view)
         return init_module(self._chain(students, teachers), key, students, example_mask(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         teachers = self._read(view)[1]
         summands = [self._context(s, t) for s, t in zip(self.reviewed(params, view), teachers, strict=True)]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
-    def reviewed(self, params: Tree, view: View) -> list[Array]:
+    def reviewed(self, params: Tree, view: TermInputs) -> list[Array]:
         """Guesses of the teacher's maps, from shallow to deep; without fusions the student's own maps."""
         students, teachers = self._read(view)
         if not self.fused:
@@ -141,7 +141,7 @@ class Review(Term):
                 square = square + weight * per_example(jnp.square(pool_to(gap, level, level)))
         return square / total
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student, teacher in pairs(self.layers):
             maps = [_as_map(view.student.features[student]), _as_map(view.teacher.features[teacher])]

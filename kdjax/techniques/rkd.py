@@ -10,7 +10,7 @@ import optax
 
 from kdjax.techniques.algebra import real_count, real_pairs, real_rows, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper('Park, Kim, Lu, Cho', 'Relational Knowledge Distillation', 'CVPR', 2019, '1904.05068')
 # Two equal examples are this far apart, so that a batch of equal ones has a scale.
@@ -36,7 +36,7 @@ class _Relations(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         """Student and teacher (B, D), 0 where there is padding, each example scaled to length 1 if asked for."""
         ((student, teacher),) = pairs([self.layer])
         rows = real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
@@ -62,7 +62,7 @@ class DistanceRelations(_Relations):
     form: str = 'paper'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (self._relative(x, real_pairs(view).astype(x.dtype)) for x in self._read(view))
         rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
@@ -95,7 +95,7 @@ class AngleRelations(_Relations):
     """
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = self._read(view)
         pairs_BB = real_pairs(view)

@@ -12,7 +12,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Embedding(nn.Module):
@@ -108,12 +108,12 @@ class SemanticCalibration(Term):
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         one = jnp.ones((), example_mask(view).dtype)
         return init_module(self._module(), key, *self._read(view), one, example_mask(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         attention, distances = apply_module(
             self._module(), params, *self._read(view), knobs['temperature'], example_mask(view)
@@ -123,7 +123,7 @@ class SemanticCalibration(Term):
     def _module(self) -> nn.Module:
         return _Calibration(self.width, self.middle)
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
 
     @classmethod
@@ -131,7 +131,7 @@ class SemanticCalibration(Term):
         return [cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)]
 
 
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: View) -> list[Array]:
+def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
     """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
     for tap in taps:
         if features[tap].ndim != 4:

@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, pool_to, real, unit, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Linear(nn.Module):
@@ -86,18 +86,18 @@ class AttentionLinks(Term):
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return init_module(_Attention(self.width), key, *self._read(view), example_mask(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(view)
         attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(view))
         distances_BTS = jnp.stack([jnp.stack([_distance(s, t) for s in students], -1) for t in teachers], 1)
         return TermOut(jnp.sum(attention_BTS * distances_BTS, axis=(1, 2)), memory, {})
 
-    def _read(self, view: View) -> tuple[list[Array], list[Array]]:
+    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
         return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
 
     @classmethod
@@ -105,7 +105,7 @@ class AttentionLinks(Term):
         return [cls(students=('stage1', 'stage2'), teachers=('stage1', 'stage2', 'map'), width=3)]
 
 
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: View) -> list[Array]:
+def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
     """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
     for tap in taps:
         if features[tap].ndim != 4:

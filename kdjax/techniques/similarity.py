@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, flat, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,7 +44,7 @@ class SimilarityPreserving(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         mask = example_mask(view)
         total = jnp.zeros(mask.shape, mask.dtype)

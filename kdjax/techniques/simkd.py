@@ -11,7 +11,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Projector(nn.Module):
@@ -70,7 +70,7 @@ class ReusedClassifier(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         return {'projector': init_module(self._module(teacher), key, student, example_mask(view))}, {}
 
@@ -85,22 +85,22 @@ class ReusedClassifier(Term):
         return {**params, 'classifier': layers[self.classifier]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         gap = self.regressed(params, view) - self._read(view)[1]
         return TermOut(per_example(jnp.square(gap)), memory, {})
 
-    def regressed(self, params: Tree, view: View) -> Array:
+    def regressed(self, params: Tree, view: TermInputs) -> Array:
         """P(f_s), normalised by the batch. (B, H, W, C)"""
         student, teacher = self._read(view)
         return apply_module(self._module(teacher), params['projector'], student, example_mask(view))
 
-    def predicted(self, params: Tree, view: View) -> Array:
+    def predicted(self, params: Tree, view: TermInputs) -> Array:
         """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
         pooled = jnp.mean(self.regressed(params, view), axis=(1, 2))
         return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
         return same_maps(view.student.features[student], view.teacher.features[teacher])
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import example_mask, flat, same_classes, unit
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import divergence
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper('Jeong, Lee, Choi', 'Streamlined Knowledge Distillation', 'CVPR', 2026)
 
@@ -44,7 +44,7 @@ class StreamlinedInstance(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         values = divergence(teacher, student, knobs['temperature'])
@@ -86,7 +86,7 @@ class StreamlinedDirection(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         real_B = example_mask(view) > 0

@@ -19,7 +19,7 @@ from kdjax.techniques.distributions import (
     top_classes,
     total_variation,
 )
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 DIVERGENCES: Mapping[str, Callable[[Array, Array], Array]] = {
     'kl': kl_divergence,
@@ -88,12 +88,12 @@ class SparseTargets(Term):
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         values = DIVERGENCES[self.divergence](*self._sides(view, knobs))
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})
 
-    def dense_range(self, view: View, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def dense_range(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
         """Between what numbers the value of the whole teacher lies, given the k classes; each (B,) or (B, N).
 
         Merging classes cannot raise a divergence, so 'bucket' is the lower one. The upper one takes each class outside
@@ -126,7 +126,7 @@ class SparseTargets(Term):
             spread = jnp.minimum(p, q)
         return squared * low, squared * (low + spread)
 
-    def _sides(self, view: View, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def _sides(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
         """Log-probabilities of teacher and student, (..., k), or (..., k + 1) where something is outside."""
         ids, top = top_classes(view, self.keep, knobs['generation_temperature'])
         log_q = log_softmax(real_logits(view.student.logits, view), knobs['temperature'])

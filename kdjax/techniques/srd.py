@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 TINY = 1e-30
 
@@ -73,14 +73,14 @@ class LogPowerSum(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         if not self.projected:
             return {}, {}
         return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(view)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         mask = example_mask(view)
@@ -89,7 +89,7 @@ class LogPowerSum(Term):
         gap = jnp.where(mask[:, None] > 0, magnitude(student - teacher), 0)
         return TermOut(jnp.broadcast_to(_log_sum(gap, knobs['power']), mask.shape), memory, {})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
         if not self.projected and student.shape != teacher.shape:

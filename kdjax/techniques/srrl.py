@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, per_example, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Connector(nn.Module):
@@ -64,7 +64,7 @@ class SoftmaxRegression(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher_BD = self._read(view)
         connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(view))
         classes = view.teacher.logits.shape[-1]
@@ -89,7 +89,7 @@ class SoftmaxRegression(Term):
         return {**params, 'classifier': found}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = self.features(params, view)
         representation = per_example(jnp.square(student_BD - teacher_BD))
@@ -97,7 +97,7 @@ class SoftmaxRegression(Term):
         regression = per_example(jnp.square(logits_BK - wide(view.teacher.logits)))
         return TermOut(knobs['alpha'] * representation + knobs['beta'] * regression, memory, {})
 
-    def features(self, params: Tree, view: View) -> tuple[Array, Array]:
+    def features(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
         """r(h_s) and h_t. (B, D) each"""
         student, teacher_BD = self._read(view)
         module = _Connector(teacher_BD.shape[1])
@@ -110,7 +110,7 @@ class SoftmaxRegression(Term):
             classifier = jax.lax.stop_gradient(classifier)
         return student_BD @ wide(classifier['kernel']) + wide(classifier['bias'])
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
         if student.ndim not in (2, 4) or teacher.ndim not in (2, 4):

@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, unit, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -63,7 +63,7 @@ class SelfSupervised(Term):
         return Taps((self.tap, self.embedding), (self.tap, self.embedding))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student_BVK, teacher_BVK = self._read(view)
         labels_B = view.batch['labels']
@@ -85,7 +85,7 @@ class SelfSupervised(Term):
         weighted = [knobs[name] * part_B for name, part_B in parts]
         return TermOut(sum(weighted[1:], weighted[0]), memory, {})
 
-    def _kept_mean(self, values_B3: Array, rank_B3: Array, view: View, share: float) -> Array:
+    def _kept_mean(self, values_B3: Array, rank_B3: Array, view: TermInputs, share: float) -> Array:
         """Per example what makes the mean over real examples that over the kept views. (B,)"""
         mask_B = example_mask(view)
         real_B3 = jnp.broadcast_to(mask_B[:, None] > 0, rank_B3.shape)
@@ -101,7 +101,7 @@ class SelfSupervised(Term):
         scale = jnp.sum(mask_B > 0) / jnp.maximum(jnp.sum(kept_B3), 1)
         return jnp.sum(jnp.where(kept_B3, values_B3, 0), axis=1) * scale.astype(values_B3.dtype)
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         student, teacher = view.student.features[self.tap], view.teacher.features[self.tap]
         if student.shape != teacher.shape or student.ndim != 3 or student.shape[1] != 4:
             raise UsageError(f'{self.tap!r} must be logits of four views (B, 4, K) on both sides, got {student.shape} '
@@ -113,7 +113,7 @@ def _softened(student: Array, teacher: Array, temperature: Array) -> Array:
     return divergence(teacher, student, temperature) * jnp.square(temperature)
 
 
-def _cosines(feature_B4D: Array, view: View) -> Array:
+def _cosines(feature_B4D: Array, view: TermInputs) -> Array:
     """Of each rotated view with each upright one; padding is as far away as can be. (B, 3, B)"""
     real_B = example_mask(view) > 0
     unit_B4D = unit(jnp.where(real_B[:, None, None], wide(feature_B4D), 0))

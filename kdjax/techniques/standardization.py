@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import divergence, standardized
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -45,7 +45,7 @@ class StandardizedTargets(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(view))
         factor = jnp.square(knobs['temperature']) if self.form == 'paper' else 1.0

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import example_mask
 from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -65,12 +65,12 @@ class AttentionMatch(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = [self._distance(view, *taps) for taps in pairs(self.layers)]
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _distance(self, view: View, student_tap: str, teacher_tap: str) -> Array:
+    def _distance(self, view: TermInputs, student_tap: str, teacher_tap: str) -> Array:
         student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
         real_BN = real_tokens(view, student.shape[-1])
         # Masked before heads are merged: what a padded row or column holds, even nan, must not reach a gradient.
@@ -83,7 +83,7 @@ class AttentionMatch(Term):
         squares = self.form.startswith('mse')
         return (self._squares if squares else self._entropy)(student, teacher, real_BN, view)
 
-    def _squares(self, student: Array, teacher: Array, real_BN: Array, view: View) -> Array:
+    def _squares(self, student: Array, teacher: Array, real_BN: Array, view: TermInputs) -> Array:
         student, teacher = (jnp.where(score > self.cut, score, 0) for score in (student, teacher))
         sums_BN = jnp.sum(jnp.mean(jnp.square(_masked(student - teacher, real_BN)), axis=1), axis=-1)
         length_B = jnp.sum(real_BN, axis=1).astype(student.dtype)
@@ -93,7 +93,7 @@ class AttentionMatch(Term):
         scale = counted / jnp.maximum(jnp.sum(jnp.square(length_B)), 1)
         return (sums_BN if per_token else jnp.sum(sums_BN, axis=1)) * scale
 
-    def _entropy(self, student: Array, teacher: Array, real_BN: Array, view: View) -> Array:
+    def _entropy(self, student: Array, teacher: Array, real_BN: Array, view: TermInputs) -> Array:
         columns_BN = jnp.ones_like(real_BN) if self.padded_columns else real_BN
         probability = jnp.where(teacher > self.cut, jnp.exp(log_attention(teacher, columns_BN)), 0)
         products = _masked(probability * log_attention(student, columns_BN), real_BN)

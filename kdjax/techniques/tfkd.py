@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import Paper, Term, knob
 from kdjax.techniques.distributions import kl_divergence
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ class VirtualTeacher(Term):
             raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits, labels, temperature = view.student.logits, view.batch['labels'], knobs['temperature']
         classes = logits.shape[-1]

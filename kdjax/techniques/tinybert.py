@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import over_tokens, real_states, real_tokens, same_scores
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 _PAPER = Paper(
     'Jiao, Yin, Shang, Jiang, Chen, Li, Wang, Liu',
@@ -48,12 +48,12 @@ class AttentionScores(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = [self._distance(view, *taps) for taps in pairs(self.layers)]
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _distance(self, view: View, student: str, teacher: str) -> Array:
+    def _distance(self, view: TermInputs, student: str, teacher: str) -> Array:
         scores = same_scores(view.student.features[student], view.teacher.features[teacher])
         real_BN = real_tokens(view, scores[0].shape[-1])
         own, other = (jnp.where((score > self.cut) & real_BN[:, None, None], score, 0) for score in scores)
@@ -90,7 +90,7 @@ class HiddenStates(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         read = {self._matrix(layer): self._read(view, *taps) for layer, taps in self._pairs()}
         if self.projection == 'none':
             return {}, {}
@@ -102,7 +102,7 @@ class HiddenStates(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in self._pairs():
@@ -118,7 +118,7 @@ class HiddenStates(Term):
     def _matrix(self, layer: str) -> str:
         return 'shared' if self.projection == 'shared' else layer
 
-    def _read(self, view: View, student: str, teacher: str) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
         own = real_states(view.student.features[student], view)
         other = real_states(view.teacher.features[teacher], view)
         if own.shape[:-1] != other.shape[:-1] or (self.projection == 'none' and own.shape != other.shape):

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, token_mask, wide
-from kdjax.types import Array, View
+from kdjax.types import Array, TermInputs
 
 
 def layer_map(strategy: str, student: int, teacher: int, name: str = 'hidden') -> tuple[str, ...]:
@@ -24,7 +24,7 @@ def layer_map(strategy: str, student: int, teacher: int, name: str = 'hidden') -
     return tuple(f'{name}{layer}:{name}{read[strategy](layer)}' for layer in range(1, student + 1))
 
 
-def real_tokens(view: View, tokens: int) -> Array:
+def real_tokens(view: TermInputs, tokens: int) -> Array:
     """True for real tokens of real examples. (B, N)
 
     Raises:
@@ -36,7 +36,7 @@ def real_tokens(view: View, tokens: int) -> Array:
     return mask_BN > 0
 
 
-def real_states(x: Array, view: View) -> Array:
+def real_states(x: Array, view: TermInputs) -> Array:
     """Tokens (B, N, D) or vectors (B, D), at least float32, and 0 where there is padding: no gradient comes from there.
 
     Raises:
@@ -48,7 +48,7 @@ def real_states(x: Array, view: View) -> Array:
     return jnp.where(known[..., None], wide(x), 0)
 
 
-def over_tokens(values: Array, view: View) -> Array:
+def over_tokens(values: Array, view: TermInputs) -> Array:
     """Of values (B, N) the mean over an example's real tokens (B,); all, 0 at padding, where the mask is per token."""
     if values.ndim == 1:
         return values

@@ -10,7 +10,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import real_logits, two_vocabularies
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class UniversalLogits(Term):
         return 'zero' if all(student == teacher for student, teacher in self.matched) else 'free'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         sides = two_vocabularies(view, self.matched)
         student, teacher = (

@@ -12,7 +12,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, log_softmax, wide
 from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,11 +69,11 @@ class SelfTargets(Term):
     def taps(self) -> Taps:
         return Taps(student=(self.layer,))
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         return init_module(self._head(view), key, flat(view.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         logits, labels = view.student.logits, view.batch['labels']
         if logits.ndim != 2:
@@ -98,7 +98,7 @@ class SelfTargets(Term):
         rank = jnp.argsort(jnp.argsort(-score, axis=-1), axis=-1)
         return jnp.where(label, 0, 1 / (1 + rank).astype(score.dtype))
 
-    def _head(self, view: View) -> nn.Module:
+    def _head(self, view: TermInputs) -> nn.Module:
         return nn.Dense(view.student.logits.shape[-1])
 
 

@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
 from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 class _Mean(nn.Module):
@@ -73,7 +73,7 @@ class VariationalInformation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self._read(view)
         # The inverse of softplus, in a form that does not overflow.
         gap = self.start - self.floor
@@ -81,7 +81,7 @@ class VariationalInformation(Term):
         return {'mean': init_module(self._module(teacher), key, student), 'variance': variance}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(view)
         mean = apply_module(self._module(teacher), params['mean'], student)
@@ -90,7 +90,7 @@ class VariationalInformation(Term):
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})
 
-    def _read(self, view: View) -> tuple[Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
         if student.ndim != teacher.ndim or student.ndim not in (2, 4):

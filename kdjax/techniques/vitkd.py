@@ -13,7 +13,7 @@ from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
 from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 _PAPER = Paper(
     'Yang, Li, Zeng, Li, Yuan, Li',
@@ -49,7 +49,7 @@ class Mimicking(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         read = [self._read(view, *taps) for taps in pairs(self.layers)]
         if not self.projection:
             return {}, {}
@@ -61,7 +61,7 @@ class Mimicking(Term):
         return layers, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
@@ -72,7 +72,7 @@ class Mimicking(Term):
             distances.append(jnp.sum(jnp.square(difference), axis=(1, 2)))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _read(self, view: View, student: str, teacher: str) -> tuple[Array, Array, Array]:
+    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array, Array]:
         return _read(view, (student, teacher), self.skip, self.projection)
 
     @classmethod
@@ -131,12 +131,12 @@ class Generation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: View) -> tuple[Tree, Tree]:
+    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
         student, teacher, real_BN = self._read(view)
         return init_module(self._module(teacher), key, student, real_BN, real_BN), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher, real_BN = self._read(view)
         hidden_BN = self._hidden(self.noise(key, view, student.shape[1]), real_BN)
@@ -144,7 +144,7 @@ class Generation(Term):
         difference = jnp.where(hidden_BN[..., None], generated - teacher, 0)
         return TermOut(jnp.sum(jnp.square(difference), axis=(1, 2)) / self.ratio, memory, {})
 
-    def noise(self, key: Array, view: View, patches: int) -> Array:
+    def noise(self, key: Array, view: TermInputs, patches: int) -> Array:
         """Uniform numbers by which patches are hidden: the smallest stay visible. (B, N)"""
         return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, view))
 
@@ -157,7 +157,7 @@ class Generation(Term):
     def _module(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.projection)
 
-    def _read(self, view: View) -> tuple[Array, Array, Array]:
+    def _read(self, view: TermInputs) -> tuple[Array, Array, Array]:
         (taps,) = pairs([self.layer])
         student, teacher, real_BN = _read(view, taps, self.skip, self.projection)
         patches = student.shape[1]
@@ -173,7 +173,7 @@ class Generation(Term):
         return [cls(layer='stage2'), cls(layer='map', projection=False)]
 
 
-def _read(view: View, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
+def _read(view: TermInputs, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
     """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
     sides = [side.features[tap] for side, tap in zip((view.student, view.teacher), taps, strict=True)]
     student, teacher = (_patches(feature, view)[:, skip:] for feature in sides)
@@ -186,7 +186,7 @@ def _read(view: View, taps: tuple[str, str], skip: int, projection: bool) -> tup
     return student, teacher, _patches(ones, view)[:, skip:, 0] > 0
 
 
-def _patches(feature: Array, view: View) -> Array:
+def _patches(feature: Array, view: TermInputs) -> Array:
     if feature.ndim == 4:
         known = example_mask(view)[:, None, None, None] > 0
         return jnp.where(known, wide(feature), 0).reshape(feature.shape[0], -1, feature.shape[-1])

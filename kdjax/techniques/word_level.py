@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ class WordLevel(Term):
         return 'zero' if self.form == 'kl' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         log_p, log_q = log_probabilities(view, knobs['temperature'])
         values = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)

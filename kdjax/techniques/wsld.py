@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import same_classes
 from kdjax.techniques.base import AtTeacher, Paper, Term, knob
 from kdjax.techniques.distributions import label_loss, soft_cross_entropy
-from kdjax.types import Array, TermOut, Tree, View
+from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class WeightedSoftLabels(Term):
         return 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: View, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(view)
         labels, temperature = view.batch['labels'], knobs['temperature']

@@ -18,7 +18,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.base import Term
-from kdjax.types import Array, Outputs, Tree, View
+from kdjax.types import Array, Outputs, TermInputs, Tree
 
 
 class Shares(NamedTuple):
@@ -45,7 +45,7 @@ class Objective:
         """Knobs by term name."""
         return {name: term.knobs() for name, term in self.terms}
 
-    def init(self, key: Array, view: View) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    def init(self, key: Array, view: TermInputs) -> tuple[dict[str, Tree], dict[str, Tree]]:
         """Learned parameters and memory of every term, by name.
 
         Raises:
@@ -77,7 +77,7 @@ class Objective:
         self,
         params: Mapping[str, Tree],
         memory: Mapping[str, Tree],
-        view: View,
+        view: TermInputs,
         knobs: Mapping[str, Mapping[str, Array]],
         *,
         step: Array,
@@ -137,14 +137,14 @@ def term_key(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def gathered(view: View, axis: str | None) -> View:
+def gathered(view: TermInputs, axis: str | None) -> TermInputs:
     """The view of the whole batch; gradients flow back to the device that an example lies on."""
     if axis is None:
         return view
     return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), view)
 
 
-def check_taps(name: str, term: Term, view: View) -> None:
+def check_taps(name: str, term: Term, view: TermInputs) -> None:
     """Raises UsageError where `term` reads a tap that a network does not give; lists taps with their shapes."""
     for side, wanted, outputs in zip(('student', 'teacher'), term.taps(), (view.student, view.teacher), strict=True):
         for tap in wanted:

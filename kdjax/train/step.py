@@ -16,7 +16,7 @@ from kdjax.errors import UsageError
 from kdjax.train import optim
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.teachers import Source, given
-from kdjax.types import Array, Batch, Net, State, Teacher, Tree, View
+from kdjax.types import Array, Batch, Net, State, Teacher, TermInputs, Tree
 
 Knobs = Mapping[str, Any]
 Logs = Mapping[str, Array]
@@ -60,7 +60,7 @@ def init_state(
     """
     terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
     outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
-    terms, memory = objective.init(terms_key, View(outputs, teacher(teacher_vars, batch), batch))
+    terms, memory = objective.init(terms_key, TermInputs(outputs, teacher(teacher_vars, batch), batch))
     terms = objective.adopt(terms, earlier or {}, teacher_vars)
     params = {'student': student['params'], 'terms': terms}
     return State(jnp.zeros((), jnp.int32), params, student['stats'], memory, tx.init(params))
@@ -154,7 +154,7 @@ def gradients(
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
         student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
-        view = View(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
+        view = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
         shares = objective.shares(
             params['terms'], memory, view, knobs['terms'],
             step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],

@@ -21,7 +21,7 @@ from kdjax.study.report import published
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 ROOT = Path(__file__).resolve().parents[2]
 ARMS = {'crd2020_cifar100': 188, 'dkd2022_cifar100': 33, 'logit_std2024_cifar100': 126, 'at2017_cifar10': 15,
@@ -153,7 +153,7 @@ def fitted(term, student, teacher):
     """Shapes of what a term learns, once it has been initialised and has answered."""
     number, key = jax.ShapeDtypeStruct((4,), jnp.int32), jax.random.key(0)
     batch = {'labels': number, 'id': number, 'view': number, 'mask': jax.ShapeDtypeStruct((4,), jnp.float32)}
-    view = View(answer(student), answer(teacher), batch)
+    view = TermInputs(answer(student), answer(teacher), batch)
     params, memory = jax.eval_shape(lambda view: term.init(key, view), view)
     knobs = {knob: jax.ShapeDtypeStruct((), jnp.float32) for knob in term.knobs()}
 
@@ -192,7 +192,7 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
         trained = worker.Worker(found, tmp_path, screen, stop)
         trained.work()
     assert set(trained.shelf.places) == set(found.cells)
-    for place in worker.shelf.places.values():
+    for place in trained.shelf.places.values():
         assert place.record['failure'] is None
         assert 0 <= place.record['last']['accuracy'] <= 1
     results = collect.results(found, tmp_path, 'python run.py')

@@ -23,7 +23,7 @@ from kdjax.nets import torch_weights
 from kdjax.resolve import construct
 from kdjax.techniques import crd
 from kdjax.train.objective import Objective
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 ROOT = Path(__file__).resolve().parents[2]
 RESNET = cases.Network('resnet_cifar.resnet', {'depth': 8, 'widths': (4, 6, 8, 10)})
@@ -106,7 +106,7 @@ class Sides:
     def view(self):
         sides = (Outputs(self.logits[side], self.features[side]) for side in ('student', 'teacher'))
         batch = {'labels': self.labels, 'mask': np.ones(BATCH, np.float32), 'id': self.ids, 'view': 0 * self.ids}
-        return jax.tree.map(jnp.asarray, View(*sides, {name: _32(value) for name, value in batch.items()}))
+        return jax.tree.map(jnp.asarray, TermInputs(*sides, {name: _32(value) for name, value in batch.items()}))
 
     def tensors(self):
         """Student, teacher, batch; what a gradient is asked of are the student's leaves."""

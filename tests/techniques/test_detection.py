@@ -10,7 +10,7 @@ import pytest
 from kdjax.errors import UsageError
 from kdjax.techniques.fgd import FocalGlobal, pixel_weights
 from kdjax.techniques.localization import Localization
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B = 3
 RNG = np.random.default_rng(13)
@@ -26,7 +26,7 @@ def _double():
 def view(student, teacher, **batch):
     """A view of one tap 'f' on each side."""
     batch = {'mask': np.ones(len(student)), **batch}
-    return View(Outputs(np.zeros((len(student), 2)), {'f': student}), Outputs(None, {'f': teacher}), batch)
+    return TermInputs(Outputs(np.zeros((len(student), 2)), {'f': student}), Outputs(None, {'f': teacher}), batch)
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -18,7 +18,7 @@ from kdjax.techniques.nst import NeuronSelectivity, TokenSelectivity
 from kdjax.techniques.ofd import Overhaul, normal_margin
 from kdjax.techniques.sobolev import Sobolev
 from kdjax.techniques.vid import VariationalInformation
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 10
 RNG = np.random.default_rng(7)
@@ -40,7 +40,7 @@ def view(student=None, teacher=None, mask=None, logits=None, **batch):
     logits = np.zeros((2, size, K)) if logits is None else logits
     sides = [Outputs(jnp.asarray(z), jax.tree.map(jnp.asarray, tap)) for z, tap in zip(logits, taps, strict=True)]
     batch = {'mask': np.ones(size) if mask is None else mask, **batch}
-    return View(*sides, jax.tree.map(jnp.asarray, batch))
+    return TermInputs(*sides, jax.tree.map(jnp.asarray, batch))
 
 
 @functools.partial(jax.jit, static_argnums=0)

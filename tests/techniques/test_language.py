@@ -20,7 +20,7 @@ from kdjax.techniques.ranking import GapRanking, LogisticRanking, MarginRanking
 from kdjax.techniques.sparse import DIVERGENCES, SparseTargets
 from kdjax.techniques.uld import UniversalLogits
 from kdjax.techniques.word_level import WordLevel
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, N, K = 8, 5, 7  # examples, tokens, vocabulary
 RNG = np.random.default_rng(11)
@@ -34,7 +34,7 @@ def view(student=STUDENT, teacher=TEACHER, mask=None, **taps):
     """A view of logits, of a teacher's taps, and of a mask per example or token."""
     size = student.shape[0]
     batch = {'mask': np.ones(student.shape[:-1]) if mask is None else np.asarray(mask, float), 'id': np.arange(size)}
-    return View(Outputs(student, {}), Outputs(teacher, taps), batch)
+    return TermInputs(Outputs(student, {}), Outputs(teacher, taps), batch)
 
 
 def single(seen):

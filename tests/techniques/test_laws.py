@@ -21,7 +21,7 @@ from kdjax.techniques.base import Paper
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import step
-from kdjax.types import Net, Outputs, View
+from kdjax.types import Net, Outputs, TermInputs
 
 # Large, and finite after the few squarings that a technique may do.
 HUGE = 1e4
@@ -134,7 +134,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
         # ones may be computed to different last bits, and a norm has slope 1 there already.
         copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=True)}
         student = Outputs(teacher.logits, {**subject.view.student.features, **copied})
-        return world.ask(*subject._replace(view=View(student, teacher, subject.view.batch)))
+        return world.ask(*subject._replace(view=TermInputs(student, teacher, subject.view.batch)))
 
     answer = ask(subject.view.teacher)
     assert world.size(answer.student) < 1e-6
@@ -241,7 +241,7 @@ def test_padding_changes_nothing(name):
         lambda leaf: np.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf.dtype.type(HUGE)),
         subject.view[:2],
     )
-    dirty = world.compiled(*subject._replace(view=View(*sides, batch)))
+    dirty = world.compiled(*subject._replace(view=TermInputs(*sides, batch)))
     world.assert_same_answer(dirty, clean)
     world.assert_close(real(dirty.values), real(clean.values))
 
@@ -276,7 +276,7 @@ def test_confident_logits_stay_finite(name):
         side._replace(logits=np.random.default_rng(seed).choice(np.float32([-HUGE, HUGE]), side.logits.shape))
         for seed, side in enumerate(subject.view[:2])
     ]
-    assert finite(world.compiled(*subject._replace(view=View(*sides, subject.view.batch))))
+    assert finite(world.compiled(*subject._replace(view=TermInputs(*sides, subject.view.batch))))
 
 
 @every_specimen
@@ -296,7 +296,7 @@ def test_features_and_logits_of_0_stay_finite(name):
     """A dead layer: every norm, variance and correlation is 0."""
     subject = world.subject(name)
     dead = jax.tree.map(lambda leaf: 0 * leaf if leaf.dtype == jnp.float32 else leaf, subject.view[:2])
-    assert finite(world.compiled(*subject._replace(view=View(*dead, subject.view.batch))))
+    assert finite(world.compiled(*subject._replace(view=TermInputs(*dead, subject.view.batch))))
 
 
 @every_specimen

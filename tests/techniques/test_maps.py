@@ -22,7 +22,7 @@ from kdjax.techniques.semckd import SemanticCalibration
 from kdjax.techniques.show_attend_distill import AttentionLinks
 from kdjax.techniques.simkd import ReusedClassifier
 from kdjax.techniques.srd import LogPowerSum
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 10
 RNG = np.random.default_rng(11)
@@ -49,7 +49,9 @@ def view(student, teacher, mask=None, ids=None):
         'view': np.zeros(size, int),
     }
     logits = jnp.zeros((size, K))
-    return View(*(Outputs(logits, jax.tree.map(jnp.asarray, taps)) for taps in sides), jax.tree.map(jnp.asarray, batch))
+    return TermInputs(
+        *(Outputs(logits, jax.tree.map(jnp.asarray, taps)) for taps in sides), jax.tree.map(jnp.asarray, batch)
+    )
 
 
 @functools.partial(jax.jit, static_argnums=0)

@@ -13,7 +13,7 @@ from kdjax.techniques.fitnets import Hint
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
 from kdjax.techniques.similarity import SimilarityPreserving
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 10
 RNG = np.random.default_rng(5)
@@ -28,7 +28,7 @@ def view(student=None, teacher=None, logits=(STUDENT_BK, TEACHER_BK), labels=LAB
         for z, features in zip(logits, (student, teacher), strict=True)
     )
     mask = np.ones(len(labels)) if mask is None else mask
-    return View(student, teacher, {'labels': jnp.asarray(labels), 'mask': jnp.asarray(mask)})
+    return TermInputs(student, teacher, {'labels': jnp.asarray(labels), 'mask': jnp.asarray(mask)})
 
 
 @pytest.fixture(autouse=True)

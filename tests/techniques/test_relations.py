@@ -20,7 +20,7 @@ from kdjax.techniques.irg import InstanceEdges, InstanceTransformation
 from kdjax.techniques.pkt import LabelTransfer, ProbabilisticTransfer
 from kdjax.techniques.rd import HybridRanking, PositionRanking
 from kdjax.techniques.rkd import AngleRelations, DistanceRelations
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 10
 RNG = np.random.default_rng(11)
@@ -50,7 +50,7 @@ def view(student=STUDENT_BD, teacher=TEACHER_BD, mask=MASK, ids=None, logits=LOG
 
     batch = {'labels': labels[:size], 'mask': mask, 'id': np.arange(size) if ids is None else ids}
     batch = {name: jnp.asarray(leaf) for name, leaf in batch.items()}
-    return View(side(logits[0], student), side(logits[1], teacher), {**batch, 'view': jnp.zeros(size, int)})
+    return TermInputs(side(logits[0], student), side(logits[1], teacher), {**batch, 'view': jnp.zeros(size, int)})
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -411,7 +411,7 @@ def test_transformation_of_the_graph():
         return square / square[LIVE].max()
 
     sides = [Outputs(jnp.zeros((B, K)), jax.tree.map(jnp.asarray, maps[side])) for side in ('student', 'teacher')]
-    got = values(InstanceTransformation(layers=('a', 'b')), View(*sides, view().batch))
+    got = values(InstanceTransformation(layers=('a', 'b')), TermInputs(*sides, view().batch))
     close(got[LIVE], ((moves(maps['student']) - moves(maps['teacher'])) ** 2)[LIVE])
 
 

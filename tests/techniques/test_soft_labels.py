@@ -21,7 +21,7 @@ from kdjax.techniques.spherical import SphericalTargets
 from kdjax.techniques.standardization import StandardizedTargets
 from kdjax.techniques.tfkd import VirtualTeacher
 from kdjax.techniques.uskd import SelfTargets
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 10
 RNG = np.random.default_rng(11)
@@ -44,7 +44,7 @@ def view(logits=(STUDENT_BK, TEACHER_BK), labels=LABELS_B, mask=None, strong=Non
     strong = logits if strong is None else strong
     sides = [Outputs(z, {'strong': s, **features}) for z, s in zip(logits, strong, strict=True)]
     batch = {'labels': labels, 'mask': np.ones(len(labels)) if mask is None else mask}
-    return jax.tree.map(jnp.asarray, View(*sides, batch))
+    return jax.tree.map(jnp.asarray, TermInputs(*sides, batch))
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -178,7 +178,7 @@ def test_map_correlations(form):
     sums = [x.sum(axis=3).reshape(B, 6)[live].T for x in (student, teacher)]
     want = 2 * ((1 - over) if form == 'relation' else over) + 0.5 * (1 - pearson(*sums).mean())
     seen = view(mask=MASK_B)
-    seen = View(*(side._replace(features={'f': jnp.asarray(x)})
+    seen = TermInputs(*(side._replace(features={'f': jnp.asarray(x)})
                   for side, x in zip(seen[:2], (student, teacher), strict=True)), seen.batch)  # fmt: skip
     close(values(MapCorrelations(layer='f', channel=2.0, spatial=0.5, form=form), seen)[live], want[live], rtol=1e-6)
 
@@ -345,7 +345,7 @@ def test_values_and_gradients_are_finite(term, trouble):
     with jax.enable_x64(False):
         single = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
         seen = view(**TROUBLE[trouble], f=FEATURE_BD)
-        seen = View(*jax.tree.map(single, seen[:2]), {**seen.batch, 'mask': single(seen.batch['mask'])})
+        seen = TermInputs(*jax.tree.map(single, seen[:2]), {**seen.batch, 'mask': single(seen.batch['mask'])})
         params = jax.tree.map(single, HEAD) if isinstance(term, SelfTargets) else {}
         found = (ask(term, seen, params), gradient(term, seen, params))
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(found))

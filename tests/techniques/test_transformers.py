@@ -18,7 +18,7 @@ from kdjax.techniques.tinybert import AttentionScores, HiddenStates
 from kdjax.techniques.tokens import layer_map
 from kdjax.techniques.vitkd import Generation, Mimicking
 from kdjax.train.objective import Objective
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, H, N = 3, 2, 5
 STATES = ('states', 'more', 'query', 'key', 'value')
@@ -41,7 +41,7 @@ def view(student=STUDENT, teacher=TEACHER, token_mask=None, by_token=False, mask
     masks = {'mask': token_mask} if by_token else {'mask': np.asarray(mask, float), 'token_mask': token_mask}
     batch = {**masks, 'id': np.arange(B), 'view': np.zeros(B, int)}
     sides = (Outputs(np.zeros((B, 2)), taps) for taps in (student, teacher))
-    return jax.tree.map(jnp.asarray, View(*sides, batch))
+    return jax.tree.map(jnp.asarray, TermInputs(*sides, batch))
 
 
 @pytest.fixture(autouse=True)

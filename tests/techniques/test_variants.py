@@ -22,7 +22,7 @@ from kdjax.techniques.skd import StreamlinedDirection, StreamlinedInstance
 from kdjax.techniques.srrl import SoftmaxRegression
 from kdjax.techniques.sskd import SelfSupervised
 from kdjax.techniques.wsld import WeightedSoftLabels
-from kdjax.types import Outputs, View
+from kdjax.types import Outputs, TermInputs
 
 B, K = 6, 5
 RNG = np.random.default_rng(11)
@@ -50,7 +50,7 @@ def view(student=None, teacher=None, logits=(STUDENT, TEACHER), labels=LABELS, m
         'view': np.zeros(size, int),
     }
     sides = [Outputs(z, taps or {}) for z, taps in zip(logits, (student, teacher), strict=True)]
-    return jax.tree.map(jnp.asarray, View(*sides, batch))
+    return jax.tree.map(jnp.asarray, TermInputs(*sides, batch))
 
 
 def team(logits=MEMBERS, **taps):

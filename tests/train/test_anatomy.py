@@ -19,7 +19,7 @@ from kdjax.techniques.similarity import SimilarityPreserving
 from kdjax.train import anatomy, grid, optim, parallel, teachers
 from kdjax.train.objective import Objective, term_key
 from kdjax.train.step import gradients, init_state, init_student, train_step
-from kdjax.types import View
+from kdjax.types import TermInputs
 
 BATCH, CLOSE = 8, {'rtol': 1e-4, 'atol': 1e-6}
 HARD_SOFT = (('hard', CrossEntropy(weight=0.3)), ('soft', SoftTargets(temperature=2.0)))
@@ -102,7 +102,7 @@ def term_by_term(given):
     def loss(params, name, term):
         variables = {'params': params, 'stats': given.state.stats}
         student, _ = given.parts['net'].apply(variables, given.batch['inputs'], train=True, key=key)
-        view = View(student, given.parts['teacher'](given.teacher_vars, given.batch), given.batch)
+        view = TermInputs(student, given.parts['teacher'](given.teacher_vars, given.batch), given.batch)
         own, knobs = given.state.params['terms'][name], given.knobs['terms'][name]
         out = term(own, given.state.memory[name], view, knobs, step=given.state.step, key=term_key(key, name))
         return knobs['weight'] * jnp.sum(out.values * given.batch['mask']) / 4
