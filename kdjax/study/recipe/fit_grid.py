@@ -53,7 +53,7 @@ class Rung(NamedTuple):
     kept: tuple[int, ...]  # positions of those that go on
 
 
-class Manner(NamedTuple):
+class GridOptions(NamedTuple):
     """How a sweep wants a grid trained."""
 
     called: str = ''  # by the screen; the name of its stage if left out
@@ -78,7 +78,7 @@ def fit_students(
     name: str,
     cells: Sequence[build.Cell],
     start: Start | None,
-    manner: Manner = Manner(),
+    manner: GridOptions = GridOptions(),
 ) -> loop.Fitted:
     """Trains the cells of the fit called `name`, and saves the students and what their terms learned."""
     config = context.config
@@ -105,7 +105,7 @@ def fit(
     seen: Seen,
     taught: Teaching,
     start: Start | None = None,
-    manner: Manner = Manner(),
+    manner: GridOptions = GridOptions(),
     anatomy_every: int = 0,
 ) -> loop.Fitted:
     """Trains a grid of networks of one kind; a single network is a grid of one.

@@ -23,7 +23,7 @@ from kdjax.study.recipe import fit_grid, plan
 from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.recipe.fit_grid import Manner, Rung, Start
+from kdjax.study.recipe.fit_grid import GridOptions, Rung, Start
 from kdjax.study.sweep.expand import Cell, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
@@ -132,7 +132,9 @@ def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = 
     """
 
     def run(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-        return _train(context, folder, key, cells, shelf, Manner(called, cells[0].structure, tolerant=True, rung=rung))
+        return _train(
+            context, folder, key, cells, shelf, GridOptions(called, cells[0].structure, tolerant=True, rung=rung)
+        )
 
     keys, part = [cell.key for cell in cells], [rung.until, rung.identity, rung.kept] if rung else None
     needs = tuple(need.name for need in cells[0].needs)
@@ -142,7 +144,7 @@ def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = 
 
 
 def _train(
-    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, manner: Manner
+    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, manner: GridOptions
 ) -> dict[str, Any]:
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
