@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, dry_run, fit_grid, plan
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.fit_grid import Prepared, Seen, Teaching
+from kdjax.study.recipe.fit_grid import Prepared, Teaching, TrainingData
 from kdjax.study.report import document, figure_style
 from kdjax.study.sweep import cost_estimate, rows
 from kdjax.train import layout, ledger, teachers
@@ -102,7 +102,7 @@ def contenders(context: Context) -> list[Contender]:
             continue  # what an earlier fit learned is not there
         cells = build.cells(config, fit)[: config.run.cells]
         streams = build.streams(config, context.dataset.splits['train'].labels, cells)
-        seen = Seen(config.data.augment, 1 if config.data.consistent else 2, streams, config.data.label_noise)
+        seen = TrainingData(config.data.augment, 1 if config.data.consistent else 2, streams, config.data.label_noise)
         for mode, teaching, flops in _teachings(context, fit, len(cells)):
             grid = fit_grid.prepared(context, config.student, fit, cells, seen, teaching)
             found += [

@@ -62,7 +62,7 @@ class GridOptions(NamedTuple):
     rung: Rung | None = None  # the whole fit, if left out
 
 
-class Seen(NamedTuple):
+class TrainingData(NamedTuple):
     """What a grid is shown: augmented views of the examples of its streams."""
 
     augment: ConfigDict
@@ -84,7 +84,7 @@ def fit_students(
     config = context.config
     own = config.fits[name]
     streams = build.streams(config, context.dataset.splits['train'].labels, cells)
-    seen = Seen(config.data.augment, config.data.views, streams, config.data.label_noise)
+    seen = TrainingData(config.data.augment, config.data.views, streams, config.data.label_noise)
     taught = teaching(context, own, build.teachers(config).get(own.teacher, config.teacher).mode)
     fitted = fit(context, folder, key, config.student, own, cells, seen, taught, start, manner,
                  config.run.anatomy_every)  # fmt: skip
@@ -102,7 +102,7 @@ def fit(
     network: ConfigDict,
     own: ConfigDict,
     cells: Sequence[build.Cell],
-    seen: Seen,
+    seen: TrainingData,
     taught: Teaching,
     start: Start | None = None,
     manner: GridOptions = GridOptions(),
@@ -178,7 +178,7 @@ def prepared(
     network: ConfigDict,
     own: ConfigDict,
     cells: Sequence[build.Cell],
-    seen: Seen,
+    seen: TrainingData,
     taught: Teaching,
     start: Start | None = None,
 ) -> Prepared:

@@ -14,7 +14,7 @@ from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
 from kdjax.study.recipe import build, fit_grid
 from kdjax.study.recipe.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
-from kdjax.study.recipe.fit_grid import Seen, Start
+from kdjax.study.recipe.fit_grid import Start, TrainingData
 from kdjax.train import cache, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import plain
@@ -50,7 +50,7 @@ def _trained(context: Context, folder: Path, key: str, name: str) -> Tree:
     spec = build.teachers(config)[name]
     cells = [build.Cell(len(labels), seed, {}) for seed in range(spec.members)]
     streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
-    seen = Seen(spec.augment, spec.views, streams)
+    seen = TrainingData(spec.augment, spec.views, streams)
     # Online: what is cached are the views that students see, not those of `spec`.
     teaching = fit_grid.teaching(context, spec.fit, 'online')
     fitted = fit_grid.fit(context, folder, key, spec, spec.fit, cells, seen, teaching)
