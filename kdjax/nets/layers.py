@@ -15,17 +15,17 @@ from kdjax.cpu.convolution import Conv, finished
 from kdjax.nets.base import repeated, tap
 from kdjax.types import Array, Tree
 
-Start = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
+Initializer = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
 
 # Normal with variance 2 / fan_out (He, Zhang, Ren, Sun, 2015, eq. 14). The fan of a grouped convolution counts all its
 # outputs and its own inputs.
-he_normal: Start = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
+he_normal: Initializer = nn.initializers.variance_scaling(2.0, 'fan_out', 'normal')
 # What PyTorch gives convolutions and linear layers by default: uniform within +-1 / sqrt(fan_in).
-fan_in_uniform: Start = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
+fan_in_uniform: Initializer = nn.initializers.variance_scaling(1 / 3, 'fan_in', 'uniform')
 EPSILON = 1e-5  # of batch normalisation
 
 
-def uniform(bound: float) -> Start:
+def uniform(bound: float) -> Initializer:
     """Uniform within +-bound."""
     return lambda key, shape, dtype=jnp.float32: jax.random.uniform(key, shape, dtype, -bound, bound)
 
@@ -56,7 +56,7 @@ class Layers(nn.Module):
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
-        start: Start = he_normal,
+        start: Initializer = he_normal,
     ) -> Array:
         """A convolution with size // 2 zeros on every side, where 'SAME' would put fewer before than after."""
         layer = Conv(
@@ -81,7 +81,7 @@ class Layers(nn.Module):
         stride: int = 1,
         groups: int = 1,
         bias: bool = False,
-        start: Start = he_normal,
+        start: Initializer = he_normal,
         after: Array | None = None,
         relu: bool = False,
     ) -> Array:
@@ -106,7 +106,9 @@ class Layers(nn.Module):
             x, kernel, shift, after, strides=(stride, stride), pads=(around, around), groups=groups, relu=relu
         )
 
-    def head(self, x: Array, classes: int, kernel: Start = fan_in_uniform, bias: Start | None = None) -> Array:
+    def head(
+        self, x: Array, classes: int, kernel: Initializer = fan_in_uniform, bias: Initializer | None = None
+    ) -> Array:
         """The classifier; by default with PyTorch's initial weights and biases."""
         bias = bias or uniform(x.shape[-1] ** -0.5)
         return nn.Dense(classes, kernel_init=kernel, bias_init=bias, dtype=self.dtype, name='head')(x)

@@ -36,7 +36,7 @@ class Teaching(NamedTuple):
     tables: Mapping[str, np.ndarray]
 
 
-class Start(NamedTuple):
+class WarmStart(NamedTuple):
     """Where a fit starts: the students, and what the terms of the fit before had learned."""
 
     student: Tree
@@ -77,7 +77,7 @@ def fit_students(
     key: str,
     name: str,
     cells: Sequence[build.Cell],
-    start: Start | None,
+    start: WarmStart | None,
     manner: GridOptions = GridOptions(),
 ) -> loop.Fitted:
     """Trains the cells of the fit called `name`, and saves the students and what their terms learned."""
@@ -104,7 +104,7 @@ def fit(
     cells: Sequence[build.Cell],
     seen: TrainingData,
     taught: Teaching,
-    start: Start | None = None,
+    start: WarmStart | None = None,
     manner: GridOptions = GridOptions(),
     anatomy_every: int = 0,
 ) -> loop.Fitted:
@@ -180,7 +180,7 @@ def prepared(
     cells: Sequence[build.Cell],
     seen: TrainingData,
     taught: Teaching,
-    start: Start | None = None,
+    start: WarmStart | None = None,
 ) -> Prepared:
     """What trains a grid, and where it begins; arguments are those of `fit`."""
     config, run = context.config, context.config.run
@@ -199,7 +199,7 @@ def prepared(
     )  # fmt: skip
     apart = len(streams) > 1
     knobs = jax.device_put(build.knobs(config, own, cells, config.seed))
-    begun = start or Start(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
+    begun = start or WarmStart(_fresh(net, config.seed, [cell.seed for cell in cells], context.example()[None]), {})
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), apart=apart))
     axis = parallel.axis_of(run.runner)
     step = bound(build.step_of(own), **parts, tx=tx, axis=axis)
@@ -215,14 +215,14 @@ def prepared(
 
 
 def _begin(
-    knobs: Any, variables: Tree, batches: Batch, begun: Start, *, init: Callable[..., State], apart: bool
+    knobs: Any, variables: Tree, batches: Batch, begun: WarmStart, *, init: Callable[..., State], apart: bool
 ) -> State:
     """The state of every cell before the first step; without `variables` of a teacher each is its own.
 
     `batches` are those of the first step, with an axis of steps of length 1.
     """
 
-    def one(k: Any, batch: Batch, own: Start) -> State:
+    def one(k: Any, batch: Batch, own: WarmStart) -> State:
         return init(k, own.student if variables is None else variables, batch, own.student, own.terms)
 
     return jax.vmap(one, in_axes=(0, 0 if apart else None, 0))(knobs, trees.take(batches, 0), begun)

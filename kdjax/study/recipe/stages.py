@@ -14,7 +14,7 @@ from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
 from kdjax.study.recipe import build, fit_grid
 from kdjax.study.recipe.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
-from kdjax.study.recipe.fit_grid import Start, TrainingData
+from kdjax.study.recipe.fit_grid import TrainingData, WarmStart
 from kdjax.train import cache, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import plain
@@ -129,7 +129,7 @@ def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
     ]
 
 
-def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> Start:
+def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> WarmStart:
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
     before = context.done[stage_name(chain[:-1])]
     positions = {
@@ -142,4 +142,4 @@ def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]
     def chosen(name: str) -> Tree:
         return trees.take(load_variables(before.folder / name), index)
 
-    return Start(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})
+    return WarmStart(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})

@@ -23,7 +23,7 @@ from kdjax.study.recipe import fit_grid, plan
 from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.recipe.fit_grid import GridOptions, Rung, Start
+from kdjax.study.recipe.fit_grid import GridOptions, Rung, WarmStart
 from kdjax.study.sweep.expand import Cell, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
@@ -205,7 +205,7 @@ def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
     return {'step': line['step'], **parts}
 
 
-def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:
+def _start(cells: Sequence[Cell], shelf: Shelf) -> WarmStart:
     """Where cells of a later fit start: each from the student of its own run's fit before."""
     places = [shelf.places[cell.before] for cell in cells if cell.before]
 
@@ -215,7 +215,7 @@ def _start(cells: Sequence[Cell], shelf: Shelf) -> Start:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
     terms = all((place.folder / 'terms').exists() for place in places)
-    return Start(gathered('variables'), gathered('terms') if terms else {})
+    return WarmStart(gathered('variables'), gathered('terms') if terms else {})
 
 
 def ready(cells: Sequence[Cell], shelf: Shelf) -> bool:
