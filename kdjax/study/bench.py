@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, dry_run, fit_grid, plan
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.fit_grid import Prepared, Teaching, TrainingData
+from kdjax.study.recipe.fit_grid import GridProgram, TeacherSource, TrainingData
 from kdjax.study.report import document, figure_style
 from kdjax.study.sweep import cost_estimate, rows
 from kdjax.train import layout, ledger, teachers
@@ -43,7 +43,7 @@ class Contender(NamedTuple):
     flops: float  # of a step of all cells
     steps: int  # of a dispatch
     program: Step
-    grid: Prepared
+    grid: GridProgram
 
     @property
     def called(self) -> str:
@@ -180,7 +180,7 @@ def _shown(listed: Sequence[Contender], screen: Screen) -> Iterator[Contender]:
         screen.step(place + 1)
 
 
-def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str, Teaching, float]]:
+def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str, TeacherSource, float]]:
     """The ways of asking the teacher that a fit has, with the FLOPs of a step of all cells."""
     config, data = context.config, context.dataset
     spots = ('teacher', *(f'assistants.{name}' for name in config.assistants))
@@ -190,14 +190,16 @@ def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str,
         return dry_run.fit(changed, data, changed.student, fit).flops
 
     if not build.needs_teacher(config, fit) or fit.teacher == build.AVERAGE:
-        return [('none', Teaching(teachers.none(), {}, {}), cells * flops(''))]
+        return [('none', TeacherSource(teachers.none(), {}, {}), cells * flops(''))]
     taps = tuple(tap for _, term in build.objective(config, fit).terms for tap in term.taps().teacher)
     net = build.probed(context.teaching_net(fit.teacher), taps)
     variables = jax.jit(net.init)(jax.random.key(config.seed), context.example()[None])
     online, cached = flops('online'), flops('cached')
-    asked = [('online', Teaching(teachers.frozen(net), variables, {}), online + (cells - 1) * cached)]
+    asked = [('online', TeacherSource(teachers.frozen(net), variables, {}), online + (cells - 1) * cached)]
     tables = _tables(teachers.frozen(net), variables, context, fit.batch_size)
-    return asked if tables is None else [*asked, ('cached', Teaching(teachers.cached(), {}, tables), cells * cached)]
+    return (
+        asked if tables is None else [*asked, ('cached', TeacherSource(teachers.cached(), {}, tables), cells * cached)]
+    )
 
 
 def _tables(teacher: Teacher, variables: Tree, context: Context, batch: int) -> dict[str, np.ndarray] | None:

@@ -28,7 +28,7 @@ from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
 
-class Teaching(NamedTuple):
+class TeacherSource(NamedTuple):
     """Who teaches a fit: the function, its variables and tables of its outputs."""
 
     teacher: Teacher
@@ -103,7 +103,7 @@ def fit(
     own: ConfigDict,
     cells: Sequence[build.Cell],
     seen: TrainingData,
-    taught: Teaching,
+    taught: TeacherSource,
     start: WarmStart | None = None,
     manner: GridOptions = GridOptions(),
     anatomy_every: int = 0,
@@ -158,7 +158,7 @@ def fit(
         )
 
 
-class Prepared(NamedTuple):
+class GridProgram(NamedTuple):
     """A grid before its first step."""
 
     state: State
@@ -179,9 +179,9 @@ def prepared(
     own: ConfigDict,
     cells: Sequence[build.Cell],
     seen: TrainingData,
-    taught: Teaching,
+    taught: TeacherSource,
     start: WarmStart | None = None,
-) -> Prepared:
+) -> GridProgram:
     """What trains a grid, and where it begins; arguments are those of `fit`."""
     config, run = context.config, context.config.run
     train = context.dataset.splits['train']
@@ -204,7 +204,7 @@ def prepared(
     axis = parallel.axis_of(run.runner)
     step = bound(build.step_of(own), **parts, tx=tx, axis=axis)
     look = bound(build.look_of(own), **parts, axis=axis)
-    return Prepared(
+    return GridProgram(
         begin(knobs, None if own_average else taught.variables, batches(0, 1), begun),
         taught.variables,
         batches,
@@ -309,19 +309,19 @@ def _fresh(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -
     return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn[seed] for seed in seeds)))
 
 
-def teaching(context: Context, fit: ConfigDict, mode: str) -> Teaching:
+def teaching(context: Context, fit: ConfigDict, mode: str) -> TeacherSource:
     """Who teaches a fit: nobody, the student's own average, or a network, whose outputs may be cached."""
     if not build.needs_teacher(context.config, fit):
-        return Teaching(teachers.none(), {}, {})
+        return TeacherSource(teachers.none(), {}, {})
     if fit.teacher == build.AVERAGE:
-        return Teaching(teachers.none(), {}, {})
+        return TeacherSource(teachers.none(), {}, {})
     variables = teacher_variables(context, fit.teacher)
     if mode == 'cached':
         folder = context.done[cache_stage(fit.teacher)].folder
         tables = cache.load(folder / 'tables', address(context, fit.teacher, variables))
-        return Teaching(teachers.cached(), variables, tables)
+        return TeacherSource(teachers.cached(), variables, tables)
     taps = tuple(tap for _, term in build.objective(context.config, fit).terms for tap in term.taps().teacher)
-    return Teaching(teachers.frozen(build.probed(context.teaching_net(fit.teacher), taps)), variables, {})
+    return TeacherSource(teachers.frozen(build.probed(context.teaching_net(fit.teacher), taps)), variables, {})
 
 
 def address(context: Context, name: str, variables: Tree) -> cache.Address:
