@@ -34,12 +34,12 @@ class Students(NamedTuple):
     """The trained students of a sweep, and what they say."""
 
     planned: Sweep
-    shelf: grids.Shelf
+    index: grids.ResultIndex
     datasets: Datasets
 
     def logits(self, run: Run, split: str) -> np.ndarray:
         """(N, 10) of a finished run."""
-        place, config = self.shelf.places[run.cells[-1].key], run.cells[-1].config
+        place, config = self.index.places[run.cells[-1].key], run.cells[-1].config
         context = Context(config, Screen(), StopSignals(), datasets=self.datasets)
         return context.logits(context.net(config.student), trees.take(_cells(place.folder), place.position), split)
 
@@ -56,9 +56,9 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
       workdir: where it was run.
       command: with which.
     """
-    students = Students(planned, grids.Shelf(workdir), Datasets())
-    students.shelf.refresh()
-    runs = [run for run in planned.runs if run.cells[-1].key in students.shelf.places]
+    students = Students(planned, grids.ResultIndex(workdir), Datasets())
+    students.index.refresh()
+    runs = [run for run in planned.runs if run.cells[-1].key in students.index.places]
     labels = students.labels('test')
     wrong = {id(run): students.logits(run, 'test').argmax(axis=1) != labels for run in runs}
     provenance = collect.results(planned, workdir, command)['provenance']

@@ -191,8 +191,8 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
     with StopSignals() as stop, Screen() as screen:
         trained = worker.Worker(found, tmp_path, screen, stop)
         trained.work()
-    assert set(trained.shelf.places) == set(found.cells)
-    for place in trained.shelf.places.values():
+    assert set(trained.index.places) == set(found.cells)
+    for place in trained.index.places.values():
         assert place.record['failure'] is None
         assert 0 <= place.record['last']['accuracy'] <= 1
     results = collect.results(found, tmp_path, 'python run.py')

@@ -25,10 +25,10 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
       workdir: where it was run.
       command: how the user called.
     """
-    shelf = grids.Shelf(workdir)
-    shelf.refresh()
+    index = grids.ResultIndex(workdir)
+    index.refresh()
     under_way = _under_way(workdir)
-    costs = _costs(planned, shelf)
+    costs = _costs(planned, index)
     judged = {judge: _artifact(workdir, planned, judge) for judge in dict.fromkeys(planned.judges.values())}
     teachers = {judge: found for judge, found in judged.items() if found}
     config = plain_config(planned.config)
@@ -38,7 +38,7 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
         'axes': list(planned.axes),
         'records': [
             {
-                **_record(run, shelf, under_way, costs),
+                **_record(run, index, under_way, costs),
                 'teacher': judge if (judge := _judge(planned, run)) in teachers else None,
             }
             for run in planned.runs
@@ -51,8 +51,8 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
             'versions': ledger.versions(),
             'machine': ledger.machine(),
             'git_commit': ledger.git_commit(),
-            'data_checksum': next((place.grid['data_checksum'] for place in shelf.places.values()), None),
-            'seconds': _seconds(planned, workdir, shelf),
+            'data_checksum': next((place.grid['data_checksum'] for place in index.places.values()), None),
+            'seconds': _seconds(planned, workdir, index),
             'command': command,
         },
     }
@@ -64,11 +64,11 @@ def _judge(planned: Sweep, run: Run) -> str | None:
 
 def _record(
     run: Run,
-    shelf: grids.Shelf,
+    index: grids.ResultIndex,
     under_way: Mapping[str, list[dict[str, Any]]],
     costs: Mapping[str, Mapping[str, Any]],
 ) -> dict[str, Any]:
-    places = [shelf.places.get(cell.key) for cell in run.cells]
+    places = [index.places.get(cell.key) for cell in run.cells]
     last = places[-1]
     failure = next((place.record['failure'] for place in places if place and place.record['failure']), None)
     begun = any(place is not None or cell.key in under_way for place, cell in zip(places, run.cells, strict=True))
@@ -81,7 +81,7 @@ def _record(
         'transfer_size': run.transfer_size,
         'status': status,
         'failure': failure,
-        'history': _history(run, shelf, under_way),
+        'history': _history(run, index, under_way),
         'last': last.record['last'] if last and done else None,
         'best': last.record['best'] if last and done else None,
         'cost': costs.get(_student(run.cells[-1])),
@@ -90,12 +90,12 @@ def _record(
 
 
 def _history(
-    run: Run, shelf: grids.Shelf, under_way: Mapping[str, list[dict[str, Any]]]
+    run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[dict[str, Any]]]
 ) -> list[dict[str, float | None]]:
     """Validation by step, the fits of the chain joined."""
     joined, offset = [], 0
     for cell in run.cells:
-        place = shelf.places.get(cell.key)
+        place = index.places.get(cell.key)
         lines = place.record['history'] if place else under_way.get(cell.key, [])
         joined += [{**line, 'step': offset + line['step']} for line in lines]
         offset += cell.fit.steps
@@ -117,11 +117,11 @@ def _under_way(workdir: Path) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-def _costs(planned: Sweep, shelf: grids.Shelf) -> dict[str, dict[str, Any]]:
+def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]]:
     """The cost of every student, by what it is; latency as the median over the grids that measured it."""
     measured: dict[str, dict[Path, Mapping[str, Any]]] = {}
     for cell in planned.cells.values():
-        place = shelf.places.get(cell.key)
+        place = index.places.get(cell.key)
         if place:
             measured.setdefault(_student(cell), {})[place.folder] = place.grid['cost']
     found = {}
@@ -147,10 +147,10 @@ def _artifact(workdir: Path, planned: Sweep, key: str) -> dict[str, Any] | None:
     return json.loads(path.read_text())['result'] if path.exists() else None
 
 
-def _seconds(planned: Sweep, workdir: Path, shelf: grids.Shelf) -> dict[str, float]:
+def _seconds(planned: Sweep, workdir: Path, index: grids.ResultIndex) -> dict[str, float]:
     """Seconds that networks which teach, and grids, took in all."""
     stages = [workdir / stage.folder / ARTIFACT for stage in planned.stages.values()]
-    folders = {shelf.places[key].folder for key in planned.cells if key in shelf.places}
+    folders = {index.places[key].folder for key in planned.cells if key in index.places}
     return {
         name: round(sum(json.loads(path.read_text())['seconds'] for path in paths if path.exists()), 1)
         for name, paths in (('teachers', stages), ('grids', [folder / ARTIFACT for folder in sorted(folders)]))

@@ -33,10 +33,10 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
         shown.add_column(column, justify='left' if column == 'stage' else 'right', no_wrap=True)
     speed = matmul_speed()
     lines = [_teaching(stage, costs.get(stage.key), speed, workdir) for stage in planned.stages.values()]
-    shelf = grids.Shelf(workdir)
-    shelf.refresh()
+    index = grids.ResultIndex(workdir)
+    index.refresh()
     for structure, cells in planned.structures().items():
-        left = [cell for cell in cells if cell.key not in shelf.places]
+        left = [cell for cell in cells if cell.key not in index.places]
         called = cells[0].chain[-1]
         lines.append(_line(called, structure, cells, left, rooms[structure], costs[structure], speed))
     for line in lines:

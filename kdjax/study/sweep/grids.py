@@ -33,7 +33,7 @@ NAME = 'grid'
 DIVISIONS = 'divisions'  # folder of the divisions that were made
 
 
-class Place(NamedTuple):
+class CellResult(NamedTuple):
     """Where a finished cell lies."""
 
     folder: Path
@@ -42,13 +42,13 @@ class Place(NamedTuple):
     grid: Mapping[str, Any]  # the result of its grid: what a student costs, the checksum of the data
 
 
-class Shelf:
+class ResultIndex:
     """The finished cells of a workdir; grids are read once each."""
 
     def __init__(self, workdir: Path) -> None:
         self._workdir = workdir
         self._read: set[str] = set()
-        self.places: dict[str, Place] = {}
+        self.places: dict[str, CellResult] = {}
 
     def refresh(self) -> None:
         """Looks for grids that were finished since, by whichever process."""
@@ -57,7 +57,7 @@ class Shelf:
                 self._read.add(path.parent.name)
                 result = json.loads(path.read_text())['result']
                 for position, record in enumerate(result['cells']):
-                    self.places[record['key']] = Place(path.parent, position, record, result)
+                    self.places[record['key']] = CellResult(path.parent, position, record, result)
 
     def begun(self) -> list[list[str]]:
         """Keys of the cells of every grid that was begun and not finished."""
@@ -95,15 +95,17 @@ def divide(
     return grids
 
 
-def division(sweep: Sweep, workdir: Path, shelf: Shelf, rooms: Callable[[], Mapping[str, int]]) -> list[list[str]]:
+def division(
+    sweep: Sweep, workdir: Path, index: ResultIndex, rooms: Callable[[], Mapping[str, int]]
+) -> list[list[str]]:
     """The grids of a sweep as they were divided when it was first run; written by whoever comes first."""
     folder = workdir / DIVISIONS
     folder.mkdir(exist_ok=True)
     path = folder / f'{trees.digest(sorted(sweep.cells))}.json'
     with claimed(folder, wait=True):
         if not path.exists():
-            shelf.refresh()
-            grids = divide(sweep, list(shelf.places), shelf.begun(), rooms())
+            index.refresh()
+            grids = divide(sweep, list(index.places), index.begun(), rooms())
             ledger.replace(path, json.dumps(grids))
     return json.loads(path.read_text())
 
@@ -121,7 +123,7 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
-def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = None) -> plan.Stage:
+def stage(cells: Sequence[Cell], index: ResultIndex, called: str, rung: Rung | None = None) -> plan.Stage:
     """A grid as a stage: run it with `launch.execute`.
 
     Args:
@@ -133,7 +135,7 @@ def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = 
 
     def run(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
         return _train(
-            context, folder, key, cells, shelf, GridOptions(called, cells[0].structure, tolerant=True, rung=rung)
+            context, folder, key, cells, index, GridOptions(called, cells[0].structure, tolerant=True, rung=rung)
         )
 
     keys, part = [cell.key for cell in cells], [rung.until, rung.identity, rung.kept] if rung else None
@@ -144,11 +146,11 @@ def stage(cells: Sequence[Cell], shelf: Shelf, called: str, rung: Rung | None = 
 
 
 def _train(
-    context: Context, folder: Path, key: str, cells: Sequence[Cell], shelf: Shelf, manner: GridOptions
+    context: Context, folder: Path, key: str, cells: Sequence[Cell], index: ResultIndex, manner: GridOptions
 ) -> dict[str, Any]:
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
-    start = _start(cells, shelf) if first.before else None
+    start = _start(cells, index) if first.before else None
     fitted = fit_grid.fit_students(context, folder, key, first.chain[-1], drawn, start, manner)
     judge = context.done.get('examine')
     logits = np.load(judge.folder / TEST_LOGITS) if judge else None
@@ -205,9 +207,9 @@ def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
     return {'step': line['step'], **parts}
 
 
-def _start(cells: Sequence[Cell], shelf: Shelf) -> WarmStart:
+def _start(cells: Sequence[Cell], index: ResultIndex) -> WarmStart:
     """Where cells of a later fit start: each from the student of its own run's fit before."""
-    places = [shelf.places[cell.before] for cell in cells if cell.before]
+    places = [index.places[cell.before] for cell in cells if cell.before]
 
     def gathered(name: str) -> Tree:
         loaded = {folder: load_variables(folder / name) for folder in dict.fromkeys(place.folder for place in places)}
@@ -218,9 +220,9 @@ def _start(cells: Sequence[Cell], shelf: Shelf) -> WarmStart:
     return WarmStart(gathered('variables'), gathered('terms') if terms else {})
 
 
-def ready(cells: Sequence[Cell], shelf: Shelf) -> bool:
+def ready(cells: Sequence[Cell], index: ResultIndex) -> bool:
     """Whether all that a grid starts from is there."""
-    return all(cell.before is None or cell.before in shelf.places for cell in cells)
+    return all(cell.before is None or cell.before in index.places for cell in cells)
 
 
 def _memory(gigabytes: float) -> float:

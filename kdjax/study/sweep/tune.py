@@ -123,11 +123,11 @@ class Tuner:
         planned = expand.expand(self._config, rows.axis('method', self._config.baseline))
         worker = self._worker(planned)
         worker.work()
-        found = _score([worker.shelf.places[run.cells[-1].key].record for run in planned.runs])
+        found = _score([worker.index.places[run.cells[-1].key].record for run in planned.runs])
         taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
         teacher = self._worker(planned).context(taught).done.get('teacher')
         accuracy = teacher.result['validation']['accuracy'] if teacher else None
-        params = worker.shelf.places[planned.runs[0].cells[-1].key].grid['cost']['params']
+        params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
         return lambda student: acceptance.bars(self._config.accept, student, found, accuracy, params)
 
     def _proposed(self) -> dict[int, dict[str, float]]:
@@ -171,7 +171,7 @@ class Tuner:
         until = self._until(cells[0], part)
         begun = lane.rung or Rung(0, None, '', 0, ())
         rung = begun._replace(until=until, kept=tuple(lane.order.index(key) for key in keys) if lane.order else ())
-        stage = grids.stage(cells, worker.shelf, f'{len(lane.trials)} trials to step {until}', rung)
+        stage = grids.stage(cells, worker.index, f'{len(lane.trials)} trials to step {until}', rung)
         context = worker.context(cells[0])
         execute.execute([stage], context, self._workdir)
         found = context.done[stage.name]

@@ -54,7 +54,7 @@ class Worker:
 
     def __init__(self, planned: Sweep, workdir: Path, screen: Screen, stop: StopSignals) -> None:
         self._sweep, self._workdir, self._screen, self._stop = planned, workdir, screen, stop
-        self.shelf, self.datasets = grids.Shelf(workdir), Datasets()
+        self.index, self.datasets = grids.ResultIndex(workdir), Datasets()
         self._artifacts: dict[str, Artifact] = {}  # of networks that teach, by key
         self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
 
@@ -65,12 +65,12 @@ class Worker:
           UsageError: a run that cannot be, before anything trains.
           Interrupted: a stop was asked for.
         """
-        self.shelf.refresh()
-        if all(key in self.shelf.places for key in self._sweep.cells):
+        self.index.refresh()
+        if all(key in self.index.places for key in self._sweep.cells):
             return
         costs = expand.check_shapes(self._sweep, self.datasets)
         divided = grids.division(
-            self._sweep, self._workdir, self.shelf, lambda: _rooms(self._sweep, costs, self.datasets)
+            self._sweep, self._workdir, self.index, lambda: _rooms(self._sweep, costs, self.datasets)
         )
         self._screen.whole(f'{len(self._sweep.runs)} runs', sum(self._steps.values()))
         while waiting := self._waiting(divided):
@@ -79,17 +79,17 @@ class Worker:
 
     def _waiting(self, divided: Sequence[Sequence[str]]) -> list[Sequence[str]]:
         """The grids that nobody has finished."""
-        self.shelf.refresh()
-        self._screen.so_far(sum(steps for key, steps in self._steps.items() if key in self.shelf.places))
-        return [keys for keys in divided if not all(key in self.shelf.places for key in keys)]
+        self.index.refresh()
+        self._screen.so_far(sum(steps for key, steps in self._steps.items() if key in self.index.places))
+        return [keys for keys in divided if not all(key in self.index.places for key in keys)]
 
     def _tried(self, keys: Sequence[str], divided: Sequence[Sequence[str]]) -> bool:
         """Trains a grid, unless another process is at it, has done it, or it cannot be begun yet."""
         cells = [self._sweep.cells[key] for key in keys]
-        if not grids.ready(cells, self.shelf):
+        if not grids.ready(cells, self.index):
             return False
         called = f'{cells[0].chain[-1]} x {len(cells)} ({divided.index(keys) + 1} of {len(divided)})'
-        stage = grids.stage(cells, self.shelf, called)
+        stage = grids.stage(cells, self.index, called)
         folder = self._workdir / stage.folder
         if (folder / ARTIFACT).exists():
             return False
