@@ -37,7 +37,7 @@ class Trial(NamedTuple):
 
 
 @dataclasses.dataclass
-class Lane:
+class TrialGroup:
     """Trials of one structure, which train as one grid."""
 
     trials: list[Trial]
@@ -154,30 +154,30 @@ class Tuner:
         last = {cell.key for trial in trials for cell in trial.cells}
         before = {key: cell for key, cell in planned.cells.items() if key not in last}
         self._worker(planned._replace(cells=before)).work()
-        worker, lanes = self._worker(planned), _lanes(trials)
+        worker, groups = self._worker(planned), _groups(trials)
         expand.check_shapes(planned, worker.datasets)
         for part in range(self._config.tune.parts):
             scores: dict[int, float | None] = {}
-            for lane in lanes:
-                scores |= self._trained(worker, lane, part) if lane.trials else {}
+            for group in groups:
+                scores |= self._trained(worker, group, part) if group.trials else {}
             going = self._told(scores, part)
-            for lane in lanes:
-                lane.trials = [trial for trial in lane.trials if trial.number in going]
+            for group in groups:
+                group.trials = [trial for trial in group.trials if trial.number in going]
 
-    def _trained(self, worker: worker.Worker, lane: Lane, part: int) -> dict[int, float | None]:
+    def _trained(self, worker: worker.Worker, group: TrialGroup, part: int) -> dict[int, float | None]:
         """Trains one part; mean validation accuracy by trial, None where a seed diverged."""
-        cells = lane.cells()
+        cells = group.cells()
         keys = tuple(cell.key for cell in cells)
         until = self._until(cells[0], part)
-        begun = lane.rung or Rung(0, None, '', 0, ())
-        rung = begun._replace(until=until, kept=tuple(lane.order.index(key) for key in keys) if lane.order else ())
-        stage = grids.stage(cells, worker.index, f'{len(lane.trials)} trials to step {until}', rung)
+        begun = group.rung or Rung(0, None, '', 0, ())
+        rung = begun._replace(until=until, kept=tuple(group.order.index(key) for key in keys) if group.order else ())
+        stage = grids.stage(cells, worker.index, f'{len(group.trials)} trials to step {until}', rung)
         context = worker.context(cells[0])
         execute.execute([stage], context, self._workdir)
         found = context.done[stage.name]
-        lane.rung, lane.order = Rung(until, found.folder, stage.key, len(cells), ()), keys
+        group.rung, group.order = Rung(until, found.folder, stage.key, len(cells), ()), keys
         records = dict(zip(keys, found.result['cells'], strict=True))
-        return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in lane.trials}
+        return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in group.trials}
 
     def _until(self, cell: Cell, part: int) -> int:
         """The step at which a part ends: a whole number of dispatches, but for the last."""
@@ -225,10 +225,10 @@ def _check(config: ConfigDict, space: Mapping[str, Range]) -> None:
             expand.expand(config, changed)
 
 
-def _lanes(trials: Sequence[Trial]) -> list[Lane]:
-    by_structure: dict[str, Lane] = {}
+def _groups(trials: Sequence[Trial]) -> list[TrialGroup]:
+    by_structure: dict[str, TrialGroup] = {}
     for trial in trials:
-        by_structure.setdefault(trial.cells[0].structure, Lane([])).trials.append(trial)
+        by_structure.setdefault(trial.cells[0].structure, TrialGroup([])).trials.append(trial)
     return list(by_structure.values())
 
 
