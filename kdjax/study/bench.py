@@ -32,7 +32,7 @@ TABLES = 2**31  # bytes of a cache beyond which it is left out
 SLOWEST = 20.0  # seconds of one dispatch beyond which a contender is not measured further
 
 
-class Contender(NamedTuple):
+class BenchCase(NamedTuple):
     """One way to train the grid of a fit."""
 
     fit: str
@@ -73,7 +73,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     with StopSignals() as stop, Screen() as screen:
         context = Context(config, screen, stop)
         limit = cost_estimate.matmul_speed()
-        found = [(one, measure(one)) for one in _shown(contenders(context), screen)]
+        found = [(one, measure(one)) for one in _shown(bench_cases(context), screen)]
         found = _rounds([each for each in found if each[1].first < SLOWEST], screen)
     if not found:
         raise UsageError(f'no grid whose dispatch takes less than {SLOWEST:g} s; lower run.chunk or run.cells')
@@ -92,7 +92,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     screen.show(f'numbers and figure: {folder}')
 
 
-def contenders(context: Context) -> list[Contender]:
+def bench_cases(context: Context) -> list[BenchCase]:
     """Every last fit of a method, asked and looked up, in every layout."""
     config, found = context.config, []
     lasts = dict.fromkeys(plan.chains(config, method)[-1][-1] for method in build.methods(config))
@@ -106,22 +106,22 @@ def contenders(context: Context) -> list[Contender]:
         for mode, teaching, flops in _teachings(context, fit, len(cells)):
             grid = fit_grid.prepared(context, config.student, fit, cells, seen, teaching)
             found += [
-                Contender(name, mode, chosen, len(cells), fit.batch_size, flops, min(config.run.chunk, fit.steps),
+                BenchCase(name, mode, chosen, len(cells), fit.batch_size, flops, min(config.run.chunk, fit.steps),
                           grid.program(chosen), grid)
                 for chosen in (layout.candidates(len(cells)) if len(cells) > 1 else ('unroll',))
             ]  # fmt: skip
     return found
 
 
-def measure(one: Contender) -> Measured:
+def measure(one: BenchCase) -> Measured:
     """Compiles a contender and runs it once."""
     return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
 
 
-def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float) -> document.Table:
+def table(title: str, found: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:
     """What was measured; the limit is that of matrix products, in FLOP/s."""
 
-    def row(one: Contender, took: Measured) -> tuple[str, ...]:
+    def row(one: BenchCase, took: Measured) -> tuple[str, ...]:
         step = statistics.median(took.steps)
         return (
             one.called, f'{took.first:.1f}', f'{1e3 * step:.2f}',
@@ -137,7 +137,7 @@ def table(title: str, found: Sequence[tuple[Contender, Measured]], limit: float)
     return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
 
 
-def drawn(found: Sequence[tuple[Contender, Measured]]) -> bytes:
+def drawn(found: Sequence[tuple[BenchCase, Measured]]) -> bytes:
     """Images times students in a second, by contender."""
     figure = figure_style.blank(5.8, 0.8 + 0.28 * len(found))
     axes = figure_style.dress(figure.subplots(), '', 'images x students in a second')
@@ -152,7 +152,7 @@ def drawn(found: Sequence[tuple[Contender, Measured]]) -> bytes:
     return figure_style.png(figure)
 
 
-def _rounds(found: Sequence[tuple[Contender, Measured]], screen: Screen) -> list[tuple[Contender, Measured]]:
+def _rounds(found: Sequence[tuple[BenchCase, Measured]], screen: Screen) -> list[tuple[BenchCase, Measured]]:
     """Turns, A B C A B C, so that a machine that gets slower does so for everybody."""
     screen.stage('turns', ROUNDS * len(found))
     for turn in range(ROUNDS):
@@ -162,7 +162,7 @@ def _rounds(found: Sequence[tuple[Contender, Measured]], screen: Screen) -> list
     return list(found)
 
 
-def _turn(one: Contender) -> float:
+def _turn(one: BenchCase) -> float:
     """Seconds per step of as many dispatches as fill a turn."""
     state, teacher, batches, knobs = jax.block_until_ready(one.grid.arguments(one.steps))
     start, dispatches = time.perf_counter(), 0
@@ -172,7 +172,7 @@ def _turn(one: Contender) -> float:
     return (time.perf_counter() - start) / (dispatches * one.steps)
 
 
-def _shown(listed: Sequence[Contender], screen: Screen) -> Iterator[Contender]:
+def _shown(listed: Sequence[BenchCase], screen: Screen) -> Iterator[BenchCase]:
     """The contenders, as each is compiled."""
     screen.stage('compiled', len(listed))
     for place, one in enumerate(listed):

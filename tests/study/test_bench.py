@@ -26,13 +26,13 @@ def config_of(**changes):
     return applied(runpy.run_path(str(TINY))['get_config'](), fields)
 
 
-def contenders(config):
-    return bench.contenders(Context(config, Screen(quiet=True), StopSignals()))
+def bench_cases(config):
+    return bench.bench_cases(Context(config, Screen(quiet=True), StopSignals()))
 
 
 @pytest.fixture(scope='module')
 def listed():
-    return contenders(config_of())
+    return bench_cases(config_of())
 
 
 def test_every_fit_takes_part_in_every_layout_and_way_of_teaching(listed):
@@ -55,7 +55,7 @@ def test_a_teacher_is_counted_once_for_all_cells_and_a_cached_one_never(listed):
 
 def test_mixed_examples_cannot_be_looked_up():
     config = config_of(**{'data.mix': {'kind': 'mix.mixup', 'alpha': 0.2}, 'teacher.mode': 'online'})
-    assert {one.teacher for one in contenders(config) if one.fit == 'combined'} == {'online'}
+    assert {one.teacher for one in bench_cases(config) if one.fit == 'combined'} == {'online'}
 
 
 def test_a_turn_trains(listed):
