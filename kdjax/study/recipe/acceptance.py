@@ -14,7 +14,7 @@ from kdjax.study.recipe.context import Artifact, stage_name
 from kdjax.study.recipe.stages import chosen_cells
 
 
-class Bar(NamedTuple):
+class Criterion(NamedTuple):
     """One demand on a result, and what it got."""
 
     name: str
@@ -28,7 +28,7 @@ def judged_size(config: ConfigDict) -> int:
     return config.accept.transfer_size or max(config.data.transfer_sizes)
 
 
-def judge(config: ConfigDict, done: Mapping[str, Artifact]) -> list[Bar]:
+def judge(config: ConfigDict, done: Mapping[str, Artifact]) -> list[Criterion]:
     """Holds the validation result of `accept.method` against the bars that are set.
 
     Args:
@@ -44,7 +44,7 @@ def judge(config: ConfigDict, done: Mapping[str, Artifact]) -> list[Bar]:
 
 def bars(
     accept: ConfigDict, student: float | None, baseline: float | None, teacher: float | None, params: int
-) -> list[Bar]:
+) -> list[Criterion]:
     """Holds a student against the bars that are set.
 
     Args:
@@ -54,13 +54,17 @@ def bars(
     """
     found = []
     if accept.accuracy:
-        found.append(Bar('accuracy', accept.accuracy, student, student is not None and student >= accept.accuracy))
+        found.append(
+            Criterion('accuracy', accept.accuracy, student, student is not None and student >= accept.accuracy)
+        )
     if accept.gap_recovered:
         gap = None if student is None or baseline is None or teacher is None or teacher <= baseline else (
             (student - baseline) / (teacher - baseline))  # fmt: skip
-        found.append(Bar('gap_recovered', accept.gap_recovered, gap, gap is not None and gap >= accept.gap_recovered))
+        found.append(
+            Criterion('gap_recovered', accept.gap_recovered, gap, gap is not None and gap >= accept.gap_recovered)
+        )
     if accept.max_params:
-        found.append(Bar('max_params', accept.max_params, params, params <= accept.max_params))
+        found.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
     return found
 
 
@@ -104,7 +108,7 @@ def changed(config: ConfigDict, name: str, value: float) -> ConfigDict:
     return new
 
 
-def shortfall(bars: list[Bar]) -> str:
+def shortfall(bars: list[Criterion]) -> str:
     """Which bars were missed and by how much, as a sentence."""
     missed = [
         f'{bar.name} is {"unknown" if bar.got is None else f"{bar.got:.4g}"}, wanted '
