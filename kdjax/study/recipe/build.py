@@ -28,7 +28,7 @@ AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
 
 
-class Cell(NamedTuple):
+class GridCell(NamedTuple):
     """One run of a grid: which examples, which randomness, which of the candidate knobs ('soft.temperature': 4.0)."""
 
     transfer_size: int
@@ -150,17 +150,17 @@ def settings(config: ConfigDict, fit: ConfigDict) -> dict[str, float]:
     return {**defaults, **_first(_knobs(config, fit))}
 
 
-def cells(config: ConfigDict, fit: ConfigDict) -> list[Cell]:
+def cells(config: ConfigDict, fit: ConfigDict) -> list[GridCell]:
     """The grid of a fit: transfer-set sizes x candidates x seeds."""
     return [
-        Cell(size, seed, candidate)
+        GridCell(size, seed, candidate)
         for size in config.data.transfer_sizes
         for candidate in candidates(config, fit)
         for seed in range(config.seeds)
     ]
 
 
-def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[Cell], base_seed: int) -> Any:
+def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[GridCell], base_seed: int) -> Any:
     """The knobs tree of a grid, leaves (C,).
 
     A cell's seed decides its initial weights and its draws; cells of one seed share them, whatever their knobs.
@@ -182,7 +182,7 @@ def knobs(config: ConfigDict, fit: ConfigDict, grid: Sequence[Cell], base_seed: 
     return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in grid], np.uint32)}
 
 
-def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[Cell]) -> list[Stream]:
+def streams(config: ConfigDict, labels: np.ndarray, grid: Sequence[GridCell]) -> list[Stream]:
     """The examples of every cell: a stratified draw of its size by its seed, in the order of its seed.
 
     Draws of one seed are nested: the larger transfer set holds the smaller one. Where `data.classes` names classes, the

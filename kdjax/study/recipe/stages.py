@@ -48,7 +48,7 @@ def _trained(context: Context, folder: Path, key: str, name: str) -> Tree:
     """On every training example; members, if several, as a grid over seeds."""
     config, labels = context.config, context.dataset.splits['train'].labels
     spec = build.teachers(config)[name]
-    cells = [build.Cell(len(labels), seed, {}) for seed in range(spec.members)]
+    cells = [build.GridCell(len(labels), seed, {}) for seed in range(spec.members)]
     streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
     seen = TrainingData(spec.augment, spec.views, streams)
     # Online: what is cached are the views that students see, not those of `spec`.
@@ -129,7 +129,7 @@ def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
     ]
 
 
-def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.Cell]) -> WarmStart:
+def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.GridCell]) -> WarmStart:
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
     before = context.done[stage_name(chain[:-1])]
     positions = {

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kdjax.study.report import comparison
-from kdjax.study.report.document import Cell, Table
+from kdjax.study.report.document import Table, TableCell
 
 Row = Mapping[str, Any]
 
@@ -25,7 +25,7 @@ def of_runs(results: Row) -> Table:
 
 def _table(lines: Sequence[Row]) -> Table:
     header = tuple(lines[0]) if lines else ()
-    rows = tuple(tuple(Cell(str(value), value) for value in line.values()) for line in lines)
+    rows = tuple(tuple(TableCell(str(value), value) for value in line.values()) for line in lines)
     return Table('', 'l' * len(header), header, rows)
 
 

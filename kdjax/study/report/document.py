@@ -34,7 +34,7 @@ class Items(NamedTuple):
     items: tuple[str, ...]
 
 
-class Cell(NamedTuple):
+class TableCell(NamedTuple):
     """A cell that is more than its text: what it sorts by (last, where None), what CSV holds, whether it stands out."""
 
     text: str
@@ -48,7 +48,7 @@ class Table(NamedTuple):
     caption: str
     align: str
     header: tuple[str, ...]
-    rows: tuple[tuple[str | Cell, ...], ...]
+    rows: tuple[tuple[str | TableCell, ...], ...]
 
 
 class Picture(NamedTuple):
@@ -175,23 +175,23 @@ def terminal(blocks: Sequence[Block]) -> Group:
 def csv(table: Table) -> str:
     """A table as CSV (RFC 4180): values in full, nothing where there is none."""
     lines = io.StringIO()
-    rows = (tuple(cell.value if isinstance(cell, Cell) else cell for cell in row) for row in table.rows)
+    rows = (tuple(cell.value if isinstance(cell, TableCell) else cell for cell in row) for row in table.rows)
     writer(lines).writerows([table.header, *rows])
     return lines.getvalue()
 
 
-def text_of(cell: str | Cell) -> str:
+def text_of(cell: str | TableCell) -> str:
     """A cell as it is shown."""
-    return cell.text if isinstance(cell, Cell) else cell
+    return cell.text if isinstance(cell, TableCell) else cell
 
 
-def stands_out(cell: str | Cell) -> bool:
+def stands_out(cell: str | TableCell) -> bool:
     """Whether a cell is to be shown in bold."""
-    return isinstance(cell, Cell) and cell.best
+    return isinstance(cell, TableCell) and cell.best
 
 
 def _sortable(table: Table) -> bool:
-    return any(isinstance(cell, Cell) for row in table.rows for cell in row)
+    return any(isinstance(cell, TableCell) for row in table.rows for cell in row)
 
 
 def _markdown(block: Block) -> str:
@@ -212,7 +212,7 @@ def _markdown(block: Block) -> str:
             return f'<details><summary>{escaping.escape(title)}</summary>\n\n````\n{text}\n````\n\n</details>'
 
 
-def _markdown_cell(cell: str | Cell) -> str:
+def _markdown_cell(cell: str | TableCell) -> str:
     text = _plain(text_of(cell))
     return f'**{text}**' if stands_out(cell) else text
 
@@ -260,10 +260,10 @@ def _html_head(name: str, side: str, sortable: bool) -> str:
     return f'<th class="{side}">' + (f'<button type="button">{name}</button>' if sortable else name) + '</th>'
 
 
-def _html_cell(cell: str | Cell, side: str) -> str:
+def _html_cell(cell: str | TableCell, side: str) -> str:
     text = escaping.escape(text_of(cell))
     shown = f'<strong>{text}</strong>' if stands_out(cell) else text
-    if not isinstance(cell, Cell):
+    if not isinstance(cell, TableCell):
         return f'<td class="{side}">{shown}</td>'
     value = escaping.escape('' if cell.value is None else str(cell.value))
     return f'<td class="{side}" data-value="{value}">{shown}</td>'

@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from kdjax.study.report.document import Block, Cell, Table, stands_out, text_of
+from kdjax.study.report.document import Block, Table, TableCell, stands_out, text_of
 
 PREAMBLE = '% In the preamble: \\usepackage{booktabs, graphicx, longtable}\n'
 PAGE = 40  # rows
@@ -43,12 +43,12 @@ def _table(table: Table) -> str:
     )
 
 
-def _row(cells: Sequence[str | Cell]) -> str:
+def _row(cells: Sequence[str | TableCell]) -> str:
     line = ' & '.join(map(_cell, cells)) + ' \\\\'
     return '{}' + line if line.startswith(('[', '*')) else line  # the line break before it would take these as its own
 
 
-def _cell(cell: str | Cell) -> str:
+def _cell(cell: str | TableCell) -> str:
     text = _escaped(text_of(cell))
     return f'\\textbf{{{text}}}' if stands_out(cell) else text
 

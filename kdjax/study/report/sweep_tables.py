@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from kdjax.study.report import comparison, formatting, statistics
-from kdjax.study.report.document import Cell, Table
+from kdjax.study.report.document import Table, TableCell
 from kdjax.study.report.published import SHARES
 
 Row = Mapping[str, Any]
@@ -23,19 +23,19 @@ def main(found: Row) -> Table:
     """Every arm: accuracy after the last and the best step, gain, p-values, verdict, seeds."""
     axes = varied(found)
 
-    def cells(row: Row) -> tuple[Cell, ...]:
+    def cells(row: Row) -> tuple[TableCell, ...]:
         gain = row['difference'] or dict.fromkeys(('mean', 'ci95', 'p', 'p_holm', 'n'))
         last, best = (row[epoch]['accuracy'] for epoch in comparison.EPOCHS)
         return (
             *_place(row, axes),
-            Cell(formatting.half(last), last['mean']),
-            Cell(formatting.half(best), best['mean']),
-            Cell(formatting.estimate(gain, signed=True), gain['mean']),
-            Cell(formatting.p(gain['p']), gain['p']),
-            Cell(formatting.p(gain['p_holm']), gain['p_holm']),
-            Cell(_verdict(row), _verdict(row)),
-            Cell(formatting.or_nothing(formatting.exactly, gain['n']), gain['n']),
-            Cell(seeds(row), row['n']),
+            TableCell(formatting.half(last), last['mean']),
+            TableCell(formatting.half(best), best['mean']),
+            TableCell(formatting.estimate(gain, signed=True), gain['mean']),
+            TableCell(formatting.p(gain['p']), gain['p']),
+            TableCell(formatting.p(gain['p_holm']), gain['p_holm']),
+            TableCell(_verdict(row), _verdict(row)),
+            TableCell(formatting.or_nothing(formatting.exactly, gain['n']), gain['n']),
+            TableCell(seeds(row), row['n']),
         )
 
     named = ('last step (%)', 'best step (%)', 'gain (points)', 'p', 'p (Holm)', 'verdict', 'pairs', 'seeds')
@@ -97,15 +97,15 @@ def pivot(found: Row, axis: str) -> Table:
         rows[name, concerned] |= {value: row for value in ([row['point'][axis]] if concerned else columns)}
     tops = {value: _top([row[value] for row in rows.values() if value in row]) for value in columns}
 
-    def cell(row: Row | None, value: Any) -> Cell:
+    def cell(row: Row | None, value: Any) -> TableCell:
         if row is None or row['last']['accuracy']['mean'] is None:
-            return Cell(formatting.NOTHING, None)
+            return TableCell(formatting.NOTHING, None)
         few = '' if row['n'] == usual else f' (n={row["n"]})'
         text = formatting.spread(row['last']['accuracy']) + MARKS.get(_verdict(row), '') + few
-        return Cell(text, row['last']['accuracy']['mean'], best=row is tops[value])
+        return TableCell(text, row['last']['accuracy']['mean'], best=row is tops[value])
 
     body = tuple(
-        (Cell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
+        (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
     )
     return Table(
         f'Test accuracy (%) after the last step, mean ± sd over {formatting.plural(usual, "seed")} where nothing else '
@@ -120,19 +120,19 @@ def beyond(found: Row) -> Table:
     """Spread, share of the gap, what could have been found, likelihood, calibration, fidelity; after the last step."""
     axes = varied(found)
 
-    def cells(row: Row) -> tuple[Cell, ...]:
+    def cells(row: Row) -> tuple[TableCell, ...]:
         last, gap = row['last'], row['gap_recovered'] or {'value': None, 'ci95': None}
         finds = (row['difference'] or {'detectable': None})['detectable']
         means = {metric: last[metric]['mean'] for metric in comparison.METRICS}
         return (
             *_place(row, axes),
-            Cell(formatting.percent(last['accuracy']['sd']), last['accuracy']['sd']),
-            Cell(formatting.estimate({'mean': gap['value'], 'ci95': gap['ci95']}, digits=0), gap['value']),
-            Cell(formatting.percent(finds), finds),
-            Cell(formatting.number(means['nll']), means['nll']),
-            Cell(formatting.percent(means['ece']), means['ece']),
-            Cell(formatting.percent(means['agreement']), means['agreement']),
-            Cell(formatting.number(means['kl']), means['kl']),
+            TableCell(formatting.percent(last['accuracy']['sd']), last['accuracy']['sd']),
+            TableCell(formatting.estimate({'mean': gap['value'], 'ci95': gap['ci95']}, digits=0), gap['value']),
+            TableCell(formatting.percent(finds), finds),
+            TableCell(formatting.number(means['nll']), means['nll']),
+            TableCell(formatting.percent(means['ece']), means['ece']),
+            TableCell(formatting.percent(means['agreement']), means['agreement']),
+            TableCell(formatting.number(means['kl']), means['kl']),
         )
 
     return Table(
@@ -152,16 +152,17 @@ def costs(found: Row) -> Table:
     networks += students(found['arms'])
     batches = list(dict.fromkeys(batch for _, cost in networks for batch in cost['latency_ms']))
 
-    def cells(name: str, cost: Row) -> tuple[Cell, ...]:
+    def cells(name: str, cost: Row) -> tuple[TableCell, ...]:
         shows: tuple[Callable[[float], str], ...] = (formatting.thousands, formatting.mebibytes, formatting.thousands)
         counts = (
-            Cell(formatting.or_nothing(show, cost[key]), cost[key]) for show, key in zip(shows, NETWORK, strict=True)
+            TableCell(formatting.or_nothing(show, cost[key]), cost[key])
+            for show, key in zip(shows, NETWORK, strict=True)
         )
         times = (cost['latency_ms'].get(batch) for batch in batches)
         return (
-            Cell(name, name),
+            TableCell(name, name),
             *counts,
-            *(Cell(formatting.or_nothing(formatting.milliseconds, time), time) for time in times),
+            *(TableCell(formatting.or_nothing(formatting.milliseconds, time), time) for time in times),
         )
 
     return Table(
@@ -256,9 +257,9 @@ def _verdict(row: Row) -> str:
     return row['difference']['verdict'] if row['difference'] else 'no baseline arm'
 
 
-def _place(row: Row, axes: Sequence[str]) -> tuple[Cell, ...]:
+def _place(row: Row, axes: Sequence[str]) -> tuple[TableCell, ...]:
     found = ((axis in row['point'], row['point'].get(axis)) for axis in axes)
-    return tuple(Cell(formatting.value(value) if there else formatting.NOTHING, value) for there, value in found)
+    return tuple(TableCell(formatting.value(value) if there else formatting.NOTHING, value) for there, value in found)
 
 
 def _align(axes: Sequence[str], found: Row) -> str:
@@ -290,7 +291,7 @@ def _network(group: Sequence[Row], rows: Sequence[Row]) -> str:
     return f'student, {", ".join(shared)}' if shared else f'student of {group[0]["name"]}{more}'
 
 
-def _paper_row(row: Row) -> tuple[str | Cell, ...]:
+def _paper_row(row: Row) -> tuple[str | TableCell, ...]:
     share, ours, gap = (
         row['metric'] in SHARES,
         row['ours'],
@@ -303,12 +304,12 @@ def _paper_row(row: Row) -> tuple[str | Cell, ...]:
         arm,
         row['metric'],
         row['epoch'],
-        Cell(_spread(theirs, share) + runs, row['value']),
-        Cell(_spread(ours, share), ours['mean']) if ours else Cell(formatting.NOTHING, None),
-        Cell(formatting.estimate(gap, signed=True) if share else formatting.plainly(gap), gap['mean']),
-        Cell(formatting.p(gap['p']), gap['p']),
+        TableCell(_spread(theirs, share) + runs, row['value']),
+        TableCell(_spread(ours, share), ours['mean']) if ours else TableCell(formatting.NOTHING, None),
+        TableCell(formatting.estimate(gap, signed=True) if share else formatting.plainly(gap), gap['mean']),
+        TableCell(formatting.p(gap['p']), gap['p']),
         row['verdict'],
-        Cell(str(ours['n']), ours['n']) if ours else Cell(formatting.NOTHING, None),
+        TableCell(str(ours['n']), ours['n']) if ours else TableCell(formatting.NOTHING, None),
         row['certainty'],
         row['note'],
     )

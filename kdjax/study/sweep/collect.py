@@ -11,7 +11,7 @@ from kdjax import trees
 from kdjax.study.recipe.context import ARTIFACT, plain_config
 from kdjax.study.report import published
 from kdjax.study.sweep import grids
-from kdjax.study.sweep.expand import Cell, Run, Sweep
+from kdjax.study.sweep.expand import FitTask, Run, Sweep
 from kdjax.train import ledger
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -132,7 +132,7 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
     return found
 
 
-def _student(cell: Cell) -> str:
+def _student(cell: FitTask) -> str:
     data = cell.config.data
     return _digest(json.dumps(plain_config([cell.config.student, data.source, data.args]), sort_keys=True))
 

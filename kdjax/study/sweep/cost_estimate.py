@@ -14,7 +14,7 @@ from kdjax.study.recipe.context import ARTIFACT
 from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.recipe.plan import Stage
 from kdjax.study.sweep import grids
-from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import layout
 
 HEADER = ('stage', 'done', 'grids', 'compiled', 'steps', 'GFLOP', 'MB', 'time')
@@ -86,7 +86,13 @@ def _teaching(stage: Stage, cost: Traced | None, speed: float, workdir: Path) ->
 
 
 def _line(
-    called: str, structure: str, cells: Sequence[Cell], left: Sequence[Cell], room: int, cost: Traced, speed: float
+    called: str,
+    structure: str,
+    cells: Sequence[FitTask],
+    left: Sequence[FitTask],
+    room: int,
+    cost: Traced,
+    speed: float,
 ) -> _Line:
     """A structure: its cells as grids of at most `room`."""
     steps = cells[0].fit.steps

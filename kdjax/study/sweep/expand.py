@@ -18,14 +18,14 @@ from kdjax.study.recipe.context import plain_config, stage_name
 from kdjax.study.sweep import rows
 
 
-class Cell(NamedTuple):
+class FitTask(NamedTuple):
     """One fit of one run."""
 
     key: str
     structure: str  # cells of one structure differ in what flows through their program, not in the program
     config: ConfigDict  # of its row
     chain: tuple[str, ...]  # the fits up to this one
-    drawn: build.Cell  # its transfer set, seed and knobs
+    drawn: build.GridCell  # its transfer set, seed and knobs
     before: str | None  # key of the cell that it starts from
     needs: tuple[plan.Stage, ...]  # networks that teach and their caches, each after what it needs
 
@@ -42,7 +42,7 @@ class Run(NamedTuple):
     method: str
     seed: int
     transfer_size: int
-    cells: tuple[Cell, ...]  # by fit; the last is the result
+    cells: tuple[FitTask, ...]  # by fit; the last is the result
     teacher: plan.Stage  # of its row's config, trained or not
 
 
@@ -51,14 +51,14 @@ class Sweep(NamedTuple):
 
     config: ConfigDict
     runs: tuple[Run, ...]
-    cells: Mapping[str, Cell]  # by key, each after the one that it starts from
+    cells: Mapping[str, FitTask]  # by key, each after the one that it starts from
     stages: Mapping[str, plan.Stage]  # by key, each after what it needs
     judges: Mapping[str, str]  # cell -> the stage whose teacher its answers are held against, by keys
     axes: tuple[str, ...]  # names of the axes, without the seed
 
-    def structures(self) -> dict[str, list[Cell]]:
+    def structures(self) -> dict[str, list[FitTask]]:
         """The cells of every structure, in the order in which they can be trained."""
-        found: dict[str, list[Cell]] = {}
+        found: dict[str, list[FitTask]] = {}
         for cell in sorted(self.cells.values(), key=lambda cell: len(cell.chain)):  # stable
             found.setdefault(cell.structure, []).append(cell)
         return found
@@ -154,7 +154,7 @@ def _trained(sweep: Sweep) -> list[tuple[plan.Stage, ConfigDict]]:
     return list(found.values())
 
 
-def _called(sweep: Sweep, cell: Cell) -> str:
+def _called(sweep: Sweep, cell: FitTask) -> str:
     point = next(run.point for run in sweep.runs if any(other.key == cell.key for other in run.cells))
     return named(point)
 
@@ -249,14 +249,14 @@ def _runs(config: ConfigDict, arm: Sequence[rows.Row], links: Sequence[_Link]) -
             raise UsageError(f'seed of a row must be an integer >= 0, got {seed!r}')
     found = []
     for seed in dict.fromkeys(named_seeds or range(config.seeds)):
-        cells: list[Cell] = []
+        cells: list[FitTask] = []
         for link in links:
             before = cells[-1] if cells else None
             key = trees.digest([link.reads, size, seed, link.teacher, before and before.key, plan.VERSION])
             needs = [stage.key for stage in link.needs]
             structure = trees.digest([link.program, needs, before and before.structure, plan.VERSION])
-            drawn = build.Cell(size, seed, link.knobs)
-            cells.append(Cell(key, structure, config, link.chain, drawn, before and before.key, link.needs))
+            drawn = build.GridCell(size, seed, link.knobs)
+            cells.append(FitTask(key, structure, config, link.chain, drawn, before and before.key, link.needs))
         found.append(Run(point, config.accept.method, seed, size, tuple(cells), links[0].root))
     return found
 

@@ -24,7 +24,7 @@ from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.fit_grid import GridOptions, Rung, WarmStart
-from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
 from kdjax.types import Tree
@@ -123,7 +123,7 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
-def stage(cells: Sequence[Cell], index: ResultIndex, called: str, rung: Rung | None = None) -> plan.Stage:
+def stage(cells: Sequence[FitTask], index: ResultIndex, called: str, rung: Rung | None = None) -> plan.Stage:
     """A grid as a stage: run it with `launch.execute`.
 
     Args:
@@ -146,7 +146,7 @@ def stage(cells: Sequence[Cell], index: ResultIndex, called: str, rung: Rung | N
 
 
 def _train(
-    context: Context, folder: Path, key: str, cells: Sequence[Cell], index: ResultIndex, manner: GridOptions
+    context: Context, folder: Path, key: str, cells: Sequence[FitTask], index: ResultIndex, manner: GridOptions
 ) -> dict[str, Any]:
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
@@ -207,7 +207,7 @@ def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
     return {'step': line['step'], **parts}
 
 
-def _start(cells: Sequence[Cell], index: ResultIndex) -> WarmStart:
+def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
     """Where cells of a later fit start: each from the student of its own run's fit before."""
     places = [index.places[cell.before] for cell in cells if cell.before]
 
@@ -220,7 +220,7 @@ def _start(cells: Sequence[Cell], index: ResultIndex) -> WarmStart:
     return WarmStart(gathered('variables'), gathered('terms') if terms else {})
 
 
-def ready(cells: Sequence[Cell], index: ResultIndex) -> bool:
+def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
     """Whether all that a grid starts from is there."""
     return all(cell.before is None or cell.before in index.places for cell in cells)
 

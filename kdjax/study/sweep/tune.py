@@ -21,7 +21,7 @@ from kdjax.errors import UsageError
 from kdjax.study.recipe import acceptance, build, execute
 from kdjax.study.recipe.fit_grid import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
-from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -33,7 +33,7 @@ class Trial(NamedTuple):
     """One setting: its number in optuna's study, and the cells that try it, one per seed."""
 
     number: int
-    cells: tuple[Cell, ...]
+    cells: tuple[FitTask, ...]
 
 
 @dataclasses.dataclass
@@ -44,7 +44,7 @@ class TrialGroup:
     rung: Rung | None = None  # the part that was trained last
     order: tuple[str, ...] = ()  # keys of the cells in it
 
-    def cells(self) -> list[Cell]:
+    def cells(self) -> list[FitTask]:
         return [cell for trial in self.trials for cell in trial.cells]
 
 
@@ -179,7 +179,7 @@ class Tuner:
         records = dict(zip(keys, found.result['cells'], strict=True))
         return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in group.trials}
 
-    def _until(self, cell: Cell, part: int) -> int:
+    def _until(self, cell: FitTask, part: int) -> int:
         """The step at which a part ends: a whole number of dispatches, but for the last."""
         steps, chunk = cell.fit.steps, cell.config.run.chunk
         share = steps / self._config.tune.keep_one_in ** (self._config.tune.parts - 1 - part)

@@ -13,7 +13,7 @@ from kdjax.study.recipe.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.report import sweep_report
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
-from kdjax.study.sweep.expand import Cell, Sweep
+from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -101,7 +101,7 @@ class Worker:
         self._waiting(divided)
         return True
 
-    def context(self, cell: Cell) -> Context:
+    def context(self, cell: FitTask) -> Context:
         """What a cell needs, with the networks that teach trained and cached, here or by another process."""
         context = Context(cell.config, self._screen, self._stop, datasets=self.datasets)
         stages = self._sweep.stages

@@ -12,7 +12,7 @@ from kdjax.study.sweep import rows
 
 CONFIG = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']()
 LABELS = np.random.default_rng(0).integers(0, 5, 200)
-CELLS = [build.Cell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
+CELLS = [build.GridCell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
 
 
 def seen(classes):

@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 
 from kdjax.study.report import document, latex
-from kdjax.study.report.document import Cell, Heading, Items, Picture, Table, Text
+from kdjax.study.report.document import Heading, Items, Picture, Table, TableCell, Text
 
 HOSTILE = 'a_b & 50 % of #1 {x} ~ ^2 \\ $y$ <i>|"q"'
 PLAIN = Table('Plain', 'lr', ('name', 'value'), (('one', '1'), ('two', '2')))
@@ -20,9 +20,9 @@ RICH = Table(
     'lrl',
     ('method', 'gain', 'note'),
     (
-        (Cell(HOSTILE, HOSTILE), Cell('+1.25 ↑', 0.0125, best=True), 'first'),
-        (Cell('τ = 4', 'τ = 4'), Cell('-0.50 ↓', -0.005), 'second'),
-        (Cell('none', 'none'), Cell('–', None), 'third'),
+        (TableCell(HOSTILE, HOSTILE), TableCell('+1.25 ↑', 0.0125, best=True), 'first'),
+        (TableCell('τ = 4', 'τ = 4'), TableCell('-0.50 ↓', -0.005), 'second'),
+        (TableCell('none', 'none'), TableCell('–', None), 'third'),
     ),
 )
 
@@ -63,7 +63,7 @@ def test_csv_holds_values_not_texts():
 
 def test_csv_keeps_every_digit():
     value = 0.1 + 0.2
-    table = Table('', 'r', ('x',), ((Cell('0.30', value),),))
+    table = Table('', 'r', ('x',), ((TableCell('0.30', value),),))
     assert float(list(csv.reader(io.StringIO(document.csv(table))))[1][0]) == value
 
 

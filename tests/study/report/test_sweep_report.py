@@ -15,7 +15,7 @@ from scipy import stats
 
 from kdjax.errors import UsageError
 from kdjax.study.report import comparison, csv_tables, document, sweep_report, sweep_tables, sweep_text
-from kdjax.study.report.document import Cell
+from kdjax.study.report.document import TableCell
 
 PAPER = {
     'source': 'Somebody 2015, table 1',
@@ -73,7 +73,7 @@ def rows(text):
 
 
 def texts(table):
-    return [[cell.text if isinstance(cell, Cell) else cell for cell in row] for row in table.rows]
+    return [[cell.text if isinstance(cell, TableCell) else cell for cell in row] for row in table.rows]
 
 
 def gain_of(gain, noise=0.002, seeds=6, method='kd'):
