@@ -19,7 +19,7 @@ from kdjax.train import ledger
 Row = Mapping[str, Any]
 
 METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
-EPOCHS = ('last', 'best')
+CHECKPOINTS = ('last', 'best')
 STATES = ('done', 'failed', 'running', 'missing')
 
 
@@ -79,11 +79,11 @@ def numeric(axis: str, rows: Sequence[Row]) -> list[float]:
     return sorted(values) if numbers and len(values) > 1 else []
 
 
-def by_seed(arm: Arm, epoch: str, metric: str) -> dict[int, float | None]:
+def by_seed(arm: Arm, checkpoint: str, metric: str) -> dict[int, float | None]:
     """A test metric of the arm's runs that have ended; None for those that failed."""
     ended = [record for record in arm.records if record['status'] in ('done', 'failed')]
     return {
-        record['seed']: record[epoch][metric] if record['status'] == 'done' and record[epoch] else None
+        record['seed']: record[checkpoint][metric] if record['status'] == 'done' and record[checkpoint] else None
         for record in ended
     }
 
@@ -95,7 +95,7 @@ def counted(records: Sequence[Row]) -> dict[str, int]:
 
 
 def measured(results: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """The numbers of every arm, JSON-able: counts, metrics of both epochs, difference, share of the gap, cost.
+    """The numbers of every arm, JSON-able: counts, metrics of both checkpoints, difference, share of the gap, cost.
 
     Returns:
       Per arm: name, method, point, transfer_size, is_baseline, n and the counts of states, 'last' and 'best' (each
@@ -182,15 +182,15 @@ def _measured(arm: Arm) -> dict[str, Any]:
         'transfer_size': arm.place['transfer_size'],
         **counts,
         'n': statistics.summary(by_seed(arm, 'last', 'accuracy').values()).n,
-        **{epoch: {metric: _summary(arm, epoch, metric) for metric in METRICS} for epoch in EPOCHS},
+        **{checkpoint: {metric: _summary(arm, checkpoint, metric) for metric in METRICS} for checkpoint in CHECKPOINTS},
         'best_step': statistics.summary(record['best']['step'] for record in arm.records if record['best']).mean,
         'cost': cost(costs) if costs else None,
         'teacher': _teacher(arm),
     }
 
 
-def _summary(arm: Arm, epoch: str, metric: str) -> dict[str, Any]:
-    found = statistics.summary(by_seed(arm, epoch, metric).values())
+def _summary(arm: Arm, checkpoint: str, metric: str) -> dict[str, Any]:
+    found = statistics.summary(by_seed(arm, checkpoint, metric).values())
     return {'mean': found.mean, 'sd': found.sd, 'ci95': found.interval, 'n': found.n}
 
 

@@ -34,9 +34,9 @@ def _arm(row: Row, axes: Sequence[str], batches: Sequence[str]) -> dict[str, Any
     line = {'arm': row['name'], **{axis: row['point'].get(axis) for axis in axes}}
     line |= {'transfer_size': row['transfer_size'], 'is_baseline': row['is_baseline']}
     line |= {count: row[count] for count in COUNTS}
-    for epoch in comparison.EPOCHS:
+    for checkpoint in comparison.CHECKPOINTS:
         for metric in comparison.METRICS:
-            line |= _estimate(f'{epoch}_{metric}', row[epoch][metric], ('mean', 'sd', 'low', 'high'))
+            line |= _estimate(f'{checkpoint}_{metric}', row[checkpoint][metric], ('mean', 'sd', 'low', 'high'))
     difference = row['difference'] or {}
     line |= {'best_step': row['best_step'], **_estimate('difference', difference, ('mean', 'low', 'high', 'n'))}
     line |= {key: difference.get(key) for key in ('p', 'p_holm', 'verdict', 'detectable', 'baseline')}
@@ -58,8 +58,8 @@ def _run(record: Row, axes: Sequence[str], batches: Sequence[str]) -> dict[str, 
         'failure_step': failure.get('step'),
         'failure_term': failure.get('term'),
         **{
-            f'{epoch}_{metric}': (record[epoch] or {}).get(metric)
-            for epoch in comparison.EPOCHS
+            f'{checkpoint}_{metric}': (record[checkpoint] or {}).get(metric)
+            for checkpoint in comparison.CHECKPOINTS
             for metric in comparison.METRICS
         },
         'best_step': best.get('step'),

@@ -2,11 +2,11 @@
 
     {"source": "Hinton, Vinyals, Dean 2015, table 1",
      "rows": [{"point": {"method": "kd", "temperature": 4}, "metric": "accuracy", "value": 0.7333,
-               "sd": 0.002, "n": 5, "epoch": "last", "certainty": "read in source", "note": "five runs"}]}
+               "sd": 0.002, "n": 5, "checkpoint": "last", "certainty": "read in source", "note": "five runs"}]}
 
 `point` names axes of the sweep with their values, as few as tell one arm from the others; 'method' and 'transfer_size'
 may always be named. `value` and `sd` (of one run) are in the unit of the metric: shares, not percent; `sd`, `n` and
-`note` may be left out or null. `epoch` is the one whose weights the paper reports: those of the last step, or those
+`note` may be left out or null. `checkpoint` is the one whose weights the paper reports: those of the last step, or those
 that were best in validation. `certainty` says where the number comes from: "read in source" (the paper itself was
 read), "secondary" (somebody else quotes it) or "recalled" (from memory). A recalled number is shown and never tested.
 """
@@ -19,13 +19,13 @@ from typing import Any
 
 from kdjax.errors import UsageError, unknown
 from kdjax.study.report import formatting, statistics
-from kdjax.study.report.comparison import EPOCHS, METRICS, Arm, by_seed
+from kdjax.study.report.comparison import CHECKPOINTS, METRICS, Arm, by_seed
 
 Row = Mapping[str, Any]
 
 READ, SECONDARY, RECALLED = CERTAINTIES = ('read in source', 'secondary', 'recalled')
 SHARES = ('accuracy', 'ece', 'agreement')
-NEEDED = ('point', 'metric', 'value', 'epoch', 'certainty')
+NEEDED = ('point', 'metric', 'value', 'checkpoint', 'certainty')
 OPTIONAL: Row = {'sd': None, 'n': None, 'note': ''}
 UNJUDGED = 'shown, not judged'
 
@@ -73,7 +73,7 @@ def _compared(row: Row, arms: Sequence[Arm]) -> dict[str, Any]:
     if len(arms) != 1:
         verdict = f'{len(arms)} arms match' if arms else 'no arm matches'
         return {**row, 'arm': None, 'ours': None, 'difference': None, 'verdict': verdict}
-    values = by_seed(arms[0], row['epoch'], row['metric']).values()
+    values = by_seed(arms[0], row['checkpoint'], row['metric']).values()
     ours, found = statistics.summary(values), statistics.against(values, row['value'], row['sd'], row['n'])
     known = row['certainty'] != RECALLED
     return {
@@ -107,7 +107,7 @@ def _row(row: Any, where: str) -> dict[str, Any]:
         if field not in row:
             raise UsageError(f'{where} lacks {field!r}; a row has {", ".join(NEEDED)}')
     filled = {**OPTIONAL, **row}
-    for field, choices in (('metric', METRICS), ('epoch', EPOCHS), ('certainty', CERTAINTIES)):
+    for field, choices in (('metric', METRICS), ('checkpoint', CHECKPOINTS), ('certainty', CERTAINTIES)):
         if filled[field] not in choices:
             raise unknown(field, str(filled[field]), choices, f' in {where}')
     _check_point(filled['point'], where)

@@ -25,7 +25,7 @@ def main(found: Row) -> Table:
 
     def cells(row: Row) -> tuple[TableCell, ...]:
         gain = row['difference'] or dict.fromkeys(('mean', 'ci95', 'p', 'p_holm', 'n'))
-        last, best = (row[epoch]['accuracy'] for epoch in comparison.EPOCHS)
+        last, best = (row[checkpoint]['accuracy'] for checkpoint in comparison.CHECKPOINTS)
         return (
             *_place(row, axes),
             TableCell(formatting.half(last), last['mean']),
@@ -303,7 +303,7 @@ def _paper_row(row: Row) -> tuple[str | TableCell, ...]:
     return (
         arm,
         row['metric'],
-        row['epoch'],
+        row['checkpoint'],
         TableCell(_spread(theirs, share) + runs, row['value']),
         TableCell(_spread(ours, share), ours['mean']) if ours else TableCell(formatting.NOTHING, None),
         TableCell(formatting.estimate(gap, signed=True) if share else formatting.plainly(gap), gap['mean']),

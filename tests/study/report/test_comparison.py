@@ -15,9 +15,9 @@ def measured(study):
     return {row['name']: row for row in comparison.measured(study, comparison.gather(study))}
 
 
-def accuracies(study, method, epoch='last', **point):
+def accuracies(study, method, checkpoint='last', **point):
     found = [run for run in study['records'] if run['point'] == {'method': method, **point}]
-    return [run[epoch]['accuracy'] for run in sorted(found, key=lambda run: run['seed'])]
+    return [run[checkpoint]['accuracy'] for run in sorted(found, key=lambda run: run['seed'])]
 
 
 def test_runs_are_grouped_by_all_but_the_seed():
@@ -74,11 +74,11 @@ def test_numeric_axes():
 def test_arm_numbers_are_scipys():
     study = temperatures(seeds=5)
     row = measured(study)['kd, temperature 4']
-    for epoch in ('last', 'best'):
-        ours = accuracies(study, 'kd', epoch, temperature=4)
-        assert row[epoch]['accuracy']['mean'] == pytest.approx(np.mean(ours))
-        assert row[epoch]['accuracy']['sd'] == pytest.approx(np.std(ours, ddof=1), rel=1e-5)
-        assert row[epoch]['accuracy']['ci95'] == pytest.approx(
+    for checkpoint in ('last', 'best'):
+        ours = accuracies(study, 'kd', checkpoint, temperature=4)
+        assert row[checkpoint]['accuracy']['mean'] == pytest.approx(np.mean(ours))
+        assert row[checkpoint]['accuracy']['sd'] == pytest.approx(np.std(ours, ddof=1), rel=1e-5)
+        assert row[checkpoint]['accuracy']['ci95'] == pytest.approx(
             stats.t.interval(0.95, 4, loc=np.mean(ours), scale=stats.sem(ours)), rel=1e-6
         )
     ours, theirs = accuracies(study, 'kd', temperature=4), accuracies(study, BASELINE)

@@ -13,7 +13,7 @@ ROW = {
     'point': {'method': 'kd', 'temperature': 4},
     'metric': 'accuracy',
     'value': 0.9,
-    'epoch': 'last',
+    'checkpoint': 'last',
     'certainty': 'read in source',
 }
 
@@ -26,8 +26,8 @@ def compared(study, *rows):
     return published.compared(published.checked(content(*rows), 'expected.json'), comparison.gather(study))
 
 
-def ours(study, epoch='last'):
-    return [run[epoch]['accuracy'] for run in study['records'] if run['point'] == ROW['point']]
+def ours(study, checkpoint='last'):
+    return [run[checkpoint]['accuracy'] for run in study['records'] if run['point'] == ROW['point']]
 
 
 def test_a_file_is_read_and_completed(tmp_path):
@@ -53,7 +53,7 @@ def test_a_missing_or_broken_file_is_one_line(tmp_path):
         ({'value': float('nan')}, 'the value of accuracy'),
         ({'metric': 'nll', 'value': -1}, 'the value of nll must be not negative'),
         ({'metric': 'acuracy'}, "unknown metric 'acuracy' in expected.json, row 2; there is: 'accuracy'"),
-        ({'epoch': 'final'}, "unknown epoch 'final'"),
+        ({'checkpoint': 'final'}, "unknown checkpoint 'final'"),
         ({'certainty': 'sure'}, "unknown certainty 'sure'"),
         ({'certainty': ['recalled']}, 'unknown certainty'),
         ({'sd': -0.1}, "'sd' must be null or not negative"),
@@ -73,7 +73,7 @@ def test_a_wrong_row_is_named(change, says):
     assert '\n' not in str(error.value)
 
 
-@pytest.mark.parametrize('field', ['point', 'metric', 'value', 'epoch', 'certainty'])
+@pytest.mark.parametrize('field', ['point', 'metric', 'value', 'checkpoint', 'certainty'])
 def test_a_lacking_field_is_named(field):
     with pytest.raises(UsageError, match=f"row 1 lacks '{field}'"):
         published.checked(content({key: value for key, value in ROW.items() if key != field}), 'expected.json')
@@ -102,7 +102,7 @@ def test_comparison_is_scipys():
 
 def test_the_epoch_is_the_papers():
     study = temperatures(seeds=3)
-    (row,) = compared(study, {**ROW, 'epoch': 'best'})
+    (row,) = compared(study, {**ROW, 'checkpoint': 'best'})
     assert row['ours']['mean'] == pytest.approx(sum(ours(study, 'best')) / 3)
 
 

@@ -21,10 +21,10 @@ PAPER = {
     'source': 'Somebody 2015, table 1',
     'rows': [
         {'point': {'method': 'kd', 'temperature': 4}, 'metric': 'accuracy', 'value': 0.95, 'sd': 0.01, 'n': 5,
-         'epoch': 'last', 'certainty': 'read in source'},
-        {'point': {'method': 'dist', 'temperature': 4}, 'metric': 'nll', 'value': 0.2, 'epoch': 'best',
+         'checkpoint': 'last', 'certainty': 'read in source'},
+        {'point': {'method': 'dist', 'temperature': 4}, 'metric': 'nll', 'value': 0.2, 'checkpoint': 'best',
          'certainty': 'secondary', 'note': 'quoted elsewhere'},
-        {'point': {'method': 'dist', 'temperature': 4}, 'metric': 'accuracy', 'value': 0.5, 'epoch': 'last',
+        {'point': {'method': 'dist', 'temperature': 4}, 'metric': 'accuracy', 'value': 0.5, 'checkpoint': 'last',
          'certainty': 'recalled'},
     ],
 }  # fmt: skip
