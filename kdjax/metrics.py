@@ -16,7 +16,7 @@ class Mean(NamedTuple):
     total: Array
     number: Array
 
-    def read(self) -> Array:
+    def compute(self) -> Array:
         """total / number; nan where nothing was counted, so that an empty split cannot pass for a perfect one."""
         return self.total / self.number
 
@@ -33,7 +33,7 @@ class Calibration(NamedTuple):
     correct: Array
     number: Array
 
-    def read(self) -> Array:
+    def compute(self) -> Array:
         """Expected calibration error, in [0, 1].
 
         Reference: Guo et al., On Calibration of Modern Neural Networks, ICML 2017, eq. (3).

@@ -51,7 +51,7 @@ def test_a_mean_over_uneven_masked_batches_is_the_mean_of_the_whole(sizes, seed)
     values = np.random.default_rng(seed).normal(size=sum(sizes)).astype(np.float32)
     whole = merged([mean(padded(part, np.nan), masked(len(part))) for part in cut(values, sizes)])
     assert whole.number == len(values)
-    np.testing.assert_allclose(whole.read(), values.mean(dtype=np.float64), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(whole.compute(), values.mean(dtype=np.float64), rtol=1e-5, atol=1e-6)
 
 
 @settings(deadline=None, max_examples=30)
@@ -62,23 +62,23 @@ def test_the_calibration_error_of_uneven_masked_batches_is_that_of_the_whole(siz
     labels = random.integers(0, CLASSES, sum(sizes)).astype(np.int32)
     parts = zip(cut(probabilities, sizes), cut(labels, sizes), strict=True)
     whole = merged([calibration(padded(p, 0.7), padded(y, 0), masked(len(y))) for p, y in parts])
-    np.testing.assert_allclose(whole.read(), expected_calibration_error(probabilities, labels), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(whole.compute(), expected_calibration_error(probabilities, labels), rtol=1e-4, atol=1e-6)
 
 
 def test_values_may_have_more_axes_than_examples():
     values, mask = np.arange(6, dtype=np.float32).reshape(2, 3), np.float32([[1, 1, 0], [0, 1, 0]])
-    assert metrics.mean(values, mask).read() == (0 + 1 + 4) / 3
+    assert metrics.mean(values, mask).compute() == (0 + 1 + 4) / 3
 
 
 @pytest.mark.parametrize(('label', 'error'), [(2, 0.0), (1, 1.0)])
 def test_certainty_is_calibrated_when_right_and_wholly_wrong_otherwise(label, error):
     certain = np.eye(CLASSES, dtype=np.float32)[np.full(SIZE, 2)]
     measured = calibration(certain, np.full(SIZE, label, np.int32), masked(SIZE))
-    assert measured.read() == error
+    assert measured.compute() == error
     np.testing.assert_array_equal(measured.number, [0] * 14 + [SIZE])
 
 
 def test_nothing_counted_is_not_a_number():
     nothing = np.zeros(SIZE, np.float32)
-    assert np.isnan(mean(nothing, nothing).read())
-    assert np.isnan(calibration(np.full((SIZE, CLASSES), 0.25, np.float32), nothing.astype(np.int32), nothing).read())
+    assert np.isnan(mean(nothing, nothing).compute())
+    assert np.isnan(calibration(np.full((SIZE, CLASSES), 0.25, np.float32), nothing.astype(np.int32), nothing).compute())

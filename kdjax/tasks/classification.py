@@ -73,7 +73,7 @@ def _measure(
     def one(variables: Tree) -> Mapping[str, Array]:
         by_batch = jax.lax.map(lambda batch: meters(variables, batch), batches)
         totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), by_batch)
-        return {name: meter.read() for name, meter in totals.items()}
+        return {name: meter.compute() for name, meter in totals.items()}
 
     return jax.lax.map(one, cells)
 
