@@ -81,4 +81,6 @@ def test_certainty_is_calibrated_when_right_and_wholly_wrong_otherwise(label, er
 def test_nothing_counted_is_not_a_number():
     nothing = np.zeros(SIZE, np.float32)
     assert np.isnan(mean(nothing, nothing).compute())
-    assert np.isnan(calibration(np.full((SIZE, CLASSES), 0.25, np.float32), nothing.astype(np.int32), nothing).compute())
+    assert np.isnan(
+        calibration(np.full((SIZE, CLASSES), 0.25, np.float32), nothing.astype(np.int32), nothing).compute()
+    )

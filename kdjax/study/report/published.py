@@ -6,8 +6,8 @@
 
 `point` names axes of the sweep with their values, as few as tell one arm from the others; 'method' and 'transfer_size'
 may always be named. `value` and `sd` (of one run) are in the unit of the metric: shares, not percent; `sd`, `n` and
-`note` may be left out or null. `checkpoint` is the one whose weights the paper reports: those of the last step, or those
-that were best in validation. `certainty` says where the number comes from: "read in source" (the paper itself was
+`note` may be left out or null. `checkpoint` says whose weights the paper reports: those of the last step, or those that
+were best in validation. `certainty` says where the number comes from: "read in source" (the paper itself was
 read), "secondary" (somebody else quotes it) or "recalled" (from memory). A recalled number is shown and never tested.
 """
 

@@ -14,7 +14,7 @@ from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
 from kdjax.train import ledger
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
