@@ -38,7 +38,7 @@ def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
     distributed.by_first(lambda: write_manifest(folder, stage, context))
-    result = stage.run(context, folder, stage.key, stage.reads)
+    result = stage.run(stage.inputs, context, folder, stage.key)
     seconds = round(time.perf_counter() - start, 2)
     written = json.dumps({'key': stage.key, 'seconds': seconds, 'result': result}, allow_nan=False)
     distributed.by_first(lambda: ledger.replace(folder / ARTIFACT, written))
@@ -63,9 +63,7 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'versions': ledger.versions(),
         'git_commit': ledger.git_commit(),
         'machine': ledger.machine(),
-        'seed': context.config.seed,
-        'seeds': context.config.seeds,
-        'data_checksum': context.data_checksum,
+        'data_checksum': context.datasets.checksum(stage.inputs.data),
     }
     folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))

@@ -22,12 +22,12 @@ def keys(change=lambda config: None):
 
 
 def temperature(config):
-    config.terms.soft.temperature = (3.0,)
+    config.terms.soft.temperature = 3.0
 
 
 def feature_term(config):
     config.terms.hint = ConfigDict({'kind': 'fitnets.Hint', 'layer': 'hidden1'})
-    config.fits.combined.weights.hint = (1.0,)
+    config.fits.combined.weights.hint = 1.0
 
 
 def set_to(dotted, value):
@@ -74,9 +74,9 @@ def assisted(config, **taught):
     """An assistant per entry, taught by the one that is named; the combined fit is taught by the first."""
     for name, by in taught.items():
         config.assistants[name] = copy.deepcopy(config.teacher)
-        config.assistants[name].fit.weights = ConfigDict({'hard': (0.5,), 'soft': (0.5,)})
+        config.assistants[name].fit.weights = ConfigDict({'hard': 0.5, 'soft': 0.5})
         config.assistants[name].fit.teacher = by
-    config.terms.soft.temperature = (2.0,)
+    config.terms.soft.temperature = 2.0
     config.fits.combined.teacher = next(iter(taught))
 
 
@@ -125,8 +125,8 @@ def test_what_a_term_takes_over_must_not_decay():
     config = copy.deepcopy(TINY())
     with config.unlocked(), config.ignore_type():
         config.terms.srrl = ConfigDict({'kind': 'srrl.SoftmaxRegression', 'layer': 'hidden1'})
-        config.fits.combined.weights.srrl = (1.0,)
-        config.fits.combined.terms_weight_decay = (1e-3,)
+        config.fits.combined.weights.srrl = 1.0
+        config.fits.combined.terms_weight_decay = 1e-3
     with pytest.raises(UsageError, match=r"terms_weight_decay must be 0, got .*: it would shrink what \['srrl'\] take"):
         plan.check(config)
     with config.unlocked():

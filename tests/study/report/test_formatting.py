@@ -30,7 +30,7 @@ def changed(**data):
         config.teacher.mode = data.pop('mode', 'cached')
         for name, spec in data.pop('terms', {}).items():
             config.terms[name] = ConfigDict(spec)
-            config.fits.combined.weights[name] = (1.0,)
+            config.fits.combined.weights[name] = 1.0
         for name, value in data.items():
             config.data[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config

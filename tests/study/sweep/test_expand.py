@@ -81,7 +81,7 @@ def test_what_chooses_a_program_makes_another_structure(axis):
 def test_knobs_are_those_of_the_row_and_a_default_is_not_taken_from_a_neighbour():
     kind = {'kind': 'hinton.SoftTargets', 'form': 'kl'}
     found = cells(
-        rows.choice('soft', {'plain': {'terms.soft': kind}, 'hot': {'terms.soft': {**kind, 'temperature': (9.0,)}}})
+        rows.choice('soft', {'plain': {'terms.soft': kind}, 'hot': {'terms.soft': {**kind, 'temperature': 9.0}}})
     )
     temperatures = {cell.drawn.candidate['soft.temperature'] for cell in found}
     assert temperatures == {4.0, 9.0}
