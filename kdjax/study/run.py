@@ -32,7 +32,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         plan.check(changed)
         _check_processes(changed)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
-        execute.prepare_process()
+        execute.prepare_process(screen)
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
         datasets = Datasets()

@@ -64,7 +64,7 @@ def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, co
     space = usual_space(config) if space is None else dict(space)
     _check(config, space)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
-        execute.prepare_process()
+        execute.prepare_process(screen)
         best, met = Tuner(config, space, workdir, screen, stop).tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
     tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})
