@@ -35,7 +35,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
     for _, recipe in attempts:
         _check_processes(recipe)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
-        execute.prepare_process()
+        execute.prepare_process(screen)
         tried: list[dict[str, Any]] = []
         contexts: list[Context] = []
         datasets = Datasets()

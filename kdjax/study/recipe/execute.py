@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 
-from kdjax.cpu import allocator
+from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import ARTIFACT, Artifact, Context
 from kdjax.train import distributed, layout, ledger
+from kdjax.train.screen import Screen
 
 LOCK = '.lock'
 
@@ -98,16 +99,19 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         yield
 
 
-def prepare_process() -> None:
+def prepare_process(screen: Screen) -> None:
     """What holds from here on: buffers are kept for the next step, and compiled programs for the next process.
 
-    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where.
+    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions
+    will be slower than they need to be.
     """
     allocator.keep_buffers(os.environ)
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     # Of everything, however short: a run has many small programs, and reading one back is faster than making it.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    if onednn.outdated():
+        screen.show(f"convolutions are XLA's: the library is of another kdjax or jaxlib; rebuild it: {onednn.BUILD}")
 
 
 def artifact(path: Path, key: str) -> dict[str, Any] | None:

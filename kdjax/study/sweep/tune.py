@@ -67,7 +67,7 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
     space = {**expand.searched(config, config.accept.method), **(space or {})} or usual_space(config)
     _check(config, space)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
-        execute.prepare_process()
+        execute.prepare_process(screen)
         tuner = Tuner(config, space, workdir, screen, stop)
         best, met = tuner.tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))

@@ -44,7 +44,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
             return
     else:
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
-            execute.prepare_process()
+            execute.prepare_process(screen)
             Worker(planned, workdir, screen, stop).work()
     _report(planned, workdir, command, Screen())
 
