@@ -49,7 +49,7 @@ def test_students_are_plain_and_only_the_teacher_is_regularised(planned):
 
 
 def test_the_transfer_sets_are_those_of_the_paper(planned):
-    classes = {run.point.get('transfer set', 'all'): run.cells[-1].config.data.classes for run in planned.runs}
+    classes = {run.point.get('transfer set', 'all'): run.cells[-1].inputs.classes for run in planned.runs}
     assert classes == {'all': (), 'without 3': (0, 1, 2, 4, 5, 6, 7, 8, 9), '7 and 8': (7, 8)}
 
 

@@ -142,11 +142,11 @@ def _term_spec(config: ConfigDict, name: str, searched: Candidates) -> dict[str,
     kind = term_class(spec['kind'])
     for knob in knob_fields(kind):
         place = f'terms.{name}.{knob}'
-        if place in searched:
-            spec[knob] = searched[place]
-        elif knob in spec:
+        if knob in spec:
             number(place, spec[knob])
             spec[knob] = (spec[knob],)
+        if place in searched:
+            spec[knob] = searched[place]
     return spec
 
 

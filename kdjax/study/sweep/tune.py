@@ -64,7 +64,8 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
       UsageError: an empty or wrong space, or no trial that could be trained.
       Interrupted: a stop was asked for; the same command goes on.
     """
-    space = {**expand.searched(config, config.accept.method), **(space or {})} or usual_space(config)
+    searched = expand.searched(config, config.accept.method)
+    space = usual_space(config) if space is None and not searched else {**searched, **(space or {})}
     _check(config, space)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
         execute.prepare_process(screen)

@@ -101,7 +101,7 @@ def test_one_number_for_a_knob_is_its_one_value_and_the_base_stays_as_it_is():
     config = base.get_config()
     new = rows.applied(config, {'terms.soft.temperature': 8, 'fits.combined.weights.soft': 0.5})
     assert new.terms.soft.temperature == 8.0
-    assert isinstance(new.terms.soft.temperature[0], float)
+    assert isinstance(new.terms.soft.temperature, float)
     assert new.fits.combined.weights.soft == 0.5
     assert config.terms.soft.temperature == 4.0
     assert new.is_locked
