@@ -16,9 +16,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import dry_run, fit_grid, plan
+from kdjax.study.recipe import dry_run, grid_program, plan
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.fit_grid import NOBODY, GridProgram, TeacherSource
+from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, teacher_of
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve
@@ -106,10 +106,10 @@ def bench_cases(recipe: Recipe, context: Context) -> list[BenchCase]:
         if any(term.adopts for _, term in fit.objective.terms):
             continue  # what an earlier fit learned is not there
         cells = fit.cells(inputs.transfer_sizes, inputs.seeds)[: run.cells]
-        data = fit_grid.students_data(context, inputs, cells)
+        data = grid_program.students_data(context, inputs, cells)
         data = data._replace(views=dataclasses.replace(data.views, views=1 if data.views.consistent else 2))
         for mode, source, flops in _sources(context, inputs, len(cells)):
-            grid = fit_grid.grid_program(context, inputs, cells, data, source)
+            grid = grid_program.grid_program(context, inputs, cells, data, source)
             cases += [
                 BenchCase(fit.name, mode, chosen, len(cells), fit.batch_size, flops, min(run.chunk, fit.steps),
                           grid.compiled(chosen), grid)
@@ -208,7 +208,7 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     )
     example = context.example(inputs.data)[None]
     variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
-    teacher = fit_grid.asked_teacher(context, inputs)
+    teacher = grid_program.asked_teacher(context, inputs)
     asked = [('online', TeacherSource(teacher, variables, {}), online + (cells - 1) * cached)]
     tables = _tables(teacher, variables, context, inputs)
     if tables is None:

@@ -1,8 +1,9 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -10,17 +11,39 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Stream
 from kdjax.errors import UsageError
-from kdjax.nets import torch_weights
-from kdjax.study.recipe import build, fit_grid
+from kdjax.jit_cache import shared
+from kdjax.nets import team, torch_weights
+from kdjax.study.recipe import build, grid_program
 from kdjax.study.recipe.check import cache_name
 from kdjax.study.recipe.context import METRICS, Artifact, Context, number
-from kdjax.study.recipe.fit_grid import TrainingData, WarmStart
+from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import CachedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
-from kdjax.train import cache, teachers
-from kdjax.train.checkpoint import load_variables, save_variables
-from kdjax.train.ledger import plain
-from kdjax.types import Tree
+from kdjax.train import cache, distributed, loop, parallel, teachers
+from kdjax.train import ledger as ledgers
+from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
+from kdjax.train.ledger import Ledger, plain
+from kdjax.train.profile import profiled
+from kdjax.types import State, Tree
+
+
+class Rung(NamedTuple):
+    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
+
+    until: int  # step
+    folder: Path | None  # of the part before; None for the first
+    identity: str  # of the part before
+    cells: int  # that the part before had
+    kept: tuple[int, ...]  # positions of those that go on
+
+
+class GridOptions(NamedTuple):
+    """How a sweep wants a grid trained."""
+
+    called: str = ''  # by the screen; the name of its stage if left out
+    structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
+    tolerant: bool = False  # whether cells that all diverged are a result, not an error
+    rung: Rung | None = None  # the whole fit, if left out
 
 
 def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -29,8 +52,8 @@ def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: s
     cells = [GridCell(len(labels), seed, {}) for seed in range(inputs.members)]
     streams = [Stream(np.arange(len(labels)), inputs.seed + cell.seed) for cell in cells]
     # Asked in every step: what is cached are the views that students see, not those of this network.
-    source = fit_grid.teacher_source(context, inputs)
-    fitted = fit_grid.fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
+    source = grid_program.teacher_source(context, inputs)
+    fitted = fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
     if fitted.failures:
         raise UsageError(f'{inputs.name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
     members = [trees.take(fitted.variables, member) for member in range(inputs.members)]
@@ -77,14 +100,14 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
         progress=context.screen.step,
         preprocess=build.preprocess(teacher.data),
     )
-    cache.save(folder / 'tables', tables, fit_grid.address(context, inputs, variables))
+    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 
 def train_students(inputs: TrainedStudents, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Trains a grid of students: transfer-set sizes x candidate knobs x seeds."""
     cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
-    fitted = fit_grid.fit_students(context, folder, key, inputs, cells, _warm_start(inputs, context, cells))
+    fitted = fit_students(context, folder, key, inputs, cells, _warm_start(inputs, context, cells))
     accuracy = [None if cell in fitted.failures else number(value)
                 for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
     described = [cell._asdict() for cell in cells]
@@ -143,3 +166,108 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
         return trees.take(load_variables(before.folder / name), index)
 
     return WarmStart(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})
+
+
+def fit_students(
+    context: Context,
+    folder: Path,
+    key: str,
+    inputs: TrainedStudents,
+    cells: Sequence[GridCell],
+    start: WarmStart | None,
+    options: GridOptions = GridOptions(),
+) -> loop.Fitted:
+    """Trains a grid of students, and saves them and what their terms learned."""
+    data, source = grid_program.students_data(context, inputs, cells), grid_program.teacher_source(context, inputs)
+    fitted = fit(context, folder, key, inputs, cells, data, source, start, options, inputs.gradient_every)
+    save_variables(folder / 'variables', fitted.variables)
+    save_variables(folder / 'best', fitted.best)
+    if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
+        save_variables(folder / 'terms', fitted.terms)
+    return fitted
+
+
+def fit(
+    context: Context,
+    folder: Path,
+    key: str,
+    inputs: Trained,
+    cells: Sequence[GridCell],
+    data: TrainingData,
+    source: TeacherSource,
+    start: WarmStart | None = None,
+    options: GridOptions = GridOptions(),
+    gradient_every: int = 0,
+) -> loop.Fitted:
+    """Trains a grid of networks of one kind; a single network is a grid of one.
+
+    Args:
+      context: screen, data sets, what earlier stages left, how it is executed.
+      folder: where checkpoints and the ledger go; `key` names the run that they belong to.
+      inputs: the fit, its network, and what both depend on.
+      cells: of the grid.
+      data: what the networks are shown.
+      source: who teaches.
+      start: where they start; new networks if left out.
+      options: what differs in a sweep.
+      gradient_every: steps between looks at the gradients of terms; 0 for never.
+    """
+    run, spec = context.execution, inputs.fit.spec
+    program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
+    chosen = grid_program.choose_layout(
+        context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
+        spec.steps // run.chunk,
+    )  # fmt: skip
+    steps = options.rung.until if options.rung else spec.steps
+    state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
+    devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
+    if run.profile:
+        step = profiled(step, folder / 'profile', run.profile)
+    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
+    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=run.wandb) as ledger:
+        return loop.fit(
+            step,
+            distributed.of_first(state),
+            parallel.everywhere(source.variables, devices),
+            program.knobs,
+            functools.partial(program.batches, part=parallel.own_part(devices, spec.batch_size)),
+            context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
+            steps=steps,
+            chunk=run.chunk,
+            validate_every=inputs.validate_every,
+            save_every=run.save_every,
+            folder=folder / 'checkpoints',
+            identity=key,
+            ledger=ledger,
+            progress=context.screen.step,
+            stop=context.stop,
+            kept=_select_student(spec.peers),
+            tolerant=options.tolerant,
+            best=best,
+            anatomy=program.gradient_stats(chosen) if gradient_every else None,
+            anatomy_every=gradient_every,
+        )
+
+
+@shared
+def _select_student(peers: int) -> Callable[[Tree], Tree]:
+    """Of several peers the first, which is the student."""
+    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
+
+
+def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
+    if rung.folder is None:
+        return state, None
+
+    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
+
+    like = {
+        'state': state,
+        'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
+    }
+    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
+        restored = checkpoints.restore(jax.tree.map(widened, like))
+    taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
+    return State(*taken['state']), loop.Best(*taken['best'])

@@ -19,13 +19,14 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.data.base import Dataset
-from kdjax.study.recipe import fit_grid, plan
+from kdjax.study.recipe import plan, stages
 from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.recipe.fit_grid import GridOptions, Rung, WarmStart
+from kdjax.study.recipe.grid_program import WarmStart
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource
+from kdjax.study.recipe.stages import GridOptions, Rung
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
@@ -162,7 +163,7 @@ def _train(
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
     start = _start(cells, index) if first.before else None
-    fitted = fit_grid.fit_students(context, folder, key, first.inputs, drawn, start, manner)
+    fitted = stages.fit_students(context, folder, key, first.inputs, drawn, start, manner)
     judge = context.done.get('examine')
     logits = np.load(judge.folder / TEST_LOGITS) if judge else None
     inputs = first.inputs

@@ -20,8 +20,8 @@ from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
 from kdjax.study.recipe import acceptance, execute
-from kdjax.study.recipe.fit_grid import Rung
 from kdjax.study.recipe.resolve import term_class
+from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row

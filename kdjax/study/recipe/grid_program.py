@@ -1,4 +1,4 @@
-"""One fit of a grid of networks, from what its stage reads to what `train.loop.fit` needs."""
+"""The program of a grid: who teaches, what is shown, where it begins, and how its steps are compiled."""
 
 import functools
 import json
@@ -14,18 +14,14 @@ from kdjax import trees
 from kdjax.data import noise
 from kdjax.data.feed import Feed, Stream, feed
 from kdjax.jit_cache import bound, compiled, once, shared
-from kdjax.nets import team
 from kdjax.study.recipe import build
 from kdjax.study.recipe.check import cache_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import GridCell, Views
-from kdjax.train import cache, distributed, grid, layout, loop, parallel, teachers
+from kdjax.train import cache, grid, layout, parallel, teachers
 from kdjax.train import ledger as ledgers
-from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
-from kdjax.train.ledger import Ledger
-from kdjax.train.profile import profiled
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -50,25 +46,6 @@ class WarmStart(NamedTuple):
     terms: Tree
 
 
-class Rung(NamedTuple):
-    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
-
-    until: int  # step
-    folder: Path | None  # of the part before; None for the first
-    identity: str  # of the part before
-    cells: int  # that the part before had
-    kept: tuple[int, ...]  # positions of those that go on
-
-
-class GridOptions(NamedTuple):
-    """How a sweep wants a grid trained."""
-
-    called: str = ''  # by the screen; the name of its stage if left out
-    structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
-    tolerant: bool = False  # whether cells that all diverged are a result, not an error
-    rung: Rung | None = None  # the whole fit, if left out
-
-
 class TrainingData(NamedTuple):
     """What a grid is shown: views of the examples of its streams."""
 
@@ -82,87 +59,6 @@ def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[Gri
     labels = context.datasets(inputs.data).splits['train'].labels
     streams = build.streams(labels, cells, inputs.seed, inputs.classes)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
-
-
-def fit_students(
-    context: Context,
-    folder: Path,
-    key: str,
-    inputs: TrainedStudents,
-    cells: Sequence[GridCell],
-    start: WarmStart | None,
-    options: GridOptions = GridOptions(),
-) -> loop.Fitted:
-    """Trains a grid of students, and saves them and what their terms learned."""
-    data, source = students_data(context, inputs, cells), teacher_source(context, inputs)
-    fitted = fit(context, folder, key, inputs, cells, data, source, start, options, inputs.gradient_every)
-    save_variables(folder / 'variables', fitted.variables)
-    save_variables(folder / 'best', fitted.best)
-    if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
-        save_variables(folder / 'terms', fitted.terms)
-    return fitted
-
-
-def fit(
-    context: Context,
-    folder: Path,
-    key: str,
-    inputs: Trained,
-    cells: Sequence[GridCell],
-    data: TrainingData,
-    source: TeacherSource,
-    start: WarmStart | None = None,
-    options: GridOptions = GridOptions(),
-    gradient_every: int = 0,
-) -> loop.Fitted:
-    """Trains a grid of networks of one kind; a single network is a grid of one.
-
-    Args:
-      context: screen, data sets, what earlier stages left, how it is executed.
-      folder: where checkpoints and the ledger go; `key` names the run that they belong to.
-      inputs: the fit, its network, and what both depend on.
-      cells: of the grid.
-      data: what the networks are shown.
-      source: who teaches.
-      start: where they start; new networks if left out.
-      options: what differs in a sweep.
-      gradient_every: steps between looks at the gradients of terms; 0 for never.
-    """
-    run, spec = context.execution, inputs.fit.spec
-    program, first = grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
-    chosen = _layout(
-        context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
-        spec.steps // run.chunk,
-    )  # fmt: skip
-    steps = options.rung.until if options.rung else spec.steps
-    state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
-    devices, step = _devices(run.runner, len(cells)), program.compiled(chosen)
-    if run.profile:
-        step = profiled(step, folder / 'profile', run.profile)
-    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=run.wandb) as ledger:
-        return loop.fit(
-            step,
-            distributed.of_first(state),
-            parallel.everywhere(source.variables, devices),
-            program.knobs,
-            functools.partial(program.batches, part=parallel.own_part(devices, spec.batch_size)),
-            context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
-            steps=steps,
-            chunk=run.chunk,
-            validate_every=inputs.validate_every,
-            save_every=run.save_every,
-            folder=folder / 'checkpoints',
-            identity=key,
-            ledger=ledger,
-            progress=context.screen.step,
-            stop=context.stop,
-            kept=_select_student(spec.peers),
-            tolerant=options.tolerant,
-            best=best,
-            anatomy=program.gradient_stats(chosen) if gradient_every else None,
-            anatomy_every=gradient_every,
-        )
 
 
 class GridProgram(NamedTuple):
@@ -235,30 +131,6 @@ def _begin(
 
 
 @shared
-def _select_student(peers: int) -> Callable[[Tree], Tree]:
-    """Of several peers the first, which is the student."""
-    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
-
-
-def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
-    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
-    if rung.folder is None:
-        return state, None
-
-    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
-
-    like = {
-        'state': state,
-        'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
-    }
-    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
-        restored = checkpoints.restore(jax.tree.map(widened, like))
-    taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
-    return State(*taken['state']), loop.Best(*taken['best'])
-
-
-@shared
 def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
     """The compiled program of a step of a grid, or of many in a row."""
     runner, inner = (layout.CELLS, 'vmap') if chosen == layout.CELLS else (runner, chosen)
@@ -266,13 +138,13 @@ def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str,
     return parallel.wrap(
         grid.scanned(gridded) if many else gridded,
         runner,
-        _devices(runner, cells),
+        devices_of(runner, cells),
         batch_axis=int(own_batches) + many,
         cell_axis=int(many) if own_batches else None,
     )
 
 
-def _layout(
+def choose_layout(
     context: Context,
     folder: Path,
     structure: str,
@@ -288,7 +160,7 @@ def _layout(
     note = folder / 'layout.json'
     if note.exists():
         return json.loads(note.read_text())['layout']
-    split = context.execution.runner == 'single' and len(_devices(layout.CELLS, cells)) > 1
+    split = context.execution.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
     chosen = layout.fastest(
         program, arguments, cells=cells, dispatches=dispatches, key=structure, more=(layout.CELLS,) if split else ()
     )
@@ -296,7 +168,7 @@ def _layout(
     return chosen
 
 
-def _devices(runner: str, cells: int) -> list[jax.Device]:
+def devices_of(runner: str, cells: int) -> list[jax.Device]:
     """All devices; where cells are split over them, a number of devices that divides the cells (a teacher is one)."""
     devices = parallel.all_devices()
     return devices[: math.gcd(cells, len(devices))] if runner == 'cells' else devices
