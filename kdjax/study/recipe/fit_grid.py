@@ -335,5 +335,4 @@ def address(context: Context, name: str, variables: Tree) -> cache.Address:
         json.dumps(plain_config(config.data.augment), sort_keys=True),
         config.seed,
         config.data.views,
-        'float32',
     )
