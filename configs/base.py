@@ -52,7 +52,8 @@ def config() -> ConfigDict:
             'retry': retry(),
             'tune': tune(),
             'expected': '',  # numbers of a paper that a sweep is held against: a JSON file, from the repository's root
-            'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
+            # Where curves are shown beside each stage's ledger.jsonl; each needs the extra of its name
+            'track': {'tensorboard': False, 'wandb': False},
         }
     )
 

@@ -22,7 +22,7 @@ from kdjax.train import cache, distributed, grid, layout, loop, parallel, teache
 from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, save_variables
 from kdjax.train.grid import Step
-from kdjax.train.ledger import Ledger
+from kdjax.train.ledger import Ledger, NullLogger
 from kdjax.train.profile import profiled
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
@@ -133,7 +133,8 @@ def fit(
     if run.profile:
         program = profiled(program, folder / 'profile', run.profile)
     context.screen.stage(manner.called or folder.name.partition('-')[0], steps)
-    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=context.config.track.wandb) as ledger:
+    logger = Ledger(folder, **context.config.track) if distributed.first() else NullLogger(folder)
+    with logger as ledger:
         return loop.fit(
             program,
             distributed.of_first(state),
