@@ -65,6 +65,9 @@ def data() -> ConfigDict:
             # module.function in kdjax/data, 'my.module:function', or 'tfds:mnist': what --mode=prepare has prepared
             'source': 'digits.digits',
             'args': {},  # of the source: the folder of the files, how many examples are held out for validation, ...
+            # Inputs are read batch by batch, ahead, in threads, and never put on the device whole (extra 'stream'): for
+            # what does not fit in memory. Examples and their order are the same; a dispatch, run.chunk steps, must fit
+            'stream': False,
             # From inputs as stored to what networks see, in training and evaluation: module.function in kdjax/data
             'preprocess': {'kind': 'preprocess.unit'},
             # Of what students see: module.function in kdjax/data and its arguments; or several, one after the other

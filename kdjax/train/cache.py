@@ -17,7 +17,7 @@ from kdjax.jit_cache import bound, compiled
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
-from kdjax.types import Array, Teacher, Tree
+from kdjax.types import Array, Column, Teacher, Tree
 
 ADDRESS = 'address.json'
 
@@ -36,7 +36,7 @@ class Address(NamedTuple):
 def compute(
     teacher: Teacher,
     variables: Tree,
-    inputs: np.ndarray,
+    inputs: Column,
     augment: Augment,
     seed: int,
     view_count: int,
@@ -49,7 +49,7 @@ def compute(
 
     Args:
       teacher, variables: whose outputs.
-      inputs: (N, ...) of all examples as stored, in the order of their ids.
+      inputs: (N, ...) of all examples as stored, in the order of their ids; read a batch at a time.
       augment, seed, view_count: which views.
       taps: features to keep beside the logits.
       batch_size: examples per forward pass.

@@ -12,6 +12,7 @@ from scipy.special import softmax
 from kdjax import trees
 from kdjax.data.augment import shift, views
 from kdjax.data.feed import Stream, feed
+from kdjax.data.lazy import Lazy
 from kdjax.data.preprocess import normalise
 from kdjax.errors import UsageError
 from kdjax.nets import team
@@ -44,6 +45,21 @@ def tables(teacher=None, variables=None, **options):
 @pytest.fixture(scope='module')
 def table():
     return tables()
+
+
+def test_inputs_are_read_a_batch_at_a_time(table):
+    sizes = []
+
+    class Inputs(Lazy):
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            sizes.append(len(found))
+            return found
+
+    made = cache.compute(teachers.frozen(NET), teacher_variables(), Inputs(IMAGES), AUGMENT, SEED, VIEWS,
+                         ('hidden1',), batch_size=4)  # fmt: skip
+    assert trees.fingerprint(made) == trees.fingerprint(table)
+    assert sizes == [4, 4, 2] * VIEWS
 
 
 @jax.jit

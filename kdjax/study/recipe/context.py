@@ -68,7 +68,8 @@ class Context:
     def evaluator(self, net: Net, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
         """Metrics of a network on a split of this data set."""
         inputs, labels = self.dataset.splits[split]
-        return evaluator(net, inputs, labels, teacher_logits, preprocess=build.preprocess(self.config))
+        seen, stream = build.preprocess(self.config), self.config.data.stream
+        return evaluator(net, inputs, labels, teacher_logits, preprocess=seen, stream=stream)
 
     def logits(self, net: Net, variables: Tree, split: str) -> np.ndarray:
         """A network's logits (N, K) on a split."""

@@ -13,7 +13,8 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data import noise
-from kdjax.data.feed import Feed, Stream, feed
+from kdjax.data.feed import Feed, Stream
+from kdjax.data.stream import training_feed
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.nets import team
 from kdjax.study.recipe import build
@@ -194,7 +195,7 @@ def prepared(
     tx = build.optimiser(own)
     labels = noise.symmetric(train.labels, seen.label_noise, len(context.dataset.classes), config.seed)
     streams = seen.streams[:1] if len({id(stream) for stream in seen.streams}) == 1 else seen.streams
-    batches = feed(
+    batches = training_feed(config.data.stream)(
         streams, own.batch_size, {'inputs': train.inputs, 'labels': labels}, build.augment(seen.augment), config.seed,
         seen.views, taught.tables, **build.presented(config, own, network is config.student),
     )  # fmt: skip

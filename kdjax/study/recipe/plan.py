@@ -12,6 +12,7 @@ from rich.table import Table
 
 from kdjax import trees
 from kdjax.data.base import Dataset
+from kdjax.data.stream import training_feed
 from kdjax.errors import UsageError, unknown
 from kdjax.study.recipe import build, context, dry_run, evaluation, fit_grid, stages
 from kdjax.train import parallel, probes
@@ -180,6 +181,7 @@ def check(config: ConfigDict) -> None:
     ):
         if not isinstance(value, int) or value < 1:
             raise UsageError(f'{name} must be an integer >= 1, got {value!r}')
+    training_feed(config.data.stream)
     if not 0 <= config.data.label_noise <= 1:
         raise UsageError(f'data.label_noise must be in [0, 1], got {config.data.label_noise}')
     for name in ('anatomy_every', 'profile'):
