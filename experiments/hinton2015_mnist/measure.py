@@ -39,13 +39,14 @@ class Students(NamedTuple):
 
     def logits(self, run: Run, split: str) -> np.ndarray:
         """(N, 10) of a finished run."""
-        place, config = self.index.places[run.cells[-1].key], run.cells[-1].config
-        context = Context(config, Screen(), StopSignals(), datasets=self.datasets)
-        return context.logits(context.net(config.student), trees.take(_cells(place.folder), place.position), split)
+        cell, place = run.cells[-1], self.index.places[run.cells[-1].key]
+        context = Context(cell.execution, Screen(), StopSignals(), datasets=self.datasets)
+        student = trees.take(_cells(place.folder), place.position)
+        return context.logits(context.net(cell.inputs.student, cell.inputs), student, cell.inputs, split)
 
     def labels(self, split: str) -> np.ndarray:
         """(N,) of a split."""
-        return self.datasets(self.planned.config).splits[split].labels
+        return self.datasets(self.planned.runs[0].cells[-1].inputs.data).splits[split].labels
 
 
 def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study.report import document, figure_style
+from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def content(
         f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
         f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
         f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. '
-        f'Convolutions of kdjax: {machine["convolutions"]}.'
+        f'Convolutions of kdjax: {formatting.facts(machine["convolutions"])}.'
     )
     says = [
         goals(found, sweeps, start), document.Text(where),

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from kdjax.study.report import formatting
 from kdjax.train import ledger
 
 FOLDER = Path(__file__).resolve().parent
@@ -139,7 +140,9 @@ def table(found: dict[str, Any]) -> str:
         f'{took["cpu"] / grid["cpu"]:.1f} | {how} |'
         for name, took, how in lines
     )
-    machine = ', '.join(str(value) for value in found['machine'].values())
+    machine = ', '.join(
+        formatting.facts(value) if isinstance(value, dict) else str(value) for value in found['machine'].values()
+    )
     same = 'the same tables, to the last digit,' if found['tables_equal'] else 'OTHER TABLES'
     return (
         f'{runs} runs of 1,000 steps, the teacher being there:\n\n'

@@ -15,6 +15,8 @@ from kdjax.cpu import onednn
 from kdjax.train import ledger
 from kdjax.train.grid import Step
 
+AUTO = 'auto'  # as run.layout: the fastest, by a short measurement
+CELLS = 'cells'  # as a layout: cells split over devices, batched on each
 UNROLLED = 8  # cells up to which a list of them is tried: every cell is compiled anew
 SHORT = 10  # dispatches below which a run is over before a measurement pays
 

@@ -9,13 +9,14 @@ import fake_cifar
 import jax
 import jax.numpy as jnp
 import pytest
-from ml_collections import ConfigDict
 
-from configs import base, cifar
+from configs import cifar
 from kdjax import cost
 from kdjax.study import command_line
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.inputs import teacher_of
+from kdjax.study.recipe.recipe import NetSpec
 from kdjax.study.report import comparison as arms_
 from kdjax.study.report import published
 from kdjax.study.sweep import collect, expand, rows, worker
@@ -88,26 +89,26 @@ def test_the_recipe_is_that_of_the_literature():
     """240 epochs of 781 batches of 64, drops after 150, 180 and 210; small mobile networks at a fifth of the rate."""
     cells = {(run.point['pair'], run.method): run.cells for run in planned('crd2020_cifar100').runs}
     (own,) = cells['resnet56-resnet20', 'KD']
-    assert (own.fit.steps, own.fit.batch_size, own.fit.learning_rate) == (187500, 64, (0.05,))
-    assert [round(share * 240) for share in own.fit.optim.milestones] == [150, 180, 210]
+    assert (own.fit.steps, own.fit.batch_size, own.fit.spec.learning_rate) == (187500, 64, (0.05,))
+    assert [round(share * 240) for share in own.fit.spec.optim['milestones']] == [150, 180, 210]
     assert {run.seed for run in planned('crd2020_cifar100').runs if run.point['pair'] == 'vgg13-vgg8'} == set(range(5))
     for pair, rate in (('vgg13-MobileNetV2', 0.01), ('wrn_40_2-ShuffleV1', 0.01), ('ResNet50-vgg8', 0.05)):
-        assert cells[pair, 'AT'][0].fit.learning_rate == (rate,)
-        assert cells[pair, 'AT'][0].config.teacher.fit.learning_rate == (0.05,)
+        assert cells[pair, 'AT'][0].fit.spec.learning_rate == (rate,)
+        assert teacher_of(cells[pair, 'AT'][0].inputs.source).fit.spec.learning_rate == (0.05,)
     start, main = cells['wrn_40_2-ShuffleV1', 'AB']
-    assert (start.fit.steps, start.fit.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
+    assert (start.fit.steps, start.fit.spec.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
 
 
 def shallow(spec):
     """The network with as few layers as its kind can have: its taps and their shapes are the same."""
     least = {'resnet_cifar.resnet': {'depth': 8}, 'wide_resnet.wrn': {'depth': 10}}.get(spec.net, {})
-    return ConfigDict({'net': spec.net, 'args': {**spec.args, **least}})
+    return NetSpec(spec.net, {**spec.args, **least})
 
 
 @functools.cache
 def answer(spec):
     """Shapes of what a network, given as JSON, answers on a batch."""
-    net = build.net(ConfigDict(json.loads(spec)), 100, base.run())
+    net = build.net(NetSpec(*json.loads(spec)), 100, 'float32', None)
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
 
     def run(x):
@@ -119,8 +120,8 @@ def answer(spec):
 
 def test_channels_of_networks_are_those_that_tables_are_built_with():
     for network in cifar.NETWORKS.values():
-        spec = shallow(ConfigDict({'net': network.net, 'args': dict(network.args)}))
-        features = answer(json.dumps(spec.to_dict(), sort_keys=True)).features
+        spec = shallow(NetSpec(network.net, dict(network.args)))
+        features = answer(as_json(spec)).features
         maps = [features[f'stage{number}'].shape[-1] for number in range(1, len(network.channels) + 1)]
         assert tuple(maps) == network.channels
         assert f'stage{len(maps) + 1}' not in features
@@ -133,19 +134,23 @@ def test_every_method_fits_every_pair(name):
     for run in planned(name).runs:
         earlier = {}
         for cell in run.cells if run.seed == 0 else ():
-            sides = [json.dumps(shallow(spec).to_dict(), sort_keys=True) for spec in deep(cell.config)]
-            terms = build.objective(cell.config, cell.fit).terms
+            sides = [as_json(shallow(spec)) for spec in deep(cell.inputs, run.teacher.inputs)]
+            terms = cell.fit.objective.terms
             learned = {called: fitted(term, *sides) for called, term in terms}
             for called, term in terms:
                 term.adopt(learned[called], earlier, {})
             earlier = learned
 
 
-def deep(config):
+def as_json(spec):
+    return json.dumps([spec.net, spec.args])
+
+
+def deep(*inputs):
     """Student and teacher, after each was built as deep as it is meant to be."""
-    for spec in (config.student, config.teacher):
-        build.net(spec, 100, base.run())
-    return config.student, config.teacher
+    for each in inputs:
+        build.net(each.network, 100, 'float32', None)
+    return [each.network for each in inputs]
 
 
 @functools.cache

@@ -120,7 +120,7 @@ def test_a_run_says_what_it_ran_with_and_on():
     assert set(versions) == {'python', *ledger.PACKAGES}
     assert versions['numpy'] == np.__version__
     assert set(machine) == {'system', 'processor', 'cores', 'devices', 'convolutions'}
-    assert machine['convolutions'] == 'XLA'  # there are several devices
+    assert machine['convolutions'] == {'float32': 'XLA', 'bfloat16': 'XLA'}  # there are several devices
     assert machine['cores'] >= 1
 
 

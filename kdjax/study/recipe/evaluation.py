@@ -11,8 +11,10 @@ from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.data.base import Split
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build
-from kdjax.study.recipe.context import METRICS, Context, number, plain_config, stage_name, teacher_variables
+from kdjax.study.recipe.context import METRICS, Context, number
+from kdjax.study.recipe.inputs import Evaluated, Examined, Teacher
+from kdjax.study.recipe.inputs import plain as as_json
+from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import chosen_cells
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
@@ -20,75 +22,81 @@ from kdjax.train.ledger import git_commit, machine, plain, versions
 TEST_LOGITS = 'test_logits.npy'
 
 
-def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Looks at the test split, once: every method's chosen students, and the teacher."""
-    config = context.config
-    context.screen.stage('evaluate', len(config.methods) + 1)
-    teacher, test_logits = _teacher(context)
-    rows, student = [], context.net(config.student)
-    measure = context.evaluator(student, 'test', test_logits)
+    context.screen.stage('evaluate', len(inputs.methods) + 1)
+    teacher, test_logits = _teacher(inputs.teacher, context)
+    shared = inputs.ends[inputs.baseline]
+    student, example = context.net(shared.student, shared), context.example(shared.data)
+    measure = context.evaluator(student, shared, 'test', test_logits)
+    rows: list[dict[str, Any]] = []
     student_cost: dict[str, Any] = {}
-    for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
-        artifact = context.done[stage_name(fits)]
+    for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
+        artifact = context.done['+'.join(fits)]
         cells = load_variables(artifact.folder / 'variables')
-        student_cost = student_cost or cost_of(student, trees.take(cells, 0), context.example())._asdict()
+        student_cost = student_cost or cost_of(student, trees.take(cells, 0), example)._asdict()
         metrics = measure(cells)
-        for size in config.data.transfer_sizes:
+        for size in shared.transfer_sizes:
             rows.append({
                 'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
             })  # fmt: skip
         context.screen.step(done)
-    knows = teacher.pop('dark_knowledge')
-    return plain({'teacher': teacher, 'rows': rows, 'dark_knowledge': knows, 'data_checksum': context.data_checksum})
+    knows, checksum = teacher.pop('dark_knowledge'), context.datasets.checksum(shared.data)
+    return plain({'teacher': teacher, 'rows': rows, 'dark_knowledge': knows, 'data_checksum': checksum})
 
 
-def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def examine(inputs: Examined, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """What a sweep holds its students against: the teacher's metrics and cost; its answers to the test split beside."""
     context.screen.stage('examine')
-    found, test_logits = _teacher(context)
+    found, test_logits = _teacher(inputs.inputs, context)
     np.save(folder / TEST_LOGITS, test_logits)
-    return plain({**found, 'data_checksum': context.data_checksum})
+    return plain({**found, 'data_checksum': context.datasets.checksum(inputs.inputs.data)})
 
 
-def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
+def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
-    net, variables = context.teacher_net(), teacher_variables(context)
-    metrics = context.evaluator(net, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
-    knows = _dark_knowledge(context.dataset.splits['validation'], context.logits(net, variables, 'validation'), context)
+    net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
+    metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
+    dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
     found = {
         **{name: float(values[0]) for name, values in metrics.items()},
-        **cost_of(net, variables, context.example())._asdict(),
-        'dark_knowledge': knows,
+        **cost_of(net, variables, context.example(inputs.data))._asdict(),
+        'dark_knowledge': _dark_knowledge(dataset.splits['validation'], logits, dataset.classes),
     }
-    return found, context.logits(net, variables, 'test')
+    return found, context.logits(net, variables, inputs, 'test')
 
 
-def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
+def results(
+    recipe: Recipe, context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str
+) -> dict[str, Any]:
     """Everything that a report is made of, from the artifacts alone.
 
     Args:
-      context: of the attempt that is reported.
+      recipe, context: of the attempt that is reported.
       attempts: what was tried for acceptance.
       shown: which of them is reported, from 0.
       command: how the user called.
     """
-    config, evaluated = context.config, context.done['evaluate'].result
+    config, evaluated = recipe.config, context.done['evaluate'].result
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
-    looks = {method: anatomy(context, method, max(config.data.transfer_sizes)) for method in build.methods(config)}
-    config_ = plain_config(config)
+    largest = max(recipe.transfer_sizes)
+    looks = {method: anatomy(context, fits, largest) for method, fits in recipe.methods.items()}
+    config_ = as_json(config)
     return {
         'title': config.title,
         'baseline': config.baseline,
         'teacher': evaluated['teacher'],
         'rows': evaluated['rows'],
         'curves': [
-            curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
+            {'method': method, **curve(context, fits, size)}
+            for method, fits in recipe.methods.items()
+            for size in recipe.transfer_sizes
         ],
         **({'anatomy': looks} if any(looks.values()) else {}),
         'dark_knowledge': evaluated['dark_knowledge'],
         'accept': {
             'method': config.accept.method,
-            'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
+            'transfer_size': config.accept.transfer_size or largest,
             'met': attempts[shown]['met'],
             'shown': shown,
             'attempts': list(attempts),
@@ -106,17 +114,17 @@ def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int,
     }
 
 
-def curve(context: Context, method: str, size: int) -> dict[str, Any]:
-    """Validation accuracy of a method's chosen cells during training, its fits joined."""
+def curve(context: Context, fits: Sequence[str], size: int) -> dict[str, Any]:
+    """Validation accuracy of the chosen cells of a chain of fits during training, the fits joined."""
     steps, accuracy = [], []
-    for offset, result, positions in _joined(context, method, size):
+    for offset, result, positions in _joined(context, fits, size):
         steps += [offset + line['step'] for line in result['history']]
         accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
-    return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
+    return {'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
 
 
-def anatomy(context: Context, method: str, size: int) -> list[dict[str, Any]]:
-    """Norms by term and cosines by pair of terms of a method's chosen cells during training, its fits joined."""
+def anatomy(context: Context, fits: Sequence[str], size: int) -> list[dict[str, Any]]:
+    """Norms by term and cosines by pair of terms of the chosen cells of a chain of fits, the fits joined."""
 
     def picked(line: Mapping[str, Any], prefix: str, positions: Sequence[int]) -> dict[str, list[float | None]]:
         kind = {name.removeprefix(prefix): values for name, values in line.items() if name.startswith(prefix)}
@@ -125,16 +133,16 @@ def anatomy(context: Context, method: str, size: int) -> list[dict[str, Any]]:
     return [
         {'step': offset + line['step'], 'norms': picked(line, 'norm/', positions),
          'cosines': picked(line, 'cosine/', positions)}
-        for offset, result, positions in _joined(context, method, size)
+        for offset, result, positions in _joined(context, fits, size)
         for line in result.get('anatomy', ())  # artifacts made before there was one are still good
     ]  # fmt: skip
 
 
-def _joined(context: Context, method: str, size: int) -> Iterator[tuple[int, Mapping[str, Any], list[int]]]:
-    """Of every fit of a method: steps taken before it, its result, and the chosen cells of `size`."""
-    fits, offset = tuple(context.config.methods[method]), 0
+def _joined(context: Context, fits: Sequence[str], size: int) -> Iterator[tuple[int, Mapping[str, Any], list[int]]]:
+    """Of every fit of a chain: steps taken before it, its result, and the chosen cells of `size`."""
+    offset = 0
     for length in range(1, len(fits) + 1):
-        result = context.done[stage_name(fits[:length])].result
+        result = context.done['+'.join(fits[:length])].result
         yield offset, result, chosen_cells(result, size)
         offset += result['history'][-1]['step']
 
@@ -155,7 +163,7 @@ def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]
     }
 
 
-def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[str, Any]:
+def _dark_knowledge(split: Split, logits: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """A rightly classified validation image about which the teacher knows most beside its class."""
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -166,7 +174,7 @@ def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[
     return {
         'image': split.inputs[example],
         'label': int(split.labels[example]),
-        'class_names': list(context.dataset.classes),
+        'class_names': list(classes),
         'logits': logits[example],
         'temperatures': [1, 2, 4, 8, 16],
     }

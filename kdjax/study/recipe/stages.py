@@ -6,87 +6,85 @@ from typing import Any
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.feed import Stream
 from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
 from kdjax.study.recipe import build, fit_grid
-from kdjax.study.recipe.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
+from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe.context import METRICS, Artifact, Context, number
 from kdjax.study.recipe.fit_grid import TrainingData, WarmStart
+from kdjax.study.recipe.inputs import CachedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.recipe import GridCell
 from kdjax.train import cache, teachers
 from kdjax.train.checkpoint import load_variables, save_variables
 from kdjax.train.ledger import plain
 from kdjax.types import Tree
 
 
-def make_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains a network that teaches, or reads its weights, and measures it."""
-    spec = build.teachers(context.config)[reads['name']]
-    variables = _read(context, reads['name'], spec) if spec.weights else _trained(context, folder, key, reads['name'])
+def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Trains a network that teaches on every training example, and measures it; members, if several, are a grid."""
+    labels = context.datasets(inputs.data).splits['train'].labels
+    cells = [GridCell(len(labels), seed, {}) for seed in range(inputs.members)]
+    streams = [Stream(np.arange(len(labels)), inputs.seed + cell.seed) for cell in cells]
+    # Asked in every step: what is cached are the views that students see, not those of this network.
+    source = fit_grid.teacher_source(context, inputs)
+    fitted = fit_grid.fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
+    if fitted.failures:
+        raise UsageError(f'{inputs.name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
+    members = [trees.take(fitted.variables, member) for member in range(inputs.members)]
+    if inputs.members == 1:
+        return _keep_teacher(inputs, context, folder, members[0])
+    together = {part: [member[part] for member in members] for part in ('params', 'stats')}
+    return _keep_teacher(inputs, context, folder, together)
+
+
+def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Reads the weights of a network that has been trained with PyTorch, and measures it."""
+    context.screen.stage(inputs.name)
+    net = context.net(inputs.network, inputs)
+    like = jax.eval_shape(net.init, jax.random.key(0), context.example(inputs.data)[None])
+    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like))
+
+
+def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
+    """Saves the variables of a network that teaches, and says what it is worth on validation."""
     save_variables(folder / 'variables', variables)
-    last = context.evaluator(context.teacher_net(reads['name']), 'validation')(
-        jax.tree.map(lambda leaf: leaf[None], variables)
-    )
+    measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
+    metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
     return {
-        'validation': {name: number(last[name][0]) for name in METRICS if name in last},
+        'validation': {name: number(metrics[name][0]) for name in METRICS if name in metrics},
         'params': trees.count(variables['params']),
         'fingerprint': trees.fingerprint(variables),
-        'data_checksum': context.data_checksum,
+        'data_checksum': context.datasets.checksum(inputs.data),
     }
 
 
-def _read(context: Context, name: str, spec: ConfigDict) -> Tree:
-    """The variables of a network that has been trained with PyTorch."""
-    context.screen.stage(name)
-    like = jax.eval_shape(context.net(spec).init, jax.random.key(0), context.example()[None])
-    return torch_weights.load(spec.weights, like)
-
-
-def _trained(context: Context, folder: Path, key: str, name: str) -> Tree:
-    """On every training example; members, if several, as a grid over seeds."""
-    config, labels = context.config, context.dataset.splits['train'].labels
-    spec = build.teachers(config)[name]
-    cells = [build.GridCell(len(labels), seed, {}) for seed in range(spec.members)]
-    streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
-    seen = TrainingData(spec.augment, spec.views, streams)
-    # Online: what is cached are the views that students see, not those of `spec`.
-    teaching = fit_grid.teaching(context, spec.fit, 'online')
-    fitted = fit_grid.fit(context, folder, key, spec, spec.fit, cells, seen, teaching)
-    if fitted.failures:
-        raise UsageError(f'{name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
-    members = [trees.take(fitted.variables, member) for member in range(spec.members)]
-    if spec.members == 1:
-        return members[0]
-    return {part: [member[part] for member in members] for part in ('params', 'stats')}
-
-
-def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Computes a teacher's outputs on every view of every training example."""
-    config, variables = context.config, teacher_variables(context, reads['name'])
-    context.screen.stage(cache_stage(reads['name']), config.data.views)
+    teacher = inputs.teacher
+    variables = context.teacher_variables(teacher)
+    context.screen.stage(cache_name(inputs.name), inputs.views)
     tables = cache.compute(
-        teachers.frozen(build.probed(context.teaching_net(reads['name']), tuple(reads['taps']))),
+        teachers.frozen(build.probed(context.teacher_net(teacher, inputs.precision), inputs.taps)),
         variables,
-        context.dataset.splits['train'].inputs,
-        build.augment(config.data.augment),
-        config.seed,
-        config.data.views,
-        tuple(reads['taps']),
+        context.datasets(teacher.data).splits['train'].inputs,
+        build.augment(inputs.augment),
+        teacher.seed,
+        inputs.views,
+        inputs.taps,
         progress=context.screen.step,
-        preprocess=build.preprocess(config),
+        preprocess=build.preprocess(teacher.data),
     )
-    cache.save(folder / 'tables', tables, fit_grid.address(context, reads['name'], variables))
+    cache.save(folder / 'tables', tables, fit_grid.address(context, inputs, variables))
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 
-def train_students(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def train_students(inputs: TrainedStudents, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Trains a grid of students: transfer-set sizes x candidate knobs x seeds."""
-    chain = tuple(reads['chain'])
-    cells = build.cells(context.config, context.config.fits[chain[-1]])
-    start = _start(context, chain, cells) if len(chain) > 1 else None
-    fitted = fit_grid.fit_students(context, folder, key, chain[-1], cells, start)
+    cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
+    fitted = fit_grid.fit_students(context, folder, key, inputs, cells, _warm_start(inputs, context, cells))
     accuracy = [None if cell in fitted.failures else number(value)
                 for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
     described = [cell._asdict() for cell in cells]
@@ -129,12 +127,14 @@ def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
     ]
 
 
-def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.GridCell]) -> WarmStart:
+def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]) -> WarmStart | None:
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
-    before = context.done[stage_name(chain[:-1])]
+    if inputs.before is None:
+        return None
+    before: Artifact = context.done['+'.join(inputs.before.chain)]
     positions = {
         (size, before.result['cells'][position]['seed']): position
-        for size in context.config.data.transfer_sizes
+        for size in inputs.transfer_sizes
         for position in chosen_cells(before.result, size)
     }
     index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])

@@ -71,6 +71,13 @@ def settings(chosen: Row) -> str:
     )
 
 
+def facts(found: Row) -> str:
+    """'cores 2, devices 1 x cpu'; what is known of a part of it in brackets."""
+    return ', '.join(
+        f'{name} ({facts(said)})' if isinstance(said, Mapping) else f'{name} {said}' for name, said in found.items()
+    )
+
+
 def share(value: float) -> str:
     """A share in percent, with its unit."""
     return f'{100 * value:.2f} %'

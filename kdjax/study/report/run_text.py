@@ -247,8 +247,8 @@ def provenance(found: Row) -> Items:
             f'configuration: {found["config_hash"]}',
             f'git commit: {found["git_commit"] or "none"}',
             f'data checksum: {found["data_checksum"]}',
-            f'versions: {", ".join(f"{name} {version}" for name, version in found["versions"].items())}',
-            f'machine: {", ".join(f"{name} {value}" for name, value in found["machine"].items())}',
+            f'versions: {formatting.facts(found["versions"])}',
+            f'machine: {formatting.facts(found["machine"])}',
             f'time: {stages}',
         )
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from kdjax import trees
-from kdjax.study.recipe.context import ARTIFACT, plain_config
+from kdjax.study.recipe.context import ARTIFACT
+from kdjax.study.recipe.inputs import plain
 from kdjax.study.report import published
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
@@ -31,7 +32,7 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     costs = _costs(planned, index)
     judged = {judge: _artifact(workdir, planned, judge) for judge in dict.fromkeys(planned.judges.values())}
     teachers = {judge: found for judge, found in judged.items() if found}
-    config = plain_config(planned.config)
+    config = plain(planned.config)
     return {
         'title': planned.config.title,
         'baseline': planned.config.baseline,
@@ -133,8 +134,8 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
 
 
 def _student(cell: FitTask) -> str:
-    data = cell.config.data
-    return _digest(json.dumps(plain_config([cell.config.student, data.source, data.args]), sort_keys=True))
+    data = cell.inputs.data
+    return _digest(json.dumps(plain([cell.inputs.student, data.source, data.args]), sort_keys=True))
 
 
 @functools.cache

@@ -12,7 +12,8 @@ import pytest
 from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.study.recipe import evaluation, execute, plan
-from kdjax.study.recipe.stages import Context
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.resolve import resolve
 from kdjax.train import ledger
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.loop import StopSignals
@@ -33,10 +34,9 @@ def changed(every, runner='single'):
 
 def trained(workdir, every, runner='single'):
     """The context after the stages up to the student's, in this process."""
-    config = changed(every, runner)
-    plan.check(config)
-    context = Context(config, Screen(), StopSignals())
-    todo = [stage for name, stage in plan.stages_of(config).items() if name != 'evaluate']
+    recipe = resolve(changed(every, runner))
+    context = Context(recipe.execution, Screen(), StopSignals())
+    todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
     execute.execute(todo, context, workdir)
     return context
 
@@ -71,7 +71,7 @@ def test_every_cell_is_looked_at_and_the_chosen_ones_are_shown(looked):
     for line in result['anatomy']:
         assert {name for name in line if '/' in name} == {'norm/hard', 'norm/soft', 'cosine/hard|soft'}
         assert all(len(values) == 4 and all(map(bool, values)) for name, values in line.items() if '/' in name)
-    shown = evaluation.anatomy(looked, 'combined', 50)
+    shown = evaluation.anatomy(looked, ('combined',), 50)
     assert [line['step'] for line in shown] == [20, 30]
     temperature = result['chosen']['50']['soft.temperature']
     cells = [k for k, cell in enumerate(result['cells']) if cell['candidate']['soft.temperature'] == temperature]
@@ -101,13 +101,13 @@ def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_g
 
     line = {'kind': 'anatomy', 'step': 10, 'norm/hard': [1.0, None]}
     done = {'old': stage(30), 'old+new': stage(10, anatomy=[line])}
-    context = SimpleNamespace(config=SimpleNamespace(methods={'both': ('old', 'new')}), done=done)
-    assert evaluation.anatomy(context, 'both', 50) == [{'step': 40, 'norms': {'hard': [1.0, None]}, 'cosines': {}}]
-    assert evaluation.curve(context, 'both', 50)['steps'] == [30, 40]
+    context, fits = SimpleNamespace(done=done), ('old', 'new')
+    assert evaluation.anatomy(context, fits, 50) == [{'step': 40, 'norms': {'hard': [1.0, None]}, 'cosines': {}}]
+    assert evaluation.curve(context, fits, 50)['steps'] == [30, 40]
 
 
 def test_it_is_off_by_default_and_a_negative_number_is_refused():
     assert TINY().run.anatomy_every == 0
-    assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(TINY()).values())
+    assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(resolve(TINY())).values())
     with pytest.raises(UsageError, match=r'run.anatomy_every must be >= 0 \(0: never\), got -1'):
-        plan.check(changed(-1))
+        resolve(changed(-1))

@@ -11,8 +11,9 @@ from configs import base
 from kdjax import trees
 from kdjax.data.base import Split
 from kdjax.errors import UsageError
-from kdjax.study.recipe import execute, plan
+from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import Ledger
@@ -46,10 +47,11 @@ def ran(folder, tmp_path_factory):
 
 def _ran(folder, workdir, stream):
     config = applied(base.config().lock(), {**FIELDS, 'data.args': {'path': str(folder)}, 'data.stream': stream})
-    plan.check(config)
-    context = Context(config, Screen(quiet=True), StopSignals())
-    plan.check_shapes(config, context.dataset)
-    shapes, seen = {name: split.inputs.shape for name, split in context.dataset.splits.items()}, set()
+    recipe = resolve(config)
+    context = Context(recipe.execution, Screen(quiet=True), StopSignals())
+    dataset = context.datasets(recipe.data)
+    plan.check_shapes(recipe, dataset)
+    shapes, seen = {name: split.inputs.shape for name, split in dataset.splits.items()}, set()
 
     def flush(ledger):
         on_device = {array.shape for array in jax.live_arrays()}
@@ -57,7 +59,7 @@ def _ran(folder, workdir, stream):
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, 'flush', flush)
-        execute.execute(list(plan.stages_of(config).values()), context, workdir)
+        execute.execute(list(plan.stages_of(recipe).values()), context, workdir)
     return workdir, {name: artifact.result for name, artifact in context.done.items()}, seen
 
 
@@ -84,7 +86,7 @@ def test_no_split_was_on_the_device_whole(ran):
 
 def test_in_memory_and_on_disk_it_is_the_same_data_set(folder):
     config = applied(base.config().lock(), {**FIELDS, 'data.args': {'path': str(folder)}})
-    dataset = Context(config, Screen(quiet=True), StopSignals()).dataset
+    dataset = build.dataset(resolve(config).data)
     assert all(isinstance(split.inputs, np.memmap) for split in dataset.splits.values())
     assert dataset.splits['train'].labels.dtype == np.int32
     loaded = {name: Split(np.array(split.inputs), split.labels) for name, split in dataset.splits.items()}
@@ -94,4 +96,4 @@ def test_in_memory_and_on_disk_it_is_the_same_data_set(folder):
 def test_what_cannot_be_streamed_is_said_before_anything_trains(monkeypatch):
     monkeypatch.setitem(sys.modules, 'grain', None)
     with pytest.raises(UsageError, match=r"data.stream=True needs the extra 'stream'"):
-        plan.check(applied(base.config().lock(), {'data.stream': True}))
+        resolve(applied(base.config().lock(), {'data.stream': True}))

@@ -87,7 +87,7 @@ def study():
             'config': {'data': {'name': 'toy | <b>'}},
             'config_hash': 'c0ffee',
             'versions': {'jax': '0.10.2'},
-            'machine': {'cpu': 'some', 'cores': 2},
+            'machine': {'cpu': 'some', 'cores': 2, 'convolutions': {'float32': 'oneDNN 3.2.0', 'bfloat16': 'XLA'}},
             'git_commit': None,
             'data_checksum': 'f00d',
             'seconds': {'teacher': 1.5},
@@ -222,7 +222,8 @@ def test_page_tells_the_rest(folder):
     assert 'Bars are held against validation data' in said
     assert '| 2 | soft.temperature = 8 | accuracy | ≥ 95.00 % | 94.00 % | no |' in said
     assert '| 1 | nothing | max_params | ≤ 1,500 | 1,000 | yes |' in said
-    for fact in ('c0ffee', 'f00d', 'git commit: none', 'jax 0.10.2', 'cores 2', 'teacher 1.5 s', '--config=a.py:quick'):
+    machine = 'cores 2, convolutions (float32 oneDNN 3.2.0, bfloat16 XLA)'
+    for fact in ('c0ffee', 'f00d', 'git commit: none', 'jax 0.10.2', machine, 'teacher 1.5 s', '--config=a.py:quick'):
         assert fact in said
 
 

@@ -1,5 +1,6 @@
 """Cells as grids: how they are divided, who holds which, what a trained one leaves."""
 
+import dataclasses
 import json
 import random
 import runpy
@@ -49,18 +50,15 @@ def test_a_grid_that_was_begun_stays_whole_and_one_that_is_no_longer_wanted_goes
 def test_room_is_what_memory_allows_up_to_the_limit():
     cost = expand.check_shapes(SWEEP, sweep_datasets := worker.Datasets())
     cell = next(iter(SWEEP.cells.values()))
-    own, dataset = cost[cell.structure], sweep_datasets(cell.config)
-    config = cell.config.copy_and_resolve_references().unlock()
-    assert grids.room(config, cell.fit, own, dataset) == 4
-    config.run.cells = 10**6
-    ample, tight = (grids.room(_with_memory(config, gb), cell.fit, own, dataset) for gb in (1.0, 0.1))
+    own, dataset = cost[cell.structure], sweep_datasets(cell.inputs.data)
+    assert grids.room(cell, own, dataset) == 4
+    ample, tight = (grids.room(_with_memory(cell, gb), own, dataset) for gb in (1.0, 0.1))
     assert ample == pytest.approx(10 * tight, rel=0.01)
-    assert grids.room(_with_memory(config, 1e-9), cell.fit, own, dataset) == 1
+    assert grids.room(_with_memory(cell, 1e-9), own, dataset) == 1
 
 
-def _with_memory(config, gigabytes):
-    config.run.memory = gigabytes
-    return config
+def _with_memory(cell, gigabytes):
+    return cell._replace(execution=dataclasses.replace(cell.execution, cells=10**6, memory=gigabytes))
 
 
 HOLD = """

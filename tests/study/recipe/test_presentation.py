@@ -13,6 +13,9 @@ from sklearn.datasets import load_digits
 from kdjax.data.base import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, context, dry_run, execute, plan
+from kdjax.study.recipe.recipe import DataSource
+from kdjax.study.recipe.resolve import resolve
+from kdjax.study.recipe.search import Search
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
@@ -30,7 +33,7 @@ def changed(**data):
         config.teacher.mode = data.pop('mode', 'cached')
         for name, spec in data.pop('terms', {}).items():
             config.terms[name] = ConfigDict(spec)
-            config.fits.combined.weights[name] = (1.0,)
+            config.fits.combined.weights[name] = 1.0
         for name, value in data.items():
             config.data[name] = ConfigDict(value) if isinstance(value, dict) else value
     return config
@@ -41,6 +44,14 @@ def stripes(*, count, colour=False):
     images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3 if colour else 1), np.uint8)
     split = Split(images, np.arange(count, dtype=np.int32) % 4)
     return Dataset(dict.fromkeys(('train', 'validation', 'test'), split), tuple('abcd'))
+
+
+def source(config):
+    return DataSource(config.data.source, config.data.args.to_dict(), config.data.preprocess.to_dict())
+
+
+def dataset(config):
+    return build.dataset(source(config))
 
 
 OWN = {'source': f'{__name__}:stripes', 'args': {'count': 60}}
@@ -54,19 +65,19 @@ def _importable(monkeypatch):
 
 
 def test_a_source_gets_its_arguments_and_a_wrong_one_is_answered_with_those_it_takes():
-    assert len(build.dataset(changed(**OWN)).splits['train'].labels) == 60
+    assert len(dataset(changed(**OWN)).splits['train'].labels) == 60
     wrong = changed(source=OWN['source'], args={'number': 60})
     with pytest.raises(UsageError, match=r"unknown argument 'number' of data set .*; there is: 'colour', 'count'"):
-        build.dataset(wrong)
+        dataset(wrong)
     with pytest.raises(UsageError, match="unknown data set of TFDS 'mnits'; there is: 'mnist'"):
-        build.dataset(changed(source='tfds:mnits'))
+        dataset(changed(source='tfds:mnits'))
     with pytest.raises(UsageError, match="data set 'mnist' is not in /nowhere/mnist"):
-        build.dataset(changed(source='tfds:mnist', args={'data_dir': '/nowhere'}))
+        dataset(changed(source='tfds:mnist', args={'data_dir': '/nowhere'}))
 
 
 def test_two_data_sets_of_one_source_are_kept_apart():
     datasets = context.Datasets()
-    few, many = changed(**OWN), changed(source=OWN['source'], args={'count': 80})
+    few, many = source(changed(**OWN)), source(changed(source=OWN['source'], args={'count': 80}))
     assert datasets(few) is datasets(few)
     assert len(datasets(many).splits['train'].labels) == 80
     assert datasets.checksum(few) != datasets.checksum(many)
@@ -78,20 +89,21 @@ def test_two_data_sets_of_one_source_are_kept_apart():
         ({'args': {'count': 60}}, 'all'),
         ({'preprocess': NORMALISED}, 'all'),
         ({'augment': CROPPED}, 'students and cache'),
-        ({'mix': MIXUP}, 'students'),
-        ({'consistent': False}, 'students'),
+        ({'mix': MIXUP, 'mode': 'online'}, 'students'),
+        ({'consistent': False, 'views': 2}, 'students'),
     ],
 )
 def test_only_what_sees_a_change_gets_a_new_address(data, again):
-    before, after = (plan.stages_of(changed(mode=mode, **own)) for own in ({}, data) for mode in ['cached'])
+    common = {name: value for name, value in data.items() if name in ('mode', 'views')}
+    before, after = (plan.stages_of(resolve(changed(**{**common, **own}))) for own in ({}, data))
     others = {name for name in before if before[name].key != after[name].key}
     students = {'baseline', 'distill', 'distill+finetune', 'combined', 'evaluate'}
     wanted = {'all': set(before), 'students and cache': {'cache', *students}, 'students': students}[again]
     assert others == wanted
 
 
-def batch_of(config, network=None):
-    return dry_run._batch(config, stripes(count=60), config.fits.combined, network or config.student)
+def batch_of(config, stage='combined'):
+    return dry_run._batch(plan.stages_of(resolve(config))[stage].inputs, stripes(count=60))
 
 
 def test_a_traced_batch_is_what_the_feed_gives():
@@ -103,7 +115,7 @@ def test_a_traced_batch_is_what_the_feed_gives():
         'inputs': image, 'teacher_inputs': image, 'id': vector, 'view': vector, 'mask': ((size,), 'float32'),
         'labels_mixed': ((size, 2), 'int32'), 'mix': ((size, 2), 'float32'),
     }  # fmt: skip
-    assert set(batch_of(config, config.teacher)) == {'inputs', 'labels', 'id', 'view', 'mask'}
+    assert set(batch_of(config, 'teacher')) == {'inputs', 'labels', 'id', 'view', 'mask'}
 
 
 CACHED = "what 'teacher' tells fit '(distill|combined)' cannot be cached: set mode='online' of 'teacher'"
@@ -134,8 +146,8 @@ def test_what_cannot_be_seen_so_is_met_before_anything_trains(data, message):
 
 
 def checked(config):
-    plan.check(config)
-    plan.check_shapes(config, build.dataset(config))
+    recipe = resolve(config)
+    plan.check_shapes(recipe, build.dataset(recipe.data))
 
 
 def test_mixing_and_other_views_may_be_had_together_with_a_teacher_online():
@@ -148,12 +160,11 @@ def test_what_the_readme_says_of_data_is_a_config():
     config = changed()
     with config.unlocked(), config.ignore_type():
         exec(code, {'config': config, 'ConfigDict': ConfigDict, 'FOLDER': '/nowhere'})
-    plan.check(config)
     photographs = Dataset({'train': Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2))}, ())
-    batch = dry_run._batch(config, photographs, config.fits.combined, config.student)
+    batch = dry_run._batch(plan.stages_of(resolve(config))['combined'].inputs, photographs)
     assert batch['inputs'].shape[1:] == (32, 32, 3)
     with pytest.raises(UsageError, match=r"cifar100: 'train\.bin' is neither in /nowhere nor in /nowhere/cifar100"):
-        build.dataset(config)
+        dataset(config)
 
 
 # ---- whole runs, on real digits as bytes
@@ -178,12 +189,13 @@ def ran(workdir, path, **data):
     config = changed(**{'source': 'arrays.arrays', 'args': {'path': str(path)}, 'augment': flipped, 'views': 3, **data})
     with config.unlocked(), config.ignore_type():
         config.methods = ConfigDict({'hard labels': ('baseline',), 'combined': ('combined',)})
-        config.seeds, config.data.transfer_sizes, config.terms.soft.temperature = 1, (500,), (4.0,)
+        config.seeds, config.data.transfer_sizes, config.search = 1, (500,), Search()
         for fit in (config.teacher.fit, *config.fits.values()):
             fit.steps = 150
     with StopSignals() as stop, Screen() as screen:
-        done = context.Context(config.lock(), screen, stop)
-        execute.execute(list(plan.stages_of(config).values()), done, workdir)
+        recipe = resolve(config.lock())
+        done = context.Context(recipe.execution, screen, stop)
+        execute.execute(list(plan.stages_of(recipe).values()), done, workdir)
     found = done.done['evaluate'].result
     return {'teacher': found['teacher']['nll'], **{row['method']: row['nll'][0] for row in found['rows']}}
 
