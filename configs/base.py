@@ -56,7 +56,8 @@ def config() -> ConfigDict:
             'retry': retry(),
             'tune': tune(),
             'expected': '',  # numbers of a paper that a sweep is held against: a JSON file, from the repository's root
-            'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
+            # Where curves are shown beside each stage's ledger.jsonl; each needs the extra of its name
+            'track': {'tensorboard': False, 'wandb': False},
         }
     )
 
@@ -68,6 +69,9 @@ def data() -> ConfigDict:
             # module.function in kdjax/data, 'my.module:function', or 'tfds:mnist': what --mode=prepare has prepared
             'source': 'digits.digits',
             'args': {},  # of the source: the folder of the files, how many examples are held out for validation, ...
+            # Inputs are read batch by batch, ahead, in threads, and never put on the device whole (extra 'stream'): for
+            # what does not fit in memory. Examples and their order are the same; a dispatch, run.chunk steps, must fit
+            'stream': False,
             # From inputs as stored to what networks see, in training and evaluation: module.function in kdjax/data
             'preprocess': {'kind': 'preprocess.unit'},
             # Of what students see: module.function in kdjax/data and its arguments; or several, one after the other

@@ -22,7 +22,7 @@ FLOORS = {
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens'},
     'nets': {'base', 'layers'},
-    'data': {'base', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
+    'data': {'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
     'tasks': set(),
 }
 # Rooms that know nothing of each other, though the floors would allow it.

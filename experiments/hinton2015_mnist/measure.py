@@ -14,12 +14,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from experiments.hinton2015_mnist import bias
 from experiments.hinton2015_mnist import config as study
+from experiments.hinton2015_mnist.mcnemar import mcnemar
 from kdjax import trees
-from kdjax.study import bias
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.report import statistics
 from kdjax.study.sweep import collect, grids
 from kdjax.study.sweep.expand import Run, Sweep
 from kdjax.train.checkpoint import load_variables
@@ -98,11 +98,7 @@ def _mcnemar(runs: list[Run], wrong: Mapping[int, np.ndarray]) -> list[dict[str,
 
     hard = chosen({'units': 800, 'method': 'hard labels'})
     distilled = chosen({'units': 800, 'method': 'distilled', 'temperature': study.TEMPERATURE, 'transfer set': 'all'})
-    return [
-        {'seed': seed, **statistics.mcnemar(distilled[seed], hard[seed])._asdict()}
-        for seed in hard
-        if seed in distilled
-    ]
+    return [{'seed': seed, **mcnemar(distilled[seed], hard[seed])._asdict()} for seed in hard if seed in distilled]
 
 
 def _corrected(students: Students, runs: list[Run], classes: tuple[int, ...]) -> dict[str, Any]:

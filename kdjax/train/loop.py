@@ -16,7 +16,7 @@ from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
-from kdjax.train.ledger import Ledger, read
+from kdjax.train.ledger import Logger, read
 from kdjax.types import Array, State, Tree
 
 Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
@@ -83,7 +83,7 @@ def fit(
     save_every: int,
     folder: Path,
     identity: str,
-    ledger: Ledger,
+    ledger: Logger,
     progress: Progress,
     stop: StopSignals,
     kept: Callable[[Tree], Tree] = lambda variables: variables,
@@ -183,7 +183,7 @@ def fit(
 class _Sent(NamedTuple):
     """Chunks that were sent off, whose logs are not written down yet."""
 
-    ledger: Ledger
+    ledger: Logger
     checkpoints: Checkpoints
     progress: Progress
     failures: dict[int, dict[str, Any]]  # cell -> where it went wrong, of the chunks that are written down
@@ -210,7 +210,7 @@ def student(state: State) -> Tree:
     return parallel.local({'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats})
 
 
-def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
+def _record(ledger: Logger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
     """Writes the logs of a chunk, (steps, C) each; returns the cells that went wrong and the first step where."""
     count, cells = logs['loss'].shape
     for k in range(count):

@@ -24,4 +24,5 @@ def get_config(arg=''):
     config.run.runner = 'sharded'
     config.run.chunk, config.run.validate_every, config.run.save_every = 10, 30, 30
     config.run.anatomy_every = 60
+    config.track.tensorboard = True
     return config.lock()

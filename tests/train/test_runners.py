@@ -190,22 +190,22 @@ def reference_cells(run_single):
 
 
 LAYOUTS = [
-    # layout, runner, devices, data_devices
-    ('vmap', 'single', 1, 1),
-    ('map', 'single', 1, 1),
-    ('unroll', 'single', 1, 1),
-    ('vmap', 'pmap', 2, 1),
-    ('map', 'cells', 2, 1),
-    ('vmap', 'cells', 4, 2),
+    # layout, runner, devices
+    ('vmap', 'single', 1),
+    ('map', 'single', 1),
+    ('unroll', 'single', 1),
+    ('vmap', 'pmap', 2),
+    ('map', 'cells', 2),
+    ('vmap', 'cells', 4),
 ]
 
 
-@pytest.mark.parametrize(('layout', 'runner', 'devices', 'data_devices'), LAYOUTS)
-def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, data_devices, reference_cells):
-    axis = parallel.axis_of(runner, data_devices)
+@pytest.mark.parametrize(('layout', 'runner', 'devices'), LAYOUTS)
+def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, reference_cells):
+    axis = parallel.axis_of(runner)
     given = setting(axis)
     step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=False)
-    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=1, data_devices=data_devices)
+    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=1)
     knobs = cells(given)
     states, logs = run(begin_grid(given, knobs), given.teacher_vars, given.batches, knobs)
     assert logs['loss'].shape == (STEPS, 4)

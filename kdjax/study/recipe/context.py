@@ -91,7 +91,8 @@ class Context:
     def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
         """Metrics of a network on a split of the data of `inputs`."""
         examples, labels = self.datasets(inputs.data).splits[split]
-        return evaluator(net, examples, labels, teacher_logits, preprocess=build.preprocess(inputs.data))
+        shown, stream = build.preprocess(inputs.data), self.execution.stream
+        return evaluator(net, examples, labels, teacher_logits, preprocess=shown, stream=stream)
 
     def logits(self, net: Net, variables: Tree, inputs: Inputs, split: str) -> np.ndarray:
         """A network's logits (N, K) on a split."""

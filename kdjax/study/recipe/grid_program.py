@@ -12,7 +12,8 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.data import noise
-from kdjax.data.feed import Feed, Stream, feed
+from kdjax.data.feed import Feed, Stream
+from kdjax.data.stream import training_feed
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.recipe import build
 from kdjax.study.recipe.check import cache_name
@@ -94,7 +95,7 @@ def grid_program(
     tx = build.optimiser(fit.spec.optim, fit.steps)
     labels = noise.symmetric(train.labels, data.label_noise, len(dataset.classes), inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
-    batches = feed(
+    batches = training_feed(context.execution.stream)(
         streams, fit.batch_size, {'inputs': train.inputs, 'labels': labels}, build.augment(data.views.augment),
         inputs.seed, data.views.views, source.tables, **build.presentation(data.views, inputs.data),
     )  # fmt: skip
@@ -211,5 +212,4 @@ def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.A
         json.dumps(plain(inputs.augment), sort_keys=True),
         teacher.seed,
         inputs.views,
-        'float32',
     )

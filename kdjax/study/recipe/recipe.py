@@ -155,6 +155,8 @@ class Execution:
     chunk: int
     save_every: int
     profile: int
+    stream: bool
+    tensorboard: bool
     wandb: bool
 
     def rounded(self, steps: int) -> int:

@@ -6,6 +6,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from kdjax.data.stream import training_feed
 from kdjax.errors import Problems, UsageError, unknown
 from kdjax.resolve import construct
 from kdjax.resolve import resolve as resolve_name
@@ -65,8 +66,9 @@ def resolve(config: ConfigDict) -> Recipe:
 def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mapping[str, Fit]) -> Recipe:
     run, data = config.run, config.data
     execution = Execution(
-        run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, config.track.wandb
-    )
+        run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
+        config.track.tensorboard, config.track.wandb,
+    )  # fmt: skip
     return Recipe(
         config=config,
         title=config.title,
@@ -246,6 +248,7 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
 
 
 def _check_execution(recipe: Recipe) -> None:
+    training_feed(recipe.execution.stream)
     parallel.axis_of(recipe.execution.runner)
     choices = (*grid.LAYOUTS, layout.CELLS, layout.AUTO)
     if recipe.execution.layout not in choices:

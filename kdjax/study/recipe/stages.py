@@ -20,9 +20,8 @@ from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData
 from kdjax.study.recipe.inputs import CachedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
 from kdjax.train import cache, distributed, loop, parallel, teachers
-from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
-from kdjax.train.ledger import Ledger, plain
+from kdjax.train.ledger import Ledger, NullLogger, plain
 from kdjax.train.profile import profiled
 from kdjax.types import State, Tree
 
@@ -224,7 +223,8 @@ def fit(
     if run.profile:
         step = profiled(step, folder / 'profile', run.profile)
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    with (Ledger if distributed.first() else ledgers.Reader)(folder, wandb=run.wandb) as ledger:
+    tracked = {'tensorboard': run.tensorboard, 'wandb': run.wandb}
+    with Ledger(folder, **tracked) if distributed.first() else NullLogger(folder) as ledger:
         return loop.fit(
             step,
             distributed.of_first(state),
