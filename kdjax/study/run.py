@@ -1,5 +1,6 @@
 """One run: its recipe is carried out, judged, tried again where it falls short, and reported."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from kdjax import trees
 from kdjax.errors import unknown
 from kdjax.study.recipe import acceptance, build, evaluation, execute, plan
 from kdjax.study.recipe.context import Context, Datasets
-from kdjax.study.report import run_report
+from kdjax.study.report import records, report
+from kdjax.study.report.records import Acceptance, Attempt, Criterion, Results
+from kdjax.study.sweep import collect
 from kdjax.train import distributed, grid, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -33,7 +36,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         _check_processes(changed)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process()
-        tried: list[dict[str, Any]] = []
+        tried: list[Attempt] = []
         contexts: list[Context] = []
         datasets = Datasets()
         for override, changed in acceptance.attempts(config):
@@ -45,20 +48,24 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
             bars = acceptance.judge(changed, context.done)
             contexts.append(context)
             met = all(bar.met for bar in bars)
-            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
+            tried.append(Attempt(override, tuple(Criterion(**bar._asdict()) for bar in bars), met))
             if bars:
                 screen.show(f'attempt {len(tried)} ({_named(override)}): {acceptance.shortfall(bars)}')
             if met:
                 break
-        shown = max(range(len(tried)), key=lambda k: acceptance.score(tried[k]['bars']))
-        context = contexts[shown]
+        reported = max(range(len(tried)), key=lambda k: acceptance.score([vars(bar) for bar in tried[k].criteria]))
+        context = contexts[reported]
         last = plan.stages_of(context.config)['evaluate']
         execute.execute([last], context, workdir)
-        results = evaluation.results(context, tried, shown, command)
+        results = dataclasses.replace(
+            records.from_json(Results, evaluation.results(context, command)),
+            acceptance=_acceptance(context.config, tried, reported),
+            published=collect.paper(context.config),
+        )
         execute.execute([report_stage(last, results)], context, workdir)
-    screen.show(run_report.terminal_table(results))
+    screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
-    return bool(tried[shown]['met'])
+    return tried[reported].met
 
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
@@ -69,17 +76,22 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
     Screen().show(plan.table(config, dataset, workdir))
 
 
-def report_stage(evaluated: plan.Stage, results: Mapping[str, Any]) -> plan.Stage:
-    """The last stage: pages, tables and plots of `results`."""
+def report_stage(evaluated: plan.Stage, results: Results) -> plan.Stage:
+    """The last stage: pages, tables and figures of `results`."""
 
     def write(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
         context.screen.stage('report')
-        distributed.by_first(lambda: run_report.write(results, folder))
+        distributed.by_first(lambda: report.write(results, folder))
         return {}
 
-    stable = {name: value for name, value in results.items() if name != 'provenance'}
+    stable = {name: value for name, value in dataclasses.asdict(results).items() if name != 'provenance'}
     key = trees.digest(['report', stable, evaluated.key, plan.VERSION])
     return plan.Stage('report', {}, ('evaluate',), write, key)
+
+
+def _acceptance(config: ConfigDict, attempts: list[Attempt], reported: int) -> Acceptance:
+    size = acceptance.judged_size(config)
+    return Acceptance(config.accept.method, size, attempts[reported].met, reported, tuple(attempts))
 
 
 def _check_processes(config: ConfigDict) -> None:

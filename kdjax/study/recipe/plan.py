@@ -80,7 +80,7 @@ def stages_of(config: ConfigDict, taps: Mapping[str, tuple[str, ...]] | None = N
         for chain in chains(config, method):
             add_chain(config, chain, {**shared, **shown}, add)
     ends = tuple(context.stage_name(chains(config, method)[-1]) for method in build.methods(config))
-    reads = {'methods': config.methods, 'baseline': _baseline(config)}
+    reads = {'methods': config.methods, 'baseline': _baseline(config), 'version': evaluation.VERSION}
     add('evaluate', reads, ('teacher', *dict.fromkeys(ends)), evaluation.evaluate)
     return found
 

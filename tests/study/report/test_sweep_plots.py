@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
+from kdjax.study.report.sweep_scatter import Point
 from made_up import BASELINE, anatomy, cost, grid, half, many, record, results, temperatures
 
 from kdjax.study.report import comparison, figure_style, sweep_curves, sweep_plots, sweep_report, sweep_scatter
-from kdjax.study.report.sweep_scatter import Point
 
 
 @pytest.fixture(scope='module')
