@@ -16,8 +16,7 @@ from kdjax import cost
 from kdjax.study import command_line
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.report import comparison as arms_
-from kdjax.study.report import published
+from kdjax.study.report import comparison, published
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -75,11 +74,11 @@ def test_a_table_is_a_sweep_over_a_locked_config(name):
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_number_of_a_paper_is_that_of_exactly_one_arm(name):
     config, points = module(name)['get_config'](), arms(name)
-    content = published.load(ROOT / config.expected)
-    for row in content['rows']:
-        assert sum(row['point'].items() <= point.items() for point in points) == 1, row['point']
-    described = {json.dumps(row['point'], sort_keys=True) for row in content['rows']}
-    assert len(described) == len(content['rows'])
+    numbers = published.load(ROOT / config.expected).rows
+    for row in numbers:
+        assert sum(row.point.items() <= point.items() for point in points) == 1, row.point
+    described = {json.dumps(row.point, sort_keys=True) for row in numbers}
+    assert len(described) == len(numbers)
     untold = [point for point in points if json.dumps({k: point[k] for k in ('method', 'pair')}) not in described]
     assert {point['method'] for point in untold} <= {'hard labels'}, 'an arm of which the paper says nothing'
 
@@ -197,8 +196,8 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
         assert 0 <= place.record['last']['accuracy'] <= 1
     results = collect.results(found, tmp_path, 'python run.py')
     if name in PAPERS:
-        compared = published.compared(results['expected'], arms_.gather(results))
-        assert sum(row['verdict'] != 'no arm matches' for row in compared) == 1
+        rows = published.compare(results.published, comparison.group_runs(results)).rows
+        assert sum(row.verdict != 'no arm matches' for row in rows) == 1
 
 
 def test_every_experiment_has_a_workdir_of_its_own():

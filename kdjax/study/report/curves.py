@@ -30,7 +30,7 @@ def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     if not sizes:
         return []
     drawable = [[arm for arm in summary.rows if curves[arm.name] and arm.transfer_size == size] for size in sizes]
-    kept = [comparison.best(arms, MOST) for arms in drawable]
+    kept = [arms if len(arms) <= MOST else comparison.best(arms, MOST) for arms in drawable]
     axis = comparison.size_axis(summary)
     others = [other for other in comparison.varied(summary) if other != axis]
     names = {arm.name: comparison.label(arm.point, others) if axis else arm.name for arms in kept for arm in arms}

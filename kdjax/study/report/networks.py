@@ -81,7 +81,7 @@ def teachers(summary: Summary) -> Table:
         (teacher_name(key, summary), *(formatting.value(teacher.metrics.get(name), METRICS[name]) for name in known))
         for key, teacher in summary.teachers.items()
     )
-    titles = [f'{METRICS[name].title} ({METRICS[name].unit})' for name in known]
+    titles = [f'{METRICS[name].head} ({METRICS[name].unit})' for name in known]
     return Table('Teachers, on the test split', 'l' + 'r' * len(known), ('teacher', *titles), rows)
 
 
@@ -94,5 +94,5 @@ def savings(summary: Summary) -> str:
     pairs = [(title, getattr(teacher.cost, field), getattr(student, field)) for field, (title, _) in COUNTS.items()]
     pairs += [(f'latency with a batch of {batch}', time, student.latency_ms.get(batch))
               for batch, time in teacher.cost.latency_ms.items()]  # fmt: skip
-    ratios = [f'{title} {formatting.ratio(big, small)}' for title, big, small in pairs]
+    ratios = [f'{formatting.ratio(big, small)} the {title}' for title, big, small in pairs]
     return f'What the teacher costs, as a multiple of the student: {", ".join(ratios)}.'

@@ -23,6 +23,7 @@ class Metric(NamedTuple):
     """How a metric is called and shown: its factor turns what is stored into its unit."""
 
     name: str
+    head: str  # of a column
     title: str
     unit: str
     factor: int
@@ -33,19 +34,16 @@ class Metric(NamedTuple):
 METRICS = {
     metric.name: metric
     for metric in (
-        Metric('accuracy', 'accuracy', '%', 100, 2, 'points'),
-        Metric('nll', 'negative log-likelihood', 'nats', 1, 3, 'nats'),
-        Metric('ece', 'calibration error', '%', 100, 2, 'points'),
-        Metric('agreement', 'top-1 agreement with the teacher', '%', 100, 2, 'points'),
-        Metric('kl', 'KL to the teacher', 'nats', 1, 3, 'nats'),
+        Metric('accuracy', 'accuracy', 'accuracy', '%', 100, 2, 'points'),
+        Metric('nll', 'NLL', 'negative log-likelihood', 'nats', 1, 3, 'nats'),
+        Metric('ece', 'ECE', 'calibration error', '%', 100, 2, 'points'),
+        Metric('agreement', 'agrees', 'top-1 agreement with the teacher', '%', 100, 2, 'points'),
+        Metric('kl', 'KL', 'KL to the teacher', 'nats', 1, 3, 'nats'),
     )
 }
 SCORE = METRICS['accuracy']  # the higher the better
 CHECKPOINTS = ('last', 'best')  # after the last step; of the step that was best in validation
 STATES = ('done', 'failed', 'running', 'missing')
-
-
-# ---- what a study hands over
 
 
 @dataclasses.dataclass(frozen=True)
@@ -221,9 +219,6 @@ class Results:
     published: Published | None = None
 
 
-# ---- what the report computes
-
-
 @dataclasses.dataclass(frozen=True)
 class PairedDifference(Difference):
     """How far an arm is from its baseline arm in the score, over the seeds that both have."""
@@ -284,13 +279,11 @@ class Arm:
 
 
 @dataclasses.dataclass(frozen=True)
-class FailedRun:
-    """A run that was lost, and where."""
+class FailedRun(Failure):
+    """Where a run of an arm was lost."""
 
     arm: str
     seed: int
-    step: int | None
-    term: str | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -307,9 +300,6 @@ class Summary:
     acceptance: Acceptance | None
     published: Published | None
     provenance: Provenance
-
-
-# ---- to JSON and back
 
 
 def to_json(record: Any) -> dict[str, Any]:

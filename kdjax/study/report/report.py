@@ -91,11 +91,12 @@ def _summary(results: Results, groups: Sequence[Group]) -> Summary:
 
 
 def _failures(groups: Sequence[Group]) -> list[records.FailedRun]:
-    lost = [(group, run) for group in groups for run in group.runs if run.status == 'failed']
-    reasons = [run.failure or records.Failure(None, None) for _, run in lost]
+    unknown = records.Failure(None, None)
     return [
-        records.FailedRun(group.name, run.seed, reason.step, reason.term)
-        for (group, run), reason in zip(lost, reasons, strict=True)
+        records.FailedRun(**vars(run.failure or unknown), arm=group.name, seed=run.seed)
+        for group in groups
+        for run in group.runs
+        if run.status == 'failed'
     ]
 
 

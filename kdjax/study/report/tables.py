@@ -89,7 +89,7 @@ def beyond(summary: Summary) -> Table:
         _Column('sd', 'r', lambda arm: TableCell(formatting.value(arm.score.sd), arm.score.sd)),
         _Column('gap (%)', 'r', _gap),
         _Column('would find', 'r', _detectable),
-        *(_Column(name, 'r', _mean(name)) for name in others),
+        *(_Column(metric.head, 'r', _mean(name)) for name, metric in others.items()),
     ]
     return _arms(summary, f'Beyond {SCORE.title}, after the last step: {known}; {named}', columns)
 
