@@ -50,7 +50,7 @@ def axes(results: Results) -> list[str]:
     return ['method', *other, *(['transfer_size'] if sized else [])]
 
 
-def varied(summary: Summary) -> list[str]:
+def varied_axes(summary: Summary) -> list[str]:
     """The method, and the axes with more than one value: the others tell no arms apart."""
     return ['method', *(axis for axis in summary.axes[1:] if len(settings(axis, summary.rows)) > 1)]
 
@@ -70,7 +70,7 @@ def numeric(axis: str, arms: Sequence[Arm]) -> list[Any]:
 def size_axis(summary: Summary) -> str | None:
     """The axis that is the size of the transfer set, where it varies."""
     sizes = {arm.transfer_size for arm in summary.rows}
-    for axis in varied(summary)[1:] if len(sizes) > 1 else []:
+    for axis in varied_axes(summary)[1:] if len(sizes) > 1 else []:
         if all(arm.point.get(axis) == arm.transfer_size for arm in summary.rows):
             return axis
     return None
@@ -78,10 +78,10 @@ def size_axis(summary: Summary) -> str | None:
 
 def label(point: Mapping[str, Setting], named: Sequence[str]) -> str:
     """'kd, temperature 4': the method, and what else tells it apart."""
-    return ', '.join([str(point['method']), *described(point, [axis for axis in named if axis != 'method'])])
+    return ', '.join([str(point['method']), *setting_labels(point, [axis for axis in named if axis != 'method'])])
 
 
-def described(point: Mapping[str, Setting], named: Sequence[str]) -> list[str]:
+def setting_labels(point: Mapping[str, Setting], named: Sequence[str]) -> list[str]:
     """'temperature 4', for each of these axes that concerns the arm."""
     return [f'{formatting.words(axis)} {formatting.setting(point[axis])}' for axis in named if axis in point]
 

@@ -32,7 +32,7 @@ def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     drawable = [[arm for arm in summary.rows if curves[arm.name] and arm.transfer_size == size] for size in sizes]
     kept = [arms if len(arms) <= MOST else comparison.best(arms, MOST) for arms in drawable]
     axis = comparison.size_axis(summary)
-    others = [other for other in comparison.varied(summary) if other != axis]
+    others = [other for other in comparison.varied_axes(summary) if other != axis]
     names = {arm.name: comparison.label(arm.point, others) if axis else arm.name for arms in kept for arm in arms}
     styles = {name: figure_style.style(place) for place, name in enumerate(dict.fromkeys(names.values()))}
     figure, panels = figure_style.panels(len(sizes), 3.3 if len(sizes) == 1 else 2.3)

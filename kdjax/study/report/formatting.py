@@ -1,7 +1,7 @@
 """How numbers are written: metrics in their unit, differences signed, what does not exist as a dash."""
 
 from collections.abc import Callable, Mapping
-from typing import Protocol
+from typing import Any, Protocol
 
 from kdjax.study.report.records import SCORE, Metric
 
@@ -73,6 +73,13 @@ def p(value: float | None) -> str:
 def knobs(values: Mapping[str, float]) -> str:
     """'temperature = 4, weight = 0.5'."""
     return ', '.join(f'{name} = {setting(value)}' for name, value in values.items()) or 'nothing'
+
+
+def facts(known: Mapping[str, Any]) -> str:
+    """'cores 2, devices 1 x cpu'; what is known of a part of it in brackets."""
+    return ', '.join(
+        f'{name} ({facts(fact)})' if isinstance(fact, Mapping) else f'{name} {fact}' for name, fact in known.items()
+    )
 
 
 def share(value: float) -> str:

@@ -45,7 +45,7 @@ def gains(summary: Summary) -> list[Plot]:
     names = [arm.name for arm, _ in kept]
     if max(map(len, names)) > LETTERS:
         names = [figure_style.brief(tables.terse(arm, summary), LETTERS) for arm, _ in kept]
-        order = ', '.join(map(words, comparison.varied(summary)))
+        order = ', '.join(map(words, comparison.varied_axes(summary)))
         axes.set_ylabel(order, color=figure_style.INK, fontsize=figure_style.FONT)
     axes.set_yticks(range(len(kept)), names, fontsize=figure_style.FONT - 1)
     axes.set_ylim(-0.7, len(kept) - 0.3)
@@ -74,11 +74,11 @@ def heat(summary: Summary) -> list[Plot]:
 
 def series(summary: Summary, axis: str) -> dict[str, dict[str, Series]]:
     """Each method's arms along an axis, in ascending order of it, by what else they have set; two arms or more each."""
-    others = [other for other in comparison.varied(summary) if other not in (axis, 'method')]
+    others = [other for other in comparison.varied_axes(summary) if other not in (axis, 'method')]
     panels: dict[str, dict[str, Series]] = {}
     for arm in summary.rows:
         if axis in arm.point and arm.score.mean is not None:
-            panel = panels.setdefault(', '.join(comparison.described(arm.point, others)), {})
+            panel = panels.setdefault(', '.join(comparison.setting_labels(arm.point, others)), {})
             panel.setdefault(arm.method, []).append((float(arm.point[axis]), arm))
     lines = {
         name: {method: sorted(line, key=lambda point: point[0]) for method, line in panel.items() if len(line) > 1}
@@ -88,7 +88,7 @@ def series(summary: Summary, axis: str) -> dict[str, dict[str, Series]]:
 
 
 def _numeric(summary: Summary) -> list[str]:
-    return [axis for axis in comparison.varied(summary) if comparison.numeric(axis, summary.rows)]
+    return [axis for axis in comparison.varied_axes(summary) if comparison.numeric(axis, summary.rows)]
 
 
 def _gain(axes: 'Axes', place: int, difference: PairedDifference) -> None:
@@ -103,26 +103,26 @@ def _gain(axes: 'Axes', place: int, difference: PairedDifference) -> None:
 
 def _along(summary: Summary, axis: str) -> Plot | None:
     lines = series(summary, axis)
-    taught = {name: panel for name, panel in lines.items() if set(panel) != {summary.baseline}} or lines
-    if not taught:
+    candidates = {name: panel for name, panel in lines.items() if set(panel) != {summary.baseline}} or lines
+    if not candidates:
         return None
-    panels = sorted(taught, key=lambda name: -max(map(_mean, taught[name].values())))[:PANELS]
-    best = {method: max(_mean(taught[name][method]) for name in panels if method in taught[name])
-            for name in panels for method in taught[name] if method != summary.baseline}  # fmt: skip
+    panels = sorted(candidates, key=lambda name: -max(map(_mean, candidates[name].values())))[:PANELS]
+    best = {method: max(_mean(candidates[name][method]) for name in panels if method in candidates[name])
+            for name in panels for method in candidates[name] if method != summary.baseline}  # fmt: skip
     methods = sorted(best, key=lambda method: -best[method])[: MOST - 1]
     styles = {method: figure_style.style(place) for place, method in
               enumerate((summary.baseline, *(method for method in best if method in methods)))}  # fmt: skip
     figure, places = figure_style.panels(len(panels), 3.3 if len(panels) == 1 else 2.3)
     drawn: list[Arm] = []
-    for place, (axes, name) in enumerate(zip(places, [name for name in taught if name in panels], strict=True)):
+    for place, (axes, name) in enumerate(zip(places, [name for name in candidates if name in panels], strict=True)):
         figure_style.dress(axes, '' if place % 2 else figure_style.score_label('test'))
         axes.set_title(figure_style.brief(name, 36), fontsize=figure_style.FONT)
-        drawn += _panel(axes, summary, axis, taught[name], styles)
+        drawn += _panel(axes, summary, axis, candidates[name], styles)
     limits = figure_style.focus(*figure_style.scaled([arm.score for arm in drawn]))
     places[0].set_ylim(limits)  # and with it all panels, which share their scale
     figure_style.within_unit(places[0])
     figure_style.legend(figure, *places)
-    some = [f'{len(panels)} of {len(taught)} settings' if len(panels) < len(taught) else '',
+    some = [f'{len(panels)} of {len(candidates)} settings' if len(panels) < len(candidates) else '',
             f'{len(methods)} of {len(best)} methods' if len(methods) < len(best) else '']  # fmt: skip
     which = f'; the {" and the ".join(filter(None, some))} that lie highest' if any(some) else ''
     says = f'Mean test {SCORE.title} after the last step against {words(axis)}, with 95 % bands{which}.'
@@ -203,7 +203,7 @@ def _heat(summary: Summary, across: str, up: str) -> Plot | None:
 def _grids(summary: Summary, across: str, up: str) -> dict[str, np.ndarray]:
     """(values of up, values of across) mean scores in their unit by what else varies; nan where there is none."""
     columns, lines = (comparison.numeric(axis, summary.rows) for axis in (across, up))
-    others = [axis for axis in comparison.varied(summary) if axis not in (across, up)]
+    others = [axis for axis in comparison.varied_axes(summary) if axis not in (across, up)]
     panels: dict[str, np.ndarray] = {}
     for arm in summary.rows:
         mean, point = arm.score.mean, arm.point

@@ -42,7 +42,7 @@ def students(summary: Summary) -> list[tuple[str, Cost]]:
             groups[network(arm.cost)].append(arm)
     trained = [arm for arms in groups.values() for arm in arms]
     return [
-        (_named('student', arms, trained), comparison.cost([arm.cost for arm in arms if arm.cost]))
+        (_network_name('student', arms, trained), comparison.cost([arm.cost for arm in arms if arm.cost]))
         for arms in groups.values()
     ]
 
@@ -56,10 +56,12 @@ def teacher_name(key: str, summary: Summary) -> str:
     """'teacher', or what tells the arms of this one from those of others."""
     if len(summary.teachers) == 1:
         return 'teacher'
-    return _named('teacher', [arm for arm in summary.rows if arm.teacher == key], summary.rows) or f'teacher {key}'
+    return (
+        _network_name('teacher', [arm for arm in summary.rows if arm.teacher == key], summary.rows) or f'teacher {key}'
+    )
 
 
-def _named(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
+def _network_name(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
     """What a network is called by the settings that its arms share, and others do not; '' without arms."""
     if len(group) == len(arms):
         return what
@@ -69,7 +71,7 @@ def _named(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
         and not all(arm.point.get(axis) == setting for arm in arms)
     }  # fmt: skip
     if common:
-        return f'{what}, {", ".join(comparison.described(common, list(common)))}'
+        return f'{what}, {", ".join(comparison.setting_labels(common, list(common)))}'
     more = f' and {len(group) - 1} more' if len(group) > 1 else ''
     return f'{what} of {group[0].name}{more}' if group else ''
 

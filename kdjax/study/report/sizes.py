@@ -25,7 +25,7 @@ def plots(summary: Summary) -> list[Plot]:
         return []
     lines: dict[str, list[Arm]] = {}
     for arm in sorted(summary.rows, key=lambda arm: arm.transfer_size):
-        name = comparison.label(arm.point, [other for other in comparison.varied(summary) if other != axis])
+        name = comparison.label(arm.point, [other for other in comparison.varied_axes(summary) if other != axis])
         lines.setdefault(name, []).append(arm)
     kept = _highest(lines)
     which = '' if len(kept) == len(lines) else f'; the {len(kept)} of {len(lines)} lines that lie highest'

@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 
 from kdjax.study.report import comparison, formatting, statistics
 from kdjax.study.report.document import Table, TableCell
-from kdjax.study.report.records import METRICS, SCORE, Arm, Criterion, PairedDifference, PublishedNumber, Summary
+from kdjax.study.report.records import (
+    METRICS,
+    SCORE,
+    Arm,
+    Criterion,
+    Metric,
+    PairedDifference,
+    PublishedNumber,
+    Summary,
+)
 
 MARKS = {statistics.HELPS: ' ↑', statistics.HURTS: ' ↓'}
 MARKED = '↑ better, ↓ worse than {} (paired t test at the 5 % level, Holm-corrected over the {} compared arms)'
@@ -22,8 +31,9 @@ class _Column(NamedTuple):
     """A column of a table of arms."""
 
     header: str
-    align: str
-    cell: Callable[[Arm], TableCell]
+    text: Callable[[Arm], str]
+    value: Callable[[Arm], float | str | None]  # by which it sorts
+    align: str = 'r'
 
 
 # ---- arms
@@ -34,10 +44,10 @@ def main(summary: Summary) -> Table:
     caption = (
         f'{TITLE}, ± half its 95 % interval, after the last step and at the best step in validation; and gain over '
         f'{summary.baseline} after the last step, over the pairs, with its own 95 % interval; p of each comparison by '
-        f"itself, and p and the verdict with Holm's correction over the {compared(summary)} compared arms"
+        f"itself, and p and the verdict with Holm's correction over the {family_size(summary)} compared arms"
     )
-    last = _Column(f'last step {UNIT}', 'r', _last)
-    return _results(summary, caption, [last, _BEST, _GAIN, _P, _P_HOLM, _VERDICT, _PAIRS, _SEEDS])
+    columns = [_LAST._replace(header=f'last step {UNIT}'), _BEST, _GAIN, _P, _P_HOLM, _VERDICT, _PAIRS, _SEEDS]
+    return _arms(summary, caption, columns, teacher=True)
 
 
 def plain(summary: Summary) -> Table:
@@ -46,136 +56,109 @@ def plain(summary: Summary) -> Table:
         f'{TITLE}, ± half its 95 % interval, and gain over {summary.baseline} with its 95 % interval and p-value, each '
         'by itself'
     )
-    return _results(summary, caption, [_Column(f'{SCORE.title} {UNIT}', 'r', _last), _GAIN, _P, _SEEDS])
+    return _arms(summary, caption, [_LAST, _GAIN, _P, _SEEDS], teacher=True)
 
 
 def short(summary: Summary, most: int) -> Table:
     """For a terminal: the teacher, if there is one, the baselines and the best arms, so many arms at most."""
-    arms = summary.rows
-    kept = {arm.name for arm in comparison.best(arms, most)}
-    rows = tuple(
-        (
-            terse(arm, summary),
-            formatting.half(arm.score),
-            formatting.gain(arm.difference) + MARKS.get(_verdict(arm), ''),
-            formatting.p(arm.difference.p_holm if arm.difference else None),
-            seeds(arm),
-        )
-        for arm in arms
-        if arm.name in kept
+    marked = _GAIN._replace(text=lambda arm: _GAIN.text(arm) + MARKS.get(_verdict(arm), ''))
+    columns, names = [_LAST, marked, _P_HOLM, _SEEDS], {arm.name for arm in comparison.best(summary.rows, most)}
+    kept = [arm for arm in summary.rows if arm.name in names]
+    rows = [(terse(arm, summary), *(column.text(arm) for column in columns)) for arm in kept]
+    teacher = [tuple(cell.text for cell in row) for row in _teacher(summary, 1, columns)]
+    which = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
+    caption = f'{TITLE} after the last step, and gain over {summary.baseline}, with 95 % intervals'
+    header = ', '.join(map(formatting.words, comparison.varied_axes(summary)))
+    return Table(
+        caption + (which if len(kept) < len(summary.rows) else ''),
+        'lrrrr',
+        (header, *(column.header for column in columns)),
+        (*teacher, *rows),
     )
-    teacher = [
-        ('teacher', formatting.value(score), *[formatting.NOTHING] * 2, '1') for score in _teacher_score(summary)
-    ]
-    which = '' if len(kept) == len(arms) else f'; the {len(kept)} best of {len(arms)} arms, baselines among them'
-    header = (
-        ', '.join(map(formatting.words, comparison.varied(summary))),
-        f'{SCORE.title} {UNIT}', f'gain ({SCORE.difference})', 'p (Holm)', 'seeds',
-    )  # fmt: skip
-    caption = f'{TITLE} after the last step, and gain over {summary.baseline}, with 95 % intervals{which}'
-    return Table(caption, 'lrrrr', header, (*teacher, *rows))
 
 
 def beyond(summary: Summary) -> Table:
     """Spread, share of the gap, what could have been found, and the other metrics; after the last step."""
-    others = {name: metric for name, metric in METRICS.items() if name != SCORE.name}
-    known = (
-        f'sd over seeds ({SCORE.difference}); share of the gap to the teacher that is recovered, with its 95 % '
-        'interval (%); the difference to the baseline that this many seeds would find with probability 0.8 '
-        f'({SCORE.difference})'
+    others = [metric for metric in METRICS.values() if metric is not SCORE]
+    caption = (
+        f'Beyond {SCORE.title}, after the last step: sd over seeds ({SCORE.difference}); share of the gap to the '
+        'teacher that is recovered, with its 95 % interval (%); the difference to the baseline that this many seeds '
+        f'would find with probability 0.8 ({SCORE.difference}); '
+        + ', '.join(f'{metric.title} ({metric.unit})' for metric in others)
     )
-    named = ', '.join(f'{metric.title} ({metric.unit})' for metric in others.values())
-    columns = [
-        _Column('sd', 'r', lambda arm: TableCell(formatting.value(arm.score.sd), arm.score.sd)),
-        _Column('gap (%)', 'r', _gap),
-        _Column('would find', 'r', _detectable),
-        *(_Column(metric.head, 'r', _mean(name)) for name, metric in others.items()),
-    ]
-    return _arms(summary, f'Beyond {SCORE.title}, after the last step: {known}; {named}', columns)
+    return _arms(summary, caption, [_SD, _GAP, _DETECTABLE, *map(_mean, others)])
 
 
 def chosen(summary: Summary) -> Table:
     """What validation chose for each arm, and the validation score with it."""
-    columns = [
-        _Column(
-            f'validation {SCORE.title} {UNIT}', 'r',
-            lambda arm: TableCell(formatting.value(arm.validation.mean), arm.validation.mean),
-        ),
-        _Column('chosen', 'l', lambda arm: TableCell(formatting.knobs(arm.chosen), formatting.knobs(arm.chosen))),
-    ]  # fmt: skip
-    return _arms(summary, f'What validation chose, and the mean validation {SCORE.title} with it', columns)
+    caption = f'What validation chose, and the mean validation {SCORE.title} with it'
+    return _arms(summary, caption, [_VALIDATION, _CHOSEN])
 
 
-def _results(summary: Summary, caption: str, columns: Sequence[_Column]) -> Table:
-    """The teacher, where there is one alone, and the arms; the first column is of the score, the last of seeds."""
-    table, axes = _arms(summary, caption, columns), comparison.varied(summary)
-    teacher = tuple(
-        (TableCell('teacher', 'teacher'), *[EMPTY] * (len(axes) - 1), TableCell(formatting.value(score), score),
-         *[EMPTY] * (len(columns) - 2), TableCell('1', 1))
-        for score in _teacher_score(summary)
-    )  # fmt: skip
-    return table._replace(rows=teacher + table.rows)
+def _arms(summary: Summary, caption: str, columns: Sequence[_Column], teacher: bool = False) -> Table:
+    """A line per arm, perhaps below the teacher's: where it stands on the axes, and then these columns."""
+    axes = comparison.varied_axes(summary)
+    align = ['r' if comparison.numeric(axis, summary.rows) else 'l' for axis in axes]
+    rows = [
+        (*_place(arm, axes), *(TableCell(column.text(arm), column.value(arm)) for column in columns))
+        for arm in summary.rows
+    ]
+    return Table(
+        caption,
+        ''.join([*align, *(column.align for column in columns)]),
+        (*map(formatting.words, axes), *(column.header for column in columns)),
+        (*(_teacher(summary, len(axes), columns) if teacher else []), *rows),
+    )
 
 
-def _arms(summary: Summary, caption: str, columns: Sequence[_Column]) -> Table:
-    """A line per arm: where it stands on the axes, and then these columns."""
-    axes = comparison.varied(summary)
-    align = ''.join('r' if comparison.numeric(axis, summary.rows) else 'l' for axis in axes)
-    header = (*map(formatting.words, axes), *(column.header for column in columns))
-    rows = tuple((*_place(arm, axes), *(column.cell(arm) for column in columns)) for arm in summary.rows)
-    return Table(caption, align + ''.join(column.align for column in columns), header, rows)
+def _teacher(summary: Summary, axes: int, columns: Sequence[_Column]) -> list[tuple[TableCell, ...]]:
+    """The line of the teacher, where there is one alone: its score in the first column, and 1 in that of seeds."""
+    if len(summary.teachers) != 1:
+        return []
+    score = next(iter(summary.teachers.values())).metrics.get(SCORE.name)
+    cells = [TableCell(formatting.value(score), score), *[EMPTY] * (len(columns) - 2), TableCell('1', 1)]
+    return [(TableCell('teacher', 'teacher'), *[EMPTY] * (axes - 1), *cells)]
 
 
-def _teacher_score(summary: Summary) -> list[float | None]:
-    """The score of the teacher, where there is one alone; several have a table of their own."""
-    scores = [teacher.metrics.get(SCORE.name) for teacher in summary.teachers.values()]
-    return scores if len(scores) == 1 else []
-
-
-def _last(arm: Arm) -> TableCell:
-    return TableCell(formatting.half(arm.score), arm.score.mean)
-
-
-def _best(arm: Arm) -> TableCell:
-    return TableCell(formatting.half(arm.best[SCORE.name]), arm.best[SCORE.name].mean)
-
-
-def _of_difference(
-    form: Callable[[PairedDifference], str], value: Callable[[PairedDifference], float | None]
-) -> Callable[[Arm], TableCell]:
-    return lambda arm: TableCell(form(arm.difference), value(arm.difference)) if arm.difference else EMPTY
+def _test(arm: Arm) -> PairedDifference:
+    return arm.difference or PairedDifference(None, None, None, None, 0, 'no baseline arm', None, '')
 
 
 def _verdict(arm: Arm) -> str:
-    if arm.is_baseline:
-        return 'baseline'
-    return arm.difference.verdict if arm.difference else 'no baseline arm'
+    return 'baseline' if arm.is_baseline else _test(arm).verdict
 
 
-def _gap(arm: Arm) -> TableCell:
+def _gap(arm: Arm) -> str:
     gap = arm.gap_recovered
-    if gap is None:
-        return EMPTY
-    ends = gap.ci95 and (100 * gap.ci95[0], 100 * gap.ci95[1])
-    return TableCell(formatting.interval(100 * gap.value, ends, '.0f'), gap.value)
+    ends = gap.ci95 if gap else None
+    return formatting.interval(100 * gap.value if gap else None, ends and (100 * ends[0], 100 * ends[1]), '.0f')
 
 
-def _detectable(arm: Arm) -> TableCell:
-    size = arm.difference.detectable if arm.difference else None
-    return TableCell(formatting.value(size), size)
+def _mean(metric: Metric) -> _Column:
+    name = metric.name
+    return _Column(
+        metric.head, lambda arm: formatting.value(arm.last[name].mean, metric), lambda arm: arm.last[name].mean
+    )
 
 
-def _mean(name: str) -> Callable[[Arm], TableCell]:
-    return lambda arm: TableCell(formatting.value(arm.last[name].mean, METRICS[name]), arm.last[name].mean)
-
-
-_BEST = _Column(f'best step {UNIT}', 'r', _best)
-_GAIN = _Column(f'gain ({SCORE.difference})', 'r', _of_difference(formatting.gain, lambda test: test.mean))
-_P = _Column('p', 'r', _of_difference(lambda test: formatting.p(test.p), lambda test: test.p))
-_P_HOLM = _Column('p (Holm)', 'r', _of_difference(lambda test: formatting.p(test.p_holm), lambda test: test.p_holm))
-_VERDICT = _Column('verdict', 'l', lambda arm: TableCell(_verdict(arm), _verdict(arm)))
-_PAIRS = _Column('pairs', 'r', _of_difference(lambda test: str(test.n), lambda test: test.n))
-_SEEDS = _Column('seeds', 'r', lambda arm: TableCell(seeds(arm), arm.n))
+_LAST = _Column(f'{SCORE.title} {UNIT}', lambda arm: formatting.half(arm.score), lambda arm: arm.score.mean)
+_BEST = _Column(f'best step {UNIT}', lambda arm: formatting.half(arm.best[SCORE.name]),
+                lambda arm: arm.best[SCORE.name].mean)  # fmt: skip
+_GAIN = _Column(f'gain ({SCORE.difference})', lambda arm: formatting.gain(arm.difference), lambda arm: _test(arm).mean)
+_P = _Column('p', lambda arm: formatting.p(_test(arm).p), lambda arm: _test(arm).p)
+_P_HOLM = _Column('p (Holm)', lambda arm: formatting.p(_test(arm).p_holm), lambda arm: _test(arm).p_holm)
+_VERDICT = _Column('verdict', _verdict, _verdict, 'l')
+_PAIRS = _Column('pairs', lambda arm: str(_test(arm).n) if arm.difference else formatting.NOTHING,
+                 lambda arm: _test(arm).n if arm.difference else None)  # fmt: skip
+_SEEDS = _Column('seeds', lambda arm: seeds(arm), lambda arm: arm.n)
+_SD = _Column('sd', lambda arm: formatting.value(arm.score.sd), lambda arm: arm.score.sd)
+_GAP = _Column('gap (%)', _gap, lambda arm: arm.gap_recovered.value if arm.gap_recovered else None)
+_DETECTABLE = _Column(
+    'would find', lambda arm: formatting.value(_test(arm).detectable), lambda arm: _test(arm).detectable
+)
+_VALIDATION = _Column(f'validation {SCORE.title} {UNIT}', lambda arm: formatting.value(arm.validation.mean),
+                      lambda arm: arm.validation.mean)  # fmt: skip
+_CHOSEN = _Column('chosen', lambda arm: formatting.knobs(arm.chosen), lambda arm: formatting.knobs(arm.chosen), 'l')
 
 
 # ---- one axis across
@@ -183,7 +166,7 @@ _SEEDS = _Column('seeds', 'r', lambda arm: TableCell(seeds(arm), arm.n))
 
 def pivots(summary: Summary) -> list[Table]:
     """One table for each axis beside the method that has between two and MOST_COLUMNS values."""
-    axes = comparison.varied(summary)[1:]
+    axes = comparison.varied_axes(summary)[1:]
     return [pivot(summary, axis) for axis in axes if 1 < len(comparison.settings(axis, summary.rows)) <= MOST_COLUMNS]
 
 
@@ -195,7 +178,7 @@ def pivot(summary: Summary, axis: str) -> Table:
     columns = comparison.settings(axis, summary.rows)
     usual = max(Counter(arm.n for arm in summary.rows if arm.n).most_common(1), default=(0, 0))[0]
     rows: dict[tuple[str, bool], dict[Any, Arm]] = defaultdict(dict)
-    others = [other for other in comparison.varied(summary) if other != axis]
+    others = [other for other in comparison.varied_axes(summary) if other != axis]
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
@@ -213,7 +196,7 @@ def pivot(summary: Summary, axis: str) -> Table:
     )
     return Table(
         f'{TITLE} {UNIT} after the last step, mean ± sd over {formatting.plural(usual, "seed")} where nothing else '
-        f'is said, by {formatting.words(axis)}; {MARKED.format(summary.baseline, compared(summary))}'
+        f'is said, by {formatting.words(axis)}; {MARKED.format(summary.baseline, family_size(summary))}'
         + _lacking(summary, axis),
         'l' + 'r' * len(columns),
         (f'{formatting.words(others[0])} / {formatting.words(axis)}', *map(formatting.setting, columns)),
@@ -250,7 +233,7 @@ def _paper_row(number: PublishedNumber) -> tuple[str | TableCell, ...]:
     p = difference.p if difference else None
     runs = '' if number.n is None else f' (n={number.n})'
     return (
-        number.arm or ', '.join(comparison.described(number.point, list(number.point))),
+        number.arm or ', '.join(comparison.setting_labels(number.point, list(number.point))),
         number.metric,
         number.checkpoint,
         TableCell(formatting.spread(number.value, number.sd, metric) + runs, number.value),
@@ -286,10 +269,10 @@ def _criterion_row(criterion: Criterion) -> tuple[str, ...]:
 
 def terse(arm: Arm, summary: Summary) -> str:
     """'kd, 4, 0.5': an arm by the values of all axes that vary, where there is no room for its name."""
-    return ', '.join(cell.text for cell in _place(arm, comparison.varied(summary)))
+    return ', '.join(cell.text for cell in _place(arm, comparison.varied_axes(summary)))
 
 
-def compared(summary: Summary) -> int:
+def family_size(summary: Summary) -> int:
     """How many arms stand against a baseline: the size of the family."""
     return sum(arm.difference is not None for arm in summary.rows)
 

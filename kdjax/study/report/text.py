@@ -101,7 +101,7 @@ def _state(summary: Summary) -> list[Block]:
 
 
 def _design(summary: Summary) -> str:
-    varied = comparison.varied(summary)
+    varied = comparison.varied_axes(summary)
     runs = sorted({arm.counts.runs for arm in summary.rows})
     seeds = str(runs[0]) if len(runs) == 1 else f'{runs[0]} to {runs[-1]}'
     fixed = [f'{formatting.words(axis)} {_settings(axis, summary)}' for axis in summary.axes if axis not in varied]
@@ -127,18 +127,19 @@ def _finding(summary: Summary) -> list[Block]:
         return [Text(f'No arm can be compared: none but those of {summary.baseline} has a baseline arm.')]
     reached = [verdict for verdict in statistics.VERDICTS if verdict in by_verdict]
     counts = ', '.join(f'{verdict} {len(by_verdict[verdict])}' for verdict in reached)
+    comparisons = formatting.plural(tables.family_size(summary), 'comparison')
     lead = (
         f'Each arm against {summary.baseline} with the same settings, on the same seeds, '
-        f'{formatting.plural(tables.compared(summary), "comparison")} in all: {counts} (two-sided paired t test of the '
+        f'{comparisons} in all: {counts} (two-sided paired t test of the '
         f"test {SCORE.title} after the last step at the 5 % level, with Holm's correction over all of them). Gains in "
         f'{SCORE.difference}, each with its own 95 % interval:'
     )
     none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
-    items = [_listed(verdict, by_verdict[verdict]) for verdict in reached]
+    items = [_list_arms(verdict, by_verdict[verdict]) for verdict in reached]
     return [Text(lead), Items(tuple(none + items)), *_resolution(summary), *_highest(summary)]
 
 
-def _listed(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]]) -> str:
+def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]]) -> str:
     """The arms of one verdict, the largest differences first."""
     order = sorted(pairs, key=lambda pair: -abs(pair[1].mean or 0))
     more = f'; and {len(order) - NAMED} more' if len(order) > NAMED else ''
@@ -262,8 +263,8 @@ def _provenance(provenance: Provenance) -> Items:
             f'configuration: {provenance.config_hash}',
             f'git commit: {provenance.git_commit or "none"}',
             f'data checksum: {provenance.data_checksum}',
-            f'versions: {", ".join(f"{name} {version}" for name, version in provenance.versions.items())}',
-            f'machine: {", ".join(f"{name} {value}" for name, value in provenance.machine.items())}',
+            f'versions: {formatting.facts(provenance.versions)}',
+            f'machine: {formatting.facts(provenance.machine)}',
             f'time: {stages}',
         )
     )

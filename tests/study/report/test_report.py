@@ -425,7 +425,8 @@ def test_the_page_of_a_run_tells_how_it_came_about():
         'Bars are held against validation data',
         '| 2 | soft.temperature = 8 | accuracy | ≥ 95.00 % | 94.00 % | no |',
         '| 1 | nothing | max_params | ≤ 1,500 | 1,000 | yes |',
-        'c0ffee', 'f00d', 'git commit: none', 'jax 0.10.2', 'cores 2', 'teacher 1.5 s',
+        'c0ffee', 'f00d', 'git commit: none', 'jax 0.10.2', 'teacher 1.5 s',
+        'cores 2, convolutions (float32 oneDNN 3.2.0, bfloat16 XLA)',
     ):  # fmt: skip
         assert words in said
     validation = report.summarise(run_of(HARD, SOFT)).rows[3].validation.mean
