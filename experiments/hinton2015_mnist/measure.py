@@ -62,7 +62,7 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     runs = [run for run in planned.runs if run.cells[-1].key in students.index.places]
     labels = students.labels('test')
     wrong = {id(run): students.logits(run, 'test').argmax(axis=1) != labels for run in runs}
-    provenance = collect.results(planned, workdir, command)['provenance']
+    results = collect.results(planned, workdir, command)
     return plain({
         'seeds': planned.config.seeds,
         'runs': {'finished': len(runs), 'planned': len(planned.runs)},
@@ -73,7 +73,8 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
             {'transfer set': transfer, **_corrected(students, _of_transfer(runs, transfer), classes)}
             for transfer, classes in UNSEEN.items()
         ],
-        **provenance,
+        'config': results.config,
+        **vars(results.provenance),
     })  # fmt: skip
 
 

@@ -159,13 +159,11 @@ def precisions(precision: Results) -> document.Table:
     rows = []
     for trained, summary in precision.items():
         for row in summary['rows']:
-            if row['name'] == 'teacher':
-                continue
             apart = '–'
             if (own := row['difference']) is not None:
                 low, high = (100 * end for end in own['ci95'])
                 apart = f'{100 * own["mean"]:+.2f} [{low:+.2f}, {high:+.2f}]'
-            rows.append((trained, row['name'], f'{100 * row["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
+            rows.append((trained, row['name'], f'{100 * row["last"]["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
     return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
 
@@ -319,7 +317,7 @@ def taken_over(workdirs: Sequence[str]) -> str:
     found = {}
     for workdir in workdirs:
         summary = json.loads((Path(workdir) / 'report' / 'summary.json').read_text())
-        found['bfloat16' if 'run.precision=bfloat16' in summary['command'] else 'float32'] = summary
+        found['bfloat16' if 'run.precision=bfloat16' in summary['provenance']['command'] else 'float32'] = summary
     return json.dumps(found, indent=1) + '\n'
 
 

@@ -66,13 +66,13 @@ def killed(workdir: Path, kills: int, length: float) -> list[float]:
 
 
 def tables(workdir: Path) -> dict[str, Any]:
-    """What the report found, without times, latencies and the command."""
-    found = json.loads((workdir / 'report' / 'summary.json').read_text())
+    """The numbers of the report, without times, latencies and the command."""
+    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
     for name in ('seconds', 'command'):
-        found.pop(name)
-    for part in (*found['arms'], *found['teachers'].values()):
-        (part.get('cost') or part).pop('latency_ms')
-    return found
+        summary['provenance'].pop(name)
+    for part in (*summary['rows'], *summary['teachers'].values()):
+        part['cost'].pop('latency_ms')
+    return summary
 
 
 def with_teacher(whole: Path, workdir: Path) -> Path:
@@ -113,7 +113,7 @@ def measured(kills: int) -> dict[str, Any]:
             'versions': ledger.versions(),
             'machine': ledger.machine(),
             'git_commit': ledger.git_commit(),
-            'config_hash': summary['config_hash'],
+            'config_hash': summary['provenance']['config_hash'],
         }
 
 

@@ -13,7 +13,9 @@ from kdjax.study.recipe import acceptance, evaluation, execute, plan
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource, Recipe
-from kdjax.study.report import run_report
+from kdjax.study.report import records, report
+from kdjax.study.report.records import Acceptance, Attempt, Criterion, Results
+from kdjax.study.sweep import collect
 from kdjax.train import distributed, grid, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -36,7 +38,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         _check_processes(recipe)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process(screen)
-        tried: list[dict[str, Any]] = []
+        tried: list[Attempt] = []
         contexts: list[Context] = []
         datasets = Datasets()
         for override, recipe in attempts:
@@ -48,20 +50,24 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
             criteria = acceptance.judge(recipe, context.done)
             contexts.append(context)
             met = all(criterion.met for criterion in criteria)
-            tried.append({'override': override, 'bars': [one._asdict() for one in criteria], 'met': met})
+            tried.append(Attempt(override, tuple(Criterion(**criterion._asdict()) for criterion in criteria), met))
             if criteria:
                 screen.show(f'attempt {len(tried)} ({_named(override)}): {acceptance.shortfall(criteria)}')
             if met:
                 break
-        shown = max(range(len(tried)), key=lambda k: acceptance.score(tried[k]['bars']))
-        recipe, context = attempts[shown][1], contexts[shown]
+        reported = max(range(len(tried)), key=lambda k: acceptance.score([vars(one) for one in tried[k].criteria]))
+        recipe, context = attempts[reported][1], contexts[reported]
         last = plan.stages_of(recipe)['evaluate']
         execute.execute([last], context, workdir)
-        results = evaluation.results(recipe, context, tried, shown, command)
+        results = dataclasses.replace(
+            records.from_json(Results, evaluation.results(recipe, context, command)),
+            acceptance=_acceptance(recipe, tried, reported),
+            published=collect.paper(recipe.config),
+        )
         execute.execute([report_stage(recipe, last, results)], context, workdir)
-    screen.show(run_report.terminal_table(results))
+    screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
-    return bool(tried[shown]['met'])
+    return tried[reported].met
 
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
@@ -75,20 +81,25 @@ class Reported(Addressed):
     """The results that a report is made of."""
 
     data: DataSource = dataclasses.field(metadata=BY_KEY)
-    results: Mapping[str, Any] = dataclasses.field(metadata=BY_KEY)
+    results: Results = dataclasses.field(metadata=BY_KEY)
 
 
-def report_stage(recipe: Recipe, evaluated: plan.Stage, results: Mapping[str, Any]) -> plan.Stage:
-    """The last stage: pages, tables and plots of `results`."""
+def report_stage(recipe: Recipe, evaluated: plan.Stage, results: Results) -> plan.Stage:
+    """The last stage: pages, tables and figures of `results`."""
 
     def write(inputs: Reported, context: Context, folder: Path, key: str) -> dict[str, Any]:
         context.screen.stage('report')
-        distributed.by_first(lambda: run_report.write(inputs.results, folder))
+        distributed.by_first(lambda: report.write(inputs.results, folder))
         return {}
 
-    stable = {name: value for name, value in results.items() if name != 'provenance'}
+    stable = {name: value for name, value in dataclasses.asdict(results).items() if name != 'provenance'}
     key = trees.digest(['report', stable, evaluated.key, plan.VERSION])
     return plan.Stage('report', Reported(recipe.data, results), ('evaluate',), write, key)
+
+
+def _acceptance(recipe: Recipe, attempts: list[Attempt], reported: int) -> Acceptance:
+    size = acceptance.judged_size(recipe)
+    return Acceptance(recipe.config.accept.method, size, attempts[reported].met, reported, tuple(attempts))
 
 
 def _check_processes(recipe: Recipe) -> None:

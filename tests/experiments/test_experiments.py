@@ -15,10 +15,8 @@ from kdjax import cost
 from kdjax.study import command_line
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.inputs import teacher_of
 from kdjax.study.recipe.recipe import NetSpec
-from kdjax.study.report import comparison as arms_
-from kdjax.study.report import published
+from kdjax.study.report import comparison, published
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -76,11 +74,11 @@ def test_a_table_is_a_sweep_over_a_locked_config(name):
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_number_of_a_paper_is_that_of_exactly_one_arm(name):
     config, points = module(name)['get_config'](), arms(name)
-    content = published.load(ROOT / config.expected)
-    for row in content['rows']:
-        assert sum(row['point'].items() <= point.items() for point in points) == 1, row['point']
-    described = {json.dumps(row['point'], sort_keys=True) for row in content['rows']}
-    assert len(described) == len(content['rows'])
+    numbers = published.load(ROOT / config.expected).rows
+    for row in numbers:
+        assert sum(row.point.items() <= point.items() for point in points) == 1, row.point
+    described = {json.dumps(row.point, sort_keys=True) for row in numbers}
+    assert len(described) == len(numbers)
     untold = [point for point in points if json.dumps({k: point[k] for k in ('method', 'pair')}) not in described]
     assert {point['method'] for point in untold} <= {'hard labels'}, 'an arm of which the paper says nothing'
 
@@ -93,8 +91,8 @@ def test_the_recipe_is_that_of_the_literature():
     assert [round(share * 240) for share in own.fit.spec.optim['milestones']] == [150, 180, 210]
     assert {run.seed for run in planned('crd2020_cifar100').runs if run.point['pair'] == 'vgg13-vgg8'} == set(range(5))
     for pair, rate in (('vgg13-MobileNetV2', 0.01), ('wrn_40_2-ShuffleV1', 0.01), ('ResNet50-vgg8', 0.05)):
-        assert cells[pair, 'AT'][0].fit.spec.learning_rate == (rate,)
-        assert teacher_of(cells[pair, 'AT'][0].inputs.source).fit.spec.learning_rate == (0.05,)
+        assert cells[pair, 'AT'][0].fit.learning_rate == (rate,)
+        assert cells[pair, 'AT'][0].config.teacher.fit.learning_rate == (0.05,)
     start, main = cells['wrn_40_2-ShuffleV1', 'AB']
     assert (start.fit.steps, start.fit.spec.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
 
@@ -202,8 +200,8 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
         assert 0 <= place.record['last']['accuracy'] <= 1
     results = collect.results(found, tmp_path, 'python run.py')
     if name in PAPERS:
-        compared = published.compared(results['expected'], arms_.gather(results))
-        assert sum(row['verdict'] != 'no arm matches' for row in compared) == 1
+        rows = published.compare(results.published, comparison.group_runs(results)).rows
+        assert sum(row.verdict != 'no arm matches' for row in rows) == 1
 
 
 def test_every_experiment_has_a_workdir_of_its_own():

@@ -127,6 +127,7 @@ class Evaluated(Addressed):
     baseline: str
     teacher: Teacher = field(metadata=BY_KEY)
     ends: Mapping[str, TrainedStudents] = field(metadata=BY_KEY)  # last fit by method
+    version: int = 2  # of what is looked at: the last step, and since 2 the best one
 
     @property
     def data(self) -> DataSource:

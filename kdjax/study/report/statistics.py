@@ -183,8 +183,8 @@ def against(values: Iterable[float | None], mean: float, sd: float | None = None
     error = math.sqrt(variance)
     p = float(2 * _special().stdtr(freedom, -abs(difference) / error))
     half = float(_special().stdtrit(freedom, 1 - LEVEL / 2)) * error
-    told = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
-    return Published(difference, Interval(difference - half, difference + half), p, len(ours), told)
+    verdict = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
+    return Published(difference, Interval(difference - half, difference + half), p, len(ours), verdict)
 
 
 def gap_recovered(student: BySeed, baseline: BySeed, teacher: float) -> Gap | None:

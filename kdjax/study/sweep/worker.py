@@ -11,7 +11,7 @@ from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import execute
 from kdjax.study.recipe.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.recipe.dry_run import Traced
-from kdjax.study.report import sweep_report
+from kdjax.study.report import report as reports
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
@@ -139,11 +139,11 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
     """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
-    found = collect.results(planned, workdir, command)
+    results = collect.results(planned, workdir, command)
     with grids.claimed(workdir / REPORT) as mine:
         if mine:
-            sweep_report.write(found, workdir / REPORT)
-    screen.show(sweep_report.terminal(found))
+            reports.write(results, workdir / REPORT)
+    screen.show(reports.terminal(results))
     screen.show(f'report: {workdir / REPORT / "report.html"}')
 
 

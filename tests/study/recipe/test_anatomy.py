@@ -4,7 +4,6 @@ import copy
 import runpy
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import pytest
@@ -65,19 +64,18 @@ def test_a_student_is_trained_again_to_be_looked_at_and_is_the_same(looked, work
     assert kinds == {'train', 'validation'}
 
 
-def test_every_cell_is_looked_at_and_the_chosen_ones_are_shown(looked):
+def test_every_cell_is_looked_at_and_has_what_is_its_own(looked):
     result = looked.done['combined'].result
     assert len(result['cells']) == 4  # two temperatures, two seeds
     for line in result['anatomy']:
         assert {name for name in line if '/' in name} == {'norm/hard', 'norm/soft', 'cosine/hard|soft'}
         assert all(len(values) == 4 and all(map(bool, values)) for name, values in line.items() if '/' in name)
-    shown = evaluation.anatomy(looked, ('combined',), 50)
-    assert [line['step'] for line in shown] == [20, 30]
-    temperature = result['chosen']['50']['soft.temperature']
-    cells = [k for k, cell in enumerate(result['cells']) if cell['candidate']['soft.temperature'] == temperature]
-    for line, whole in zip(shown, result['anatomy'], strict=True):
-        assert line['norms'] == {name: [whole[f'norm/{name}'][k] for k in cells] for name in ('hard', 'soft')}
-        assert line['cosines'] == {'hard|soft': [whole['cosine/hard|soft'][k] for k in cells]}
+    for cell in range(4):
+        _, gradients = evaluation.curves([result], [cell])
+        assert [line['step'] for line in gradients] == [20, 30]
+        for line, whole in zip(gradients, result['anatomy'], strict=True):
+            assert line['norms'] == {name: whole[f'norm/{name}'][cell] for name in ('hard', 'soft')}
+            assert line['cosines'] == {'hard|soft': whole['cosine/hard|soft'][cell]}
 
 
 @pytest.mark.parametrize('runner', ['pmap', 'cells'])
@@ -94,16 +92,13 @@ def test_it_is_the_same_over_devices(runner, looked, workdir, tmp_path):
 
 
 def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_good():
-    def stage(steps, **anatomy):
-        cells = [{'transfer_size': 50, 'seed': seed, 'candidate': {}} for seed in (0, 1)]
-        history = [{'step': steps, 'accuracy': [0.5, 0.5]}]
-        return SimpleNamespace(result={'cells': cells, 'chosen': {'50': {}}, 'history': history, **anatomy})
+    def fit(steps, **anatomy):
+        return {'history': [{'step': steps, 'accuracy': [0.5, 0.6]}], **anatomy}
 
     line = {'kind': 'anatomy', 'step': 10, 'norm/hard': [1.0, None]}
-    done = {'old': stage(30), 'old+new': stage(10, anatomy=[line])}
-    context, fits = SimpleNamespace(done=done), ('old', 'new')
-    assert evaluation.anatomy(context, fits, 50) == [{'step': 40, 'norms': {'hard': [1.0, None]}, 'cosines': {}}]
-    assert evaluation.curve(context, fits, 50)['steps'] == [30, 40]
+    history, gradients = evaluation.curves([fit(30), fit(10, anatomy=[line])], [1, 0])
+    assert gradients == [{'step': 40, 'norms': {'hard': 1.0}, 'cosines': {}}]
+    assert history == [{'step': 30, 'metrics': {'accuracy': 0.6}}, {'step': 40, 'metrics': {'accuracy': 0.5}}]
 
 
 def test_it_is_off_by_default_and_a_negative_number_is_refused():

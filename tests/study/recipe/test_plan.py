@@ -15,6 +15,7 @@ from kdjax.study.recipe.search import Search
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 STUDENTS = {'baseline', 'distill', 'distill+finetune', 'combined'}
 EVERY = {'teacher', 'cache', *STUDENTS}  # with other dispatches validation falls on other steps
+EVERY = {'teacher', 'cache', *STUDENTS}  # with other dispatches validation falls on other steps
 
 
 def keys(change=lambda config: None):
@@ -57,6 +58,8 @@ CHANGES = [
     (set_to('run.layout', 'map'), set()),
     (set_to('run.runner', 'pmap'), set()),
     (set_to('run.anatomy_every', 10), STUDENTS),
+    (set_to('run.chunk', 7), EVERY),
+    (set_to('run.save_every', 7), set()),
     (set_to('run.chunk', 7), EVERY),
     (set_to('run.save_every', 7), set()),
     (set_to('data.classes', (1, 2)), STUDENTS),
