@@ -73,16 +73,16 @@ class ActivationBoundary(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(view)
-        return (init_module(_module(teachers), key, students, example_mask(view)) if self.connector else {}), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        students, teachers = self._read(inputs)
+        return (init_module(_module(teachers), key, students, example_mask(inputs)) if self.connector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
+        students, teachers = self._read(inputs)
         if self.connector:
-            students = list(apply_module(_module(teachers), params, students, example_mask(view)))
+            students = list(apply_module(_module(teachers), params, students, example_mask(inputs)))
         summands = [
             self._crossed(student, teacher, knobs['margin']) * self._share(place)
             for place, (student, teacher) in enumerate(zip(students, teachers, strict=True), start=1)
@@ -96,10 +96,10 @@ class ActivationBoundary(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student_tap, teacher_tap in pairs(self.layers):
-            student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+            student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
             if student.shape != teacher.shape and not (self.connector and _connects(student, teacher)):
                 hint = (
                     "only channels may differ, or the student's map be half the teacher's"

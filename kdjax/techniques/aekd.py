@@ -55,13 +55,13 @@ class AdaptiveEnsemble(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        student_B1K = view.student.logits[:, None]
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        student_B1K = inputs.student.logits[:, None]
         # d T^2 KL / dz = T (p^s_T - p^m_T).
         gap_BMK = jnp.exp(log_softmax(student_B1K, temperature)) - jnp.exp(log_softmax(logits_BMK, temperature))
-        real_BMK = jnp.where(example_mask(view)[:, None, None] > 0, temperature * gap_BMK, 0)
+        real_BMK = jnp.where(example_mask(inputs)[:, None, None] > 0, temperature * gap_BMK, 0)
         share_M = jax.lax.stop_gradient(self._shares(jnp.einsum('bmk,bnk->mn', real_BMK, real_BMK), knobs['bound']))
         apart_BM = divergence(logits_BMK, student_B1K, temperature) * jnp.square(temperature)
         logs = {f'member{m}': share_M[m] for m in range(self.members)}

@@ -59,17 +59,17 @@ class AttentiveFeatures(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         attention = init_module(self._attention(teacher), key, _pooled(teacher))
         return {
             'attention': attention, 'projection': projection(key, student, teacher) if self.projected else {}
         }, {}  # fmt: skip
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         student = projected(params['projection'], student, teacher)
         share = apply_module(self._attention(teacher), params['attention'], _pooled(teacher))
         square = jnp.square(_normalised(student) - _normalised(teacher))
@@ -78,9 +78,9 @@ class AttentiveFeatures(Term):
     def _attention(self, teacher: Array) -> nn.Module:
         return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -17,13 +17,13 @@ def log_softmax(logits: Array, temperature: Array | float = 1.0) -> Array:
     return jax.nn.log_softmax(wide(logits) / temperature, axis=-1)
 
 
-def same_classes(view: TermInputs) -> tuple[Array, Array]:
+def same_classes(inputs: TermInputs) -> tuple[Array, Array]:
     """Student and teacher logits, both (..., K).
 
     Raises:
       UsageError: their shapes differ.
     """
-    student, teacher = view.student.logits, view.teacher.logits
+    student, teacher = inputs.student.logits, inputs.teacher.logits
     if teacher is None:
         raise UsageError('reads the teacher, but this fit has none')
     if student.shape != teacher.shape:
@@ -31,24 +31,24 @@ def same_classes(view: TermInputs) -> tuple[Array, Array]:
     return student, teacher
 
 
-def example_mask(view: TermInputs) -> Array:
+def example_mask(inputs: TermInputs) -> Array:
     """1 for real examples, 0 for padding; an example with any real token is real. (B,)"""
-    mask = view.batch['mask']
+    mask = inputs.batch['mask']
     return mask if mask.ndim == 1 else jnp.max(mask.reshape(mask.shape[0], -1), axis=1)
 
 
-def token_mask(view: TermInputs, tokens: int) -> Array:
+def token_mask(inputs: TermInputs, tokens: int) -> Array:
     """1 for real tokens of real examples: batch['token_mask'], or the mask where it is per token. (B, N)"""
-    mask = view.batch['mask']
+    mask = inputs.batch['mask']
     if mask.ndim == 2:
         return mask
-    return mask[:, None] * view.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
+    return mask[:, None] * inputs.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
 
 
-def example_keys(key: Array, view: TermInputs) -> Array:
+def example_keys(key: Array, inputs: TermInputs) -> Array:
     """A random key per example, by its id and view: draws depend neither on its place nor on devices. (B,)"""
     fold = jax.vmap(jax.random.fold_in, (0, 0))
-    return fold(fold(jnp.broadcast_to(key, view.batch['id'].shape), view.batch['id']), view.batch['view'])
+    return fold(fold(jnp.broadcast_to(key, inputs.batch['id'].shape), inputs.batch['id']), inputs.batch['view'])
 
 
 def flat(x: Array) -> Array:
@@ -99,10 +99,10 @@ def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
     return pool_to(left, height, width), pool_to(right, height, width)
 
 
-def real(view: TermInputs, ndim: int) -> Array:
+def real(inputs: TermInputs, ndim: int) -> Array:
     """True where the mask has no padding, shaped to broadcast against (B, ...) or (B, N, ...) of `ndim` axes."""
-    mask = view.batch['mask']
-    mask = mask if mask.ndim <= ndim else example_mask(view)
+    mask = inputs.batch['mask']
+    mask = mask if mask.ndim <= ndim else example_mask(inputs)
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim)) > 0
 
 
@@ -142,20 +142,20 @@ def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:
     return smaller_map(wide(student), wide(teacher))
 
 
-def real_rows(x: Array, view: TermInputs) -> Array:
+def real_rows(x: Array, inputs: TermInputs) -> Array:
     """(B, ...) as (B, D), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
-    return jnp.where(example_mask(view)[:, None] > 0, flat(x), 0)
+    return jnp.where(example_mask(inputs)[:, None] > 0, flat(x), 0)
 
 
-def real_pairs(view: TermInputs) -> Array:
+def real_pairs(inputs: TermInputs) -> Array:
     """1 for pairs of two different real examples. (B, B)"""
-    mask = example_mask(view)
+    mask = example_mask(inputs)
     return mask[:, None] * mask * (1 - jnp.eye(mask.shape[0], dtype=mask.dtype))
 
 
-def real_count(view: TermInputs) -> Array:
+def real_count(inputs: TermInputs) -> Array:
     """How many examples are real, at least 1. ()"""
-    return jnp.maximum(jnp.sum(example_mask(view)), 1)
+    return jnp.maximum(jnp.sum(example_mask(inputs)), 1)
 
 
 def square_distances(x_BD: Array) -> Array:

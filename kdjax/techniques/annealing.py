@@ -43,9 +43,9 @@ class AnnealedLogits(Term):
         return 'free' if self.highest > 1 else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         gap = wide(student) - self.damping(step).astype(wide(teacher).dtype) * wide(teacher)
         return TermOut(jnp.sum(jnp.square(gap), axis=-1), memory, {})
 

@@ -54,11 +54,11 @@ class AttentionTransfer(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         total = jnp.zeros((), jnp.float32)
         for student, teacher in pairs(self.layers):
-            distance = self._distance(view.student.features[student], view.teacher.features[teacher])
+            distance = self._distance(inputs.student.features[student], inputs.teacher.features[teacher])
             total = total.astype(distance.dtype) + distance
         return TermOut(total, memory, {})
 

@@ -38,7 +38,7 @@ class AveragedLosses(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        apart_BM = divergence(member_logits(view, self.members), view.student.logits[:, None], knobs['temperature'])
+        apart_BM = divergence(member_logits(inputs, self.members), inputs.student.logits[:, None], knobs['temperature'])
         return TermOut(jnp.mean(apart_BM, axis=1) * jnp.square(knobs['temperature']), memory, {})

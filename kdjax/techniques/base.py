@@ -126,9 +126,9 @@ class Term:
         """Knobs by name."""
         return {field.name: float(getattr(self, field.name)) for field in dataclasses.fields(self) if _is_knob(field)}
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         """Learned parameters and memory; most terms have neither."""
-        del key, view
+        del key, inputs
         return {}, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
@@ -151,7 +151,7 @@ class Term:
         return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         """Values per example (B,) or per token (B, N), the next memory, and scalars to log."""
         raise NotImplementedError
@@ -196,14 +196,14 @@ def paired(layers: Sequence[str]) -> Taps:
     return Taps(students, teachers)
 
 
-def init_module(module: nn.Module, key: Array, *inputs: Any) -> Tree:
+def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:
     """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
-    return module.init(key, *inputs).get('params', {})
+    return module.init(key, *arguments).get('params', {})
 
 
-def apply_module(module: nn.Module, params: Tree, *inputs: Any) -> Array:
+def apply_module(module: nn.Module, params: Tree, *arguments: Any) -> Array:
     """Runs a learned module in training mode."""
-    return module.apply({'params': params}, *inputs, mutable=['batch_stats'])[0]
+    return module.apply({'params': params}, *arguments, mutable=['batch_stats'])[0]
 
 
 def _is_knob(field: dataclasses.Field) -> bool:

@@ -43,9 +43,9 @@ class BinaryTargets(Term):
         return 'zero' if self.form == 'kl' else 'free'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (_bounded(wide(logits)) for logits in same_classes(view))
+        student, teacher = (_bounded(wide(logits)) for logits in same_classes(inputs))
         share = jax.nn.softmax(teacher, axis=-1) if self.form == 'ofakd' else jax.nn.sigmoid(teacher)
         values = _binary(share, student)
         if self.form == 'kl':

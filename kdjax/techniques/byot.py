@@ -73,34 +73,34 @@ class SelfDistillation(Term):
     def taps(self) -> Taps:
         return Taps(student=(*self.layers, *(() if self.deepest in self.layers else (self.deepest,))))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         return {
-            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
+            layer: init_module(self._head(inputs), jax.random.fold_in(key, index), self._read(inputs, layer))
             for index, layer in enumerate(self.layers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        values = [self._value(params[layer], view, layer, knobs) for layer in self.layers]
+        values = [self._value(params[layer], inputs, layer, knobs) for layer in self.layers]
         return TermOut(sum(values[1:], values[0]), memory, {})
 
-    def _value(self, params: Tree, view: TermInputs, layer: str, knobs: Mapping[str, Array]) -> Array:
-        head, deepest = self._head(view), jax.lax.stop_gradient(view.student)
-        feature_BD, logits_BK = apply_module(head, params, self._read(view, layer))
+    def _value(self, params: Tree, inputs: TermInputs, layer: str, knobs: Mapping[str, Array]) -> Array:
+        head, deepest = self._head(inputs), jax.lax.stop_gradient(inputs.student)
+        feature_BD, logits_BK = apply_module(head, params, self._read(inputs, layer))
         soft = jnp.square(knobs['temperature']) * divergence(deepest.logits, logits_BK, knobs['temperature'])
         hint = jnp.sum(jnp.square(feature_BD - flat(deepest.features[self.deepest])), axis=1)
-        hard = label_loss(logits_BK, view.batch['labels'])
+        hard = label_loss(logits_BK, inputs.batch['labels'])
         return (1 - knobs['alpha']) * hard + knobs['alpha'] * soft + knobs['hint'] * hint
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        width = view.student.features[self.deepest].shape
+    def _head(self, inputs: TermInputs) -> nn.Module:
+        width = inputs.student.features[self.deepest].shape
         if len(width) != 2:
             raise UsageError(f'deepest {self.deepest!r} must be a vector (B, D), got {width}')
-        return _Exit(width[1], view.student.logits.shape[-1])
+        return _Exit(width[1], inputs.student.logits.shape[-1])
 
-    def _read(self, view: TermInputs, layer: str) -> Array:
-        feature = wide(view.student.features[layer])
+    def _read(self, inputs: TermInputs, layer: str) -> Array:
+        feature = wide(inputs.student.features[layer])
         if feature.ndim not in (2, 3, 4):
             raise UsageError(
                 f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'

@@ -52,11 +52,11 @@ class ConfidentTeachers(Term):
         return Taps(teacher=_taps('logits', self.members))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
-        values = jnp.sum(_weights(logits_BMK, view.batch['labels'], self.form) * apart_BM, axis=1)
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        apart_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
+        values = jnp.sum(_weights(logits_BMK, inputs.batch['labels'], self.form) * apart_BM, axis=1)
         return TermOut(values * jnp.square(temperature), memory, {})
 
 
@@ -89,27 +89,27 @@ class ConfidentHints(Term):
     def taps(self) -> Taps:
         return Taps((self.layer,), (*_taps('logits', self.members), *_taps(self.tap, self.members)))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teachers = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teachers = self._read(inputs)
         return {
             f'member{k}': init_module(nn.Dense(teacher.shape[1]), jax.random.fold_in(key, k), student)
             for k, teacher in enumerate(teachers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teachers = self._read(view)
+        student, teachers = self._read(inputs)
         apart_BM = jnp.stack([
             jnp.mean(jnp.square(apply_module(nn.Dense(teacher.shape[1]), params[f'member{k}'], student) - teacher), 1)
             for k, teacher in enumerate(teachers)
         ], axis=1)  # fmt: skip
-        weights_BM = _weights(member_logits(view, self.members), view.batch['labels'], self.form)
+        weights_BM = _weights(member_logits(inputs, self.members), inputs.batch['labels'], self.form)
         return TermOut(jnp.sum(weights_BM * apart_BM, axis=1), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, list[Array]]:
-        teachers = [_vector(view.teacher.features[tap]) for tap in _taps(self.tap, self.members)]
-        return _vector(view.student.features[self.layer]), teachers
+    def _read(self, inputs: TermInputs) -> tuple[Array, list[Array]]:
+        teachers = [_vector(inputs.teacher.features[tap]) for tap in _taps(self.tap, self.members)]
+        return _vector(inputs.student.features[self.layer]), teachers
 
 
 def _check_members(term: ConfidentTeachers | ConfidentHints) -> None:

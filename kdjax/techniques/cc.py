@@ -45,16 +45,16 @@ class _Congruence(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student, teacher),) = pairs([self.layer])
-        mask = example_mask(view)
+        mask = example_mask(inputs)
         matrices = []
-        for feature in (view.student.features[student], view.teacher.features[teacher]):
-            rows_BD = real_rows(feature, view)
+        for feature in (inputs.student.features[student], inputs.teacher.features[teacher]):
+            rows_BD = real_rows(feature, inputs)
             matrices.append(self._correlations(unit(rows_BD) if self.form == 'paper' else rows_BD, knobs))
         gap_BB = jnp.where(mask[:, None] * mask > 0, matrices[0] - matrices[1], 0)
-        count = real_count(view).astype(gap_BB.dtype)
+        count = real_count(inputs).astype(gap_BB.dtype)
         if self.form == 'torchdistill':
             distance = norm(gap_BB.reshape(-1)) / jnp.square(count)  # one number, which every example answers
             return TermOut(jnp.broadcast_to(distance, mask.shape), memory, {})
@@ -136,8 +136,8 @@ class NeighbourCongruence(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        sides = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        sides = self._read(inputs)
         if not self.width:
             return {}, {}
         keys = jax.random.split(key)
@@ -147,13 +147,13 @@ class NeighbourCongruence(Term):
         return {'student': student, 'teacher': teacher}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self._read(view)
+        student_BD, teacher_BD = self._read(inputs)
         if self.width:
             student_BD = apply_module(nn.Dense(self.width), params['student'], student_BD)
             teacher_BD = apply_module(nn.Dense(self.width), params['teacher'], teacher_BD)
-        mask, batch = example_mask(view), view.batch
+        mask, batch = example_mask(inputs), inputs.batch
         gap_BD = jnp.where(mask[:, None] > 0, magnitude(student_BD - teacher_BD), 0)
         order = jnp.lexsort((batch['view'], batch['id'], mask <= 0))  # real examples first
         sorted_BD = gap_BD[order]
@@ -162,13 +162,13 @@ class NeighbourCongruence(Term):
         count = jnp.sum(mask).astype(values.dtype)
         return TermOut(values * count / jnp.maximum(count - 1, 1), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = view.student.features[student_tap], view.teacher.features[teacher_tap]
+        student, teacher = inputs.student.features[student_tap], inputs.teacher.features[teacher_tap]
         if not self.width and flat(student).shape != flat(teacher).shape:
             raise UsageError(f'neighbours {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; '
                              'set width=128 to learn embeddings')  # fmt: skip
-        return real_rows(student, view), real_rows(teacher, view)
+        return real_rows(student, inputs), real_rows(teacher, inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

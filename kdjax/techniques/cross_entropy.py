@@ -43,16 +43,16 @@ class CrossEntropy(Term):
             raise UsageError(f'smoothing of CrossEntropy must be in [0, 1), got {self.smoothing!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits = wide(view.student.logits)
-        if 'mix' in view.batch:
-            both = jnp.moveaxis(view.batch['labels_mixed'], -1, 0), jnp.moveaxis(view.batch['mix'], -1, 0)
+        logits = wide(inputs.student.logits)
+        if 'mix' in inputs.batch:
+            both = jnp.moveaxis(inputs.batch['labels_mixed'], -1, 0), jnp.moveaxis(inputs.batch['mix'], -1, 0)
             hard = sum(
                 share.astype(logits.dtype) * _surprise(logits, labels) for labels, share in zip(*both, strict=True)
             )
         else:
-            hard = _surprise(logits, view.batch['labels'])
+            hard = _surprise(logits, inputs.batch['labels'])
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
         return TermOut(hard + knobs['smoothing'] * (even - hard), memory, {})
 

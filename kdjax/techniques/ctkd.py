@@ -82,19 +82,19 @@ class CurriculumTemperature(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = same_classes(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = same_classes(inputs)
         if self.form == 'global':
             return {'theta': jnp.ones((), wide(student).dtype)}, {}  # the authors' start: T of about 15.6
         return init_module(_Temperature(), key, _probabilities(student, teacher)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         if self.standardized:
             student, teacher = standardized(student), standardized(teacher)
-        temperature = self.temperature(params, view, knobs, self.strength(step))
+        temperature = self.temperature(params, inputs, knobs, self.strength(step))
         values = divergence(teacher, student, temperature[..., None]) * jnp.square(temperature)
         return TermOut(values, memory, {})
 
@@ -102,15 +102,15 @@ class CurriculumTemperature(Term):
         """lambda at a step. ()"""
         return self._curriculum.factor(step)
 
-    def temperature(self, params: Tree, view: TermInputs, knobs: Mapping[str, Array], strength: Array) -> Array:
+    def temperature(self, params: Tree, inputs: TermInputs, knobs: Mapping[str, Array], strength: Array) -> Array:
         """T, () or as the values; its gradient is reversed."""
-        theta = params['theta'] if self.form == 'global' else self._read(params, view)
+        theta = params['theta'] if self.form == 'global' else self._read(params, inputs)
         theta = _reversed(theta, strength)
         return wide(knobs['lowest'] + knobs['span'] * jax.nn.sigmoid(theta))
 
-    def _read(self, params: Tree, view: TermInputs) -> Array:
+    def _read(self, params: Tree, inputs: TermInputs) -> Array:
         # The module alone plays against the student: its inputs are given, not moved.
-        return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(view))))
+        return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(inputs))))
 
     @property
     def _curriculum(self) -> Schedule:

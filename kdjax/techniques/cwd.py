@@ -40,22 +40,22 @@ class ChannelDistribution(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         temperature = knobs['temperature']
         log_student = _over_positions(projected(params, student, teacher), temperature)
         log_teacher = _over_positions(teacher, temperature)
         divergences = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
         return TermOut(jnp.square(temperature) * jnp.mean(divergences, axis=-1), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -41,13 +41,13 @@ class _DarkRank(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def _ranked(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    def _ranked(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
         """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
         ((student, teacher),) = pairs([self.layer])
-        pairs_BB = real_pairs(view)
+        pairs_BB = real_pairs(inputs)
         scores = []
-        for feature in (view.student.features[student], view.teacher.features[teacher]):
-            rows_BD = real_rows(feature, view)
+        for feature in (inputs.student.features[student], inputs.teacher.features[teacher]):
+            rows_BD = real_rows(feature, inputs)
             square_BB = jnp.maximum(square_distances(unit(rows_BD) if self.unit_length else rows_BD), CLOSEST)
             scores.append(jnp.where(pairs_BB > 0, -knobs['alpha'] * square_BB ** (knobs['beta'] / 2), NOWHERE))
         size = pairs_BB.shape[0]
@@ -71,9 +71,9 @@ class HardRank(_DarkRank):
     """
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BL, _, real_BL = self._ranked(view, knobs)
+        student_BL, _, real_BL = self._ranked(inputs, knobs)
         return TermOut(-jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1), memory, {})
 
     @classmethod
@@ -106,9 +106,9 @@ class SoftRank(_DarkRank):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BL, teacher_BL, _ = self._ranked(view, knobs)
+        student_BL, teacher_BL, _ = self._ranked(inputs, knobs)
         orders = np.asarray(list(itertools.permutations(range(student_BL.shape[1]))), np.int32)
         log_student, log_teacher = (
             jnp.sum(_log_choices(scores[:, orders]), axis=-1) for scores in (student_BL, teacher_BL)

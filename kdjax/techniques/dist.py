@@ -54,10 +54,10 @@ class Correlations(Term):
         return 'free' if self.form == 'code' else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (_rows(logits, knobs['temperature']) for logits in same_classes(view))
-        shape, mask = view.student.logits.shape[:-1], view.batch['mask']
+        student, teacher = (_rows(logits, knobs['temperature']) for logits in same_classes(inputs))
+        shape, mask = inputs.student.logits.shape[:-1], inputs.batch['mask']
         mask_R1 = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape).reshape(-1, 1)
         added = 1e-8 if self.form == 'code' else 0.0
         within_R = decorrelation(student, teacher, 1, mask_R1, added)

@@ -59,25 +59,25 @@ class MapCorrelations(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         return (init_module(nn.Dense(teacher.shape[3]), key, student) if self.projector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         if self.projector:
             student = apply_module(nn.Dense(teacher.shape[3]), params, student)
         over_channels = per_example(decorrelation(student, teacher, 3, added=1e-8))
         first = over_channels if self.form == 'relation' else 1 - over_channels
         sums = flat(jnp.sum(student, axis=3)), flat(jnp.sum(teacher, axis=3))
-        between = jnp.mean(decorrelation(*sums, 0, example_mask(view)[:, None]))
+        between = jnp.mean(decorrelation(*sums, 0, example_mask(inputs)[:, None]))
         return TermOut(knobs['channel'] * first + knobs['spatial'] * between, memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((own, other),) = pairs([self.layer])
-        student, teacher = view.student.features[own], view.teacher.features[other]
+        student, teacher = inputs.student.features[own], inputs.teacher.features[other]
         same = 3 if self.projector else 4
         if student.ndim != 4 or student.shape[:same] != teacher.shape[:same]:
             raise UsageError(

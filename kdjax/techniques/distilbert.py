@@ -45,8 +45,8 @@ class HiddenDirections(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = [self._read(view, *taps) for taps in pairs(self.layers)]
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        read = [self._read(inputs, *taps) for taps in pairs(self.layers)]
         if not self.projection:
             return {}, {}
         keys = jax.random.split(key, len(read))
@@ -57,20 +57,20 @@ class HiddenDirections(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
-            student, teacher = self._read(view, *taps)
+            student, teacher = self._read(inputs, *taps)
             if self.projection:
                 student = apply_module(_linear(teacher), params[layer], student)
             cosine = jnp.sum(unit(student, floor=1e-6) * unit(teacher, floor=1e-6), axis=-1)
-            distances.append(over_tokens(1 - cosine, view))
+            distances.append(over_tokens(1 - cosine, inputs))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
-        own = real_states(view.student.features[student], view)
-        other = real_states(view.teacher.features[teacher], view)
+    def _read(self, inputs: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
+        own = real_states(inputs.student.features[student], inputs)
+        other = real_states(inputs.teacher.features[teacher], inputs)
         if own.shape[:-1] != other.shape[:-1] or not (self.projection or own.shape == other.shape):
             raise UsageError(
                 f'shapes of {student!r} {own.shape} and {teacher!r} {other.shape} do not fit; only their width may '

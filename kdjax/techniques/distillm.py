@@ -59,9 +59,9 @@ class SkewKL(_Skewed):
         return 'zero' if self.form == 'paper' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         mixed = mixture(log_p, log_q, knobs['skew'])
         values = kl_divergence(log_p, mixed) if self.form == 'paper' else cross_entropy(log_p, mixed)
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})
@@ -81,8 +81,8 @@ class SkewReverseKL(_Skewed):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = kl_divergence(log_q, mixture(log_q, log_p, knobs['skew']))
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})

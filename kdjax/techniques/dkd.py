@@ -42,12 +42,12 @@ class DecoupledTargets(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         if self.standardized:
             student, teacher = standardized(student), standardized(teacher)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         others = rivals(teacher, labels), rivals(student, labels)
         odds = _odds(teacher, others[0], labels, temperature), _odds(student, others[1], labels, temperature)
         values = knobs['alpha'] * _binary(*odds) + knobs['beta'] * divergence(*others, temperature)

@@ -58,15 +58,15 @@ class DynamicTemperature(Term):
         return 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        values = soft_cross_entropy(teacher, student, self.temperatures(view, knobs)[..., None])
+        student, teacher = same_classes(inputs)
+        values = soft_cross_entropy(teacher, student, self.temperatures(inputs, knobs)[..., None])
         return TermOut(values, memory, {})
 
-    def temperatures(self, view: TermInputs, knobs: Mapping[str, Array]) -> Array:
+    def temperatures(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> Array:
         """T_i. (B,)"""
-        hardness_B, mask_B = self._hardness(*same_classes(view)), example_mask(view) > 0
+        hardness_B, mask_B = self._hardness(*same_classes(inputs)), example_mask(inputs) > 0
         mean = jnp.sum(jnp.where(mask_B, hardness_B, 0)) / jnp.maximum(jnp.sum(mask_B), 1).astype(hardness_B.dtype)
         temperature_B = knobs['temperature'] + (mean - hardness_B) * knobs['beta']
         return jax.lax.stop_gradient(jnp.maximum(temperature_B, self.lowest) if self.lowest > 0 else temperature_B)

@@ -43,10 +43,10 @@ class EntropyWeighted(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        apart_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
         values = jnp.sum(self._weights(logits_BMK) * apart_BM, axis=1) * jnp.square(temperature)
         return TermOut(values, memory, {})
 

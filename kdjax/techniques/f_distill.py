@@ -39,9 +39,9 @@ class TotalVariation(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        distance = total_variation(*log_probabilities(view, knobs['temperature']))
+        distance = total_variation(*log_probabilities(inputs, knobs['temperature']))
         return TermOut(distance * jnp.square(knobs['temperature']), memory, {})
 
 
@@ -71,9 +71,9 @@ class JensenShannon(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = jensen_shannon(log_p, log_q, knobs['share'])
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})
 
@@ -108,9 +108,9 @@ class SymmetricKL(Term):
         return 'zero' if self.form == 'kl' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         forward = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
         values = knobs['share'] * forward + (1 - knobs['share']) * kl_divergence(log_q, log_p)
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})

@@ -92,25 +92,25 @@ class AttentionGuided(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(_Adapter(), key, *self._read(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(_Adapter(), key, *self._read(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        gaps = {name: left - right for name, (left, right) in self.compared(params, view)._asdict().items()}
-        gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(view, knobs['temperature']))
-        mask = example_mask(view)
+        gaps = {name: left - right for name, (left, right) in self.compared(params, inputs)._asdict().items()}
+        gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(inputs, knobs['temperature']))
+        mask = example_mask(inputs)
         values = [knobs[name] * self._distance(gap, mask) for name, gap in gaps.items()]
         return TermOut(sum(values[1:], values[0]), memory, {})
 
-    def compared(self, params: Tree, view: TermInputs) -> Compared:
+    def compared(self, params: Tree, inputs: TermInputs) -> Compared:
         """The four pairs whose distances count."""
-        return Compared(*apply_module(_Adapter(), params, *self._read(view)))
+        return Compared(*apply_module(_Adapter(), params, *self._read(inputs)))
 
-    def mask(self, view: TermInputs, temperature: Array) -> Array:
+    def mask(self, inputs: TermInputs, temperature: Array) -> Array:
         """Weight of each position, of mean 1. (B, H, W, 1)"""
-        attentions = [_attention(x, temperature) for x in self._read(view)]
+        attentions = [_attention(x, temperature) for x in self._read(inputs)]
         return jax.lax.stop_gradient((attentions[0] + attentions[1]) / 2)
 
     def _distance(self, gap: Array, mask_B: Array) -> Array:
@@ -119,9 +119,9 @@ class AttentionGuided(Term):
         real = jnp.where(mask_B[:, None] > 0, flat(gap), 0)
         return jnp.broadcast_to(norm(real.reshape(-1)), mask_B.shape)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -92,26 +92,26 @@ class Hint(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         if not self.regressor:
             return {}, {}
-        return init_module(self._module(student, teacher), key, student, example_mask(view)), {}
+        return init_module(self._module(student, teacher), key, student, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = flat(self.regressed(params, view)), flat(self._read(view)[1])
+        student_BD, teacher_BD = flat(self.regressed(params, inputs)), flat(self._read(inputs)[1])
         if self.unit_length:
             student_BD, teacher_BD = unit(student_BD), unit(teacher_BD)
-        return TermOut(self._values(student_BD - teacher_BD, example_mask(view)), memory, {})
+        return TermOut(self._values(student_BD - teacher_BD, example_mask(inputs)), memory, {})
 
-    def regressed(self, params: Tree, view: TermInputs) -> Array:
+    def regressed(self, params: Tree, inputs: TermInputs) -> Array:
         """r(u_s), in the shape of the teacher's feature; without a regressor u_s itself."""
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         if not self.regressor:
             return student
-        return apply_module(self._module(student, teacher), params, student, example_mask(view))
+        return apply_module(self._module(student, teacher), params, student, example_mask(inputs))
 
     def _values(self, difference_BD: Array, mask_B: Array) -> Array:
         if self.form == 'paper':
@@ -125,9 +125,9 @@ class Hint(Term):
     def _batch_norm(self) -> bool:
         return self.form.startswith('repdistiller')
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
         if not self.regressor and student.shape != teacher.shape:
             raise UsageError(
                 f'hint {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; set regressor=True'

@@ -94,8 +94,8 @@ class Paraphrase(Term):
     def taps(self) -> Taps:
         return Taps(teacher=(self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
         encoder, decoder = self._coders(teacher)
         keys = jax.random.split(key)
         encoded = init_module(encoder, keys[0], teacher, mask)
@@ -103,15 +103,15 @@ class Paraphrase(Term):
         return {'encoder': encoded, 'decoder': init_module(decoder, keys[1], factor, mask)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        square = flat(jnp.square(self.paraphrased(params, view)[1] - wide(view.teacher.features[self.layer])))
+        square = flat(jnp.square(self.paraphrased(params, inputs)[1] - wide(inputs.teacher.features[self.layer])))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(square, axis=1), memory, {})
 
-    def paraphrased(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def paraphrased(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """The factors, and the map as rebuilt from them."""
-        teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
+        teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
         encoder, decoder = self._coders(teacher)
         factor = apply_module(encoder, params['encoder'], teacher, mask)
         return factor, apply_module(decoder, params['decoder'], factor, mask)
@@ -186,8 +186,8 @@ class Factor(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        (student, teacher), mask = self._read(view), example_mask(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        (student, teacher), mask = self._read(inputs), example_mask(inputs)
         params = {}
         if self.translator:
             params['translator'] = init_module(self._translator(student, teacher), key, student, mask)
@@ -208,9 +208,9 @@ class Factor(Term):
         return {**params, 'paraphraser': encoder}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = smaller_map(*self.factors(params, view))
+        student, teacher = smaller_map(*self.factors(params, inputs))
         if self.form == 'repdistiller':
             student, teacher = (jnp.mean(x**self.moment, axis=-1) for x in (student, teacher))
         elif student.shape != teacher.shape:
@@ -218,9 +218,9 @@ class Factor(Term):
                              'set translator=True')  # fmt: skip
         return TermOut(self._distance(unit(flat(student)) - unit(flat(teacher))), memory, {})
 
-    def factors(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def factors(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """F_s and F_t, before they are scaled."""
-        (student, teacher), mask = self._read(view), example_mask(view)
+        (student, teacher), mask = self._read(inputs), example_mask(inputs)
         factor_s, factor_t = student, teacher
         if self.translator:
             factor_s = apply_module(self._translator(student, teacher), params['translator'], student, mask)
@@ -240,9 +240,9 @@ class Factor(Term):
         positive = total > 0
         return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / self.power), 0)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return _as_map(student, view.student.features[student]), _as_map(teacher, view.teacher.features[teacher])
+        return _as_map(student, inputs.student.features[student]), _as_map(teacher, inputs.teacher.features[teacher])
 
     def _translator(self, student: Array, teacher: Array) -> _Coder:
         own, channels = student.shape[-1], teacher.shape[-1]

@@ -61,9 +61,9 @@ class GeneralizedJSD(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+        student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         log_p, log_q = (self.log_probabilities(logits, knobs['temperature']) for logits in (teacher, student))
         return TermOut(self._values(log_p, log_q, knobs['beta']), memory, {})
 

@@ -57,12 +57,12 @@ class MatchedTokens(Term):
         return 0.0 if 0 < self.beta < 1 else -float('inf')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = two_vocabularies(view, self.matched)
+        student, teacher = two_vocabularies(inputs, self.matched)
         same = tuple((index, index) for index in range(min(student.shape[-1], teacher.shape[-1])))
         log_q, log_p = (
-            jnp.log(jnp.maximum(self.probabilities(real_logits(logits, view), knobs['temperature']), FLOOR))[
+            jnp.log(jnp.maximum(self.probabilities(real_logits(logits, inputs), knobs['temperature']), FLOOR))[
                 ..., jnp.asarray(ids)
             ]
             for logits, ids in zip((student, teacher), zip(*(self.matched or same), strict=True), strict=True)

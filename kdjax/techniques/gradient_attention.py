@@ -42,11 +42,11 @@ class GradientAttention(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (
-            _sensitivity(side, tap, view.batch['labels'])
-            for side, (tap,) in zip(view[:2], self.taps(), strict=True)
+            _sensitivity(side, tap, inputs.batch['labels'])
+            for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)
         )  # fmt: skip
         if student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r}: inputs of {student.shape[1]} and {teacher.shape[1]} numbers differ')

@@ -50,9 +50,9 @@ class SoftTargets(Term):
         return 'zero' if self.form.startswith('kl') else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         temperature = knobs['temperature']
         log_student = _finite(log_softmax(student, temperature))
         log_teacher = _finite(log_softmax(teacher, temperature))

@@ -53,14 +53,14 @@ class InstanceEdges(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         rows = []
         for student, teacher in pairs(self.layers):
-            gap_BB = _edges(view.student.features[student], view) - _edges(view.teacher.features[teacher], view)
+            gap_BB = _edges(inputs.student.features[student], inputs) - _edges(inputs.teacher.features[teacher], inputs)
             rows.append(jnp.sum(jnp.square(gap_BB), axis=1))
         mean = sum(rows[1:], rows[0]) / len(rows)
-        return TermOut(mean / real_count(view).astype(mean.dtype), memory, {})
+        return TermOut(mean / real_count(inputs).astype(mean.dtype), memory, {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -95,28 +95,28 @@ class InstanceTransformation(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         moves = []
-        for side, (early, late) in zip(view[:2], self.taps(), strict=True):
-            moves.append(_move(side.features[early], side.features[late], view))
+        for side, (early, late) in zip(inputs[:2], self.taps(), strict=True):
+            moves.append(_move(side.features[early], side.features[late], inputs))
         return TermOut(jnp.square(moves[0] - moves[1]), memory, {})
 
 
-def _edges(feature: Array, view: TermInputs) -> Array:
+def _edges(feature: Array, inputs: TermInputs) -> Array:
     """Squared distances between real examples over their largest; 0 on the diagonal and with padding. (B, B)"""
-    square_BB = jnp.maximum(square_distances(real_rows(feature, view)), CLOSEST)
-    return _over_largest(square_BB * real_pairs(view).astype(square_BB.dtype))
+    square_BB = jnp.maximum(square_distances(real_rows(feature, inputs)), CLOSEST)
+    return _over_largest(square_BB * real_pairs(inputs).astype(square_BB.dtype))
 
 
-def _move(early: Array, late: Array, view: TermInputs) -> Array:
+def _move(early: Array, late: Array, inputs: TermInputs) -> Array:
     """How far each example is between two maps, over the farthest. (B,)"""
     if early.ndim != 4 or late.ndim != 4 or late.shape[3] % early.shape[3]:
         raise UsageError('InstanceTransformation needs maps (B, H, W, C), the later with a multiple of the channels of '
                          f'the earlier, got {early.shape} and {late.shape}')  # fmt: skip
     early, late = pool_to(wide(early), *late.shape[1:3]), wide(late)
     late = jnp.mean(late.reshape(*early.shape, -1), axis=-1)
-    gap_BD = jnp.where(example_mask(view)[:, None] > 0, flat(early - late), 0)
+    gap_BD = jnp.where(example_mask(inputs)[:, None] > 0, flat(early - late), 0)
     return _over_largest(jnp.sum(jnp.square(gap_BD), axis=1))
 
 

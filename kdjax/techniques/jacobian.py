@@ -54,13 +54,13 @@ class JacobianMatching(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (wide(side.features[tap]) for side, (tap,) in zip(view[:2], self.taps(), strict=True))
+        student, teacher = (wide(side.features[tap]) for side, (tap,) in zip(inputs[:2], self.taps(), strict=True))
         if student.ndim != 3 or student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {student.shape} and {teacher.shape}')
         if self.form == 'cross_entropy':
-            return TermOut(_cross(*same_classes(view), student, teacher), memory, {})
+            return TermOut(_cross(*same_classes(inputs), student, teacher), memory, {})
         if self.form == 'unit':
             return TermOut(jnp.sum(jnp.square(unit(flat(student)) - unit(flat(teacher))), axis=1), memory, {})
         return TermOut(jnp.mean(jnp.sum(jnp.square(student - teacher), axis=-1), axis=1), memory, {})

@@ -85,10 +85,10 @@ class SingularVectors(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         vectors = [
-            self._aligned(view.student.features[student], view.teacher.features[teacher])
+            self._aligned(inputs.student.features[student], inputs.teacher.features[teacher])
             for student, teacher in pairs(self.layers)
         ]
         summands = [

@@ -34,21 +34,21 @@ class _Adapted(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         return TermOut(self._distance(projected(params, student, teacher), teacher), memory, {})
 
     def _distance(self, student: Array, teacher: Array) -> Array:
         raise NotImplementedError
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

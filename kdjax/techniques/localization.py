@@ -48,10 +48,10 @@ class Localization(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
-        counted = self._anchors(view, student)
+        student, teacher = self._read(inputs)
+        counted = self._anchors(inputs, student)
         log_p, log_q = (
             log_softmax(jnp.where(counted[..., None, None], side, 0), knobs['temperature'])
             for side in (teacher, student)
@@ -62,16 +62,16 @@ class Localization(Term):
         count = jnp.maximum(jnp.sum(counted, axis=1), 1).astype(anchors.dtype)
         return TermOut(jnp.sum(jnp.where(counted, anchors, 0), axis=1) / count, memory, {})
 
-    def _anchors(self, view: TermInputs, edges: Array) -> Array:
+    def _anchors(self, inputs: TermInputs, edges: Array) -> Array:
         """Which anchors count. (B, M)"""
-        given = view.batch.get('anchor_mask', jnp.ones(edges.shape[:2], edges.dtype))
+        given = inputs.batch.get('anchor_mask', jnp.ones(edges.shape[:2], edges.dtype))
         if given.shape != edges.shape[:2]:
             raise UsageError(f"batch['anchor_mask'] {given.shape} does not fit edges {edges.shape}")
-        return (given > 0) & real(view, 1)[:, None]
+        return (given > 0) & real(inputs, 1)[:, None]
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
         if student.shape != teacher.shape or student.ndim != 4 or student.shape[2] != 4:
             raise UsageError(f'edges {self.layer!r} {student.shape} and {teacher.shape} must both be (B, M, 4, bins)')
         return student, teacher

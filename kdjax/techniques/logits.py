@@ -34,9 +34,9 @@ class LogitMatching(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         possible = jnp.isfinite(student) & jnp.isfinite(teacher)
         gap = jnp.where(possible, wide(student), 0) - jnp.where(possible, wide(teacher), 0)
         if self.form == 'centred':

@@ -68,26 +68,26 @@ class MaskedGeneration(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         return init_module(self._generator(teacher), key, student, jnp.ones((), student.dtype)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         shape = (*teacher.shape[1:3], 1) if self.mask == 'spatial' else (1, 1, teacher.shape[-1])
-        kept = (self.draw(key, view, shape) >= knobs['masked']).astype(student.dtype)
+        kept = (self.draw(key, inputs, shape) >= knobs['masked']).astype(student.dtype)
         guess = apply_module(self._generator(teacher), params, student, kept)
         return TermOut(jnp.sum(jnp.square(teacher - guess), axis=(1, 2, 3)), memory, {})
 
-    def draw(self, key: Array, view: TermInputs, shape: tuple[int, ...]) -> Array:
+    def draw(self, key: Array, inputs: TermInputs, shape: tuple[int, ...]) -> Array:
         """Uniform numbers below 1; what is below `masked` is masked. (B, *shape)"""
-        return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, view))
+        return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, inputs))
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     def _generator(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.width or teacher.shape[-1])

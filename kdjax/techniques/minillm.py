@@ -34,7 +34,7 @@ class ReverseKL(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         return TermOut(kl_divergence(log_q, log_p) * jnp.square(knobs['temperature']), memory, {})

@@ -40,12 +40,12 @@ class AttentionDistributions(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
-        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, view), memory, {})
+        student, teacher = same_scores(inputs.student.features[student_tap], inputs.teacher.features[teacher_tap])
+        values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
+        return TermOut(over_tokens(values_BN, inputs), memory, {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -77,16 +77,16 @@ class ValueRelations(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = (
-            relations(real_states(side.features[tap], view), self.heads)
-            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
+            relations(real_states(side.features[tap], inputs), self.heads)
+            for side, tap in ((inputs.student, student_tap), (inputs.teacher, teacher_tap))
         )
         student, teacher = same_scores(student, teacher)
-        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, view), memory, {})
+        values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
+        return TermOut(over_tokens(values_BN, inputs), memory, {})
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

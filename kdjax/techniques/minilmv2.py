@@ -54,20 +54,20 @@ class SelfAttentionRelations(Term):
         return paired((self.query, self.key, self.value))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
         layers = pairs((self.query, self.key, self.value))
-        distances = [weight * self._distance(view, *taps) for weight, taps in zip(weights, layers, strict=True)]
-        return TermOut(over_tokens(sum(distances[1:], distances[0]), view), memory, {})
+        distances = [weight * self._distance(inputs, *taps) for weight, taps in zip(weights, layers, strict=True)]
+        return TermOut(over_tokens(sum(distances[1:], distances[0]), inputs), memory, {})
 
-    def _distance(self, view: TermInputs, student_tap: str, teacher_tap: str) -> Array:
+    def _distance(self, inputs: TermInputs, student_tap: str, teacher_tap: str) -> Array:
         student, teacher = (
-            relations(real_states(side.features[tap], view), self.heads)
-            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
+            relations(real_states(side.features[tap], inputs), self.heads)
+            for side, tap in ((inputs.student, student_tap), (inputs.teacher, teacher_tap))
         )
         student, teacher = same_scores(student, teacher)
-        return attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
+        return attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

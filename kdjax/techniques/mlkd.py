@@ -71,9 +71,9 @@ class MultiLevel(Term):
         return Taps((self.strong,), (self.strong,)) if self.strong else Taps()
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        weak, strong, mask = same_classes(view), self._strong(view), example_mask(view)
+        weak, strong, mask = same_classes(inputs), self._strong(inputs), example_mask(inputs)
         if weak[0].ndim != 2:
             raise UsageError(f'levels are of logits (B, K), got {weak[0].shape}')
         temperatures: list[Array | float] = [knobs['temperature'], *self.others]
@@ -93,13 +93,13 @@ class MultiLevel(Term):
         summands = list(values.values())
         return TermOut(sum(summands[1:], summands[0]), memory, logs)
 
-    def _strong(self, view: TermInputs) -> tuple[Array, ...]:
+    def _strong(self, inputs: TermInputs) -> tuple[Array, ...]:
         if not self.strong:
             return ()
-        sides = view.student.features[self.strong], view.teacher.features[self.strong]
-        if any(side.shape != view.student.logits.shape for side in sides):
+        sides = inputs.student.features[self.strong], inputs.teacher.features[self.strong]
+        if any(side.shape != inputs.student.logits.shape for side in sides):
             raise UsageError(f'strong views {sides[0].shape} and {sides[1].shape} in {self.strong!r} must have the '
-                             f'shape of the logits {view.student.logits.shape}')  # fmt: skip
+                             f'shape of the logits {inputs.student.logits.shape}')  # fmt: skip
         return sides
 
     def _summed(self, level: str, logits: Sequence[Array], temperatures: Sequence[Array | float], mask: Array) -> Array:
@@ -145,9 +145,9 @@ class StrongLabels(Term):
         return Taps(student=(self.tap,))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        return TermOut(label_loss(view.student.features[self.tap], view.batch['labels']), memory, {})
+        return TermOut(label_loss(inputs.student.features[self.tap], inputs.batch['labels']), memory, {})
 
 
 def _shares(teacher_BK: Array, mask: Array) -> dict[str, Array]:

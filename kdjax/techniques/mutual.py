@@ -39,9 +39,9 @@ class MutualLearning(Term):
         return Taps(student=('peers',))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits_BMK = view.student.features['peers']
+        logits_BMK = inputs.student.features['peers']
         if logits_BMK.ndim != 3 or logits_BMK.shape[1] < 2:
             raise UsageError(f"mutual learning needs logits (B, M, K) of 2 peers or more in 'peers', got "
                              f'{logits_BMK.shape}; set peers of the fit to 2 or more')  # fmt: skip
@@ -53,6 +53,6 @@ class MutualLearning(Term):
         if self.form == 'first':
             return TermOut(values_BM[:, 0], memory, {})
         if self.form == 'paper':
-            labels_BM = jnp.broadcast_to(view.batch['labels'][:, None], values_BM.shape)
+            labels_BM = jnp.broadcast_to(inputs.batch['labels'][:, None], values_BM.shape)
             values_BM = values_BM + label_loss(logits_BMK, labels_BM)
         return TermOut(jnp.sum(values_BM, axis=1), memory, {})

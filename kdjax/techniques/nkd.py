@@ -37,10 +37,10 @@ class NormalizedTargets(Term):
     temperature: float = knob(1.0, above=0.0)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+        student, teacher = same_classes(inputs)
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         others = (log_softmax(rivals(logits, labels), temperature) for logits in (teacher, student))
         target = jnp.exp(-label_loss(teacher, labels)) * label_loss(student, labels)
         rest = jnp.square(temperature) * cross_entropy(*others)

@@ -47,10 +47,10 @@ class NeuronSelectivity(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         summands = [
-            self._discrepancy(view.student.features[student], view.teacher.features[teacher])
+            self._discrepancy(inputs.student.features[student], inputs.teacher.features[teacher])
             for student, teacher in pairs(self.layers)
         ]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
@@ -143,18 +143,18 @@ class TokenSelectivity(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(view[:2], self.taps(), strict=True)]
+        sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(inputs[:2], self.taps(), strict=True)]
         shapes = [x.shape for side in sides for x in side]
         if any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
             raise UsageError(f'TokenSelectivity needs tokens (B, N, D) of one B and N, got {shapes}')
-        mask = token_mask(view, shapes[0][1]).astype(sides[0][0].dtype)
+        mask = token_mask(inputs, shapes[0][1]).astype(sides[0][0].dtype)
         student, teacher = (_token_products(left, right, mask) for left, right in sides)
         gap = student - teacher
         square, counted = jnp.sum(jnp.square(gap), axis=(1, 2)), jnp.square(jnp.sum(mask, axis=1))
         if self.form == 'textbrewer':
-            real = example_mask(view).astype(square.dtype)
+            real = example_mask(inputs).astype(square.dtype)
             counted = jnp.sum(jnp.where(real > 0, counted, 0)) / jnp.maximum(jnp.sum(real), 1)
         return TermOut(square / jnp.where(counted > 0, counted, 1), memory, {})
 

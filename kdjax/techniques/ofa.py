@@ -59,18 +59,18 @@ class OneForAll(Term):
     def taps(self) -> Taps:
         return Taps(student=tuple(self.layers))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         return {
-            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
+            layer: init_module(self._head(inputs), jax.random.fold_in(key, index), self._read(inputs, layer))
             for index, layer in enumerate(self.layers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        exits = [apply_module(self._head(view), params[layer], self._read(view, layer)) for layer in self.layers]
-        summands = [self._value(logits, teacher, view.batch['labels'], knobs) for logits in exits or [student]]
+        student, teacher = same_classes(inputs)
+        exits = [apply_module(self._head(inputs), params[layer], self._read(inputs, layer)) for layer in self.layers]
+        summands = [self._value(logits, teacher, inputs.batch['labels'], knobs) for logits in exits or [student]]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
     def _value(self, student: Array, teacher: Array, labels: Array, knobs: Mapping[str, Array]) -> Array:
@@ -80,11 +80,11 @@ class OneForAll(Term):
         log_student = log_softmax(student, knobs['temperature'])
         return -jnp.sum(share * jnp.maximum(log_student, jnp.finfo(log_student.dtype).min), axis=-1)
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        return _Exit(view.teacher.logits.shape[-1])
+    def _head(self, inputs: TermInputs) -> nn.Module:
+        return _Exit(inputs.teacher.logits.shape[-1])
 
-    def _read(self, view: TermInputs, layer: str) -> Array:
-        feature = wide(view.student.features[layer])
+    def _read(self, inputs: TermInputs, layer: str) -> Array:
+        feature = wide(inputs.student.features[layer])
         if feature.ndim not in (2, 3, 4):
             raise UsageError(
                 f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'

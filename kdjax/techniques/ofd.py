@@ -109,13 +109,13 @@ class Overhaul(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        students, teachers = self._read(inputs)
         params = {}
         if self.connector:
-            params['connector'] = init_module(self._module(teachers), key, students, example_mask(view))
+            params['connector'] = init_module(self._module(teachers), key, students, example_mask(inputs))
         if self.norms:  # a place for what `adopt` brings
-            params['margins'] = [self._observed(teacher, example_mask(view)) for teacher in teachers]
+            params['margins'] = [self._observed(teacher, example_mask(inputs)) for teacher in teachers]
         return params, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
@@ -133,20 +133,20 @@ class Overhaul(Term):
         return {**params, 'margins': [m.astype(p.dtype) for m, p in zip(margins, params['margins'], strict=True)]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
+        students, teachers = self._read(inputs)
         if self.connector:
-            students = list(apply_module(self._module(teachers), params['connector'], students, example_mask(view)))
-        layers = zip(students, teachers, self.margins(params, view), strict=True)
+            students = list(apply_module(self._module(teachers), params['connector'], students, example_mask(inputs)))
+        layers = zip(students, teachers, self.margins(params, inputs), strict=True)
         summands = [self._distance(*layer) * self._share(place) for place, layer in enumerate(layers, start=1)]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
-    def margins(self, params: Tree, view: TermInputs) -> list[Array]:
+    def margins(self, params: Tree, inputs: TermInputs) -> list[Array]:
         """m per layer. (C,)"""
         if self.norms:
             return list(jax.lax.stop_gradient(params['margins']))
-        return [self._observed(teacher, example_mask(view)) for teacher in self._read(view)[1]]
+        return [self._observed(teacher, example_mask(inputs)) for teacher in self._read(inputs)[1]]
 
     def _observed(self, teacher: Array, mask_B: Array) -> Array:
         negative = (teacher < 0) & (mask_B[:, None, None, None] > 0)
@@ -163,10 +163,10 @@ class Overhaul(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student_tap, teacher_tap in pairs(self.layers):
-            student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+            student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
             if student.ndim != 4 or teacher.ndim != 4:
                 raise UsageError(f'overhaul needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
             if student.shape[-1] != teacher.shape[-1] and not self.connector:

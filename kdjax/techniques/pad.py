@@ -42,31 +42,31 @@ class PrimeAware(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         keys = jax.random.split(key)
         variance = jax.tree.map(lambda leaf: 0.1 * leaf, projection(keys[0], student, teacher))
         return {'variance': variance, 'projection': projection(keys[1], student, teacher) if self.projected else {}}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
-        log_variance = self.log_variance(params, view)
+        student, teacher = self._read(inputs)
+        log_variance = self.log_variance(params, inputs)
         square = jnp.square(teacher - projected(params['projection'], student, teacher))
         # 1 / (eps + v), in a way that an overflow of v leaves with a gradient.
         precision = jnp.exp(-jnp.logaddexp(jnp.log(knobs['eps']), log_variance))
         values = square * precision + log_variance
         return TermOut(jnp.mean(values, axis=1), memory, {})
 
-    def log_variance(self, params: Tree, view: TermInputs) -> Array:
+    def log_variance(self, params: Tree, inputs: TermInputs) -> Array:
         """log v, of each feature. (B, D)"""
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         return projected(params['variance'], student, teacher)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
+        student, teacher = flat(inputs.student.features[student_tap]), flat(inputs.teacher.features[teacher_tap])
         if not self.projected and student.shape != teacher.shape:
             raise UsageError(f'features {student.shape} and {teacher.shape} differ in width; set projected=True')
         return student, teacher

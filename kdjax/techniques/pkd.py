@@ -48,20 +48,20 @@ class PearsonFeatures(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
-        mask = example_mask(view)
+        student, teacher = self._read(inputs)
+        mask = example_mask(inputs)
         gap = self._standard(projected(params, student, teacher), mask) - self._standard(teacher, mask)
         return TermOut(0.5 * per_example(jnp.square(gap)), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     def _standard(self, x: Array, mask_B: Array) -> Array:
         """Each channel standardised over the real examples; 0 in padding, and in a channel that is constant."""

@@ -45,8 +45,8 @@ class PatientTeacher(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = [self._read(view, *taps) for taps in pairs(self.layers)]
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        read = [self._read(inputs, *taps) for taps in pairs(self.layers)]
         if not self.projection:
             return {}, {}
         keys = jax.random.split(key, len(read))
@@ -57,21 +57,21 @@ class PatientTeacher(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
-            student_BD, teacher_BD = self._read(view, *taps)
+            student_BD, teacher_BD = self._read(inputs, *taps)
             if self.projection:
                 student_BD = apply_module(_linear(teacher_BD), params[layer], student_BD)
             difference_BD = unit(student_BD, floor=1e-6) - unit(teacher_BD, floor=1e-6)
             distances.append(jnp.sum(jnp.square(difference_BD), axis=-1))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
         own_BD, other_BD = (
-            _class_token(real_states(side.features[tap], view))
-            for side, tap in ((view.student, student), (view.teacher, teacher))
+            _class_token(real_states(side.features[tap], inputs))
+            for side, tap in ((inputs.student, student), (inputs.teacher, teacher))
         )
         if not self.projection and own_BD.shape != other_BD.shape:
             raise UsageError(

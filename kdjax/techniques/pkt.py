@@ -38,27 +38,27 @@ class _Neighbours(Term):
     def minimum(self) -> float:
         return -self.added  # what is added makes it only nearly a divergence
 
-    def _among(self, view: TermInputs) -> Array:
+    def _among(self, inputs: TermInputs) -> Array:
         """1 for the pairs (i, j) of real examples that have a probability. (B, B)"""
         if self.form == 'paper':
-            return real_pairs(view)
-        mask = example_mask(view)
+            return real_pairs(inputs)
+        mask = example_mask(inputs)
         return mask[:, None] * mask
 
-    def _probabilities(self, feature: Array, view: TermInputs) -> Array:
-        rows_BD = real_rows(feature, view)
+    def _probabilities(self, feature: Array, inputs: TermInputs) -> Array:
+        rows_BD = real_rows(feature, inputs)
         rows_BD = rows_BD / (norm(rows_BD) + self.added)
-        return self._shares((rows_BD @ rows_BD.T + 1) / 2, view)
+        return self._shares((rows_BD @ rows_BD.T + 1) / 2, inputs)
 
-    def _shares(self, kernel_BB: Array, view: TermInputs) -> Array:
+    def _shares(self, kernel_BB: Array, inputs: TermInputs) -> Array:
         """Each row over its sum."""
-        kernel_BB = kernel_BB * self._among(view).astype(kernel_BB.dtype)
+        kernel_BB = kernel_BB * self._among(inputs).astype(kernel_BB.dtype)
         total = jnp.sum(kernel_BB, axis=1, keepdims=True)
         return kernel_BB / jnp.where(total > 0, total, 1)
 
-    def _divergence(self, target_BB: Array, student_BB: Array, view: TermInputs) -> Array:
+    def _divergence(self, target_BB: Array, student_BB: Array, inputs: TermInputs) -> Array:
         rows = jnp.sum(target_BB * jnp.log((target_BB + self.added) / (student_BB + self.added)), axis=1)
-        return rows if self.form == 'paper' else rows / real_count(view).astype(rows.dtype)
+        return rows if self.form == 'paper' else rows / real_count(inputs).astype(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +82,12 @@ class ProbabilisticTransfer(_Neighbours):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         ((student, teacher),) = pairs([self.layer])
-        student_BB = self._probabilities(view.student.features[student], view)
-        teacher_BB = self._probabilities(view.teacher.features[teacher], view)
-        return TermOut(self._divergence(teacher_BB, student_BB, view), memory, {})
+        student_BB = self._probabilities(inputs.student.features[student], inputs)
+        teacher_BB = self._probabilities(inputs.teacher.features[teacher], inputs)
+        return TermOut(self._divergence(teacher_BB, student_BB, inputs), memory, {})
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,11 +108,11 @@ class LabelTransfer(_Neighbours):
         return Taps((self.layer,))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        labels = view.batch['labels']
+        labels = inputs.batch['labels']
         if labels.ndim != 1:
             raise UsageError(f'LabelTransfer needs one label per example, got labels {labels.shape}')
-        student_BB = self._probabilities(view.student.features[self.layer], view)
-        agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), view)
-        return TermOut(self._divergence(agree_BB, student_BB, view), memory, {})
+        student_BB = self._probabilities(inputs.student.features[self.layer], inputs)
+        agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), inputs)
+        return TermOut(self._divergence(agree_BB, student_BB, inputs), memory, {})

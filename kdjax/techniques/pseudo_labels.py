@@ -42,9 +42,9 @@ class PseudoLabels(Term):
             raise UsageError(f'threshold of PseudoLabels must be in [0, 1], got {self.threshold!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         sure = jnp.exp(jnp.max(log_softmax(teacher), axis=-1))
         values = label_loss(student, jnp.argmax(teacher, axis=-1))
         values = jnp.where(sure >= knobs['threshold'], values, 0)

@@ -39,15 +39,15 @@ class _Pairs(Term):
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        ids, top = top_classes(view, self.keep)
+        ids, top = top_classes(inputs, self.keep)
         teacher = jnp.exp(top)
         found = (_gaps(teacher) > DISTINCT) & (teacher[..., None, :] > DISTINCT)
-        losses = self._losses(real_logits(view.student.logits, view), ids, teacher, knobs)
+        losses = self._losses(real_logits(inputs.student.logits, inputs), ids, teacher, knobs)
         sums = jnp.sum(jnp.where(found, losses, 0), axis=(-2, -1))
         counts = jnp.sum(found, axis=(-2, -1)).astype(sums.dtype)
-        return TermOut(self._values(sums, counts, real(view, sums.ndim)), memory, {})
+        return TermOut(self._values(sums, counts, real(inputs, sums.ndim)), memory, {})
 
     def _values(self, sums: Array, counts: Array, tokens: Array) -> Array:
         """The mean over a token's pairs; or what has as its mean over tokens the mean over all pairs of the batch."""

@@ -34,18 +34,18 @@ class _Ranking(Term):
             raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BI, ranked_BK = self._read(view)
+        student_BI, ranked_BK = self._read(inputs)
         scores_BK = jnp.take_along_axis(student_BI, ranked_BK, axis=1)
-        drawn_BS = self.drawn_items(student_BI.shape[1], view, example_keys(key, view))
+        drawn_BS = self.drawn_items(student_BI.shape[1], inputs, example_keys(key, inputs))
         samples_BS = None if drawn_BS is None else jnp.take_along_axis(student_BI, drawn_BS, axis=1)
         weight_BK = jax.lax.stop_gradient(self.item_weights(scores_BK, samples_BS, student_BI.shape[1], knobs))
         return TermOut(jnp.sum(weight_BK * jax.nn.softplus(-scores_BK), axis=1), memory, {})
 
-    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array | None:
+    def drawn_items(self, items: int, inputs: TermInputs, keys_B: Array) -> Array | None:
         """Items that the student's ranks are estimated from, (B, samples), where they are."""
-        del items, view, keys_B
+        del items, inputs, keys_B
         return None
 
     def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
@@ -54,14 +54,14 @@ class _Ranking(Term):
         position_K = jnp.arange(1, self.first + 1).astype(scores_BK.dtype)
         return jnp.broadcast_to(jax.nn.softmax(-position_K / knobs['decay']), scores_BK.shape)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         """The student's scores (B, items), and the teacher's first items, best first (B, K)."""
-        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+        student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         if student.ndim != 2 or self.first > student.shape[1] - self.skip_label:
             raise UsageError(f'{type(self).__name__} ranks the first {self.first} items, so it needs scores (B, items) '
                              f'of more, got logits {student.shape}')  # fmt: skip
         if self.skip_label:
-            known = jax.nn.one_hot(view.batch['labels'], teacher.shape[1], dtype=bool)
+            known = jax.nn.one_hot(inputs.batch['labels'], teacher.shape[1], dtype=bool)
             teacher = jnp.where(known, -jnp.inf, teacher)
         return student, jax.lax.top_k(teacher, self.first)[1]
 
@@ -110,12 +110,12 @@ class HybridRanking(_Ranking):
             raise UsageError('HybridRanking needs samples >= 1 and items >= 0, '
                              f'got {self.samples!r} and {self.items!r}')  # fmt: skip
 
-    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array:
+    def drawn_items(self, items: int, inputs: TermInputs, keys_B: Array) -> Array:
         others = items - self.skip_label
         drawn_BS = jax.vmap(lambda key: jax.random.randint(key, (self.samples,), 0, others))(keys_B)
         if not self.skip_label:
             return drawn_BS
-        return drawn_BS + (drawn_BS >= view.batch['labels'][:, None]).astype(drawn_BS.dtype)
+        return drawn_BS + (drawn_BS >= inputs.batch['labels'][:, None]).astype(drawn_BS.dtype)
 
     def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
         position_BK = super().item_weights(scores_BK, samples_BS, items, knobs)

@@ -59,16 +59,16 @@ class ResidualHint(Term):
     def taps(self) -> Taps:
         return Taps((self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(self._head(view.student), key, flat(view.student.features[self.layer])), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(self._head(inputs.student), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         if self.form == 'detached':
             student = jax.lax.stop_gradient(student)
-        residual = self.residual(params, view.student)
+        residual = self.residual(params, inputs.student)
         values = jnp.mean(jnp.square(residual - (wide(teacher) - wide(student))), axis=-1)
         return TermOut(values, memory, {'residual': jnp.mean(jnp.abs(residual))})
 

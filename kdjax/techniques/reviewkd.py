@@ -110,25 +110,25 @@ class Review(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         if not self.fused:
             return {}, {}
-        students, teachers = self._read(view)
-        return init_module(self._chain(students, teachers), key, students, example_mask(view)), {}
+        students, teachers = self._read(inputs)
+        return init_module(self._chain(students, teachers), key, students, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        teachers = self._read(view)[1]
-        summands = [self._context(s, t) for s, t in zip(self.reviewed(params, view), teachers, strict=True)]
+        teachers = self._read(inputs)[1]
+        summands = [self._context(s, t) for s, t in zip(self.reviewed(params, inputs), teachers, strict=True)]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
-    def reviewed(self, params: Tree, view: TermInputs) -> list[Array]:
+    def reviewed(self, params: Tree, inputs: TermInputs) -> list[Array]:
         """Guesses of the teacher's maps, from shallow to deep; without fusions the student's own maps."""
-        students, teachers = self._read(view)
+        students, teachers = self._read(inputs)
         if not self.fused:
             return students
-        return list(apply_module(self._chain(students, teachers), params, students, example_mask(view)))
+        return list(apply_module(self._chain(students, teachers), params, students, example_mask(inputs)))
 
     def _context(self, student: Array, teacher: Array) -> Array:
         gap = student - teacher  # pooled, it is the gap of what is pooled
@@ -141,10 +141,10 @@ class Review(Term):
                 square = square + weight * per_example(jnp.square(pool_to(gap, level, level)))
         return square / total
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
         for student, teacher in pairs(self.layers):
-            maps = [_as_map(view.student.features[student]), _as_map(view.teacher.features[teacher])]
+            maps = [_as_map(inputs.student.features[student]), _as_map(inputs.teacher.features[teacher])]
             if not self.fused and maps[0].shape != maps[1].shape:
                 raise UsageError(
                     f'review of {student!r}: shapes {maps[0].shape} and {maps[1].shape} differ; set fused=True'

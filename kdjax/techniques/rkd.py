@@ -36,10 +36,10 @@ class _Relations(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         """Student and teacher (B, D), 0 where there is padding, each example scaled to length 1 if asked for."""
         ((student, teacher),) = pairs([self.layer])
-        rows = real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
+        rows = real_rows(inputs.student.features[student], inputs), real_rows(inputs.teacher.features[teacher], inputs)
         return (unit(rows[0]), unit(rows[1])) if self.unit_length else rows
 
 
@@ -62,11 +62,11 @@ class DistanceRelations(_Relations):
     form: str = 'paper'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (self._relative(x, real_pairs(view).astype(x.dtype)) for x in self._read(view))
+        student, teacher = (self._relative(x, real_pairs(inputs).astype(x.dtype)) for x in self._read(inputs))
         rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
-        return TermOut(rows / real_count(view).astype(rows.dtype), memory, {})
+        return TermOut(rows / real_count(inputs).astype(rows.dtype), memory, {})
 
     def _relative(self, x_BD: Array, pairs_BB: Array) -> Array:
         square_BB = jax.lax.map(jax.checkpoint(lambda x: jnp.sum(jnp.square(x_BD - x), axis=1)), x_BD, batch_size=CHUNK)
@@ -95,10 +95,10 @@ class AngleRelations(_Relations):
     """
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self._read(view)
-        pairs_BB = real_pairs(view)
+        student_BD, teacher_BD = self._read(inputs)
+        pairs_BB = real_pairs(inputs)
 
         @jax.checkpoint
         def at(vertex: tuple[Array, Array, Array]) -> Array:
@@ -107,7 +107,7 @@ class AngleRelations(_Relations):
             return jnp.sum(optax.losses.huber_loss(*angles))
 
         sums = jax.lax.map(at, (student_BD, teacher_BD, pairs_BB), batch_size=CHUNK)
-        return TermOut(sums / jnp.square(real_count(view)).astype(sums.dtype), memory, {})
+        return TermOut(sums / jnp.square(real_count(inputs)).astype(sums.dtype), memory, {})
 
 
 def _cosines(edges_BD: Array, others_B: Array) -> Array:

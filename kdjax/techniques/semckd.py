@@ -108,32 +108,34 @@ class SemanticCalibration(Term):
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        one = jnp.ones((), example_mask(view).dtype)
-        return init_module(self._module(), key, *self._read(view), one, example_mask(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        one = jnp.ones((), example_mask(inputs).dtype)
+        return init_module(self._module(), key, *self._read(inputs), one, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         attention, distances = apply_module(
-            self._module(), params, *self._read(view), knobs['temperature'], example_mask(view)
+            self._module(), params, *self._read(inputs), knobs['temperature'], example_mask(inputs)
         )
         return TermOut(jnp.sum(attention * distances, axis=(1, 2)) / len(self.students), memory, {})
 
     def _module(self) -> nn.Module:
         return _Calibration(self.width, self.middle)
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
-        return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
+    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
+        return _maps(inputs.student.features, self.students, inputs), _maps(
+            inputs.teacher.features, self.teachers, inputs
+        )
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)]
 
 
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
+def _maps(features: Mapping[str, Array], taps: Sequence[str], inputs: TermInputs) -> list[Array]:
     """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
     for tap in taps:
         if features[tap].ndim != 4:
             raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
-    return [jnp.where(real(view, 4), wide(features[tap]), 0) for tap in taps]
+    return [jnp.where(real(inputs, 4), wide(features[tap]), 0) for tap in taps]

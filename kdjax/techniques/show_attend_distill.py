@@ -86,31 +86,33 @@ class AttentionLinks(Term):
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(_Attention(self.width), key, *self._read(view), example_mask(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(_Attention(self.width), key, *self._read(inputs), example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
-        attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(view))
+        students, teachers = self._read(inputs)
+        attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(inputs))
         distances_BTS = jnp.stack([jnp.stack([_distance(s, t) for s in students], -1) for t in teachers], 1)
         return TermOut(jnp.sum(attention_BTS * distances_BTS, axis=(1, 2)), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
-        return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
+    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
+        return _maps(inputs.student.features, self.students, inputs), _maps(
+            inputs.teacher.features, self.teachers, inputs
+        )
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(students=('stage1', 'stage2'), teachers=('stage1', 'stage2', 'map'), width=3)]
 
 
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
+def _maps(features: Mapping[str, Array], taps: Sequence[str], inputs: TermInputs) -> list[Array]:
     """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
     for tap in taps:
         if features[tap].ndim != 4:
             raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
-    return [jnp.where(real(view, 4), wide(features[tap]), 0) for tap in taps]
+    return [jnp.where(real(inputs, 4), wide(features[tap]), 0) for tap in taps]
 
 
 def _pooled(x: Array) -> Array:

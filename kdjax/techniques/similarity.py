@@ -44,13 +44,13 @@ class SimilarityPreserving(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        mask = example_mask(view)
+        mask = example_mask(inputs)
         total = jnp.zeros(mask.shape, mask.dtype)
         for student, teacher in pairs(self.layers):
-            difference = self._gram(view.student.features[student], mask) - self._gram(
-                view.teacher.features[teacher], mask
+            difference = self._gram(inputs.student.features[student], mask) - self._gram(
+                inputs.teacher.features[teacher], mask
             )
             rows = jnp.sum(jnp.square(difference), axis=1)
             total = total.astype(rows.dtype) + rows / jnp.maximum(jnp.sum(mask), 1).astype(rows.dtype)

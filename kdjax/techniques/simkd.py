@@ -70,9 +70,9 @@ class ReusedClassifier(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
-        return {'projector': init_module(self._module(teacher), key, student, example_mask(view))}, {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
+        return {'projector': init_module(self._module(teacher), key, student, example_mask(inputs))}, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
         if not self.classifier:
@@ -85,24 +85,24 @@ class ReusedClassifier(Term):
         return {**params, 'classifier': layers[self.classifier]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        gap = self.regressed(params, view) - self._read(view)[1]
+        gap = self.regressed(params, inputs) - self._read(inputs)[1]
         return TermOut(per_example(jnp.square(gap)), memory, {})
 
-    def regressed(self, params: Tree, view: TermInputs) -> Array:
+    def regressed(self, params: Tree, inputs: TermInputs) -> Array:
         """P(f_s), normalised by the batch. (B, H, W, C)"""
-        student, teacher = self._read(view)
-        return apply_module(self._module(teacher), params['projector'], student, example_mask(view))
+        student, teacher = self._read(inputs)
+        return apply_module(self._module(teacher), params['projector'], student, example_mask(inputs))
 
-    def predicted(self, params: Tree, view: TermInputs) -> Array:
+    def predicted(self, params: Tree, inputs: TermInputs) -> Array:
         """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
-        pooled = jnp.mean(self.regressed(params, view), axis=(1, 2))
+        pooled = jnp.mean(self.regressed(params, inputs), axis=(1, 2))
         return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
 
     def _module(self, teacher: Array) -> nn.Module:
         return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])

@@ -44,15 +44,15 @@ class StreamlinedInstance(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         values = divergence(teacher, student, knobs['temperature'])
         if self.form == 'scaled':
             values = values * jnp.square(knobs['temperature'])
         if self.unsure_only:
             sureness = jnp.max(jax.nn.softmax(flat(teacher), axis=-1), axis=-1)
-            unsure = sureness <= _median(sureness, example_mask(view) > 0)
+            unsure = sureness <= _median(sureness, example_mask(inputs) > 0)
             values = jnp.where(unsure, values, 0)
         return TermOut(values, memory, {})
 
@@ -86,10 +86,10 @@ class StreamlinedDirection(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        real_B = example_mask(view) > 0
+        student, teacher = same_classes(inputs)
+        real_B = example_mask(inputs) > 0
         gap_BB = self._gram(student, real_B) - self._gram(teacher, real_B)
         count = jnp.sum(real_B).astype(gap_BB.dtype)
         rows = jnp.where(real_B[:, None], gap_BB - jnp.sum(gap_BB, axis=0) / jnp.maximum(count, 1), 0)

@@ -47,13 +47,13 @@ class Sobolev(Term):
         return paired([self.layer])
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        slopes = [wide(side.features[tap]) for side, (tap,) in zip(view[:2], self.taps(), strict=True)]
+        slopes = [wide(side.features[tap]) for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)]
         if slopes[0].ndim != 3 or slopes[0].shape != slopes[1].shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {[x.shape for x in slopes]}')
         if self.form == 'log_probabilities':
-            slopes = [_of_log_softmax(z, slope) for z, slope in zip(same_classes(view), slopes, strict=True)]
+            slopes = [_of_log_softmax(z, slope) for z, slope in zip(same_classes(inputs), slopes, strict=True)]
         return TermOut(jnp.mean(jnp.sum(jnp.square(slopes[0] - slopes[1]), axis=-1), axis=1), memory, {})
 
 

@@ -41,9 +41,9 @@ class SphericalTargets(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (knobs['multiplier'] * _normalized(logits) for logits in same_classes(view))
+        student, teacher = (knobs['multiplier'] * _normalized(logits) for logits in same_classes(inputs))
         temperature = knobs['temperature']
         return TermOut(jnp.square(temperature) * divergence(teacher, student, temperature), memory, {})
 

@@ -73,25 +73,25 @@ class LogPowerSum(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         if not self.projected:
             return {}, {}
-        return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(view)), {}
+        return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
-        mask = example_mask(view)
+        student, teacher = self._read(inputs)
+        mask = example_mask(inputs)
         if self.projected:
             student, teacher = apply_module(_Projector(teacher.shape[-1]), params, student, teacher, mask)
         gap = jnp.where(mask[:, None] > 0, magnitude(student - teacher), 0)
         return TermOut(jnp.broadcast_to(_log_sum(gap, knobs['power']), mask.shape), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
+        student, teacher = flat(inputs.student.features[student_tap]), flat(inputs.teacher.features[teacher_tap])
         if not self.projected and student.shape != teacher.shape:
             raise UsageError(f'features {student.shape} and {teacher.shape} differ in width; set projected=True')
         return student, teacher

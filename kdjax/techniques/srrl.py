@@ -64,10 +64,10 @@ class SoftmaxRegression(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher_BD = self._read(view)
-        connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(view))
-        classes = view.teacher.logits.shape[-1]
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher_BD = self._read(inputs)
+        connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(inputs))
+        classes = inputs.teacher.logits.shape[-1]
         classifier = init_module(nn.Dense(classes), jax.random.fold_in(key, 1), teacher_BD)
         return {'connector': connector, 'classifier': classifier}, {}
 
@@ -89,19 +89,19 @@ class SoftmaxRegression(Term):
         return {**params, 'classifier': found}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self.features(params, view)
+        student_BD, teacher_BD = self.features(params, inputs)
         representation = per_example(jnp.square(student_BD - teacher_BD))
         logits_BK = self.logits(params, student_BD)
-        regression = per_example(jnp.square(logits_BK - wide(view.teacher.logits)))
+        regression = per_example(jnp.square(logits_BK - wide(inputs.teacher.logits)))
         return TermOut(knobs['alpha'] * representation + knobs['beta'] * regression, memory, {})
 
-    def features(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def features(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """r(h_s) and h_t. (B, D) each"""
-        student, teacher_BD = self._read(view)
+        student, teacher_BD = self._read(inputs)
         module = _Connector(teacher_BD.shape[1])
-        return apply_module(module, params['connector'], student, example_mask(view)), teacher_BD
+        return apply_module(module, params['connector'], student, example_mask(inputs)), teacher_BD
 
     def logits(self, params: Tree, student_BD: Array) -> Array:
         """What the classifier says of the connected features. (B, K)"""
@@ -110,9 +110,9 @@ class SoftmaxRegression(Term):
             classifier = jax.lax.stop_gradient(classifier)
         return student_BD @ wide(classifier['kernel']) + wide(classifier['bias'])
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
         if student.ndim not in (2, 4) or teacher.ndim not in (2, 4):
             raise UsageError(
                 f'{self.layer!r} must be maps (B, H, W, C) or vectors (B, D), got {student.shape} and {teacher.shape}'

@@ -45,8 +45,8 @@ class StandardizedTargets(Term):
         return 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(view))
+        student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(inputs))
         factor = jnp.square(knobs['temperature']) if self.form == 'paper' else 1.0
         return TermOut(factor * divergence(teacher, student, knobs['temperature']), memory, {})

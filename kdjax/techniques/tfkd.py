@@ -48,9 +48,9 @@ class VirtualTeacher(Term):
             raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits, labels, temperature = view.student.logits, view.batch['labels'], knobs['temperature']
+        logits, labels, temperature = inputs.student.logits, inputs.batch['labels'], knobs['temperature']
         classes = logits.shape[-1]
         if labels.shape != logits.shape[:-1] or classes < 2:
             raise UsageError(f'labels {labels.shape} and logits {logits.shape} do not fit: wanted are logits (..., K) '

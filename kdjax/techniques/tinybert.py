@@ -48,17 +48,17 @@ class AttentionScores(Term):
         return paired(self.layers)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        distances = [self._distance(view, *taps) for taps in pairs(self.layers)]
+        distances = [self._distance(inputs, *taps) for taps in pairs(self.layers)]
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _distance(self, view: TermInputs, student: str, teacher: str) -> Array:
-        scores = same_scores(view.student.features[student], view.teacher.features[teacher])
-        real_BN = real_tokens(view, scores[0].shape[-1])
+    def _distance(self, inputs: TermInputs, student: str, teacher: str) -> Array:
+        scores = same_scores(inputs.student.features[student], inputs.teacher.features[teacher])
+        real_BN = real_tokens(inputs, scores[0].shape[-1])
         own, other = (jnp.where((score > self.cut) & real_BN[:, None, None], score, 0) for score in scores)
         columns_B1 = jnp.maximum(jnp.sum(real_BN, axis=1, keepdims=True), 1).astype(own.dtype)
-        return over_tokens(jnp.mean(jnp.sum(jnp.square(own - other), axis=-1), axis=1) / columns_B1, view)
+        return over_tokens(jnp.mean(jnp.sum(jnp.square(own - other), axis=-1), axis=1) / columns_B1, inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -90,8 +90,8 @@ class HiddenStates(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = {self._matrix(layer): self._read(view, *taps) for layer, taps in self._pairs()}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        read = {self._matrix(layer): self._read(inputs, *taps) for layer, taps in self._pairs()}
         if self.projection == 'none':
             return {}, {}
         keys = jax.random.split(key, len(read))
@@ -102,14 +102,14 @@ class HiddenStates(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in self._pairs():
-            student, teacher = self._read(view, *taps)
+            student, teacher = self._read(inputs, *taps)
             if self.projection != 'none':
                 student = apply_module(_linear(teacher), params[self._matrix(layer)], student)
-            distances.append(over_tokens(jnp.mean(jnp.square(student - teacher), axis=-1), view))
+            distances.append(over_tokens(jnp.mean(jnp.square(student - teacher), axis=-1), inputs))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
     def _pairs(self) -> Sequence[tuple[str, tuple[str, str]]]:
@@ -118,9 +118,9 @@ class HiddenStates(Term):
     def _matrix(self, layer: str) -> str:
         return 'shared' if self.projection == 'shared' else layer
 
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
-        own = real_states(view.student.features[student], view)
-        other = real_states(view.teacher.features[teacher], view)
+    def _read(self, inputs: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
+        own = real_states(inputs.student.features[student], inputs)
+        other = real_states(inputs.teacher.features[teacher], inputs)
         if own.shape[:-1] != other.shape[:-1] or (self.projection == 'none' and own.shape != other.shape):
             raise UsageError(
                 f'shapes of {student!r} {own.shape} and {teacher!r} {other.shape} do not fit; only their width may '

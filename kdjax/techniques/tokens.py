@@ -24,19 +24,19 @@ def layer_map(strategy: str, student: int, teacher: int, name: str = 'hidden') -
     return tuple(f'{name}{layer}:{name}{read[strategy](layer)}' for layer in range(1, student + 1))
 
 
-def real_tokens(view: TermInputs, tokens: int) -> Array:
+def real_tokens(inputs: TermInputs, tokens: int) -> Array:
     """True for real tokens of real examples. (B, N)
 
     Raises:
       UsageError: the mask has another number of tokens.
     """
-    mask_BN = token_mask(view, tokens)
+    mask_BN = token_mask(inputs, tokens)
     if mask_BN.shape[1] != tokens:
         raise UsageError(f'the mask is of {mask_BN.shape[1]} tokens, the feature has {tokens}')
     return mask_BN > 0
 
 
-def real_states(x: Array, view: TermInputs) -> Array:
+def real_states(x: Array, inputs: TermInputs) -> Array:
     """Tokens (B, N, D) or vectors (B, D), at least float32, and 0 where there is padding: no gradient comes from there.
 
     Raises:
@@ -44,17 +44,17 @@ def real_states(x: Array, view: TermInputs) -> Array:
     """
     if x.ndim not in (2, 3):
         raise UsageError(f'needs tokens (B, N, D) or vectors (B, D), got {x.shape}')
-    known = real_tokens(view, x.shape[1]) if x.ndim == 3 else example_mask(view) > 0
+    known = real_tokens(inputs, x.shape[1]) if x.ndim == 3 else example_mask(inputs) > 0
     return jnp.where(known[..., None], wide(x), 0)
 
 
-def over_tokens(values: Array, view: TermInputs) -> Array:
+def over_tokens(values: Array, inputs: TermInputs) -> Array:
     """Of values (B, N) the mean over an example's real tokens (B,); all, 0 at padding, where the mask is per token."""
     if values.ndim == 1:
         return values
-    real_BN = real_tokens(view, values.shape[1])
+    real_BN = real_tokens(inputs, values.shape[1])
     values_BN = jnp.where(real_BN, values, 0)
-    if view.batch['mask'].ndim == 2:
+    if inputs.batch['mask'].ndim == 2:
         return values_BN
     return jnp.sum(values_BN, axis=1) / jnp.maximum(jnp.sum(real_BN, axis=1), 1).astype(values.dtype)
 

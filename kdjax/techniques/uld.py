@@ -41,11 +41,11 @@ class UniversalLogits(Term):
         return 'zero' if all(student == teacher for student, teacher in self.matched) else 'free'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        sides = two_vocabularies(view, self.matched)
+        sides = two_vocabularies(inputs, self.matched)
         student, teacher = (
-            self._sorted(self.probabilities(real_logits(logits, view), knobs['temperature']), ids)
+            self._sorted(self.probabilities(real_logits(logits, inputs), knobs['temperature']), ids)
             for logits, ids in zip(sides, tuple(zip(*self.matched, strict=True)) or ((), ()), strict=True)
         )
         size = max(student.shape[-1], teacher.shape[-1])

@@ -69,23 +69,23 @@ class SelfTargets(Term):
     def taps(self) -> Taps:
         return Taps(student=(self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(self._head(view), key, flat(view.student.features[self.layer])), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(self._head(inputs), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        logits, labels = view.student.logits, view.batch['labels']
+        logits, labels = inputs.student.logits, inputs.batch['labels']
         if logits.ndim != 2:
             raise UsageError(f'self-distillation needs logits (B, K), got {logits.shape}')
-        head = apply_module(self._head(view), params, flat(view.student.features[self.layer]))
+        head = apply_module(self._head(inputs), params, flat(inputs.student.features[self.layer]))
         others = rivals(logits, labels)
         hard, weak = label_loss(logits, labels), label_loss(head, labels)
         zipf = jnp.log(jax.lax.stop_gradient(self._zipf(logits, head, labels)))
         rest = cross_entropy(jax.nn.log_softmax(zipf, axis=-1), log_softmax(others))
         even = -jnp.mean(log_softmax(head), axis=-1)
         smooth = weak + self.smoothing * (even - weak)
-        target = jax.lax.stop_gradient(_confidence(hard, example_mask(view)))
+        target = jax.lax.stop_gradient(_confidence(hard, example_mask(inputs)))
         return TermOut(knobs['alpha'] * target * hard + knobs['beta'] * rest + knobs['mu'] * smooth, memory, {})
 
     def _zipf(self, logits: Array, head: Array, labels: Array) -> Array:
@@ -98,8 +98,8 @@ class SelfTargets(Term):
         rank = jnp.argsort(jnp.argsort(-score, axis=-1), axis=-1)
         return jnp.where(label, 0, 1 / (1 + rank).astype(score.dtype))
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        return nn.Dense(view.student.logits.shape[-1])
+    def _head(self, inputs: TermInputs) -> nn.Module:
+        return nn.Dense(inputs.student.logits.shape[-1])
 
 
 def _confidence(hard: Array, mask: Array) -> Array:

@@ -73,26 +73,26 @@ class VariationalInformation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self._read(inputs)
         # The inverse of softplus, in a form that does not overflow.
         gap = self.start - self.floor
         variance = jnp.full(teacher.shape[-1], gap + math.log(-math.expm1(-gap)), teacher.dtype)
         return {'mean': init_module(self._module(teacher), key, student), 'variance': variance}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self._read(inputs)
         mean = apply_module(self._module(teacher), params['mean'], student)
         variance = self.floor + nn.softplus(params['variance'])
         values = flat(0.5 * (jnp.square(teacher - mean) / variance + jnp.log(variance)))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
         if student.ndim != teacher.ndim or student.ndim not in (2, 4):
             raise UsageError(f'variational information of {self.layer!r}: both must be maps (B, H, W, C) or vectors '
                              f'(B, D), got {student.shape} and {teacher.shape}')  # fmt: skip

@@ -49,8 +49,8 @@ class Mimicking(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = [self._read(view, *taps) for taps in pairs(self.layers)]
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        read = [self._read(inputs, *taps) for taps in pairs(self.layers)]
         if not self.projection:
             return {}, {}
         keys = jax.random.split(key, len(read))
@@ -61,19 +61,19 @@ class Mimicking(Term):
         return layers, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
-            student, teacher, real_BN = self._read(view, *taps)
+            student, teacher, real_BN = self._read(inputs, *taps)
             if self.projection:
                 student = apply_module(nn.Dense(teacher.shape[-1]), params[layer], student)
             difference = jnp.where(real_BN[..., None], student - teacher, 0)
             distances.append(jnp.sum(jnp.square(difference), axis=(1, 2)))
         return TermOut(sum(distances[1:], distances[0]), memory, {})
 
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array, Array]:
-        return _read(view, (student, teacher), self.skip, self.projection)
+    def _read(self, inputs: TermInputs, student: str, teacher: str) -> tuple[Array, Array, Array]:
+        return _read(inputs, (student, teacher), self.skip, self.projection)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -131,22 +131,22 @@ class Generation(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher, real_BN = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher, real_BN = self._read(inputs)
         return init_module(self._module(teacher), key, student, real_BN, real_BN), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher, real_BN = self._read(view)
-        hidden_BN = self._hidden(self.noise(key, view, student.shape[1]), real_BN)
+        student, teacher, real_BN = self._read(inputs)
+        hidden_BN = self._hidden(self.noise(key, inputs, student.shape[1]), real_BN)
         generated = apply_module(self._module(teacher), params, student, hidden_BN, real_BN)
         difference = jnp.where(hidden_BN[..., None], generated - teacher, 0)
         return TermOut(jnp.sum(jnp.square(difference), axis=(1, 2)) / self.ratio, memory, {})
 
-    def noise(self, key: Array, view: TermInputs, patches: int) -> Array:
+    def noise(self, key: Array, inputs: TermInputs, patches: int) -> Array:
         """Uniform numbers by which patches are hidden: the smallest stay visible. (B, N)"""
-        return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, view))
+        return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, inputs))
 
     def _hidden(self, noise_BN: Array, real_BN: Array) -> Array:
         visible = [int(count * (1 - self.ratio)) for count in range(real_BN.shape[1] + 1)]  # of so many real patches
@@ -157,9 +157,9 @@ class Generation(Term):
     def _module(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.projection)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array, Array]:
         (taps,) = pairs([self.layer])
-        student, teacher, real_BN = _read(view, taps, self.skip, self.projection)
+        student, teacher, real_BN = _read(inputs, taps, self.skip, self.projection)
         patches = student.shape[1]
         if round(patches**0.5) ** 2 != patches:
             raise UsageError(
@@ -173,23 +173,23 @@ class Generation(Term):
         return [cls(layer='stage2'), cls(layer='map', projection=False)]
 
 
-def _read(view: TermInputs, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
+def _read(inputs: TermInputs, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
     """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
-    sides = [side.features[tap] for side, tap in zip((view.student, view.teacher), taps, strict=True)]
-    student, teacher = (_patches(feature, view)[:, skip:] for feature in sides)
+    sides = [side.features[tap] for side, tap in zip((inputs.student, inputs.teacher), taps, strict=True)]
+    student, teacher = (_patches(feature, inputs)[:, skip:] for feature in sides)
     if student.shape[:-1] != teacher.shape[:-1] or not (projection or student.shape == teacher.shape):
         raise UsageError(
             f'patches of {taps[0]!r} {student.shape} and {taps[1]!r} {teacher.shape} do not fit; only their width may '
             f'differ, and that with projection=True, here {projection}'
         )
     ones = jnp.ones((*sides[0].shape[:-1], 1), sides[0].dtype)
-    return student, teacher, _patches(ones, view)[:, skip:, 0] > 0
+    return student, teacher, _patches(ones, inputs)[:, skip:, 0] > 0
 
 
-def _patches(feature: Array, view: TermInputs) -> Array:
+def _patches(feature: Array, inputs: TermInputs) -> Array:
     if feature.ndim == 4:
-        known = example_mask(view)[:, None, None, None] > 0
+        known = example_mask(inputs)[:, None, None, None] > 0
         return jnp.where(known, wide(feature), 0).reshape(feature.shape[0], -1, feature.shape[-1])
     if feature.ndim != 3:
         raise UsageError(f'needs tokens (B, N, D) or maps (B, H, W, D), got {feature.shape}')
-    return real_states(feature, view)
+    return real_states(feature, inputs)

@@ -35,8 +35,8 @@ class WordLevel(Term):
         return 'zero' if self.form == 'kl' else 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
         return TermOut(values * jnp.square(knobs['temperature']), memory, {})

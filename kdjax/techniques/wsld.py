@@ -38,10 +38,10 @@ class WeightedSoftLabels(Term):
         return 'stationary'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+        student, teacher = same_classes(inputs)
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         # A teacher that is certain of the label counts as 1e-7 away from it, as in the authors' code.
         ratio = label_loss(student, labels) / (label_loss(teacher, labels) + 1e-7)
         share = jax.lax.stop_gradient(-jnp.expm1(-ratio))

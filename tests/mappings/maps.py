@@ -40,12 +40,12 @@ def reviewkd_full(given, x):
 
 def reviewkd_fusion(given, x):
     """One fusion: the loss is that of maps of one shape, the teacher's and what the fusion makes of the student's."""
-    view = seen(x)
+    inputs = seen(x)
     module = Fusion(given['mid_channel'], given['out_channel'], (given['out_shape'],) * 2)
-    inputs = view.student.features['feat'], nhwc(x['student_residual']) if given['fuse'] else None
-    guess, mixture = apply_module(module, fusion(x), *inputs, view.batch['mask'])
-    student = view.student._replace(features={'feat': guess})
-    answer = total({'review': Review(layers=('feat',), fused=False)}, view._replace(student=student))
+    maps = inputs.student.features['feat'], nhwc(x['student_residual']) if given['fuse'] else None
+    guess, mixture = apply_module(module, fusion(x), *maps, inputs.batch['mask'])
+    student = inputs.student._replace(features={'feat': guess})
+    answer = total({'review': Review(layers=('feat',), fused=False)}, inputs._replace(student=student))
     return answer._replace(outputs={'y': nchw(guess), 'residual': nchw(mixture)})
 
 
@@ -86,7 +86,7 @@ def mgd(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Drawn(MaskedGeneration):
-        def draw(self, key, view, shape):
+        def draw(self, key, inputs, shape):
             assert noise.shape[1:] == shape
             return noise
 
@@ -117,7 +117,7 @@ def pad(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Given(PrimeAware):
-        def log_variance(self, params, view):
+        def log_variance(self, params, inputs):
             return x['log_variance']
 
     given = record['hyperparams']
@@ -149,12 +149,12 @@ def fbkd(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Given(AttentionGuided):
-        def compared(self, params, view):
+        def compared(self, params, inputs):
             names = {'feature': 'feat', 'spatial': 'spatial_pool', 'relation': 'relation'}
             pairs = {ours: tuple(nhwc(x[f'{side}_{name}']) for side in SIDES) for ours, name in names.items()}
             return Compared(channel=(x['student_channel_pool'], x['teacher_feat'].mean(axis=(2, 3))), **pairs)
 
-        def mask(self, view, temperature):
+        def mask(self, inputs, temperature):
             return nhwc(sum(x[f'{side}_spatial_mask'] for side in SIDES) / 2)
 
     given = record['hyperparams']

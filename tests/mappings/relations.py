@@ -60,13 +60,13 @@ def crd(record, x):
     for step in ('1', '2'):
         drawn = x[f'contrast_idx{step}'][:, 1:]
         term = negatives_of(drawn)(temperature=given['nce_t'], momentum=given['nce_m'], **fields)
-        view = seen({f'{side}_emb': x[f'{side}_emb{step}'] for side in ('student', 'teacher')})
-        batch = {**view.batch, 'id': x[f'idx{step}'], 'labels': jnp.zeros(drawn.shape[0], int)}
-        view = view._replace(batch=batch)
+        inputs = seen({f'{side}_emb': x[f'{side}_emb{step}'] for side in ('student', 'teacher')})
+        batch = {**inputs.batch, 'id': x[f'idx{step}'], 'labels': jnp.zeros(drawn.shape[0], int)}
+        inputs = inputs._replace(batch=batch)
         if step == '1':
-            memory |= jax.lax.stop_gradient(term.normalisers(params, memory, view, KEY))
+            memory |= jax.lax.stop_gradient(term.normalisers(params, memory, inputs, KEY))
             outputs |= {'Z_v1': jnp.exp(memory['student_log_z']), 'Z_v2': jnp.exp(memory['teacher_log_z'])}
-        answer = total({'crd': term}, view, {'crd': params}, {'crd': memory})
+        answer = total({'crd': term}, inputs, {'crd': params}, {'crd': memory})
         memory = answer.memory['crd']
         losses.append(answer.loss)
         outputs |= {f'loss{step}': answer.loss, f'memory_v1_after{step}': memory['student_bank'],
@@ -130,7 +130,7 @@ def experts(record, x):
     """Entities are users or items; the peer sums over the batch."""
     given = record['hyperparams']
     kind, batch = ('user' if given['is_user'] else 'item'), x['batch']
-    view = seen({f'{side}_emb': x[f'param/{kind}_emb{end}.weight'][batch]
+    inputs = seen({f'{side}_emb': x[f'param/{kind}_emb{end}.weight'][batch]
                  for side, end in (('student', ''), ('teacher', '_teacher'))})  # fmt: skip
     count = given['num_experts']
     params = {'experts': {}, 'gate': layer(x, f'{kind}_selection_net.0')}
@@ -144,7 +144,7 @@ def experts(record, x):
 
     width = params['experts']['Dense_0']['kernel'].shape[-1]
     term = Given(layer='emb', experts=count, width=width, temperature=given['T'], weight=float(batch.shape[0]))
-    return total({'experts': term}, view, {'experts': params})
+    return total({'experts': term}, inputs, {'experts': params})
 
 
 MAPPINGS = {

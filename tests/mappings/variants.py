@@ -52,10 +52,10 @@ def dynamic_temperature(record, x):
 
 
 def dml(record, x):
-    view = seen(x)
-    peers = jnp.stack([view.student.logits, view.teacher.logits], axis=1)
-    student = view.student._replace(features={'peers': peers})
-    return total({'mutual': MutualLearning(form='first')}, view._replace(student=student))
+    inputs = seen(x)
+    peers = jnp.stack([inputs.student.logits, inputs.teacher.logits], axis=1)
+    student = inputs.student._replace(features={'peers': peers})
+    return total({'mutual': MutualLearning(form='first')}, inputs._replace(student=student))
 
 
 def srrl(record, x):
@@ -66,9 +66,9 @@ def srrl(record, x):
         'BatchNorm_0': batch_norm(x, 'Connectors.1'),
     }
     classifier = {'kernel': x['teacher_fc.weight'].T, 'bias': x['teacher_fc.bias']}
-    view, params = seen(x), {'connector': connector, 'classifier': classifier}
-    answer = total({'srrl': term}, view, {'srrl': params})
-    return answer._replace(outputs={'logit_st': term.logits(params, term.features(params, view)[0])})
+    inputs, params = seen(x), {'connector': connector, 'classifier': classifier}
+    answer = total({'srrl': term}, inputs, {'srrl': params})
+    return answer._replace(outputs={'logit_st': term.logits(params, term.features(params, inputs)[0])})
 
 
 def skd(record, x):

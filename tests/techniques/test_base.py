@@ -37,7 +37,7 @@ def test_the_loss_follows_the_schedules_of_weight_and_temperature():
         done = min(step / 4, 1)
         fixed = Objective((('soft', SoftTargets(temperature=3.0 * (2 - done), weight=0.8 * done)),))
         losses = [
-            one.shares({'soft': {}}, {'soft': {}}, world.view(0), jax.tree.map(jnp.float32, one.knobs()),
+            one.shares({'soft': {}}, {'soft': {}}, world.inputs(0), jax.tree.map(jnp.float32, one.knobs()),
                        step=jnp.int32(step), key=world.KEY).loss
             for one in (moving, fixed)
         ]  # fmt: skip
@@ -65,7 +65,7 @@ class Heir(Term):
 
     PAPER: ClassVar[Paper] = Paper('nobody', 'An heir for tests', 'nowhere', 2026)
 
-    def init(self, key, view):
+    def init(self, key, inputs):
         return {'scale': jnp.zeros(())}, {}
 
     def adopt(self, params, earlier, teacher):
@@ -73,13 +73,13 @@ class Heir(Term):
             raise UsageError("needs what the term 'before' learned")
         return {'scale': earlier['before']['scale'] + teacher['params']['scale']}
 
-    def __call__(self, params, memory, view, knobs, *, step, key):
-        return TermOut(params['scale'] * jnp.ones(view.student.logits.shape[0]), memory, {})
+    def __call__(self, params, memory, inputs, knobs, *, step, key):
+        return TermOut(params['scale'] * jnp.ones(inputs.student.logits.shape[0]), memory, {})
 
 
 def test_terms_take_over_what_was_learned_before_and_what_the_teacher_has():
     objective = Objective((('heir', Heir()), ('soft', SoftTargets())))
-    params, _ = objective.init(world.KEY, world.view(0))
+    params, _ = objective.init(world.KEY, world.inputs(0))
     scale = jnp.float32(2.0)
     adopted = objective.adopt(params, {'before': {'scale': scale}}, {'params': {'scale': 3 * scale}})
     assert adopted == {'heir': {'scale': 8.0}, 'soft': {}}
