@@ -1,7 +1,7 @@
 """Activation boundaries: the student's neurons fire where the teacher's do, with a margin."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -78,7 +78,7 @@ class ActivationBoundary(Term):
         return (init_module(_module(teachers), key, students, example_mask(inputs)) if self.connector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(inputs)
         if self.connector:

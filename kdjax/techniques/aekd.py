@@ -1,7 +1,7 @@
 """Agree to disagree: teachers are weighed so that the student moves in a direction on which they agree."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, log_softmax
-from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -55,7 +55,7 @@ class AdaptiveEnsemble(Term):
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
         student_B1K = inputs.student.logits[:, None]

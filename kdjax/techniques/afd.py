@@ -1,7 +1,7 @@
 """Attentive feature distillation: channels count by an attention that learns which of the teacher's matter."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import norm, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -67,7 +67,7 @@ class AttentiveFeatures(Term):
         }, {}  # fmt: skip
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         student = projected(params['projection'], student, teacher)

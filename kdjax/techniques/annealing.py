@@ -1,14 +1,14 @@
 """Annealing: the student regresses the teacher's logits, first damped and then in full."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -43,7 +43,7 @@ class AnnealedLogits(Term):
         return 'free' if self.highest > 1 else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(inputs)
         gap = wide(student) - self.damping(step).astype(wide(teacher).dtype) * wide(teacher)

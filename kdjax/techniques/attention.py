@@ -1,15 +1,14 @@
 """Attention transfer: the student puts its activation where the teacher does."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,14 +52,12 @@ class AttentionTransfer(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         total = jnp.zeros((), jnp.float32)
         for student, teacher in pairs(self.layers):
             distance = self._distance(inputs.student.features[student], inputs.teacher.features[teacher])
             total = total.astype(distance.dtype) + distance
-        return TermOut(total, memory, {})
+        return total
 
     def _distance(self, student: Array, teacher: Array) -> Array:
         if student.ndim != 4 or teacher.ndim != 4:

@@ -1,15 +1,14 @@
 """Averaged losses: the student listens to each of several teachers, to all alike."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Taps, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -37,8 +36,6 @@ class AveragedLosses(Term):
     def taps(self) -> Taps:
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         apart_BM = divergence(member_logits(inputs, self.members), inputs.student.logits[:, None], knobs['temperature'])
-        return TermOut(jnp.mean(apart_BM, axis=1) * jnp.square(knobs['temperature']), memory, {})
+        return jnp.mean(apart_BM, axis=1) * jnp.square(knobs['temperature'])

@@ -18,6 +18,7 @@ from kdjax.types import Array, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
+Knobs = Mapping[str, Array]  # of a term, by name
 
 
 class Paper(NamedTuple):
@@ -88,6 +89,11 @@ class Term:
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if 'values' in vars(cls) and cls.__call__ is not Term.__call__:
+            raise UsageError(f'{cls.__name__} defines values, but its __call__ hides them; define one of the two')
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
@@ -145,16 +151,26 @@ class Term:
         del earlier, teacher
         return params
 
-    def scheduled(self, knobs: Mapping[str, Array], step: Array) -> Mapping[str, Array]:
+    def scheduled(self, knobs: Knobs, step: Array) -> Knobs:
         """The knobs as they stand at a step."""
         factors = {schedule.knob: schedule.factor(step) for schedule in self.schedules}
         return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
 
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        """Values per example (B,) or per token (B, N): all that a term defines which needs nothing else.
+
+        Raises:
+          UsageError: the term defines neither this nor `__call__`.
+        """
+        del inputs, knobs
+        raise UsageError(f'{type(self).__name__} must define either values(inputs, knobs) or __call__')
+
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        """Values per example (B,) or per token (B, N), the next memory, and scalars to log."""
-        raise NotImplementedError
+        """Values, the next memory and scalars to log, of a term that learns, remembers, draws, logs or counts steps."""
+        del params, step, key
+        return TermOut(self.values(inputs, knobs), memory, {})
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

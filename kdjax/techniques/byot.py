@@ -1,7 +1,7 @@
 """Be your own teacher: the shallow parts of a network learn from its deepest."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, label_loss
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -80,12 +80,12 @@ class SelfDistillation(Term):
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         values = [self._value(params[layer], inputs, layer, knobs) for layer in self.layers]
         return TermOut(sum(values[1:], values[0]), memory, {})
 
-    def _value(self, params: Tree, inputs: TermInputs, layer: str, knobs: Mapping[str, Array]) -> Array:
+    def _value(self, params: Tree, inputs: TermInputs, layer: str, knobs: Knobs) -> Array:
         head, deepest = self._head(inputs), jax.lax.stop_gradient(inputs.student)
         feature_BD, logits_BK = apply_module(head, params, self._read(inputs, layer))
         soft = jnp.square(knobs['temperature']) * divergence(deepest.logits, logits_BK, knobs['temperature'])

@@ -1,7 +1,6 @@
 """Confidence-aware teachers: of several teachers, the one nearest to the label teaches an example most."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, label_loss, member_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -51,13 +50,11 @@ class ConfidentTeachers(Term):
     def taps(self) -> Taps:
         return Taps(teacher=_taps('logits', self.members))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
         apart_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
         values = jnp.sum(_weights(logits_BMK, inputs.batch['labels'], self.form) * apart_BM, axis=1)
-        return TermOut(values * jnp.square(temperature), memory, {})
+        return values * jnp.square(temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +94,7 @@ class ConfidentHints(Term):
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teachers = self._read(inputs)
         apart_BM = jnp.stack([

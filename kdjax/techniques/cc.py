@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,19 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import (
+    AtTeacher,
+    Knobs,
+    Paper,
+    Scope,
+    Taps,
+    Term,
+    apply_module,
+    init_module,
+    knob,
+    paired,
+    pairs,
+)
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -44,9 +56,7 @@ class _Congruence(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         ((student, teacher),) = pairs([self.layer])
         mask = example_mask(inputs)
         matrices = []
@@ -57,10 +67,10 @@ class _Congruence(Term):
         count = real_count(inputs).astype(gap_BB.dtype)
         if self.form == 'torchdistill':
             distance = norm(gap_BB.reshape(-1)) / jnp.square(count)  # one number, which every example answers
-            return TermOut(jnp.broadcast_to(distance, mask.shape), memory, {})
-        return TermOut(jnp.sum(jnp.square(gap_BB), axis=1) / count, memory, {})
+            return jnp.broadcast_to(distance, mask.shape)
+        return jnp.sum(jnp.square(gap_BB), axis=1) / count
 
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         raise NotImplementedError
 
 
@@ -87,7 +97,7 @@ class CorrelationCongruence(_Congruence):
         if not isinstance(self.order, int) or self.order < 1:
             raise UsageError(f'order of CorrelationCongruence must be a positive integer, got {self.order!r}')
 
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         doubled = 2 * knobs['gamma']
         gram_BB = rows_BD @ rows_BD.T
         powers = [(doubled * gram_BB) ** p / math.factorial(p) for p in range(1, self.order + 1)]
@@ -103,7 +113,7 @@ class BilinearCongruence(_Congruence):
       form: as there.
     """
 
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         return rows_BD @ rows_BD.T
 
 
@@ -147,7 +157,7 @@ class NeighbourCongruence(Term):
         return {'student': student, 'teacher': teacher}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = self._read(inputs)
         if self.width:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 ADDED = 1e-7  # to the denominators, as in the authors' code
@@ -123,7 +123,7 @@ class ContrastiveRepresentation(Term):
         return found
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         seen = self._embedded(params, inputs)
         labels = self._labelled(memory['labels'], seen, inputs)

@@ -1,7 +1,6 @@
 """The task loss of classification, a term like any other."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,8 +9,8 @@ import optax
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import wide
-from kdjax.techniques.base import Paper, Term, knob
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import Knobs, Paper, Term, knob
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,9 +41,7 @@ class CrossEntropy(Term):
         if self.smoothing >= 1:
             raise UsageError(f'smoothing of CrossEntropy must be in [0, 1), got {self.smoothing!r}')
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits = wide(inputs.student.logits)
         if 'mix' in inputs.batch:
             both = jnp.moveaxis(inputs.batch['labels_mixed'], -1, 0), jnp.moveaxis(inputs.batch['mix'], -1, 0)
@@ -54,7 +51,7 @@ class CrossEntropy(Term):
         else:
             hard = _surprise(logits, inputs.batch['labels'])
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
-        return TermOut(hard + knobs['smoothing'] * (even - hard), memory, {})
+        return hard + knobs['smoothing'] * (even - hard)
 
 
 def _surprise(logits: Array, labels: Array) -> Array:

@@ -1,7 +1,7 @@
 """Curriculum temperature: the temperature is learned against the student, ever harder as training goes on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Schedule, Term, apply_module, init_module, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -89,7 +89,7 @@ class CurriculumTemperature(Term):
         return init_module(_Temperature(), key, _probabilities(student, teacher)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(inputs)
         if self.standardized:
@@ -102,7 +102,7 @@ class CurriculumTemperature(Term):
         """lambda at a step. ()"""
         return self._curriculum.factor(step)
 
-    def temperature(self, params: Tree, inputs: TermInputs, knobs: Mapping[str, Array], strength: Array) -> Array:
+    def temperature(self, params: Tree, inputs: TermInputs, knobs: Knobs, strength: Array) -> Array:
         """T, () or as the values; its gradient is reversed."""
         theta = params['theta'] if self.form == 'global' else self._read(params, inputs)
         theta = _reversed(theta, strength)

@@ -1,13 +1,13 @@
 """Channel-wise distillation: each student channel looks where the teacher's channel looks."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -44,7 +44,7 @@ class ChannelDistribution(Term):
         return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         temperature = knobs['temperature']

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,8 +11,8 @@ import numpy as np
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob, paired, pairs
+from kdjax.types import Array, TermInputs
 
 CLOSEST = 1e-12  # squared distance of two equal examples
 NOWHERE = -1e30  # the score of padding: finite, so that differences are
@@ -41,7 +41,7 @@ class _DarkRank(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def _ranked(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    def _ranked(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array, Array]:
         """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
         ((student, teacher),) = pairs([self.layer])
         pairs_BB = real_pairs(inputs)
@@ -70,11 +70,9 @@ class HardRank(_DarkRank):
       alpha, beta: contrast and power of the distance; knobs, > 0.
     """
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student_BL, _, real_BL = self._ranked(inputs, knobs)
-        return TermOut(-jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1), memory, {})
+        return -jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -105,15 +103,13 @@ class SoftRank(_DarkRank):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student_BL, teacher_BL, _ = self._ranked(inputs, knobs)
         orders = np.asarray(list(itertools.permutations(range(student_BL.shape[1]))), np.int32)
         log_student, log_teacher = (
             jnp.sum(_log_choices(scores[:, orders]), axis=-1) for scores in (student_BL, teacher_BL)
         )
-        return TermOut(jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=1), memory, {})
+        return jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=1)
 
 
 def _log_choices(scores: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.techniques.distributions import real_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -73,7 +73,7 @@ class DistillationExperts(Term):
         return {'experts': experts, 'gate': init_module(nn.Dense(self.experts), gate, teacher)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         module = self._expert(student, teacher)
@@ -133,7 +133,7 @@ class RelaxedRanking(Term):
             )
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         available = student.shape[-1] - self.skip_label

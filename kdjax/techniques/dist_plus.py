@@ -1,7 +1,7 @@
 """DIST+: besides predictions, a feature map correlates with the teacher's, over channels and between examples."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,7 +9,19 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, per_example, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import (
+    AtTeacher,
+    Knobs,
+    Paper,
+    Scope,
+    Taps,
+    Term,
+    apply_module,
+    init_module,
+    knob,
+    paired,
+    pairs,
+)
 from kdjax.techniques.distributions import decorrelation
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -64,7 +76,7 @@ class MapCorrelations(Term):
         return (init_module(nn.Dense(teacher.shape[3]), key, student) if self.projector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         if self.projector:

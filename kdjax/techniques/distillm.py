@@ -1,15 +1,14 @@
 """DistiLLM: divergences from a mixture that contains a little of the other side, so that their gradients stay small."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities, mixture
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 KO = Paper(
     'Ko, Kim, Chen, Yun', 'DistiLLM: Towards Streamlined Distillation for Large Language Models', 'ICML', 2024,
@@ -58,13 +57,11 @@ class SkewKL(_Skewed):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'paper' else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         mixed = mixture(log_p, log_q, knobs['skew'])
         values = kl_divergence(log_p, mixed) if self.form == 'paper' else cross_entropy(log_p, mixed)
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,9 +77,7 @@ class SkewReverseKL(_Skewed):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = kl_divergence(log_q, mixture(log_q, log_p, knobs['skew']))
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])

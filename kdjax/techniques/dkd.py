@@ -1,16 +1,16 @@
 """Decoupled distillation: how sure the teacher is of the label, and how it ranks the other classes, weighed apart."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import divergence, rivals, standardized
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,7 @@ class DecoupledTargets(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         if self.standardized:
             student, teacher = standardized(student), standardized(teacher)
@@ -51,7 +49,7 @@ class DecoupledTargets(Term):
         others = rivals(teacher, labels), rivals(student, labels)
         odds = _odds(teacher, others[0], labels, temperature), _odds(student, others[1], labels, temperature)
         values = knobs['alpha'] * _binary(*odds) + knobs['beta'] * divergence(*others, temperature)
-        return TermOut(jnp.square(temperature) * values, memory, {})
+        return jnp.square(temperature) * values
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -1,16 +1,16 @@
 """Dynamic temperatures: each example is softened by how hard it is within its batch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, norm, same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import soft_cross_entropy
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,12 @@ class DynamicTemperature(Term):
     def at_teacher(self) -> AtTeacher:
         return 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         values = soft_cross_entropy(teacher, student, self.temperatures(inputs, knobs)[..., None])
-        return TermOut(values, memory, {})
+        return values
 
-    def temperatures(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> Array:
+    def temperatures(self, inputs: TermInputs, knobs: Knobs) -> Array:
         """T_i. (B,)"""
         hardness_B, mask_B = self._hardness(*same_classes(inputs)), example_mask(inputs) > 0
         mean = jnp.sum(jnp.where(mask_B, hardness_B, 0)) / jnp.maximum(jnp.sum(mask_B), 1).astype(hardness_B.dtype)

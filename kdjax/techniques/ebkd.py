@@ -1,15 +1,14 @@
 """Entropy-based weights: of several teachers, the one that is surest of an example teaches it most."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Taps, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, member_logits, soft_cross_entropy
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,13 +41,11 @@ class EntropyWeighted(Term):
     def taps(self) -> Taps:
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
         apart_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
         values = jnp.sum(self._weights(logits_BMK) * apart_BM, axis=1) * jnp.square(temperature)
-        return TermOut(values, memory, {})
+        return values
 
     def _weights(self, logits_BMK: Array) -> Array:
         # Rounding may leave an entropy a little below 0.

@@ -1,13 +1,12 @@
 """f-distill: divergences between teacher and student that are not one-sided, at every token."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import (
     cross_entropy,
     jensen_shannon,
@@ -15,7 +14,7 @@ from kdjax.techniques.distributions import (
     log_probabilities,
     total_variation,
 )
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 WEN = Paper(
     'Wen, Li, Du, Mou', 'f-Divergence Minimization for Sequence-Level Knowledge Distillation', 'ACL', 2023, '2307.15190'
@@ -38,11 +37,9 @@ class TotalVariation(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         distance = total_variation(*log_probabilities(inputs, knobs['temperature']))
-        return TermOut(distance * jnp.square(knobs['temperature']), memory, {})
+        return distance * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,12 +67,10 @@ class JensenShannon(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = jensen_shannon(log_p, log_q, knobs['share'])
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,10 +102,8 @@ class SymmetricKL(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'kl' else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         forward = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
         values = knobs['share'] * forward + (1 - knobs['share']) * kl_divergence(log_q, log_p)
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])

@@ -1,7 +1,7 @@
 """Feature-based distillation for detectors: attention masks, attention itself, and relations between positions."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -96,7 +96,7 @@ class AttentionGuided(Term):
         return init_module(_Adapter(), key, *self._read(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         gaps = {name: left - right for name, (left, right) in self.compared(params, inputs)._asdict().items()}
         gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(inputs, knobs['temperature']))

@@ -1,7 +1,7 @@
 """Focal and global distillation: a detector's maps, foreground apart from background, and how their pixels relate."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, real, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -87,7 +87,7 @@ class FocalGlobal(Term):
         return init_module(_Learned(teacher.shape[-1]), key, student, teacher), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         aligned, ours, theirs = apply_module(_Learned(teacher.shape[-1]), params, student, teacher)

@@ -1,7 +1,7 @@
 """Hints: a regressor on a student layer predicts a teacher layer."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -99,7 +99,7 @@ class Hint(Term):
         return init_module(self._module(student, teacher), key, student, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = flat(self.regressed(params, inputs)), flat(self._read(inputs)[1])
         if self.unit_length:

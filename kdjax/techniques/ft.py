@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -103,7 +103,7 @@ class Paraphrase(Term):
         return {'encoder': encoded, 'decoder': init_module(decoder, keys[1], factor, mask)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         square = flat(jnp.square(self.paraphrased(params, inputs)[1] - wide(inputs.teacher.features[self.layer])))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
@@ -208,7 +208,7 @@ class Factor(Term):
         return {**params, 'paraphraser': encoder}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = smaller_map(*self.factors(params, inputs))
         if self.form == 'repdistiller':

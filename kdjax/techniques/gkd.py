@@ -1,16 +1,15 @@
 """GKD: a divergence that goes from the forward to the reverse KL, at every token."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -60,12 +59,10 @@ class GeneralizedJSD(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         log_p, log_q = (self.log_probabilities(logits, knobs['temperature']) for logits in (teacher, student))
-        return TermOut(self._values(log_p, log_q, knobs['beta']), memory, {})
+        return self._values(log_p, log_q, knobs['beta'])
 
     def log_probabilities(self, logits: Array, temperature: Array) -> Array:
         """log softmax(logits / T)."""

@@ -1,7 +1,6 @@
 """Gradient-based attention transfer: the student's loss is as sensitive to each input as the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired
+from kdjax.types import Array, Outputs, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -41,16 +40,14 @@ class GradientAttention(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (
             _sensitivity(side, tap, inputs.batch['labels'])
             for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)
         )  # fmt: skip
         if student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r}: inputs of {student.shape[1]} and {teacher.shape[1]} numbers differ')
-        return TermOut(0.5 * norm(student - teacher)[:, 0], memory, {})
+        return 0.5 * norm(student - teacher)[:, 0]
 
 
 def _sensitivity(side: Outputs, tap: str, labels_B: Array) -> Array:

@@ -1,13 +1,13 @@
 """Inter-channel correlation: the student's channels are alike where the teacher's are."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -48,7 +48,7 @@ class ChannelCorrelation(Term):
         return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         gap = self._correlation(projected(params, student, teacher)) - self._correlation(teacher)

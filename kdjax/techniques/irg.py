@@ -1,7 +1,6 @@
 """Instance relationship graph: distances between examples, and how far each moves from layer to layer."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -17,8 +16,8 @@ from kdjax.techniques.algebra import (
     square_distances,
     wide,
 )
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Liu, Cao, Li, Yuan, Hu, Li, Duan', 'Knowledge Distillation via Instance Relationship Graph', 'CVPR', 2019
@@ -52,15 +51,13 @@ class InstanceEdges(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         rows = []
         for student, teacher in pairs(self.layers):
             gap_BB = _edges(inputs.student.features[student], inputs) - _edges(inputs.teacher.features[teacher], inputs)
             rows.append(jnp.sum(jnp.square(gap_BB), axis=1))
         mean = sum(rows[1:], rows[0]) / len(rows)
-        return TermOut(mean / real_count(inputs).astype(mean.dtype), memory, {})
+        return mean / real_count(inputs).astype(mean.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,13 +91,11 @@ class InstanceTransformation(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         moves = []
         for side, (early, late) in zip(inputs[:2], self.taps(), strict=True):
             moves.append(_move(side.features[early], side.features[late], inputs))
-        return TermOut(jnp.square(moves[0] - moves[1]), memory, {})
+        return jnp.square(moves[0] - moves[1])
 
 
 def _edges(feature: Array, inputs: TermInputs) -> Array:

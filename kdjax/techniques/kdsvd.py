@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,8 +10,8 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 
 @jax.custom_jvp
@@ -84,9 +84,7 @@ class SingularVectors(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         vectors = [
             self._aligned(inputs.student.features[student], inputs.teacher.features[teacher])
             for student, teacher in pairs(self.layers)
@@ -95,7 +93,7 @@ class SingularVectors(Term):
             jnp.sum(jnp.square(_transition(s0, s1) - _transition(t0, t1)), axis=(1, 2, 3))
             for (s0, t0), (s1, t1) in itertools.pairwise(vectors)
         ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return sum(summands[1:], summands[0])
 
     def oriented(self, vectors: Array) -> Array:
         """The teacher's vectors (B, C, k), with their signs fixed."""

@@ -1,14 +1,14 @@
 """Knowledge adaptation for segmentation: the teacher's normalised map, and which positions are alike in it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, magnitude, norm, projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -38,7 +38,7 @@ class _Adapted(Term):
         return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         return TermOut(self._distance(projected(params, student, teacher), teacher), memory, {})

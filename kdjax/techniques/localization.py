@@ -1,16 +1,15 @@
 """Localization distillation: where a box ends, as a distribution over bins, is soft knowledge too."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.distributions import kl_divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +46,7 @@ class Localization(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = self._read(inputs)
         counted = self._anchors(inputs, student)
         log_p, log_q = (
@@ -60,7 +57,7 @@ class Localization(Term):
         if self.form == 'code':
             anchors = anchors / student.shape[-1]
         count = jnp.maximum(jnp.sum(counted, axis=1), 1).astype(anchors.dtype)
-        return TermOut(jnp.sum(jnp.where(counted, anchors, 0), axis=1) / count, memory, {})
+        return jnp.sum(jnp.where(counted, anchors, 0), axis=1) / count
 
     def _anchors(self, inputs: TermInputs, edges: Array) -> Array:
         """Which anchors count. (B, M)"""

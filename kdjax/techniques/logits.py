@@ -1,14 +1,13 @@
 """Logit matching: the student's logits approach the teacher's, before any softmax."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,9 +32,7 @@ class LogitMatching(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         possible = jnp.isfinite(student) & jnp.isfinite(teacher)
         gap = jnp.where(possible, wide(student), 0) - jnp.where(possible, wide(teacher), 0)
@@ -43,4 +40,4 @@ class LogitMatching(Term):
             count = jnp.sum(possible, axis=-1, keepdims=True).astype(gap.dtype)
             gap = jnp.where(possible, gap - jnp.sum(gap, axis=-1, keepdims=True) / jnp.maximum(count, 1), 0)
         square = jnp.sum(jnp.square(gap), axis=-1)
-        return TermOut(square / 2 if self.form == 'paper' else square / student.shape[-1], memory, {})
+        return square / 2 if self.form == 'paper' else square / student.shape[-1]

@@ -1,7 +1,7 @@
 """Masked generative distillation: from a part of the student's map, a small network generates the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 MASKS = ('spatial', 'channel')
@@ -73,7 +73,7 @@ class MaskedGeneration(Term):
         return init_module(self._generator(teacher), key, student, jnp.ones((), student.dtype)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         shape = (*teacher.shape[1:3], 1) if self.mask == 'spatial' else (1, 1, teacher.shape[-1])

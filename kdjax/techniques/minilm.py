@@ -1,13 +1,13 @@
 """MiniLM: the student's last layer attends, and relates its values, as the teacher's does."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
 from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
     'Wang, Wei, Dong, Bao, Yang, Zhou',
@@ -39,13 +39,11 @@ class AttentionDistributions(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = same_scores(inputs.student.features[student_tap], inputs.teacher.features[teacher_tap])
         values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, inputs), memory, {})
+        return over_tokens(values_BN, inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,9 +74,7 @@ class ValueRelations(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         ((student_tap, teacher_tap),) = pairs([self.layer])
         student, teacher = (
             relations(real_states(side.features[tap], inputs), self.heads)
@@ -86,7 +82,7 @@ class ValueRelations(Term):
         )
         student, teacher = same_scores(student, teacher)
         values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, inputs), memory, {})
+        return over_tokens(values_BN, inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

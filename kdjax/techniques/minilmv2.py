@@ -1,13 +1,13 @@
 """MiniLMv2: relations among queries, keys and values of one layer, in as many heads as one likes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, paired, pairs
 from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -53,13 +53,11 @@ class SelfAttentionRelations(Term):
     def taps(self) -> Taps:
         return paired((self.query, self.key, self.value))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
         layers = pairs((self.query, self.key, self.value))
         distances = [weight * self._distance(inputs, *taps) for weight, taps in zip(weights, layers, strict=True)]
-        return TermOut(over_tokens(sum(distances[1:], distances[0]), inputs), memory, {})
+        return over_tokens(sum(distances[1:], distances[0]), inputs)
 
     def _distance(self, inputs: TermInputs, student_tap: str, teacher_tap: str) -> Array:
         student, teacher = (

@@ -1,7 +1,7 @@
 """Multi-level logit distillation: predictions are aligned by example, between examples and between classes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -71,7 +71,7 @@ class MultiLevel(Term):
         return Taps((self.strong,), (self.strong,)) if self.strong else Taps()
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         weak, strong, mask = same_classes(inputs), self._strong(inputs), example_mask(inputs)
         if weak[0].ndim != 2:
@@ -144,10 +144,8 @@ class StrongLabels(Term):
     def taps(self) -> Taps:
         return Taps(student=(self.tap,))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        return TermOut(label_loss(inputs.student.features[self.tap], inputs.batch['labels']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        return label_loss(inputs.student.features[self.tap], inputs.batch['labels'])
 
 
 def _shares(teacher_BK: Array, mask: Array) -> dict[str, Array]:

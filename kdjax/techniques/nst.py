@@ -8,8 +8,8 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, smaller_map, token_mask, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Huang, Wang', 'Like What You Like: Knowledge Distill via Neuron Selectivity Transfer', 'arXiv', 2017, '1707.01219'
@@ -46,14 +46,12 @@ class NeuronSelectivity(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         summands = [
             self._discrepancy(inputs.student.features[student], inputs.teacher.features[teacher])
             for student, teacher in pairs(self.layers)
         ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return sum(summands[1:], summands[0])
 
     def _discrepancy(self, student: Array, teacher: Array) -> Array:
         if student.ndim != 4 or teacher.ndim != 4:
@@ -142,9 +140,7 @@ class TokenSelectivity(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(inputs[:2], self.taps(), strict=True)]
         shapes = [x.shape for side in sides for x in side]
         if any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
@@ -156,7 +152,7 @@ class TokenSelectivity(Term):
         if self.form == 'textbrewer':
             real = example_mask(inputs).astype(square.dtype)
             counted = jnp.sum(jnp.where(real > 0, counted, 0)) / jnp.maximum(jnp.sum(real), 1)
-        return TermOut(square / jnp.where(counted > 0, counted, 1), memory, {})
+        return square / jnp.where(counted > 0, counted, 1)
 
 
 def _token_products(left: Array, right: Array, mask_BN: Array) -> Array:

@@ -1,7 +1,7 @@
 """One-for-all: stages of any architecture are compared where all are alike, in the logits."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -66,14 +66,14 @@ class OneForAll(Term):
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(inputs)
         exits = [apply_module(self._head(inputs), params[layer], self._read(inputs, layer)) for layer in self.layers]
         summands = [self._value(logits, teacher, inputs.batch['labels'], knobs) for logits in exits or [student]]
         return TermOut(sum(summands[1:], summands[0]), memory, {})
 
-    def _value(self, student: Array, teacher: Array, labels: Array, knobs: Mapping[str, Array]) -> Array:
+    def _value(self, student: Array, teacher: Array, labels: Array, knobs: Knobs) -> Array:
         log_teacher = log_softmax(teacher, knobs['temperature'])
         target = jax.nn.one_hot(labels, student.shape[-1], dtype=log_teacher.dtype)
         share = (jnp.exp(log_teacher) + target) ** knobs['gamma'] - target

@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -133,7 +133,7 @@ class Overhaul(Term):
         return {**params, 'margins': [m.astype(p.dtype) for m, p in zip(margins, params['margins'], strict=True)]}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(inputs)
         if self.connector:

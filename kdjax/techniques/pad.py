@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, projected, projection
-from kdjax.techniques.base import Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -49,7 +49,7 @@ class PrimeAware(Term):
         return {'variance': variance, 'projection': projection(keys[1], student, teacher) if self.projected else {}}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         log_variance = self.log_variance(params, inputs)

@@ -1,13 +1,13 @@
 """Pearson distillation for detectors: features agree up to a scale and an offset of each channel."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, norm, per_example, projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -52,7 +52,7 @@ class PearsonFeatures(Term):
         return (projection(key, *self._read(inputs)) if self.projected else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         mask = example_mask(inputs)

@@ -1,7 +1,7 @@
 """Patient knowledge distillation: the class token of several student layers follows the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -57,7 +57,7 @@ class PatientTeacher(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):

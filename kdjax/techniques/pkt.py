@@ -1,15 +1,14 @@
 """Probabilistic transfer: the student's features give an example the same likely neighbours as the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Passalis, Tefas', 'Learning Deep Representations with Probabilistic Knowledge Transfer', 'ECCV', 2018, '1803.10837'
@@ -81,13 +80,11 @@ class ProbabilisticTransfer(_Neighbours):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         ((student, teacher),) = pairs([self.layer])
         student_BB = self._probabilities(inputs.student.features[student], inputs)
         teacher_BB = self._probabilities(inputs.teacher.features[teacher], inputs)
-        return TermOut(self._divergence(teacher_BB, student_BB, inputs), memory, {})
+        return self._divergence(teacher_BB, student_BB, inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,12 +104,10 @@ class LabelTransfer(_Neighbours):
     def taps(self) -> Taps:
         return Taps((self.layer,))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         labels = inputs.batch['labels']
         if labels.ndim != 1:
             raise UsageError(f'LabelTransfer needs one label per example, got labels {labels.shape}')
         student_BB = self._probabilities(inputs.student.features[self.layer], inputs)
         agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), inputs)
-        return TermOut(self._divergence(agree_BB, student_BB, inputs), memory, {})
+        return self._divergence(agree_BB, student_BB, inputs)

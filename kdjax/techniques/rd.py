@@ -1,7 +1,7 @@
 """Ranking distillation: the items that the teacher ranks first are positives for the student, weighted by rank."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, same_classes
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import real_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -34,7 +34,7 @@ class _Ranking(Term):
             raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student_BI, ranked_BK = self._read(inputs)
         scores_BK = jnp.take_along_axis(student_BI, ranked_BK, axis=1)
@@ -48,7 +48,7 @@ class _Ranking(Term):
         del items, inputs, keys_B
         return None
 
-    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Knobs) -> Array:
         """w of the teacher's first items, in its order, by the student's scores of them and of a sample. (B, K)"""
         del samples_BS, items
         position_K = jnp.arange(1, self.first + 1).astype(scores_BK.dtype)
@@ -117,7 +117,7 @@ class HybridRanking(_Ranking):
             return drawn_BS
         return drawn_BS + (drawn_BS >= inputs.batch['labels'][:, None]).astype(drawn_BS.dtype)
 
-    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Knobs) -> Array:
         position_BK = super().item_weights(scores_BK, samples_BS, items, knobs)
         assert samples_BS is not None
         above_BK = jnp.sum(scores_BK[:, :, None] < samples_BS[:, None, :], axis=2)

@@ -1,7 +1,7 @@
 """The hint as a residual: a small head learns what the teacher's logits have and the student's lack."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module
 from kdjax.types import Array, Net, Outputs, TermInputs, TermOut, Tree
 
 
@@ -63,7 +63,7 @@ class ResidualHint(Term):
         return init_module(self._head(inputs.student), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(inputs)
         if self.form == 'detached':

@@ -1,7 +1,7 @@
 """Knowledge review: each student layer, fused with the deeper ones, predicts the teacher's layer of its level."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, pool_to, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -117,7 +117,7 @@ class Review(Term):
         return init_module(self._chain(students, teachers), key, students, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         teachers = self._read(inputs)[1]
         summands = [self._context(s, t) for s, t in zip(self.reviewed(params, inputs), teachers, strict=True)]

@@ -1,7 +1,7 @@
 """Relational distillation: distances and angles between examples are those that the teacher sees."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from kdjax.techniques.algebra import real_count, real_pairs, real_rows, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper('Park, Kim, Lu, Cho', 'Relational Knowledge Distillation', 'CVPR', 2019, '1904.05068')
 # Two equal examples are this far apart, so that a batch of equal ones has a scale.
@@ -61,12 +61,10 @@ class DistanceRelations(_Relations):
 
     form: str = 'paper'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (self._relative(x, real_pairs(inputs).astype(x.dtype)) for x in self._read(inputs))
         rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
-        return TermOut(rows / real_count(inputs).astype(rows.dtype), memory, {})
+        return rows / real_count(inputs).astype(rows.dtype)
 
     def _relative(self, x_BD: Array, pairs_BB: Array) -> Array:
         square_BB = jax.lax.map(jax.checkpoint(lambda x: jnp.sum(jnp.square(x_BD - x), axis=1)), x_BD, batch_size=CHUNK)
@@ -94,9 +92,7 @@ class AngleRelations(_Relations):
       unit_length: whether each example is first scaled to length 1 (mmrazor with_l2_norm).
     """
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student_BD, teacher_BD = self._read(inputs)
         pairs_BB = real_pairs(inputs)
 
@@ -107,7 +103,7 @@ class AngleRelations(_Relations):
             return jnp.sum(optax.losses.huber_loss(*angles))
 
         sums = jax.lax.map(at, (student_BD, teacher_BD, pairs_BB), batch_size=CHUNK)
-        return TermOut(sums / jnp.square(real_count(inputs)).astype(sums.dtype), memory, {})
+        return sums / jnp.square(real_count(inputs)).astype(sums.dtype)
 
 
 def _cosines(edges_BD: Array, others_B: Array) -> Array:

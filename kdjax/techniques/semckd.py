@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -113,7 +113,7 @@ class SemanticCalibration(Term):
         return init_module(self._module(), key, *self._read(inputs), one, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         attention, distances = apply_module(
             self._module(), params, *self._read(inputs), knobs['temperature'], example_mask(inputs)

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, pool_to, real, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -90,7 +90,7 @@ class AttentionLinks(Term):
         return init_module(_Attention(self.width), key, *self._read(inputs), example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         students, teachers = self._read(inputs)
         attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(inputs))

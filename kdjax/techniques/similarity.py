@@ -1,14 +1,13 @@
 """Similarity-preserving distillation: examples that are alike for the teacher are alike for the student."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, flat, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -43,9 +42,7 @@ class SimilarityPreserving(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         mask = example_mask(inputs)
         total = jnp.zeros(mask.shape, mask.dtype)
         for student, teacher in pairs(self.layers):
@@ -54,7 +51,7 @@ class SimilarityPreserving(Term):
             )
             rows = jnp.sum(jnp.square(difference), axis=1)
             total = total.astype(rows.dtype) + rows / jnp.maximum(jnp.sum(mask), 1).astype(rows.dtype)
-        return TermOut(total, memory, {})
+        return total
 
     def _gram(self, feature: Array, mask_B: Array) -> Array:
         """Row-normalised similarities between real examples; 0 in the rows and columns of padding. (B, B)"""

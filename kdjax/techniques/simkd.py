@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -85,7 +85,7 @@ class ReusedClassifier(Term):
         return {**params, 'classifier': layers[self.classifier]}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         gap = self.regressed(params, inputs) - self._read(inputs)[1]
         return TermOut(per_example(jnp.square(gap)), memory, {})

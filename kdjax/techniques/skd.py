@@ -1,16 +1,15 @@
 """Streamlined distillation: predictions one by one, and their directions within the batch."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, flat, same_classes, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper('Jeong, Lee, Choi', 'Streamlined Knowledge Distillation', 'CVPR', 2026)
 
@@ -43,9 +42,7 @@ class StreamlinedInstance(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         values = divergence(teacher, student, knobs['temperature'])
         if self.form == 'scaled':
@@ -54,7 +51,7 @@ class StreamlinedInstance(Term):
             sureness = jnp.max(jax.nn.softmax(flat(teacher), axis=-1), axis=-1)
             unsure = sureness <= _median(sureness, example_mask(inputs) > 0)
             values = jnp.where(unsure, values, 0)
-        return TermOut(values, memory, {})
+        return values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -85,9 +82,7 @@ class StreamlinedDirection(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         real_B = example_mask(inputs) > 0
         gap_BB = self._gram(student, real_B) - self._gram(teacher, real_B)
@@ -100,7 +95,7 @@ class StreamlinedDirection(Term):
         square_B = jnp.sum(gap_BB * solved_BB, axis=1)
         positive = square_B > 0
         values = jnp.where(positive, jnp.sqrt(jnp.where(positive, square_B, 1)), 0)
-        return TermOut(values * (self._share(teacher, real_B) if self.form == 'code' else 1), memory, {})
+        return values * (self._share(teacher, real_B) if self.form == 'code' else 1)
 
     def _gram(self, logits: Array, real_B: Array) -> Array:
         unit_BK = unit(jnp.where(real_B[:, None], flat(logits), 0))

@@ -1,7 +1,6 @@
 """Sobolev training: the student's derivatives by its inputs approach the teacher's, beside its values."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,8 +8,8 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -46,15 +45,13 @@ class Sobolev(Term):
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         slopes = [wide(side.features[tap]) for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)]
         if slopes[0].ndim != 3 or slopes[0].shape != slopes[1].shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {[x.shape for x in slopes]}')
         if self.form == 'log_probabilities':
             slopes = [_of_log_softmax(z, slope) for z, slope in zip(same_classes(inputs), slopes, strict=True)]
-        return TermOut(jnp.mean(jnp.sum(jnp.square(slopes[0] - slopes[1]), axis=-1), axis=1), memory, {})
+        return jnp.mean(jnp.sum(jnp.square(slopes[0] - slopes[1]), axis=-1), axis=1)
 
 
 def _of_log_softmax(logits_BK: Array, slope_BMK: Array) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import log_softmax
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob
 from kdjax.techniques.distributions import (
     jensen_shannon,
     kl_divergence,
@@ -19,7 +19,7 @@ from kdjax.techniques.distributions import (
     top_classes,
     total_variation,
 )
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 DIVERGENCES: Mapping[str, Callable[[Array, Array], Array]] = {
     'kl': kl_divergence,
@@ -87,13 +87,11 @@ class SparseTargets(Term):
     def taps(self) -> Taps:
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         values = DIVERGENCES[self.divergence](*self._sides(inputs, knobs))
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])
 
-    def dense_range(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def dense_range(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
         """Between what numbers the value of the whole teacher lies, given the k classes; each (B,) or (B, N).
 
         Merging classes cannot raise a divergence, so 'bucket' is the lower one. The upper one takes each class outside
@@ -126,7 +124,7 @@ class SparseTargets(Term):
             spread = jnp.minimum(p, q)
         return squared * low, squared * (low + spread)
 
-    def _sides(self, inputs: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def _sides(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
         """Log-probabilities of teacher and student, (..., k), or (..., k + 1) where something is outside."""
         ids, top = top_classes(inputs, self.keep, knobs['generation_temperature'])
         log_q = log_softmax(real_logits(inputs.student.logits, inputs), knobs['temperature'])

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,19 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import counted, example_mask, flat, magnitude
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import (
+    AtTeacher,
+    Knobs,
+    Paper,
+    Scope,
+    Taps,
+    Term,
+    apply_module,
+    init_module,
+    knob,
+    paired,
+    pairs,
+)
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 TINY = 1e-30
@@ -80,7 +92,7 @@ class LogPowerSum(Term):
         return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self._read(inputs)
         mask = example_mask(inputs)

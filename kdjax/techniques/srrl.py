@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import counted, example_mask, per_example, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -89,7 +89,7 @@ class SoftmaxRegression(Term):
         return {**params, 'classifier': found}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student_BD, teacher_BD = self.features(params, inputs)
         representation = per_example(jnp.square(student_BD - teacher_BD))

@@ -2,16 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -62,9 +61,7 @@ class SelfSupervised(Term):
     def taps(self) -> Taps:
         return Taps((self.tap, self.embedding), (self.tap, self.embedding))
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student_BVK, teacher_BVK = self._read(inputs)
         labels_B = inputs.batch['labels']
         hard_B = label_loss(student_BVK[:, 0], labels_B)
@@ -83,7 +80,7 @@ class SelfSupervised(Term):
         )  # fmt: skip
         parts = ('hard', hard_B), ('soft', soft_B), ('similarity', alike_B), ('rotated', turned_B)
         weighted = [knobs[name] * part_B for name, part_B in parts]
-        return TermOut(sum(weighted[1:], weighted[0]), memory, {})
+        return sum(weighted[1:], weighted[0])
 
     def _kept_mean(self, values_B3: Array, rank_B3: Array, inputs: TermInputs, share: float) -> Array:
         """Per example what makes the mean over real examples that over the kept views. (B,)"""

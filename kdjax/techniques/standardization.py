@@ -1,16 +1,15 @@
 """Logit standardisation: soft targets of z-scores, so that the student matches relations and not magnitudes."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import divergence, standardized
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,9 +43,7 @@ class StandardizedTargets(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(inputs))
         factor = jnp.square(knobs['temperature']) if self.form == 'paper' else 1.0
-        return TermOut(factor * divergence(teacher, student, knobs['temperature']), memory, {})
+        return factor * divergence(teacher, student, knobs['temperature'])

@@ -2,15 +2,15 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
 from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -64,11 +64,9 @@ class AttentionMatch(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         distances = [self._distance(inputs, *taps) for taps in pairs(self.layers)]
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
+        return sum(distances[1:], distances[0])
 
     def _distance(self, inputs: TermInputs, student_tap: str, teacher_tap: str) -> Array:
         student, teacher = same_scores(inputs.student.features[student_tap], inputs.teacher.features[teacher_tap])

@@ -1,7 +1,6 @@
 """Teacher-free distillation: a made-up teacher that is right and, softened, nearly even."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,9 +8,9 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import kl_divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -47,9 +46,7 @@ class VirtualTeacher(Term):
         if self.correct > 1:
             raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits, labels, temperature = inputs.student.logits, inputs.batch['labels'], knobs['temperature']
         classes = logits.shape[-1]
         if labels.shape != logits.shape[:-1] or classes < 2:
@@ -59,4 +56,4 @@ class VirtualTeacher(Term):
         label = jax.nn.one_hot(labels, classes, dtype=bool)
         virtual = jnp.where(label, knobs['correct'], (1 - knobs['correct']) / (classes - 1)).astype(log_student.dtype)
         values = kl_divergence(log_softmax(virtual, temperature), log_student)
-        return TermOut(values / classes if self.form == 'repo' else values, memory, {})
+        return values / classes if self.form == 'repo' else values

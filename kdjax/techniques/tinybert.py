@@ -1,7 +1,7 @@
 """TinyBERT: attention scores, hidden states and embeddings of the student approach the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import over_tokens, real_states, real_tokens, same_scores
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -47,11 +47,9 @@ class AttentionScores(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         distances = [self._distance(inputs, *taps) for taps in pairs(self.layers)]
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
+        return sum(distances[1:], distances[0])
 
     def _distance(self, inputs: TermInputs, student: str, teacher: str) -> Array:
         scores = same_scores(inputs.student.features[student], inputs.teacher.features[teacher])
@@ -102,7 +100,7 @@ class HiddenStates(Term):
         return matrices, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in self._pairs():

@@ -1,7 +1,6 @@
 """Universal self-distillation: soft labels without a teacher, from the student's own confidence and ranking."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, log_softmax, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -73,7 +72,7 @@ class SelfTargets(Term):
         return init_module(self._head(inputs), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         logits, labels = inputs.student.logits, inputs.batch['labels']
         if logits.ndim != 2:

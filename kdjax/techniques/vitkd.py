@@ -1,7 +1,7 @@
 """ViTKD: shallow layers mimic the teacher's, a deep one generates it from tokens of which some are hidden."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
 from kdjax.techniques.tokens import real_states
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -61,7 +61,7 @@ class Mimicking(Term):
         return layers, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         distances = []
         for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
@@ -136,7 +136,7 @@ class Generation(Term):
         return init_module(self._module(teacher), key, student, real_BN, real_BN), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher, real_BN = self._read(inputs)
         hidden_BN = self._hidden(self.noise(key, inputs, student.shape[1]), real_BN)

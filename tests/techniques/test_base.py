@@ -85,3 +85,42 @@ def test_terms_take_over_what_was_learned_before_and_what_the_teacher_has():
     assert adopted == {'heir': {'scale': 8.0}, 'soft': {}}
     with pytest.raises(UsageError, match="term 'heir': needs what the term 'before' learned"):
         objective.adopt(params, {}, {})
+
+
+def test_a_simple_term_is_its_values():
+    term, seen = SoftTargets(), world.inputs(0)
+    memory = {'kept': jnp.ones(2)}
+    out = term({}, memory, seen, term.knobs(), step=jnp.int32(0), key=world.KEY)
+    assert out.memory is memory
+    assert out.logs == {}
+    np.testing.assert_array_equal(out.values, term.values(seen, term.knobs()))
+
+
+def test_a_term_that_defines_no_values_says_so():
+    class Empty(Term):
+        PAPER = Heir.PAPER
+
+    shares = Objective((('empty', Empty()),)).shares
+    with pytest.raises(UsageError, match=r"term 'empty': Empty must define either values\(inputs, knobs\) or __call__"):
+        shares({'empty': {}}, {'empty': {}}, world.inputs(0), {'empty': {'weight': 1.0}}, step=0, key=world.KEY)
+
+
+@pytest.mark.parametrize('base', [Term, Heir])
+def test_values_that_a_call_would_hide_are_refused(base):
+    """Both in one class, or values where a base has the call."""
+    methods = {'values': lambda self, inputs, knobs: inputs.student.logits[:, 0]}
+    if base is Term:
+        methods['__call__'] = Heir.__call__
+    with pytest.raises(UsageError, match='Both defines values, but its __call__ hides them'):
+        type('Both', (base,), methods)
+
+
+def test_a_term_may_add_to_the_values_of_its_base():
+    class Logged(SoftTargets):
+        def __call__(self, params, memory, inputs, knobs, *, step, key):
+            out = super().__call__(params, memory, inputs, knobs, step=step, key=key)
+            return out._replace(logs={'largest': jnp.max(out.values)})
+
+    seen, knobs = world.inputs(0), SoftTargets().knobs()
+    out = Logged()({}, {}, seen, knobs, step=jnp.int32(0), key=world.KEY)
+    assert out.logs['largest'] == jnp.max(SoftTargets().values(seen, knobs))
