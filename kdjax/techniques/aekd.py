@@ -35,6 +35,7 @@ class AdaptiveEnsemble(Term):
         'NeurIPS',
         2020,
     )
+    scope: ClassVar[Scope] = 'batch'
 
     members: int = 2
     temperature: float = knob(4.0, above=0.0)
@@ -46,10 +47,6 @@ class AdaptiveEnsemble(Term):
         if self.members < 2 or self.iterations < 1:
             raise UsageError(f'AdaptiveEnsemble needs members >= 2 and iterations >= 1, got {self.members!r} and '
                              f'{self.iterations!r}')  # fmt: skip
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))

@@ -35,6 +35,7 @@ class AttentionTransfer(Term):
         '1612.03928',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code', 'torchdistill', 'kdzoo')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     power: int = 2
@@ -44,10 +45,6 @@ class AttentionTransfer(Term):
         super().__post_init__()
         if not isinstance(self.power, int) or self.power < 1:
             raise UsageError(f'power of AttentionTransfer must be a positive integer, got {self.power!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

@@ -41,17 +41,11 @@ class _Congruence(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'penult'
     form: str = 'paper'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])
@@ -131,13 +125,10 @@ class NeighbourCongruence(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     width: int = 128
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:

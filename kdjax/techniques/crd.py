@@ -71,6 +71,7 @@ class ContrastiveRepresentation(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Tian, Krishnan, Isola', 'Contrastive Representation Distillation', 'ICLR', 2020, '1910.10699'
     )
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     examples: int = 0
@@ -89,10 +90,6 @@ class ContrastiveRepresentation(Term):
         if not self.temperature > 0 or not 0 <= self.momentum < 1:
             raise UsageError('ContrastiveRepresentation needs temperature > 0 and momentum in [0, 1), '
                              f'got {self.temperature!r} and {self.momentum!r}')  # fmt: skip
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return paired([self.layer])

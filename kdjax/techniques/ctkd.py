@@ -63,6 +63,7 @@ class CurriculumTemperature(Term):
         '2211.16231',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('global', 'instance')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     lowest: float = knob(1.0, above=0.0)
     span: float = knob(20.0, above=0.0)
@@ -77,10 +78,6 @@ class CurriculumTemperature(Term):
         super().__post_init__()
         # The curriculum obeys the rules of schedules, and answers with their errors.
         Term(schedules=(self._curriculum._replace(knob='weight'),))
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = same_classes(inputs)

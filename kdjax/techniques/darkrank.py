@@ -27,16 +27,13 @@ class _DarkRank(Term):
         2018,
         '1707.01220',
     )
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     length: int = 4
     unit_length: bool = True
     alpha: float = knob(3.0, above=0.0)
     beta: float = knob(3.0, above=0.0)
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return paired([self.layer])
@@ -93,15 +90,13 @@ class SoftRank(_DarkRank):
       alpha, beta: contrast and power of the distance; knobs, > 0.
     """
 
+    at_teacher: ClassVar[AtTeacher] = 'zero'
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 2 <= self.length <= 6:
             raise UsageError(f'length of SoftRank must be 2 to 6 (its factorial is summed over), got {self.length!r}; '
                              'HardRank ranks longer lists')  # fmt: skip
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student_BL, teacher_BL, _ = self._ranked(inputs, knobs)

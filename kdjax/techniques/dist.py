@@ -37,15 +37,12 @@ class Correlations(Term):
         'Huang, You, Wang, Qian, Xu', 'Knowledge Distillation from A Stronger Teacher', 'NeurIPS', 2022, '2205.10536'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('code', 'torchdistill', 'paper')
+    scope: ClassVar[Scope] = 'batch'
 
     beta: float = knob(1.0, minimum=0.0)
     gamma: float = knob(1.0, minimum=0.0)
     temperature: float = knob(1.0, above=0.0)
     form: str = 'code'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:

@@ -48,16 +48,13 @@ class MapCorrelations(Term):
         'Huang, You, Wang, Qian, Xu', 'DIST+: Knowledge Distillation From a Stronger Adaptive Teacher', 'TPAMI', 2025
     )
     FORMS: ClassVar[tuple[str, ...]] = ('relation', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'stage2'
     projector: bool = False
     channel: float = knob(1.0, minimum=0.0)
     spatial: float = knob(1.0, minimum=0.0)
     form: str = 'relation'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:

@@ -73,9 +73,7 @@ class SkewReverseKL(_Skewed):
       temperature: T; knob, > 0. The paper has T = 1.
     """
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])

@@ -31,15 +31,12 @@ class DecoupledTargets(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Zhao, Cui, Song, Qiu, Liang', 'Decoupled Knowledge Distillation', 'CVPR', 2022, '2203.08679'
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(8.0, minimum=0.0)
     temperature: float = knob(4.0, above=0.0)
     standardized: bool = False
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)

@@ -42,20 +42,14 @@ class DynamicTemperature(Term):
         '1911.07471',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('flsw', 'cwsm')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'stationary'
 
     temperature: float = knob(8.0, above=0.0)
     beta: float = knob(1.0, minimum=0.0)
     gamma: float = 1.0
     lowest: float = 0.1
     form: str = 'flsw'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'stationary'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)

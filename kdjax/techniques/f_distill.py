@@ -30,12 +30,9 @@ class TotalVariation(Term):
     """
 
     PAPER: ClassVar[Paper] = WEN
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(1.0, above=0.0)
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         distance = total_variation(*log_probabilities(inputs, knobs['temperature']))
@@ -54,6 +51,7 @@ class JensenShannon(Term):
     """
 
     PAPER: ClassVar[Paper] = WEN
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     share: float = knob(0.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)
@@ -62,10 +60,6 @@ class JensenShannon(Term):
         super().__post_init__()
         if self.share >= 1:
             raise UsageError(f'share of JensenShannon must be in (0, 1), got {self.share!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])

@@ -43,6 +43,7 @@ class GeneralizedJSD(Term):
         '2306.13649',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'trl', 'scaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     beta: float = knob(0.5, minimum=0.0)
     temperature: float = knob(1.0, above=0.0)
@@ -54,10 +55,6 @@ class GeneralizedJSD(Term):
             raise UsageError(f'beta of GeneralizedJSD must be in [0, 1], got {self.beta!r}')
         if self.form == 'paper' and self.beta in (0, 1):
             raise UsageError(f"GeneralizedJSD is 0 at beta={self.beta:g}; form='trl' or 'scaled' has a KL there")
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))

@@ -30,12 +30,9 @@ class GradientAttention(Term):
         2017,
         '1612.03928',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'jacobian'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

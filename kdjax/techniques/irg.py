@@ -37,16 +37,10 @@ class InstanceEdges(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)
@@ -72,6 +66,8 @@ class InstanceTransformation(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, str] = ('stage1', 'stage2')
 
@@ -79,14 +75,6 @@ class InstanceTransformation(Term):
         super().__post_init__()
         if len(self.layers) != 2:
             raise UsageError(f'InstanceTransformation needs two layers, the earlier first, got {self.layers!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

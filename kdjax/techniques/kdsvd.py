@@ -65,6 +65,7 @@ class SingularVectors(Term):
         '1807.06819',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mdistiller')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     count: int = 1
@@ -76,10 +77,6 @@ class SingularVectors(Term):
             raise UsageError(f'SingularVectors needs two or more layers, got {self.layers!r}')
         if not isinstance(self.count, int) or self.count < 1:
             raise UsageError(f'count of SingularVectors must be a positive integer, got {self.count!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

@@ -34,14 +34,11 @@ class Localization(Term):
         '2102.12252',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'edges'
     temperature: float = knob(10.0, above=0.0)
     form: str = 'paper'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

@@ -25,12 +25,9 @@ class LogitMatching(Term):
 
     PAPER: ClassVar[Paper] = Paper('Ba, Caruana', 'Do Deep Nets Really Need to be Deep?', 'NIPS', 2014, '1312.6184')
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'centred')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     form: str = 'paper'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)

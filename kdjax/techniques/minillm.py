@@ -25,12 +25,9 @@ class ReverseKL(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Gu, Dong, Wei, Huang', 'MiniLLM: Knowledge Distillation of Large Language Models', 'ICLR', 2024, '2306.08543'
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(1.0, above=0.0)
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])

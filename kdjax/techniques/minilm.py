@@ -29,12 +29,9 @@ class AttentionDistributions(Term):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'attention2'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])
@@ -58,6 +55,7 @@ class ValueRelations(Term):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'value'
     heads: int = 12
@@ -66,10 +64,6 @@ class ValueRelations(Term):
         super().__post_init__()
         if self.heads < 1:
             raise UsageError(f'heads of ValueRelations must be at least 1, got {self.heads}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

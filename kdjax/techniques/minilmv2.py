@@ -32,6 +32,7 @@ class SelfAttentionRelations(Term):
         2021,
         '2012.15828',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     query: str = 'query'
     key: str = 'key'
@@ -45,10 +46,6 @@ class SelfAttentionRelations(Term):
         super().__post_init__()
         if self.heads < 1:
             raise UsageError(f'heads of SelfAttentionRelations must be at least 1, got {self.heads}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired((self.query, self.key, self.value))

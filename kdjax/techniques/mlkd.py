@@ -42,6 +42,8 @@ class MultiLevel(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repo')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(4.0, above=0.0)
     others: tuple[float, ...] = (3.0, 5.0, 2.0, 6.0)
@@ -58,14 +60,6 @@ class MultiLevel(Term):
         if not self.levels or not all(other > 0 for other in self.others):
             raise UsageError(f'MultiLevel needs at least one level, got {self.levels!r}, and temperatures > 0, got '
                              f'{self.others!r}')  # fmt: skip
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return Taps((self.strong,), (self.strong,)) if self.strong else Taps()

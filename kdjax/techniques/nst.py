@@ -30,6 +30,7 @@ class NeuronSelectivity(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     kernel: str = 'polynomial'
@@ -38,10 +39,6 @@ class NeuronSelectivity(Term):
         super().__post_init__()
         if self.kernel not in KERNELS:
             raise unknown('kernel', self.kernel, KERNELS, ' of NeuronSelectivity')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)
@@ -120,6 +117,7 @@ class TokenSelectivity(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('example', 'textbrewer')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, str] = ('hidden2', 'hidden2')
     form: str = 'example'
@@ -132,10 +130,6 @@ class TokenSelectivity(Term):
     @property
     def scope(self) -> Scope:
         return 'batch' if self.form == 'textbrewer' else 'example'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

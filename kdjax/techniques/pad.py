@@ -30,14 +30,11 @@ class PrimeAware(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Zhang, Lan, Dai, Zeng, Bai, Chang, Wei', 'Prime-Aware Adaptive Distillation', 'ECCV', 2020, '2008.01458'
     )
+    minimum: ClassVar[float] = -math.inf
 
     layer: str = 'penult'
     projected: bool = True
     eps: float = knob(1e-6, above=0.0)
-
-    @property
-    def minimum(self) -> float:
-        return -math.inf
 
     def taps(self) -> Taps:
         return paired([self.layer])

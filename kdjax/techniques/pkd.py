@@ -32,14 +32,11 @@ class PearsonFeatures(Term):
         '2207.02039',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mmrazor')
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'stage2'
     projected: bool = True
     form: str = 'paper'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:

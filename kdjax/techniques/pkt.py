@@ -19,6 +19,7 @@ PAPER = Paper(
 class _Neighbours(Term):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     added: float = 1e-7
@@ -28,10 +29,6 @@ class _Neighbours(Term):
         super().__post_init__()
         if not self.added > 0:
             raise UsageError(f'added of {type(self).__name__} must be > 0, got {self.added!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def minimum(self) -> float:
@@ -73,9 +70,7 @@ class ProbabilisticTransfer(_Neighbours):
       form: which of the above.
     """
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

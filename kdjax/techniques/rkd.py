@@ -21,17 +21,11 @@ CHUNK = 16  # vertices at a time: memory is CHUNK B (B + D), not B^2 (B + D)
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Relations(Term):
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'penult'
     unit_length: bool = False
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

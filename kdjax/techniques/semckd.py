@@ -85,6 +85,7 @@ class SemanticCalibration(Term):
         2021,
         '2012.03236',
     )
+    scope: ClassVar[Scope] = 'batch'
 
     students: tuple[str, ...] = ('stage1', 'stage2')
     teachers: tuple[str, ...] = ('stage1', 'stage2')
@@ -100,10 +101,6 @@ class SemanticCalibration(Term):
             raise UsageError(
                 f'SemanticCalibration needs integers width >= 1 and middle >= 0, got {self.width!r} and {self.middle!r}'
             )
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)

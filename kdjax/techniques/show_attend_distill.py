@@ -67,6 +67,7 @@ class AttentionLinks(Term):
         2021,
         '2102.02973',
     )
+    scope: ClassVar[Scope] = 'batch'
 
     students: tuple[str, ...] = ('stage1', 'stage2')
     teachers: tuple[str, ...] = ('stage1', 'stage2')
@@ -78,10 +79,6 @@ class AttentionLinks(Term):
             raise UsageError(f'AttentionLinks needs taps on both sides, got {self.students} and {self.teachers}')
         if not isinstance(self.width, int) or self.width < 1:
             raise UsageError(f'width of AttentionLinks must be a positive integer, got {self.width!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)

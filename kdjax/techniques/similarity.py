@@ -27,17 +27,11 @@ class SimilarityPreserving(Term):
         'Tung, Mori', 'Similarity-Preserving Knowledge Distillation', 'ICCV', 2019, '1907.09682'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage2',)
     form: str = 'paper'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

@@ -49,6 +49,7 @@ class ReusedClassifier(Term):
         2022,
         '2203.14001',
     )
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'stage2'
     factor: int = 2
@@ -58,10 +59,6 @@ class ReusedClassifier(Term):
         super().__post_init__()
         if not isinstance(self.factor, int) or self.factor < 1:
             raise UsageError(f'factor of ReusedClassifier must be a positive integer, got {self.factor!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def adopts(self) -> bool:

@@ -29,6 +29,7 @@ class StreamlinedInstance(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'scaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(4.0, above=0.0)
     unsure_only: bool = False
@@ -37,10 +38,6 @@ class StreamlinedInstance(Term):
     @property
     def scope(self) -> Scope:
         return 'batch' if self.unsure_only else 'example'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
@@ -70,17 +67,11 @@ class StreamlinedDirection(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     tikhonov: float = knob(0.1, above=0.0)
     form: str = 'paper'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)

@@ -34,13 +34,10 @@ class Sobolev(Term):
         '1706.04859',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('logits', 'log_probabilities')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'tangents'
     form: str = 'logits'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])

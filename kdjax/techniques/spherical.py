@@ -31,13 +31,10 @@ class SphericalTargets(Term):
         2020,
         '2010.07485',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     multiplier: float = knob(2.0, above=0.0)
     temperature: float = knob(4.0, above=0.0)
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (knobs['multiplier'] * _normalized(logits) for logits in same_classes(inputs))

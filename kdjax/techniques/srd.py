@@ -65,22 +65,16 @@ class LogPowerSum(Term):
         2024,
         '2303.11098',
     )
+    scope: ClassVar[Scope] = 'batch'
+    minimum: ClassVar[float] = -math.inf
 
     layer: str = 'penult'
     projected: bool = True
     power: float = knob(4.0, minimum=1.0)
 
     @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.projected else 'stationary'
-
-    @property
-    def minimum(self) -> float:
-        return -math.inf
 
     def taps(self) -> Taps:
         return paired([self.layer])

@@ -47,15 +47,12 @@ class SoftmaxRegression(Term):
         'ICLR',
         2021,
     )
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     classifier: str = 'head'
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(5.0, minimum=0.0)
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def adopts(self) -> bool:

@@ -34,6 +34,7 @@ class SelfSupervised(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Xu, Liu, Li, Loy', 'Knowledge Distillation Meets Self-Supervision', 'ECCV', 2020, '2006.07114'
     )
+    scope: ClassVar[Scope] = 'batch'
 
     tap: str = 'rotated'
     embedding: str = 'rotated_penult'
@@ -53,10 +54,6 @@ class SelfSupervised(Term):
             value = getattr(self, name)
             if not (math.isfinite(value) and 0 <= value <= 1):
                 raise UsageError(f'{name} of SelfSupervised must be in [0, 1], got {value!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps((self.tap, self.embedding), (self.tap, self.embedding))

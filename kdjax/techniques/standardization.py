@@ -29,6 +29,7 @@ class StandardizedTargets(Term):
         'Sun, Ren, Li, Wang, Cao', 'Logit Standardization in Knowledge Distillation', 'CVPR', 2024, '2403.01427'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'unscaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(2.0, above=0.0)
     epsilon: float = 1e-7
@@ -38,10 +39,6 @@ class StandardizedTargets(Term):
         super().__post_init__()
         if not self.epsilon > 0:
             raise UsageError(f'epsilon of StandardizedTargets must be > 0, got {self.epsilon!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(inputs))

@@ -36,13 +36,10 @@ class AttentionScores(Term):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('attention1', 'attention2')
     cut: float = -1e2
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)

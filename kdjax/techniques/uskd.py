@@ -48,6 +48,7 @@ class SelfTargets(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'cls_KD')
     TEACHER: ClassVar[bool] = False
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     alpha: float = knob(1.0, minimum=0.0)
@@ -60,10 +61,6 @@ class SelfTargets(Term):
         super().__post_init__()
         if not 0 <= self.smoothing < 1:
             raise UsageError(f'smoothing of SelfTargets must be in [0, 1), got {self.smoothing!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps(student=(self.layer,))

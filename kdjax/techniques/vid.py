@@ -51,6 +51,7 @@ class VariationalInformation(Term):
         '1904.05835',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean')
+    minimum: ClassVar[float] = -math.inf
 
     layer: str = 'stage2'
     width: int = 0
@@ -65,10 +66,6 @@ class VariationalInformation(Term):
         if not 0 < self.floor < self.start < math.inf:
             raise UsageError('VariationalInformation needs 0 < floor < start, '
                              f'got floor {self.floor!r} and start {self.start!r}')  # fmt: skip
-
-    @property
-    def minimum(self) -> float:
-        return -math.inf
 
     def taps(self) -> Taps:
         return paired([self.layer])

@@ -29,12 +29,9 @@ class WeightedSoftLabels(Term):
         2021,
         '2102.00650',
     )
+    at_teacher: ClassVar[AtTeacher] = 'stationary'
 
     temperature: float = knob(4.0, above=0.0)
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'stationary'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
