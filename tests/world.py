@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from kdjax.resolve import modules, public
-from kdjax.techniques.base import Term
+from kdjax.techniques.base import is_technique
 from kdjax.train.objective import Objective, term_key
 from kdjax.types import Outputs, TermInputs
 
@@ -89,7 +89,7 @@ def techniques():
         f'{module}.{name}': found
         for module in modules('kdjax.techniques')
         for name, found in public(f'kdjax.techniques.{module}').items()
-        if isinstance(found, type) and issubclass(found, Term) and found is not Term
+        if is_technique(found)
     }
 
 

@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import norm, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import norm, pooled, projected, projection, same_maps
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -26,7 +27,7 @@ class _Attention(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentiveFeatures(Term):
+class AttentiveFeatures(LayerTerm):
     """sum_c rho_c mean_hw (s_c/||s_c|| - t_c/||t_c||)^2, rho(t) a learned attention over channels.
 
     Values: (B,). Channel norms are over the map, enlarged by 1e-6. rho is a squeeze-and-excitation block with shares
@@ -56,12 +57,9 @@ class AttentiveFeatures(Term):
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.projected else 'zero'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
-        attention = init_module(self._attention(teacher), key, _pooled(teacher))
+        student, teacher = self.features(inputs)
+        attention = init_module(self._attention(teacher), key, pooled(teacher))
         return {
             'attention': attention, 'projection': projection(key, student, teacher) if self.projected else {}
         }, {}  # fmt: skip
@@ -69,26 +67,21 @@ class AttentiveFeatures(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         student = projected(params['projection'], student, teacher)
-        share = apply_module(self._attention(teacher), params['attention'], _pooled(teacher))
+        share = apply_module(self._attention(teacher), params['attention'], pooled(teacher))
         square = jnp.square(_normalised(student) - _normalised(teacher))
         return TermOut(jnp.sum(share * jnp.mean(square, axis=1), axis=-1), memory, {})
 
     def _attention(self, teacher: Array) -> nn.Module:
         return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
+    def features(self, inputs: TermInputs) -> Pair:
+        return same_maps(*super().features(inputs))
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(), cls(layer='map', projected=False, reduction=1.0)]
-
-
-def _pooled(x: Array) -> Array:
-    return jnp.mean(x, axis=(1, 2))
 
 
 def _normalised(x: Array) -> Array:

@@ -1,7 +1,11 @@
 """Arithmetic that several papers share. Softmax arithmetic is at least float32; nothing here divides by zero."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.types import Array, TermInputs, Tree
@@ -51,6 +55,11 @@ def example_keys(key: Array, inputs: TermInputs) -> Array:
     return fold(fold(jnp.broadcast_to(key, inputs.batch['id'].shape), inputs.batch['id']), inputs.batch['view'])
 
 
+def total(summands: Sequence[Array]) -> Array:
+    """Their sum, in their own dtype; of one, itself."""
+    return sum(summands[1:], summands[0])
+
+
 def flat(x: Array) -> Array:
     """(B, ...) as (B, D), at least float32."""
     return wide(x).reshape(x.shape[0], -1)
@@ -66,11 +75,13 @@ def magnitude(x: Array) -> Array:
     return x * jnp.sign(x)
 
 
-def norm(x: Array, axis: int = -1) -> Array:
-    """Euclidean norm, keeping the axis; its gradient at 0 is 0, not nan."""
-    square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+def norm(x: Array, axis: int = -1, order: int = 2) -> Array:
+    """The norm (sum |x|^order)^(1/order), Euclidean by default, keeping the axis; its gradient at 0 is 0, not nan."""
+    powers = jnp.square(x) if order == 2 else magnitude(x) ** order
+    summed = jnp.sum(powers, axis=axis, keepdims=True)
+    positive = summed > 0
+    some = jnp.where(positive, summed, 1)
+    return jnp.where(positive, jnp.sqrt(some) if order == 2 else some ** (1 / order), 0)
 
 
 def unit(x: Array, axis: int = -1, floor: float = 1e-12) -> Array:
@@ -99,6 +110,11 @@ def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
     return pool_to(left, height, width), pool_to(right, height, width)
 
 
+def pooled(x: Array) -> Array:
+    """A map's mean over positions (B, C), at least float32; what is no map as it is."""
+    return jnp.mean(wide(x), axis=(1, 2)) if x.ndim == 4 else wide(x)
+
+
 def real(inputs: TermInputs, ndim: int) -> Array:
     """True where the mask has no padding, shaped to broadcast against (B, ...) or (B, N, ...) of `ndim` axes."""
     mask = inputs.batch['mask']
@@ -125,10 +141,20 @@ def projected(params: Tree, student: Array, teacher: Array) -> Array:
     return x
 
 
-def counted(x: Array, mask_B: Array) -> Array:
-    """What batch normalisation of `x` (B, ...) counts: the real examples, or all where none is. (B, 1, ...)"""
-    some = jnp.any(mask_B > 0)
-    return ((mask_B > 0) | ~some).reshape(-1, *[1] * (x.ndim - 1))
+def batch_norm(x: Array, mask_B: Array, **options: Any) -> Array:
+    """Batch normalisation of `x` (B, ...) over the real examples, or over all where none is.
+
+    To be called in a compact module, whose layer it becomes; a term never runs in inference.
+    """
+    real_B = mask_B > 0
+    counted = (real_B | ~jnp.any(real_B)).reshape(-1, *[1] * (x.ndim - 1))
+    return nn.BatchNorm(use_running_average=False, momentum=0.9, **options)(x, mask=counted)
+
+
+def real_median(x: Array, real: Array) -> Array:
+    """The median of the real entries, between the middle two of an even number. ()"""
+    ascending, count = jnp.sort(jnp.where(real, x, jnp.inf)), jnp.sum(real)
+    return (ascending[jnp.maximum(count - 1, 0) // 2] + ascending[count // 2]) / 2
 
 
 def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:

@@ -189,27 +189,9 @@ class Term:
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 
 
-def pairs(layers: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Layer names as (student tap, teacher tap): 'stage1' reads one name on both sides, 'stage1:stage3' two.
-
-    Raises:
-      UsageError: no layer, or a name with more than one colon.
-    """
-    found = []
-    for layer in layers:
-        student, _, teacher = layer.partition(':')
-        if not student or ':' in teacher:
-            raise UsageError(f"layer {layer!r} is not 'tap' or 'student_tap:teacher_tap'")
-        found.append((student, teacher or student))
-    if not found:
-        raise UsageError("no layers given; name at least one tap, as ('stage2',) or ('stage2:stage3',)")
-    return tuple(found)
-
-
-def paired(layers: Sequence[str]) -> Taps:
-    """The taps that pairs of layers read."""
-    students, teachers = zip(*pairs(layers), strict=True)
-    return Taps(students, teachers)
+def is_technique(kind: Any) -> bool:
+    """Whether something is the class of a term, with its paper, rather than a base of several."""
+    return isinstance(kind, type) and issubclass(kind, Term) and hasattr(kind, 'PAPER')
 
 
 def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:

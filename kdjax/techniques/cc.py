@@ -10,20 +10,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, unit
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, total, unit
 from kdjax.techniques.base import (
     AtTeacher,
     Knobs,
     Paper,
     Scope,
-    Taps,
-    Term,
     apply_module,
     init_module,
     knob,
-    paired,
-    pairs,
 )
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -36,7 +33,7 @@ PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Congruence(Term):
+class _Congruence(LayerTerm):
     """Distance of the two sides' correlation matrices (B, B), which `_correlations` makes."""
 
     PAPER: ClassVar[Paper] = PAPER
@@ -44,17 +41,12 @@ class _Congruence(Term):
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layer: str = 'penult'
     form: str = 'paper'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        ((student, teacher),) = pairs([self.layer])
         mask = example_mask(inputs)
         matrices = []
-        for feature in (inputs.student.features[student], inputs.teacher.features[teacher]):
+        for feature in self.features(inputs):
             rows_BD = real_rows(feature, inputs)
             matrices.append(self._correlations(unit(rows_BD) if self.form == 'paper' else rows_BD, knobs))
         gap_BB = jnp.where(mask[:, None] * mask > 0, matrices[0] - matrices[1], 0)
@@ -95,7 +87,7 @@ class CorrelationCongruence(_Congruence):
         doubled = 2 * knobs['gamma']
         gram_BB = rows_BD @ rows_BD.T
         powers = [(doubled * gram_BB) ** p / math.factorial(p) for p in range(1, self.order + 1)]
-        return jnp.exp(-doubled) * (1 + sum(powers[1:], powers[0]))
+        return jnp.exp(-doubled) * (1 + total(powers))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -112,7 +104,7 @@ class BilinearCongruence(_Congruence):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NeighbourCongruence(Term):
+class NeighbourCongruence(LayerTerm):
     """sum_d |s_i - t_i|_d |s_j - t_j|_d of an example i and the next one j, averaged over the pairs. Values: (B,).
 
     What RepDistiller has under the paper's name, weight 0.02: each example is paired with one other. There the next one
@@ -127,18 +119,14 @@ class NeighbourCongruence(Term):
     PAPER: ClassVar[Paper] = PAPER
     scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     width: int = 128
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.width else 'zero'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        sides = self._read(inputs)
+        sides = self.features(inputs)
         if not self.width:
             return {}, {}
         keys = jax.random.split(key)
@@ -150,7 +138,7 @@ class NeighbourCongruence(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self._read(inputs)
+        student_BD, teacher_BD = self.features(inputs)
         if self.width:
             student_BD = apply_module(nn.Dense(self.width), params['student'], student_BD)
             teacher_BD = apply_module(nn.Dense(self.width), params['teacher'], teacher_BD)
@@ -163,9 +151,8 @@ class NeighbourCongruence(Term):
         count = jnp.sum(mask).astype(values.dtype)
         return TermOut(values * count / jnp.maximum(count - 1, 1), memory, {})
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = inputs.student.features[student_tap], inputs.teacher.features[teacher_tap]
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
         if not self.width and flat(student).shape != flat(teacher).shape:
             raise UsageError(f'neighbours {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; '
                              'set width=128 to learn embeddings')  # fmt: skip

@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 ADDED = 1e-7  # to the denominators, as in the authors' code
@@ -43,7 +44,7 @@ class _Seen(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContrastiveRepresentation(Term):
+class ContrastiveRepresentation(LayerTerm):
     """-log h(s_i, t_i) - sum_j log(1 - h(s_i, t_j)) over negatives j, and with s and t exchanged. Values: (B,).
 
     h(s, t) = P / (P + m / n), P = exp(s . t / tau) / Z (sec. 3.1, noise-contrastive as in the authors' code):
@@ -73,7 +74,6 @@ class ContrastiveRepresentation(Term):
     )
     scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     examples: int = 0
     negatives: int = 16384
     width: int = 128
@@ -91,13 +91,10 @@ class ContrastiveRepresentation(Term):
             raise UsageError('ContrastiveRepresentation needs temperature > 0 and momentum in [0, 1), '
                              f'got {self.temperature!r} and {self.momentum!r}')  # fmt: skip
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         keys = dict(zip(('student', 'teacher', 'student_bank', 'teacher_bank', 'draws'), jax.random.split(key, 5),
                         strict=True))  # fmt: skip
-        sides = dict(zip(('student', 'teacher'), self._read(inputs), strict=True))
+        sides = dict(zip(('student', 'teacher'), self.features(inputs), strict=True))
         params = {name: init_module(nn.Dense(self.width), keys[name], rows) for name, rows in sides.items()}
         bound = 1 / math.sqrt(self.width / 3)
         memory = {
@@ -162,17 +159,17 @@ class ContrastiveRepresentation(Term):
 
         return jax.vmap(draw)(ids_B, labels_B.astype(known_n.dtype), keys_B)
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
+    def features(self, inputs: TermInputs) -> Pair:
         labels, mask = inputs.batch['labels'], inputs.batch['mask']
         if labels.ndim != 1 or mask.ndim != 1:
             raise UsageError(f'ContrastiveRepresentation needs one label per example, got labels {labels.shape}')
-        return real_rows(inputs.student.features[student], inputs), real_rows(inputs.teacher.features[teacher], inputs)
+        student, teacher = super().features(inputs)
+        return real_rows(student, inputs), real_rows(teacher, inputs)
 
     def _embedded(self, params: Tree, inputs: TermInputs) -> _Seen:
         student, teacher = (
             unit(apply_module(nn.Dense(self.width), params[side], rows))
-            for side, rows in zip(('student', 'teacher'), self._read(inputs), strict=True)
+            for side, rows in zip(('student', 'teacher'), self.features(inputs), strict=True)
         )
         ids, real = inputs.batch['id'], example_mask(inputs) > 0
         inside = (ids >= 0) & (ids < self.examples)

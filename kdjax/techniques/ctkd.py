@@ -101,11 +101,11 @@ class CurriculumTemperature(Term):
 
     def temperature(self, params: Tree, inputs: TermInputs, knobs: Knobs, strength: Array) -> Array:
         """T, () or as the values; its gradient is reversed."""
-        theta = params['theta'] if self.form == 'global' else self._read(params, inputs)
+        theta = params['theta'] if self.form == 'global' else self._theta(params, inputs)
         theta = _reversed(theta, strength)
         return wide(knobs['lowest'] + knobs['span'] * jax.nn.sigmoid(theta))
 
-    def _read(self, params: Tree, inputs: TermInputs) -> Array:
+    def _theta(self, params: Tree, inputs: TermInputs) -> Array:
         # The module alone plays against the student: its inputs are given, not moved.
         return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(inputs))))
 

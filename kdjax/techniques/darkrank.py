@@ -11,7 +11,8 @@ import numpy as np
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, knob
+from kdjax.techniques.layers import LayerTerm
 from kdjax.types import Array, TermInputs
 
 CLOSEST = 1e-12  # squared distance of two equal examples
@@ -19,7 +20,7 @@ NOWHERE = -1e30  # the score of padding: finite, so that differences are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _DarkRank(Term):
+class _DarkRank(LayerTerm):
     PAPER: ClassVar[Paper] = Paper(
         'Chen, Wang, Zhang',
         'DarkRank: Accelerating Deep Metric Learning via Cross Sample Similarities Transfer',
@@ -29,21 +30,16 @@ class _DarkRank(Term):
     )
     scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     length: int = 4
     unit_length: bool = True
     alpha: float = knob(3.0, above=0.0)
     beta: float = knob(3.0, above=0.0)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def _ranked(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array, Array]:
         """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
-        ((student, teacher),) = pairs([self.layer])
         pairs_BB = real_pairs(inputs)
         scores = []
-        for feature in (inputs.student.features[student], inputs.teacher.features[teacher]):
+        for feature in self.features(inputs):
             rows_BD = real_rows(feature, inputs)
             square_BB = jnp.maximum(square_distances(unit(rows_BD) if self.unit_length else rows_BD), CLOSEST)
             scores.append(jnp.where(pairs_BB > 0, -knobs['alpha'] * square_BB ** (knobs['beta'] / 2), NOWHERE))

@@ -14,20 +14,17 @@ from kdjax.techniques.base import (
     Knobs,
     Paper,
     Scope,
-    Taps,
-    Term,
     apply_module,
     init_module,
     knob,
-    paired,
-    pairs,
 )
 from kdjax.techniques.distributions import decorrelation
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MapCorrelations(Term):
+class MapCorrelations(LayerTerm):
     """channel * (1 - rho over channels) + spatial * (1 - rho between examples). Values: (B,).
 
     What DIST+ adds to DIST (dist.Correlations), of which it is a sum. The first rho is Pearson's correlation of the two
@@ -65,17 +62,14 @@ class MapCorrelations(Term):
     def minimum(self) -> float:
         return 0.0 if self.form == 'relation' else -float('inf')
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         return (init_module(nn.Dense(teacher.shape[3]), key, student) if self.projector else {}), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         if self.projector:
             student = apply_module(nn.Dense(teacher.shape[3]), params, student)
         over_channels = per_example(decorrelation(student, teacher, 3, added=1e-8))
@@ -84,9 +78,8 @@ class MapCorrelations(Term):
         between = jnp.mean(decorrelation(*sums, 0, example_mask(inputs)[:, None]))
         return TermOut(knobs['channel'] * first + knobs['spatial'] * between, memory, {})
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((own, other),) = pairs([self.layer])
-        student, teacher = inputs.student.features[own], inputs.teacher.features[other]
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
         same = 3 if self.projector else 4
         if student.ndim != 4 or student.shape[:same] != teacher.shape[:same]:
             raise UsageError(

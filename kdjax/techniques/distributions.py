@@ -1,12 +1,15 @@
-"""Arithmetic of class distributions that several papers share: a class that is ruled out (logit -inf) stays finite."""
+"""What terms of class distributions share: a class that is ruled out (logit -inf) stays finite."""
 
+import dataclasses
 from collections.abc import Sequence
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
+from kdjax.techniques.base import Taps, Term
 from kdjax.types import Array, TermInputs
 
 
@@ -37,11 +40,37 @@ def member_logits(inputs: TermInputs, members: int) -> Array:
     Raises:
       UsageError: the student has other classes.
     """
-    logits = jnp.stack([inputs.teacher.features[f'member{k}/logits'] for k in range(members)], axis=1)
+    logits = jnp.stack([inputs.teacher.features[tap] for tap in member_taps('logits', members)], axis=1)
     student = inputs.student.logits
     if logits.shape != (student.shape[0], members, *student.shape[1:]):
         raise UsageError(f"student logits {student.shape} do not fit the members' logits {logits.shape}")
     return logits
+
+
+def member_taps(tap: str, members: int) -> tuple[str, ...]:
+    """A tap of every member of a teacher."""
+    return tuple(f'member{k}/{tap}' for k in range(members))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnsembleTerm(Term):
+    """A term of a teacher that is an ensemble, of whose members it reads the logits.
+
+    Attributes:
+      members: teachers in the ensemble.
+    """
+
+    FEWEST: ClassVar[int] = 2  # members that there must be
+
+    members: int = 2
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.members < self.FEWEST:
+            raise UsageError(f'members of {type(self).__name__} must be at least {self.FEWEST}, got {self.members!r}')
+
+    def taps(self) -> Taps:
+        return Taps(teacher=member_taps('logits', self.members))
 
 
 def real_logits(logits: Array, inputs: TermInputs) -> Array:

@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, real, wide
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -41,7 +42,7 @@ class _Learned(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FocalGlobal(Term):
+class FocalGlobal(LayerTerm):
     """alpha L_fg + beta L_bg + gamma L_at + lambda L_global of one pair of maps (sec. 3). Values: (B,).
 
     With s the student's map, brought to the teacher's channels by a learned 1x1 layer where they differ, t the
@@ -78,18 +79,15 @@ class FocalGlobal(Term):
     context: float = knob(5e-6, minimum=0.0)
     form: str = 'paper'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         self._boxes(inputs)
         return init_module(_Learned(teacher.shape[-1]), key, student, teacher), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         aligned, ours, theirs = apply_module(_Learned(teacher.shape[-1]), params, student, teacher)
         pixels, channels = attentions(teacher, knobs['temperature'])
         own_pixels, own_channels = attentions(aligned, knobs['temperature'])
@@ -106,9 +104,8 @@ class FocalGlobal(Term):
             values = values + knobs[name] * part
         return TermOut(values, memory, {})
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim != 4 or teacher.ndim != 4 or student.shape[1:3] != teacher.shape[1:3]:
             raise UsageError(f'maps {self.layer!r} {student.shape} and {teacher.shape} must both be (B, H, W, C), '
                              'equally high and wide')  # fmt: skip

@@ -11,8 +11,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude, norm, smaller_map, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -36,7 +37,7 @@ class _Coder(nn.Module):
         for width in self.widths:
             x = self._layer(width)(x)
             if self.batch_norm:
-                x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+                x = batch_norm(x, mask_B)
             x = nn.leaky_relu(x, 0.1)
         return x
 
@@ -96,7 +97,7 @@ class Paraphrase(Term):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
-        encoder, decoder = self._coders(teacher)
+        encoder, decoder = self._encoder_decoder(teacher)
         keys = jax.random.split(key)
         encoded = init_module(encoder, keys[0], teacher, mask)
         factor = apply_module(encoder, encoded, teacher, mask)
@@ -112,17 +113,17 @@ class Paraphrase(Term):
     def paraphrased(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """The factors, and the map as rebuilt from them."""
         teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
-        encoder, decoder = self._coders(teacher)
+        encoder, decoder = self._encoder_decoder(teacher)
         factor = apply_module(encoder, params['encoder'], teacher, mask)
         return factor, apply_module(decoder, params['decoder'], factor, mask)
 
-    def _coders(self, teacher: Array) -> tuple[_Coder, _Coder]:
+    def _encoder_decoder(self, teacher: Array) -> tuple[_Coder, _Coder]:
         channels = teacher.shape[-1]
         return _encoder(channels, self.rate), _Coder((_factors(channels, self.rate), channels, channels), True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Factor(Term):
+class Factor(LayerTerm):
     """|| F_t / ||F_t|| - F_s / ||F_s|| ||_p of factors (eq. 3). Values: (B,).
 
     F_s = translator(s) is learned; F_t = paraphraser(t) was learned by `Paraphrase` in the fit before and is adopted,
@@ -183,11 +184,8 @@ class Factor(Term):
     def adopts(self) -> bool:
         return bool(self.paraphraser)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        (student, teacher), mask = self._read(inputs), example_mask(inputs)
+        (student, teacher), mask = self.features(inputs), example_mask(inputs)
         params = {}
         if self.translator:
             params['translator'] = init_module(self._translator(student, teacher), key, student, mask)
@@ -220,7 +218,7 @@ class Factor(Term):
 
     def factors(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """F_s and F_t, before they are scaled."""
-        (student, teacher), mask = self._read(inputs), example_mask(inputs)
+        (student, teacher), mask = self.features(inputs), example_mask(inputs)
         factor_s, factor_t = student, teacher
         if self.translator:
             factor_s = apply_module(self._translator(student, teacher), params['translator'], student, mask)
@@ -240,9 +238,9 @@ class Factor(Term):
         positive = total > 0
         return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / self.power), 0)
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return _as_map(student, inputs.student.features[student]), _as_map(teacher, inputs.teacher.features[teacher])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
+        return _as_map(self.layer, student), _as_map(self.layer, teacher)
 
     def _translator(self, student: Array, teacher: Array) -> _Coder:
         own, channels = student.shape[-1], teacher.shape[-1]

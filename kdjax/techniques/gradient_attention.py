@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
 from kdjax.types import Array, Outputs, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradientAttention(Term):
+class GradientAttention(LayerTerm):
     """1/2 || J_s - J_t ||_2, not squared, J = dCE / dx of the hard label y (sec. 3.2). Values: (B,).
 
     J = sum_k (p_k - y_k) dz_k / dx, with p = softmax(z): from the logits and their derivatives.
@@ -33,9 +34,6 @@ class GradientAttention(Term):
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'jacobian'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (

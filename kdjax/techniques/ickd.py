@@ -6,13 +6,14 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import unit
+from kdjax.techniques.base import Knobs, Paper
+from kdjax.techniques.layers import ProjectedMaps
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelCorrelation(Term):
+class ChannelCorrelation(ProjectedMaps):
     """1/C^2 || G_s - G_t ||_F^2 with G = F F^T between channels (C, H W) of one example. Values: (B,).
 
     Forms: 'paper'; 'code': rows of G scaled to length 1 and the sum over C rather than C^2, as in the authors' code
@@ -33,32 +34,12 @@ class ChannelCorrelation(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
 
-    layer: str = 'stage2'
-    projected: bool = True
     form: str = 'paper'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projected else 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(inputs)) if self.projected else {}), {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = self._read(inputs)
-        gap = self._correlation(projected(params, student, teacher)) - self._correlation(teacher)
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        gap = self._correlation(student) - self._correlation(teacher)
         channels = teacher.shape[-1]
-        values = jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
-        return TermOut(values, memory, {})
-
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
+        return jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
 
     def _correlation(self, x: Array) -> Array:
         """G, (B, C, C)."""

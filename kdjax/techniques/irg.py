@@ -16,7 +16,8 @@ from kdjax.techniques.algebra import (
     square_distances,
     wide,
 )
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.layers import LayerwiseTerm, paired
 from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
@@ -26,7 +27,7 @@ CLOSEST = 1e-12  # squared distance of two equal examples, so that a batch of eq
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InstanceEdges(Term):
+class InstanceEdges(LayerwiseTerm):
     """1/n^2 || E^s - E^t ||_F^2, E_ij = ||x_i - x_j||^2 over the largest of them, averaged over layers. Values: (B,).
 
     The edges of the graph (sec. 3.2), of the *global* batch of n examples, each side by its own largest distance, with
@@ -42,16 +43,13 @@ class InstanceEdges(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
 
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        rows = []
-        for student, teacher in pairs(self.layers):
-            gap_BB = _edges(inputs.student.features[student], inputs) - _edges(inputs.teacher.features[teacher], inputs)
-            rows.append(jnp.sum(jnp.square(gap_BB), axis=1))
-        mean = sum(rows[1:], rows[0]) / len(rows)
-        return mean / real_count(inputs).astype(mean.dtype)
+        return super().values(inputs, knobs) / len(self.layers)
+
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        gap_BB = _edges(student, inputs) - _edges(teacher, inputs)
+        rows = jnp.sum(jnp.square(gap_BB), axis=1)
+        return rows / real_count(inputs).astype(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

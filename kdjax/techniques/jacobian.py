@@ -9,12 +9,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
 from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JacobianMatching(Term):
+class JacobianMatching(LayerTerm):
     """|| J_s - J_t ||_F^2 of the derivatives J of logits by inputs, seen along random directions v. Values: (B,).
 
     With weight sigma^2 it is what matching logits gains where the inputs have noise of variance sigma^2 (prop. 1).
@@ -49,11 +50,8 @@ class JacobianMatching(Term):
     def minimum(self) -> float:
         return -math.inf if self.form == 'cross_entropy' else 0.0
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        student, teacher = (wide(side.features[tap]) for side, (tap,) in zip(inputs[:2], self.taps(), strict=True))
+        student, teacher = map(wide, self.features(inputs))
         if student.ndim != 3 or student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {student.shape} and {teacher.shape}')
         if self.form == 'cross_entropy':

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
+from kdjax.techniques.algebra import total, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs
 
 
@@ -82,15 +83,12 @@ class SingularVectors(Term):
         return paired(self.layers)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        vectors = [
-            self._aligned(inputs.student.features[student], inputs.teacher.features[teacher])
-            for student, teacher in pairs(self.layers)
-        ]
+        vectors = [self._aligned(*pair) for pair in paired_features(self.layers, inputs)]
         summands = [
             jnp.sum(jnp.square(_transition(s0, s1) - _transition(t0, t1)), axis=(1, 2, 3))
             for (s0, t0), (s1, t1) in itertools.pairwise(vectors)
         ]
-        return sum(summands[1:], summands[0])
+        return total(summands)
 
     def oriented(self, vectors: Array) -> Array:
         """The teacher's vectors (B, C, k), with their signs fixed."""

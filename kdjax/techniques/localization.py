@@ -7,13 +7,14 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, knob
 from kdjax.techniques.distributions import kl_divergence
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Localization(Term):
+class Localization(LayerTerm):
     """T^2 KL(p_T || q_T) over the bins of a box edge (sec. 3), mean over edges of an example's anchors. Values: (B,).
 
     Which anchors count, such as the positive ones or the valuable region of the paper, says batch['anchor_mask'] (B, M)
@@ -40,11 +41,8 @@ class Localization(Term):
     temperature: float = knob(10.0, above=0.0)
     form: str = 'paper'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         counted = self._anchors(inputs, student)
         log_p, log_q = (
             log_softmax(jnp.where(counted[..., None, None], side, 0), knobs['temperature'])
@@ -63,9 +61,8 @@ class Localization(Term):
             raise UsageError(f"batch['anchor_mask'] {given.shape} does not fit edges {edges.shape}")
         return (given > 0) & real(inputs, 1)[:, None]
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.shape != teacher.shape or student.ndim != 4 or student.shape[2] != 4:
             raise UsageError(f'edges {self.layer!r} {student.shape} and {teacher.shape} must both be (B, M, 4, bins)')
         return student, teacher

@@ -11,7 +11,8 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 MASKS = ('spatial', 'channel')
@@ -34,7 +35,7 @@ class _Generator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskedGeneration(Term):
+class MaskedGeneration(LayerTerm):
     """|| t - G(m * align(s)) ||^2, summed over channels and positions. Values: (B,).
 
     m is 0 with probability `masked`, drawn per example and step for each position, or, for classifiers, each channel.
@@ -65,17 +66,14 @@ class MaskedGeneration(Term):
         if self.masked >= 1:
             raise UsageError(f'masked of MaskedGeneration must be < 1, got {self.masked!r}')
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         return init_module(self._generator(teacher), key, student, jnp.ones((), student.dtype)), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         shape = (*teacher.shape[1:3], 1) if self.mask == 'spatial' else (1, 1, teacher.shape[-1])
         kept = (self.draw(key, inputs, shape) >= knobs['masked']).astype(student.dtype)
         guess = apply_module(self._generator(teacher), params, student, kept)
@@ -85,9 +83,8 @@ class MaskedGeneration(Term):
         """Uniform numbers below 1; what is below `masked` is masked. (B, *shape)"""
         return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, inputs))
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
+    def features(self, inputs: TermInputs) -> Pair:
+        return same_maps(*super().features(inputs))
 
     def _generator(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.width or teacher.shape[-1])

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired, pairs
-from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
+from kdjax.techniques.tokens import (
+    attention_divergence,
+    over_tokens,
+    relation_divergence,
+)
 from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
@@ -19,7 +24,7 @@ _PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionDistributions(Term):
+class AttentionDistributions(LayerTerm):
     """KL(A^T || A^S) of the last layer's attention, the mean over heads and rows (L_AT, sec. 3.1).
 
     Softmaxes are over real columns. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
@@ -33,18 +38,12 @@ class AttentionDistributions(Term):
 
     layer: str = 'attention2'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = same_scores(inputs.student.features[student_tap], inputs.teacher.features[teacher_tap])
-        values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
-        return over_tokens(values_BN, inputs)
+        return over_tokens(attention_divergence(*self.features(inputs), inputs), inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValueRelations(Term):
+class ValueRelations(LayerTerm):
     """KL(VR^T || VR^S), VR = softmax(V V^T / sqrt(d)) by head, the mean over heads and rows (L_VR, sec. 3.2).
 
     The two widths may differ. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
@@ -65,18 +64,8 @@ class ValueRelations(Term):
         if self.heads < 1:
             raise UsageError(f'heads of ValueRelations must be at least 1, got {self.heads}')
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = (
-            relations(real_states(side.features[tap], inputs), self.heads)
-            for side, tap in ((inputs.student, student_tap), (inputs.teacher, teacher_tap))
-        )
-        student, teacher = same_scores(student, teacher)
-        values_BN = attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
-        return over_tokens(values_BN, inputs)
+        return over_tokens(relation_divergence(*self.features(inputs), self.heads, inputs), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -5,8 +5,13 @@ from collections.abc import Sequence
 from typing import ClassVar, Self
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, paired, pairs
-from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
+from kdjax.techniques.algebra import total
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob
+from kdjax.techniques.layers import paired, paired_features
+from kdjax.techniques.tokens import (
+    over_tokens,
+    relation_divergence,
+)
 from kdjax.types import Array, TermInputs
 
 
@@ -51,18 +56,11 @@ class SelfAttentionRelations(Term):
         return paired((self.query, self.key, self.value))
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
-        layers = pairs((self.query, self.key, self.value))
-        distances = [weight * self._distance(inputs, *taps) for weight, taps in zip(weights, layers, strict=True)]
-        return over_tokens(sum(distances[1:], distances[0]), inputs)
-
-    def _distance(self, inputs: TermInputs, student_tap: str, teacher_tap: str) -> Array:
-        student, teacher = (
-            relations(real_states(side.features[tap], inputs), self.heads)
-            for side, tap in ((inputs.student, student_tap), (inputs.teacher, teacher_tap))
-        )
-        student, teacher = same_scores(student, teacher)
-        return attention_divergence(student, teacher, real_tokens(inputs, student.shape[-1]))
+        parts = zip(('query', 'key', 'value'), paired_features((self.query, self.key, self.value), inputs), strict=True)
+        distances = [
+            knobs[f'{part}_weight'] * relation_divergence(*features, self.heads, inputs) for part, features in parts
+        ]
+        return over_tokens(total(distances), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, same_classes, wide
+from kdjax.techniques.algebra import example_mask, real_median, same_classes, total, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
@@ -85,7 +85,7 @@ class MultiLevel(Term):
         logs = {name: jnp.sum(jnp.where(mask > 0, value, 0)) / count.astype(value.dtype)
                 for name, value in values.items()}  # fmt: skip
         summands = list(values.values())
-        return TermOut(sum(summands[1:], summands[0]), memory, logs)
+        return TermOut(total(summands), memory, logs)
 
     def _strong(self, inputs: TermInputs) -> tuple[Array, ...]:
         if not self.strong:
@@ -152,8 +152,5 @@ def _shares(teacher_BK: Array, mask: Array) -> dict[str, Array]:
 
 def _below_median(x: Array, real: Array) -> Array:
     """Share of the real entries that are at most their median, the mean of the middle two. ()"""
-    count = jnp.sum(real)
-    ascending = jnp.sort(jnp.where(real, x, jnp.inf))
-    middle = ascending[jnp.array([jnp.maximum(count - 1, 0) // 2, count // 2])]
-    low = jnp.sum(real & (x <= jnp.mean(middle)))
-    return low.astype(x.dtype) / jnp.maximum(count, 1).astype(x.dtype)
+    low = jnp.sum(real & (x <= real_median(x, real)))
+    return low.astype(x.dtype) / jnp.maximum(jnp.sum(real), 1).astype(x.dtype)

@@ -7,8 +7,9 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, smaller_map, token_mask, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.algebra import example_mask, same_maps, token_mask, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.layers import LayerwiseTerm, paired
 from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
@@ -17,7 +18,7 @@ PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NeuronSelectivity(Term):
+class NeuronSelectivity(LayerwiseTerm):
     """Squared maximum mean discrepancy of channels, summed over pairs of layers (eq. 5-6). Values: (B,).
 
     mean_{i,i'} k(t_i, t_i') + mean_{j,j'} k(s_j, s_j') - 2 mean_{i,j} k(t_i, s_j), where t_i and s_j are the channels'
@@ -32,7 +33,6 @@ class NeuronSelectivity(Term):
     PAPER: ClassVar[Paper] = PAPER
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layers: tuple[str, ...] = ('stage1', 'stage2')
     kernel: str = 'polynomial'
 
     def __post_init__(self) -> None:
@@ -40,20 +40,8 @@ class NeuronSelectivity(Term):
         if self.kernel not in KERNELS:
             raise unknown('kernel', self.kernel, KERNELS, ' of NeuronSelectivity')
 
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        summands = [
-            self._discrepancy(inputs.student.features[student], inputs.teacher.features[teacher])
-            for student, teacher in pairs(self.layers)
-        ]
-        return sum(summands[1:], summands[0])
-
-    def _discrepancy(self, student: Array, teacher: Array) -> Array:
-        if student.ndim != 4 or teacher.ndim != 4:
-            raise UsageError(f'neuron selectivity needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
-        student, teacher = (_patterns(x) for x in smaller_map(wide(student), wide(teacher)))
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (_patterns(x) for x in same_maps(student, teacher))
         if self.kernel == 'polynomial' and student.shape[1] < student.shape[2]:
             return by_positions(student, teacher)
         spread = jnp.mean(_distances(teacher, student), axis=(1, 2), keepdims=True)

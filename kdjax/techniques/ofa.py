@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import log_softmax, same_classes, wide
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.algebra import log_softmax, same_classes, total
+from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.exits import ExitTerm, exit_vector
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -22,16 +21,12 @@ class _Exit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if x.ndim == 4:
-            x = nn.relu(Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
-            x = jnp.mean(x, axis=(1, 2))
-        elif x.ndim == 3:
-            x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)
+        x = exit_vector(x)
         return nn.Dense(self.classes)(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneForAll(Term):
+class OneForAll(ExitTerm):
     """-sum_c [(p^t_c + 1_{c=y})^gamma - 1_{c=y}] log p^s_c, summed over the student's exits (eq. 6). Values: (B,).
 
     p = softmax(z / T); no factor T^2. gamma > 1 raises the label's share of a teacher that is sure of it; gamma = 1 is
@@ -52,26 +47,15 @@ class OneForAll(Term):
         '2310.19444',
     )
 
-    layers: tuple[str, ...] = ()
     gamma: float = knob(1.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def taps(self) -> Taps:
-        return Taps(student=tuple(self.layers))
-
-    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        return {
-            layer: init_module(self._head(inputs), jax.random.fold_in(key, index), self._read(inputs, layer))
-            for index, layer in enumerate(self.layers)
-        }, {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = same_classes(inputs)
-        exits = [apply_module(self._head(inputs), params[layer], self._read(inputs, layer)) for layer in self.layers]
-        summands = [self._value(logits, teacher, inputs.batch['labels'], knobs) for logits in exits or [student]]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        exits = self.answers(params, inputs) or [student]
+        return TermOut(total([self._value(x, teacher, inputs.batch['labels'], knobs) for x in exits]), memory, {})
 
     def _value(self, student: Array, teacher: Array, labels: Array, knobs: Knobs) -> Array:
         log_teacher = log_softmax(teacher, knobs['temperature'])
@@ -80,16 +64,8 @@ class OneForAll(Term):
         log_student = log_softmax(student, knobs['temperature'])
         return -jnp.sum(share * jnp.maximum(log_student, jnp.finfo(log_student.dtype).min), axis=-1)
 
-    def _head(self, inputs: TermInputs) -> nn.Module:
+    def head(self, inputs: TermInputs) -> nn.Module:
         return _Exit(inputs.teacher.logits.shape[-1])
-
-    def _read(self, inputs: TermInputs, layer: str) -> Array:
-        feature = wide(inputs.student.features[layer])
-        if feature.ndim not in (2, 3, 4):
-            raise UsageError(
-                f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'
-            )
-        return feature
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

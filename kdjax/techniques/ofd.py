@@ -11,8 +11,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, same_maps, total
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -41,7 +42,7 @@ class _Connector(nn.Module):
 
     def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
         x = Conv(width, (self.kernel_size, self.kernel_size), use_bias=False)(x)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -110,7 +111,7 @@ class Overhaul(Term):
         return paired(self.layers)
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(inputs)
+        students, teachers = self._layers(inputs)
         params = {}
         if self.connector:
             params['connector'] = init_module(self._module(teachers), key, students, example_mask(inputs))
@@ -135,18 +136,18 @@ class Overhaul(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(inputs)
+        students, teachers = self._layers(inputs)
         if self.connector:
             students = list(apply_module(self._module(teachers), params['connector'], students, example_mask(inputs)))
         layers = zip(students, teachers, self.margins(params, inputs), strict=True)
         summands = [self._distance(*layer) * self._share(place) for place, layer in enumerate(layers, start=1)]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return TermOut(total(summands), memory, {})
 
     def margins(self, params: Tree, inputs: TermInputs) -> list[Array]:
         """m per layer. (C,)"""
         if self.norms:
             return list(jax.lax.stop_gradient(params['margins']))
-        return [self._observed(teacher, example_mask(inputs)) for teacher in self._read(inputs)[1]]
+        return [self._observed(teacher, example_mask(inputs)) for teacher in self._layers(inputs)[1]]
 
     def _observed(self, teacher: Array, mask_B: Array) -> Array:
         negative = (teacher < 0) & (mask_B[:, None, None, None] > 0)
@@ -163,16 +164,15 @@ class Overhaul(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _layers(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
-        for student_tap, teacher_tap in pairs(self.layers):
-            student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
-            if student.ndim != 4 or teacher.ndim != 4:
-                raise UsageError(f'overhaul needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
+        for layer, pair in zip(self.layers, paired_features(self.layers, inputs), strict=True):
+            student, teacher = same_maps(*pair)
             if student.shape[-1] != teacher.shape[-1] and not self.connector:
-                raise UsageError(f'overhaul of {student_tap!r}: {student.shape[-1]} and {teacher.shape[-1]} channels '
-                                 'differ; set connector=True')  # fmt: skip
-            student, teacher = smaller_map(student, teacher)
+                raise UsageError(
+                    f'overhaul of {layer!r}: {student.shape[-1]} and {teacher.shape[-1]} channels differ; '
+                    'set connector=True'
+                )
             students.append(student)
             teachers.append(teacher)
         return students, teachers

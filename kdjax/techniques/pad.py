@@ -10,12 +10,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, projected, projection
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PrimeAware(Term):
+class PrimeAware(LayerTerm):
     """Mean over features of (t - s)^2 / (eps + v) + log v, v a learned variance per example. Values: (B,).
 
     log v is a linear branch of the student's own feature, near 0 at first. In the paper a first fit warms up with the
@@ -32,15 +33,11 @@ class PrimeAware(Term):
     )
     minimum: ClassVar[float] = -math.inf
 
-    layer: str = 'penult'
     projected: bool = True
     eps: float = knob(1e-6, above=0.0)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         keys = jax.random.split(key)
         variance = jax.tree.map(lambda leaf: 0.1 * leaf, projection(keys[0], student, teacher))
         return {'variance': variance, 'projection': projection(keys[1], student, teacher) if self.projected else {}}, {}
@@ -48,7 +45,7 @@ class PrimeAware(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         log_variance = self.log_variance(params, inputs)
         square = jnp.square(teacher - projected(params['projection'], student, teacher))
         # 1 / (eps + v), in a way that an overflow of v leaves with a gradient.
@@ -58,12 +55,11 @@ class PrimeAware(Term):
 
     def log_variance(self, params: Tree, inputs: TermInputs) -> Array:
         """log v, of each feature. (B, D)"""
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         return projected(params['variance'], student, teacher)
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = flat(inputs.student.features[student_tap]), flat(inputs.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(flat, super().features(inputs))
         if not self.projected and student.shape != teacher.shape:
             raise UsageError(f'features {student.shape} and {teacher.shape} differ in width; set projected=True')
         return student, teacher

@@ -7,7 +7,8 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
@@ -76,9 +77,7 @@ class ProbabilisticTransfer(_Neighbours):
         return paired([self.layer])
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        ((student, teacher),) = pairs([self.layer])
-        student_BB = self._probabilities(inputs.student.features[student], inputs)
-        teacher_BB = self._probabilities(inputs.teacher.features[teacher], inputs)
+        student_BB, teacher_BB = (self._probabilities(x, inputs) for x in paired_features([self.layer], inputs)[0])
         return self._divergence(teacher_BB, student_BB, inputs)
 
 

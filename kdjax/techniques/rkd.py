@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import optax
 
 from kdjax.techniques.algebra import real_count, real_pairs, real_rows, unit
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs
 
 PAPER = Paper('Park, Kim, Lu, Cho', 'Relational Knowledge Distillation', 'CVPR', 2019, '1904.05068')
@@ -19,22 +20,17 @@ CHUNK = 16  # vertices at a time: memory is CHUNK B (B + D), not B^2 (B + D)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Relations(Term):
+class _Relations(LayerTerm):
     PAPER: ClassVar[Paper] = PAPER
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layer: str = 'penult'
     unit_length: bool = False
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
+    def features(self, inputs: TermInputs) -> Pair:
         """Student and teacher (B, D), 0 where there is padding, each example scaled to length 1 if asked for."""
-        ((student, teacher),) = pairs([self.layer])
-        rows = real_rows(inputs.student.features[student], inputs), real_rows(inputs.teacher.features[teacher], inputs)
-        return (unit(rows[0]), unit(rows[1])) if self.unit_length else rows
+        student, teacher = (real_rows(feature, inputs) for feature in super().features(inputs))
+        return (unit(student), unit(teacher)) if self.unit_length else (student, teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +52,7 @@ class DistanceRelations(_Relations):
     form: str = 'paper'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        student, teacher = (self._relative(x, real_pairs(inputs).astype(x.dtype)) for x in self._read(inputs))
+        student, teacher = (self._relative(x, real_pairs(inputs).astype(x.dtype)) for x in self.features(inputs))
         rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
         return rows / real_count(inputs).astype(rows.dtype)
 
@@ -87,7 +83,7 @@ class AngleRelations(_Relations):
     """
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        student_BD, teacher_BD = self._read(inputs)
+        student_BD, teacher_BD = self.features(inputs)
         pairs_BB = real_pairs(inputs)
 
         @jax.checkpoint

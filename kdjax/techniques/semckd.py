@@ -1,7 +1,7 @@
 """Semantic calibration: attention decides, per example, which teacher layers each student layer learns from."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,8 +10,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, smaller_map, unit
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -36,7 +37,7 @@ class _Projector(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for size in (1, 3):
             x = Conv(self.width, (size, size), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+            x = nn.relu(batch_norm(x, mask_B))
         return Conv(self.channels, (1, 1), use_bias=False)(x)
 
 
@@ -65,7 +66,7 @@ class _Calibration(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SemanticCalibration(Term):
+class SemanticCalibration(CrossLayerTerm):
     """1/S sum_st a_st mean (P_st(s) - t)^2, with learned attention a of student layer s over teacher layers t.
 
     Values: (B,). a = softmax_t(q_s . k_t / T). The paper embeds an example's similarities to its batch, which makes
@@ -85,54 +86,30 @@ class SemanticCalibration(Term):
         2021,
         '2012.03236',
     )
-    scope: ClassVar[Scope] = 'batch'
 
-    students: tuple[str, ...] = ('stage1', 'stage2')
-    teachers: tuple[str, ...] = ('stage1', 'stage2')
-    width: int = 32
     middle: int = 0
     temperature: float = knob(1.0, above=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.students or not self.teachers:
-            raise UsageError(f'SemanticCalibration needs taps on both sides, got {self.students} and {self.teachers}')
-        if not isinstance(self.width, int) or self.width < 1 or not isinstance(self.middle, int) or self.middle < 0:
-            raise UsageError(
-                f'SemanticCalibration needs integers width >= 1 and middle >= 0, got {self.width!r} and {self.middle!r}'
-            )
-
-    def taps(self) -> Taps:
-        return Taps(self.students, self.teachers)
+        if not isinstance(self.middle, int) or self.middle < 0:
+            raise UsageError(f'middle of SemanticCalibration must be an integer >= 0, got {self.middle!r}')
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         one = jnp.ones((), example_mask(inputs).dtype)
-        return init_module(self._module(), key, *self._read(inputs), one, example_mask(inputs)), {}
+        return init_module(self._module(), key, *self.maps(inputs), one, example_mask(inputs)), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         attention, distances = apply_module(
-            self._module(), params, *self._read(inputs), knobs['temperature'], example_mask(inputs)
+            self._module(), params, *self.maps(inputs), knobs['temperature'], example_mask(inputs)
         )
         return TermOut(jnp.sum(attention * distances, axis=(1, 2)) / len(self.students), memory, {})
 
     def _module(self) -> nn.Module:
         return _Calibration(self.width, self.middle)
 
-    def _read(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
-        return _maps(inputs.student.features, self.students, inputs), _maps(
-            inputs.teacher.features, self.teachers, inputs
-        )
-
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)]
-
-
-def _maps(features: Mapping[str, Array], taps: Sequence[str], inputs: TermInputs) -> list[Array]:
-    """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
-    for tap in taps:
-        if features[tap].ndim != 4:
-            raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
-    return [jnp.where(real(inputs, 4), wide(features[tap]), 0) for tap in taps]

@@ -9,8 +9,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, same_maps
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -24,12 +25,12 @@ class _Projector(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for channels, size in ((self.width, 1), (self.width, 3), (self.channels, 1)):
             x = Conv(channels, (size, size), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+            x = nn.relu(batch_norm(x, mask_B))
         return x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReusedClassifier(Term):
+class ReusedClassifier(LayerTerm):
     """Mean square of f_t - P(f_s), with a learned projector P. Values: (B,).
 
     The paper trains with this term alone, without labels, and answers with the teacher's classifier on the pooled
@@ -64,11 +65,8 @@ class ReusedClassifier(Term):
     def adopts(self) -> bool:
         return bool(self.classifier)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         return {'projector': init_module(self._module(teacher), key, student, example_mask(inputs))}, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
@@ -84,12 +82,12 @@ class ReusedClassifier(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        gap = self.regressed(params, inputs) - self._read(inputs)[1]
+        gap = self.regressed(params, inputs) - self.features(inputs)[1]
         return TermOut(per_example(jnp.square(gap)), memory, {})
 
     def regressed(self, params: Tree, inputs: TermInputs) -> Array:
         """P(f_s), normalised by the batch. (B, H, W, C)"""
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         return apply_module(self._module(teacher), params['projector'], student, example_mask(inputs))
 
     def predicted(self, params: Tree, inputs: TermInputs) -> Array:
@@ -97,9 +95,8 @@ class ReusedClassifier(Term):
         pooled = jnp.mean(self.regressed(params, inputs), axis=(1, 2))
         return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(inputs.student.features[student], inputs.teacher.features[teacher])
+    def features(self, inputs: TermInputs) -> Pair:
+        return same_maps(*super().features(inputs))
 
     def _module(self, teacher: Array) -> nn.Module:
         return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])

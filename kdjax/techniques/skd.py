@@ -6,7 +6,7 @@ from typing import ClassVar
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, flat, same_classes, unit
+from kdjax.techniques.algebra import example_mask, flat, real_median, same_classes, unit
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import divergence
 from kdjax.types import Array, TermInputs
@@ -46,7 +46,7 @@ class StreamlinedInstance(Term):
             values = values * jnp.square(knobs['temperature'])
         if self.unsure_only:
             sureness = jnp.max(jax.nn.softmax(flat(teacher), axis=-1), axis=-1)
-            unsure = sureness <= _median(sureness, example_mask(inputs) > 0)
+            unsure = sureness <= real_median(sureness, example_mask(inputs) > 0)
             values = jnp.where(unsure, values, 0)
         return values
 
@@ -95,10 +95,3 @@ class StreamlinedDirection(Term):
     def _share(self, teacher: Array, real_B: Array) -> Array:
         summed_K = jnp.sum(jnp.where(real_B[:, None], jax.nn.softmax(flat(teacher), axis=-1), 0), axis=0)
         return jnp.mean((summed_K <= jnp.median(summed_K)).astype(summed_K.dtype))
-
-
-def _median(x_B: Array, real_B: Array) -> Array:
-    """The median of the real entries, between the middle two of an even number. ()"""
-    ordered_B = jnp.sort(jnp.where(real_B, x_B, jnp.inf))
-    last = jnp.maximum(jnp.sum(real_B) - 1, 0)
-    return (ordered_B[last // 2] + ordered_B[(last + 1) // 2]) / 2

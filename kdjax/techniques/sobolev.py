@@ -8,12 +8,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, paired
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
 from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sobolev(Term):
+class Sobolev(LayerTerm):
     """E_v || D_v f_s - D_v f_t ||^2 over random directions v in the space of inputs (stochastic form, eq. 3). (B,).
 
     For directions of unit covariance it is || J_s - J_t ||_F^2, the term of first order of eq. 1, and for those of
@@ -39,11 +40,8 @@ class Sobolev(Term):
     layer: str = 'tangents'
     form: str = 'logits'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        slopes = [wide(side.features[tap]) for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)]
+        slopes = [wide(slope) for slope in self.features(inputs)]
         if slopes[0].ndim != 3 or slopes[0].shape != slopes[1].shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {[x.shape for x in slopes]}')
         if self.form == 'log_probabilities':

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, per_example, wide
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, pooled, wide
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -22,12 +23,12 @@ class _Connector(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = nn.Dense(self.width, use_bias=False)(x)
-        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
-        return _pooled(nn.relu(x))
+        x = batch_norm(x, mask_B)
+        return pooled(nn.relu(x))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SoftmaxRegression(Term):
+class SoftmaxRegression(LayerTerm):
     """alpha ||h_t - r(h_s)||^2 + beta ||W r(h_s) + b - z_t||^2, both as means (eq. 2, 5). Values: (B,).
 
     h are features after pooling, r a learned connector, (W, b) the teacher's own classifier, fixed. Also cls_KD.
@@ -49,7 +50,6 @@ class SoftmaxRegression(Term):
     )
     scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     classifier: str = 'head'
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(5.0, minimum=0.0)
@@ -58,11 +58,8 @@ class SoftmaxRegression(Term):
     def adopts(self) -> bool:
         return bool(self.classifier)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher_BD = self._read(inputs)
+        student, teacher_BD = self.features(inputs)
         connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(inputs))
         classes = inputs.teacher.logits.shape[-1]
         classifier = init_module(nn.Dense(classes), jax.random.fold_in(key, 1), teacher_BD)
@@ -88,15 +85,15 @@ class SoftmaxRegression(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self.features(params, inputs)
+        student_BD, teacher_BD = self.representations(params, inputs)
         representation = per_example(jnp.square(student_BD - teacher_BD))
         logits_BK = self.logits(params, student_BD)
         regression = per_example(jnp.square(logits_BK - wide(inputs.teacher.logits)))
         return TermOut(knobs['alpha'] * representation + knobs['beta'] * regression, memory, {})
 
-    def features(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
+    def representations(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """r(h_s) and h_t. (B, D) each"""
-        student, teacher_BD = self._read(inputs)
+        student, teacher_BD = self.features(inputs)
         module = _Connector(teacher_BD.shape[1])
         return apply_module(module, params['connector'], student, example_mask(inputs)), teacher_BD
 
@@ -107,20 +104,15 @@ class SoftmaxRegression(Term):
             classifier = jax.lax.stop_gradient(classifier)
         return student_BD @ wide(classifier['kernel']) + wide(classifier['bias'])
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim not in (2, 4) or teacher.ndim not in (2, 4):
             raise UsageError(
                 f'{self.layer!r} must be maps (B, H, W, C) or vectors (B, D), got {student.shape} and {teacher.shape}'
             )
-        return student, _pooled(teacher)
+        return student, pooled(teacher)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         # A law's world has no teacher weights.
         return [cls(classifier=''), cls(classifier='', layer='stage2')]
-
-
-def _pooled(feature: Array) -> Array:
-    return jnp.mean(feature, axis=(1, 2)) if feature.ndim == 4 else feature

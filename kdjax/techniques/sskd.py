@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import example_mask, unit, wide
+from kdjax.techniques.algebra import example_mask, total, unit, wide
 from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss
 from kdjax.types import Array, TermInputs
@@ -77,7 +77,7 @@ class SelfSupervised(Term):
         )  # fmt: skip
         parts = ('hard', hard_B), ('soft', soft_B), ('similarity', alike_B), ('rotated', turned_B)
         weighted = [knobs[name] * part_B for name, part_B in parts]
-        return sum(weighted[1:], weighted[0])
+        return total(weighted)
 
     def _kept_mean(self, values_B3: Array, rank_B3: Array, inputs: TermInputs, share: float) -> Array:
         """Per example what makes the mean over real examples that over the kept views. (B,)"""

@@ -8,13 +8,14 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
+from kdjax.techniques.layers import LayerwiseTerm
 from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
 from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionMatch(Term):
+class AttentionMatch(LayerwiseTerm):
     """Distance of attention scores before the softmax, summed over pairs of layers. Values: (B,), or (B, N) per token.
 
     | form    | value of a token n                                 | TextBrewer       |
@@ -61,15 +62,8 @@ class AttentionMatch(Term):
         whole = self.cut == -math.inf and not self.padded_columns  # the probabilities that count sum to 1
         return 'stationary' if whole else 'free'
 
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        distances = [self._distance(inputs, *taps) for taps in pairs(self.layers)]
-        return sum(distances[1:], distances[0])
-
-    def _distance(self, inputs: TermInputs, student_tap: str, teacher_tap: str) -> Array:
-        student, teacher = same_scores(inputs.student.features[student_tap], inputs.teacher.features[teacher_tap])
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_scores(student, teacher)
         real_BN = real_tokens(inputs, student.shape[-1])
         # Masked before heads are merged: what a padded row or column holds, even nan, must not reach a gradient.
         rows = real_BN[:, None, :, None]

@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -28,7 +29,7 @@ class _Mean(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VariationalInformation(Term):
+class VariationalInformation(LayerTerm):
     """-log q(t | s): Gaussian with learned mean mu(s) and learned variance v_c per channel (eq. 4-6). Values: (B,).
 
     Per position and channel 1/2 ((t - mu(s))^2 / v_c + log v_c), v_c = floor + softplus(a_c), without the constant
@@ -67,11 +68,8 @@ class VariationalInformation(Term):
             raise UsageError('VariationalInformation needs 0 < floor < start, '
                              f'got floor {self.floor!r} and start {self.start!r}')  # fmt: skip
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         # The inverse of softplus, in a form that does not overflow.
         gap = self.start - self.floor
         variance = jnp.full(teacher.shape[-1], gap + math.log(-math.expm1(-gap)), teacher.dtype)
@@ -80,16 +78,15 @@ class VariationalInformation(Term):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(inputs)
+        student, teacher = self.features(inputs)
         mean = apply_module(self._module(teacher), params['mean'], student)
         variance = self.floor + nn.softplus(params['variance'])
         values = flat(0.5 * (jnp.square(teacher - mean) / variance + jnp.log(variance)))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})
 
-    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(inputs.student.features[student_tap]), wide(inputs.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim != teacher.ndim or student.ndim not in (2, 4):
             raise UsageError(f'variational information of {self.layer!r}: both must be maps (B, H, W, C) or vectors '
                              f'(B, D), got {student.shape} and {teacher.shape}')  # fmt: skip

@@ -68,7 +68,7 @@ def srrl(record, x):
     classifier = {'kernel': x['teacher_fc.weight'].T, 'bias': x['teacher_fc.bias']}
     inputs, params = seen(x), {'connector': connector, 'classifier': classifier}
     answer = total({'srrl': term}, inputs, {'srrl': params})
-    return answer._replace(outputs={'logit_st': term.logits(params, term.features(params, inputs)[0])})
+    return answer._replace(outputs={'logit_st': term.logits(params, term.representations(params, inputs)[0])})
 
 
 def skd(record, x):
