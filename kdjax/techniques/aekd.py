@@ -7,9 +7,8 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, log_softmax
-from kdjax.techniques.base import Knobs, Paper, Scope, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, knob, number
 from kdjax.techniques.distributions import EnsembleTerm, divergence, member_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -39,12 +38,7 @@ class AdaptiveEnsemble(EnsembleTerm):
 
     temperature: float = knob(4.0, above=0.0)
     bound: float = knob(0.6, above=0.0)
-    iterations: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.iterations < 1:
-            raise UsageError(f'iterations of AdaptiveEnsemble must be at least 1, got {self.iterations!r}')
+    iterations: int = number(100, minimum=1)
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array

@@ -7,9 +7,8 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import norm, pooled, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, apply_module, init_module
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -46,12 +45,7 @@ class AttentiveFeatures(LayerTerm):
 
     layer: str = 'stage2'
     projected: bool = True
-    reduction: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.reduction <= 1:
-            raise UsageError(f'reduction of AttentiveFeatures must be in (0, 1], got {self.reduction!r}')
+    reduction: float = number(0.5, above=0.0, maximum=1.0)
 
     @property
     def at_teacher(self) -> AtTeacher:

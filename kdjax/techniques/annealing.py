@@ -6,9 +6,8 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, number
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -28,15 +27,8 @@ class AnnealedLogits(Term):
         'Jafari, Rezagholizadeh, Sharma, Ghodsi', 'Annealing Knowledge Distillation', 'EACL', 2021, '2104.07163'
     )
 
-    highest: int = 10
-    steps: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.highest < 1 or self.steps < 1:
-            raise UsageError(
-                f'highest and steps of AnnealedLogits must be at least 1, got {self.highest!r} and {self.steps!r}'
-            )
+    highest: int = number(10, minimum=1)
+    steps: int = number(1000, minimum=1)
 
     @property
     def at_teacher(self) -> AtTeacher:

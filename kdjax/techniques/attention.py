@@ -5,9 +5,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, norm, per_example, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, number
 from kdjax.techniques.layers import LayerwiseTerm
 from kdjax.types import Array, TermInputs
 
@@ -38,13 +37,8 @@ class AttentionTransfer(LayerwiseTerm):
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code', 'torchdistill', 'kdzoo')
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    power: int = 2
+    power: int = number(2, minimum=1)
     form: str = 'code'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.power, int) or self.power < 1:
-            raise UsageError(f'power of AttentionTransfer must be a positive integer, got {self.power!r}')
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_maps(student, teacher)

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.base import Knobs, Paper, knob, number
 from kdjax.techniques.distributions import EnsembleTerm, divergence, member_logits
 from kdjax.types import Array, TermInputs
 
@@ -23,8 +23,8 @@ class AveragedLosses(EnsembleTerm):
     """
 
     PAPER: ClassVar[Paper] = Paper('You, Xu, Xu, Tao', 'Learning from Multiple Teacher Networks', 'KDD', 2017)
-    FEWEST: ClassVar[int] = 1
 
+    members: int = number(2, minimum=1)
     temperature: float = knob(4.0, above=0.0)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:

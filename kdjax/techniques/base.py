@@ -38,12 +38,35 @@ class Taps(NamedTuple):
     teacher: tuple[str, ...] = ()
 
 
-def knob(default: float, *, minimum: float = -math.inf, above: float = -math.inf) -> Any:
-    """A dataclass field whose value is traced, bounded below by `minimum` (allowed) or `above` (not allowed).
+class Range(NamedTuple):
+    """What a number may be: at least `minimum` and above `above`, at most `maximum` and below `below`."""
+
+    minimum: float = -math.inf
+    above: float = -math.inf
+    maximum: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: Any) -> bool:
+        return math.isfinite(value) and self.minimum <= value <= self.maximum and self.above < value < self.below
+
+    def __str__(self) -> str:
+        low, high = max(self.minimum, self.above), min(self.maximum, self.below)
+        if high < math.inf:
+            return f'in {"(" if low == self.above else "["}{low:g}, {high:g}{")" if high == self.below else "]"}'
+        return 'finite' if low == -math.inf else f'{">" if low == self.above else ">="} {low:g}'
+
+
+def knob(default: float, **bounds: float) -> Any:
+    """A dataclass field whose value is traced, within bounds as `Range` has them.
 
     Terms that differ in knobs alone are equal: they are the same program.
     """
-    return dataclasses.field(default=default, compare=False, metadata={'knob': (minimum, above)})
+    return dataclasses.field(default=default, compare=False, metadata={'range': Range(**bounds), 'knob': True})
+
+
+def number(default: float, **bounds: float) -> Any:
+    """A dataclass field with a number that chooses the program, within bounds; an integer where its default is one."""
+    return dataclasses.field(default=default, metadata={'range': Range(**bounds), 'whole': isinstance(default, int)})
 
 
 class Schedule(NamedTuple):
@@ -97,8 +120,8 @@ class Term:
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if 'knob' in field.metadata:
-                _check_knob(type(self).__name__, field.name, value, *field.metadata['knob'])
+            if 'range' in field.metadata:
+                _check_number(type(self).__name__, field, value)
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
@@ -157,7 +180,7 @@ class Term:
         return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        """Values per example (B,) or per token (B, N): all that a term defines which needs nothing else.
+        """Values per example (B,) or per token (B, N), of a term that needs nothing but these: most define this alone.
 
         Raises:
           UsageError: the term defines neither this nor `__call__`.
@@ -208,12 +231,12 @@ def _is_knob(field: dataclasses.Field) -> bool:
     return 'knob' in field.metadata
 
 
-def _check_knob(term: str, name: str, value: Any, minimum: float, above: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f'{name} of {term} must be a number, got {value!r}')
-    if not math.isfinite(value) or value < minimum or value <= above:
-        wanted = f'> {above:g}' if above > -math.inf else f'>= {minimum:g}' if minimum > -math.inf else 'finite'
-        raise UsageError(f'{name} of {term} must be {wanted}, got {value!r}')
+def _check_number(term: str, field: dataclasses.Field, value: Any) -> None:
+    allowed, whole = field.metadata['range'], field.metadata.get('whole', False)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise UsageError(f'{field.name} of {term} must be {"an integer" if whole else "a number"}, got {value!r}')
+    if value not in allowed:
+        raise UsageError(f'{field.name} of {term} must be {allowed}, got {value!r}')
 
 
 def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:

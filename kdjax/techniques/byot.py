@@ -54,14 +54,12 @@ class SelfDistillation(ExitTerm):
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     deepest: str = 'penult'
-    alpha: float = knob(0.3, minimum=0.0)
+    alpha: float = knob(0.3, minimum=0.0, maximum=1.0)
     hint: float = knob(0.03, minimum=0.0)
     temperature: float = knob(3.0, above=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha > 1:
-            raise UsageError(f'alpha of SelfDistillation must be in [0, 1], got {self.alpha!r}')
         if not self.layers:
             raise UsageError("SelfDistillation needs at least one exit in layers, as ('stage1',)")
 

@@ -11,15 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, total, unit
-from kdjax.techniques.base import (
-    AtTeacher,
-    Knobs,
-    Paper,
-    Scope,
-    apply_module,
-    init_module,
-    knob,
-)
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -76,12 +68,7 @@ class CorrelationCongruence(_Congruence):
     """
 
     gamma: float = knob(0.4, above=0.0)
-    order: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.order, int) or self.order < 1:
-            raise UsageError(f'order of CorrelationCongruence must be a positive integer, got {self.order!r}')
+    order: int = number(2, minimum=1)
 
     def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         doubled = 2 * knobs['gamma']

@@ -11,7 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
-from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -75,21 +75,18 @@ class ContrastiveRepresentation(LayerTerm):
     scope: ClassVar[Scope] = 'batch'
 
     examples: int = 0
-    negatives: int = 16384
-    width: int = 128
-    temperature: float = 0.07
-    momentum: float = 0.5
+    negatives: int = number(16384, minimum=1)
+    width: int = number(128, minimum=1)
+    temperature: float = number(0.07, above=0.0)
+    momentum: float = number(0.5, minimum=0.0, below=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (('examples', 2), ('negatives', 1), ('width', 1)):
-            if getattr(self, name) < least:
-                hint = ', the number of training examples' if name == 'examples' else ''
-                raise UsageError(f'{name} of ContrastiveRepresentation must be at least {least}{hint}, '
-                                 f'got {getattr(self, name)!r}')  # fmt: skip
-        if not self.temperature > 0 or not 0 <= self.momentum < 1:
-            raise UsageError('ContrastiveRepresentation needs temperature > 0 and momentum in [0, 1), '
-                             f'got {self.temperature!r} and {self.momentum!r}')  # fmt: skip
+        if self.examples < 2:
+            raise UsageError(
+                'examples of ContrastiveRepresentation must be at least 2, the number of training examples, '
+                f'got {self.examples!r}'
+            )
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         keys = dict(zip(('student', 'teacher', 'student_bank', 'teacher_bank', 'draws'), jax.random.split(key, 5),

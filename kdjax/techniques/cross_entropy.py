@@ -34,12 +34,7 @@ class CrossEntropy(Term):
 
     TEACHER: ClassVar[bool] = False
 
-    smoothing: float = knob(0.0, minimum=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.smoothing >= 1:
-            raise UsageError(f'smoothing of CrossEntropy must be in [0, 1), got {self.smoothing!r}')
+    smoothing: float = knob(0.0, minimum=0.0, below=1.0)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits = wide(inputs.student.logits)

@@ -9,15 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, per_example, wide
-from kdjax.techniques.base import (
-    AtTeacher,
-    Knobs,
-    Paper,
-    Scope,
-    apply_module,
-    init_module,
-    knob,
-)
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob
 from kdjax.techniques.distributions import decorrelation
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree

@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities, mixture
 from kdjax.types import Array, TermInputs
@@ -27,13 +26,8 @@ class _Skewed(Term):
 
     PAPER: ClassVar[Paper] = KO
 
-    skew: float = knob(0.1, above=0.0)
+    skew: float = knob(0.1, above=0.0, below=1.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.skew >= 1:
-            raise UsageError(f'skew of {type(self).__name__} must be in (0, 1), got {self.skew!r}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -2,14 +2,13 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
-from kdjax.techniques.base import Taps, Term
+from kdjax.techniques.base import Taps, Term, number
 from kdjax.types import Array, TermInputs
 
 
@@ -60,14 +59,7 @@ class EnsembleTerm(Term):
       members: teachers in the ensemble.
     """
 
-    FEWEST: ClassVar[int] = 2  # members that there must be
-
-    members: int = 2
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < self.FEWEST:
-            raise UsageError(f'members of {type(self).__name__} must be at least {self.FEWEST}, got {self.members!r}')
+    members: int = number(2, minimum=2)
 
     def taps(self) -> Taps:
         return Taps(teacher=member_taps('logits', self.members))

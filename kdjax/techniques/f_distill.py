@@ -5,7 +5,6 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import (
     cross_entropy,
@@ -53,13 +52,8 @@ class JensenShannon(Term):
     PAPER: ClassVar[Paper] = WEN
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    share: float = knob(0.5, above=0.0)
+    share: float = knob(0.5, above=0.0, below=1.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.share >= 1:
-            raise UsageError(f'share of JensenShannon must be in (0, 1), got {self.share!r}')
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         log_p, log_q = log_probabilities(inputs, knobs['temperature'])
@@ -83,14 +77,9 @@ class SymmetricKL(Term):
     PAPER: ClassVar[Paper] = WEN
     FORMS: ClassVar[tuple[str, ...]] = ('kl', 'distillm')
 
-    share: float = knob(0.5, minimum=0.0)
+    share: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
     form: str = 'kl'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.share > 1:
-            raise UsageError(f'share of SymmetricKL must be in [0, 1], got {self.share!r}')
 
     @property
     def at_teacher(self) -> AtTeacher:

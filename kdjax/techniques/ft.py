@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude, norm, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -56,11 +56,6 @@ def _encoder(channels: int, rate: float) -> _Coder:
     return _Coder((channels, factors, factors))
 
 
-def _checked_rate(term: str, rate: float) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise UsageError(f'rate of {term} must be a number > 0, got {rate!r}')
-
-
 def _as_map(tap: str, x: Array) -> Array:
     if x.ndim != 4:
         raise UsageError(f'factors of {tap!r} need maps (B, H, W, C), got {x.shape}')
@@ -85,12 +80,8 @@ class Paraphrase(Term):
     STUDENT: ClassVar[bool] = False
 
     layer: str = 'stage2'
-    rate: float = 0.5
+    rate: float = number(0.5, above=0.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checked_rate('Paraphrase', self.rate)
 
     def taps(self) -> Taps:
         return Taps(teacher=(self.layer,))
@@ -155,17 +146,10 @@ class Factor(LayerTerm):
     paraphraser: str = ''
     translator: bool = True
     batch_norm: bool = True
-    rate: float = 0.5
-    power: int = 1
-    moment: int = 2
+    rate: float = number(0.5, above=0.0)
+    power: int = number(1, minimum=1)
+    moment: int = number(2, minimum=1)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checked_rate('Factor', self.rate)
-        for name, value in (('power', self.power), ('moment', self.moment)):
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f'{name} of Factor must be a positive integer, got {value!r}')
 
     @property
     def scope(self) -> Scope:

@@ -45,14 +45,12 @@ class GeneralizedJSD(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'trl', 'scaled')
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    beta: float = knob(0.5, minimum=0.0)
+    beta: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta > 1:
-            raise UsageError(f'beta of GeneralizedJSD must be in [0, 1], got {self.beta!r}')
         if self.form == 'paper' and self.beta in (0, 1):
             raise UsageError(f"GeneralizedJSD is 0 at beta={self.beta:g}; form='trl' or 'scaled' has a KL there")
 

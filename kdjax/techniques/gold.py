@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits, two_vocabularies
@@ -38,13 +37,8 @@ class MatchedTokens(Term):
     )
 
     matched: tuple[tuple[int, int], ...] = ()
-    beta: float = knob(0.5, minimum=0.0)
+    beta: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.beta > 1:
-            raise UsageError(f'beta of MatchedTokens must be in [0, 1], got {self.beta!r}')
 
     @property
     def at_teacher(self) -> AtTeacher:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import total, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, number
 from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs
 
@@ -69,15 +69,13 @@ class SingularVectors(Term):
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
-    count: int = 1
+    count: int = number(1, minimum=1)
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.layers) < 2:
             raise UsageError(f'SingularVectors needs two or more layers, got {self.layers!r}')
-        if not isinstance(self.count, int) or self.count < 1:
-            raise UsageError(f'count of SingularVectors must be a positive integer, got {self.count!r}')
 
     def taps(self) -> Taps:
         return paired(self.layers)

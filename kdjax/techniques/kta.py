@@ -6,9 +6,8 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, unit
-from kdjax.techniques.base import Knobs, Paper
+from kdjax.techniques.base import Knobs, Paper, number
 from kdjax.techniques.layers import ProjectedMaps
 from kdjax.types import Array, TermInputs
 
@@ -38,15 +37,9 @@ class Translation(ProjectedMaps):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
 
-    p: int = 1
-    q: int = 2
+    p: int = number(1, minimum=1)
+    q: int = number(2, minimum=1)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, order in (('p', self.p), ('q', self.q)):
-            if not isinstance(order, int) or order < 1:
-                raise UsageError(f'{name} of Translation must be a positive integer, got {order!r}')
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         sides = (flat(student), flat(teacher))

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import projected, projection, real, same_maps, total, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Scope, Taps, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Scope, Taps, Term, number
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Pair = tuple[Array, Array]  # of a student's and a teacher's feature
@@ -135,15 +135,12 @@ class CrossLayerTerm(Term):
 
     students: tuple[str, ...] = ('stage1', 'stage2')
     teachers: tuple[str, ...] = ('stage1', 'stage2')
-    width: int = 32
+    width: int = number(32, minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        name = type(self).__name__
         if not self.students or not self.teachers:
-            raise UsageError(f'{name} needs taps on both sides, got {self.students} and {self.teachers}')
-        if not isinstance(self.width, int) or self.width < 1:
-            raise UsageError(f'width of {name} must be a positive integer, got {self.width!r}')
+            raise UsageError(f'{type(self).__name__} needs taps on both sides, got {self.students} and {self.teachers}')
 
     def taps(self) -> Taps:
         return Taps(self.students, self.teachers)

@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError, unknown
+from kdjax.errors import unknown
 from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -54,17 +54,13 @@ class MaskedGeneration(LayerTerm):
 
     layer: str = 'stage2'
     mask: str = 'spatial'
-    width: int = 0
-    masked: float = knob(0.65, minimum=0.0)
+    width: int = number(0, minimum=0)
+    masked: float = knob(0.65, minimum=0.0, below=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mask not in MASKS:
             raise unknown('mask', self.mask, MASKS, ' of MaskedGeneration')
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of MaskedGeneration must be an integer >= 0, got {self.width!r}')
-        if self.masked >= 1:
-            raise UsageError(f'masked of MaskedGeneration must be < 1, got {self.masked!r}')
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self.features(inputs)

@@ -4,14 +4,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, number
 from kdjax.techniques.layers import LayerTerm
-from kdjax.techniques.tokens import (
-    attention_divergence,
-    over_tokens,
-    relation_divergence,
-)
+from kdjax.techniques.tokens import attention_divergence, over_tokens, relation_divergence
 from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
@@ -57,12 +52,7 @@ class ValueRelations(LayerTerm):
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'value'
-    heads: int = 12
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 1:
-            raise UsageError(f'heads of ValueRelations must be at least 1, got {self.heads}')
+    heads: int = number(12, minimum=1)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         return over_tokens(relation_divergence(*self.features(inputs), self.heads, inputs), inputs)

@@ -4,14 +4,10 @@ import dataclasses
 from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import total
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, number
 from kdjax.techniques.layers import paired, paired_features
-from kdjax.techniques.tokens import (
-    over_tokens,
-    relation_divergence,
-)
+from kdjax.techniques.tokens import over_tokens, relation_divergence
 from kdjax.types import Array, TermInputs
 
 
@@ -42,15 +38,10 @@ class SelfAttentionRelations(Term):
     query: str = 'query'
     key: str = 'key'
     value: str = 'value'
-    heads: int = 48
+    heads: int = number(48, minimum=1)
     query_weight: float = knob(1.0, minimum=0.0)
     key_weight: float = knob(1.0, minimum=0.0)
     value_weight: float = knob(1.0, minimum=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 1:
-            raise UsageError(f'heads of SelfAttentionRelations must be at least 1, got {self.heads}')
 
     def taps(self) -> Taps:
         return paired((self.query, self.key, self.value))

@@ -1,7 +1,6 @@
 """Overhaul of feature distillation: a partial distance to the teacher's pre-activations behind a margin ReLU."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -12,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import batch_norm, example_mask, flat, same_maps, total
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
 from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -81,7 +80,7 @@ class Overhaul(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     norms: tuple[str, ...] = ()
-    floor: float = 1e-6
+    floor: float = number(1e-6, minimum=0.0)
     connector: bool = True
     kernel_size: int = 1
     form: str = 'paper'
@@ -90,8 +89,6 @@ class Overhaul(Term):
         super().__post_init__()
         if self.norms and len(self.norms) != len(self.layers):
             raise UsageError(f'Overhaul needs one of norms per layer or none, got {self.norms!r} for {self.layers!r}')
-        if not 0 <= self.floor < math.inf:
-            raise UsageError(f'floor of Overhaul must be >= 0, got {self.floor!r}')
         if not isinstance(self.kernel_size, int) or self.kernel_size % 2 != 1:
             raise UsageError(f'kernel_size of Overhaul must be an odd positive integer, got {self.kernel_size!r}')
 

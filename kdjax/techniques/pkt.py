@@ -7,7 +7,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, number
 from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs
 
@@ -23,13 +23,8 @@ class _Neighbours(Term):
     scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
-    added: float = 1e-7
+    added: float = number(1e-7, above=0.0)
     form: str = 'code'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.added > 0:
-            raise UsageError(f'added of {type(self).__name__} must be > 0, got {self.added!r}')
 
     @property
     def minimum(self) -> float:

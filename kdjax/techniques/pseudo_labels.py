@@ -6,7 +6,6 @@ from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import label_loss
@@ -33,13 +32,8 @@ class PseudoLabels(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'weighted')
 
-    threshold: float = knob(0.0, minimum=0.0)
+    threshold: float = knob(0.0, minimum=0.0, maximum=1.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threshold > 1:
-            raise UsageError(f'threshold of PseudoLabels must be in [0, 1], got {self.threshold!r}')
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, same_classes
-from kdjax.techniques.base import Knobs, Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob, number
 from kdjax.techniques.distributions import real_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -24,14 +24,9 @@ class _Ranking(Term):
         '1809.07428',
     )
 
-    first: int = 10
+    first: int = number(10, minimum=1)
     skip_label: bool = True
     decay: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.first < 1:
-            raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
@@ -100,15 +95,9 @@ class HybridRanking(_Ranking):
       slope: mu; knob, > 0.
     """
 
-    samples: int = 100
-    items: int = 0
+    samples: int = number(100, minimum=1)
+    items: int = number(0, minimum=0)
     slope: float = knob(0.1, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.items < 0:
-            raise UsageError('HybridRanking needs samples >= 1 and items >= 0, '
-                             f'got {self.samples!r} and {self.items!r}')  # fmt: skip
 
     def drawn_items(self, items: int, inputs: TermInputs, keys_B: Array) -> Array:
         others = items - self.skip_label

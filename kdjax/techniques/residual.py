@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, wide
-from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, number
 from kdjax.types import Array, Net, Outputs, TermInputs, TermOut, Tree
 
 
@@ -48,13 +47,8 @@ class ResidualHint(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('joint', 'detached')
 
     layer: str = 'penult'
-    width: int = 32
+    width: int = number(32, minimum=0)
     form: str = 'joint'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of ResidualHint must be an integer >= 0, got {self.width!r}')
 
     def taps(self) -> Taps:
         return Taps((self.layer,))

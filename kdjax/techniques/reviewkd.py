@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import batch_norm, example_mask, per_example, pool_to, total, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
 from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -90,13 +90,11 @@ class Review(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
     fused: bool = True
-    width: int = 512
+    width: int = number(512, minimum=1)
     levels: tuple[int, ...] = (4, 2, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 1:
-            raise UsageError(f'width of Review must be a positive integer, got {self.width!r}')
         if any(not isinstance(level, int) or level < 1 for level in self.levels):
             raise UsageError(f'levels of Review must be positive integers, got {self.levels!r}')
 

@@ -9,9 +9,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import batch_norm, example_mask, per_example, smaller_map, unit
-from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob, number
 from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -87,13 +86,8 @@ class SemanticCalibration(CrossLayerTerm):
         '2012.03236',
     )
 
-    middle: int = 0
+    middle: int = number(0, minimum=0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.middle, int) or self.middle < 0:
-            raise UsageError(f'middle of SemanticCalibration must be an integer >= 0, got {self.middle!r}')
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         one = jnp.ones((), example_mask(inputs).dtype)

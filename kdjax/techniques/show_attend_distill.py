@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import batch_norm, example_mask, flat, pool_to, pooled, unit
-from kdjax.techniques.base import Knobs, Paper, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
 from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -68,7 +68,7 @@ class AttentionLinks(CrossLayerTerm):
         '2102.02973',
     )
 
-    width: int = 128
+    width: int = number(128, minimum=1)
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         return init_module(_Attention(self.width), key, *self.maps(inputs), example_mask(inputs)), {}

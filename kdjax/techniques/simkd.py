@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import batch_norm, example_mask, per_example, same_maps
-from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -53,13 +53,8 @@ class ReusedClassifier(LayerTerm):
     scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'stage2'
-    factor: int = 2
+    factor: int = number(2, minimum=1)
     classifier: str = 'head'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.factor, int) or self.factor < 1:
-            raise UsageError(f'factor of ReusedClassifier must be a positive integer, got {self.factor!r}')
 
     @property
     def adopts(self) -> bool:

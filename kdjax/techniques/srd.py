@@ -11,15 +11,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude
-from kdjax.techniques.base import (
-    AtTeacher,
-    Knobs,
-    Paper,
-    Scope,
-    apply_module,
-    init_module,
-    knob,
-)
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 

@@ -1,14 +1,13 @@
 """Self-supervised distillation: the student also matches how the teacher tells rotated images apart."""
 
 import dataclasses
-import math
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, total, unit, wide
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, knob, number
 from kdjax.techniques.distributions import divergence, label_loss
 from kdjax.types import Array, TermInputs
 
@@ -45,15 +44,8 @@ class SelfSupervised(Term):
     temperature: float = knob(4.0, above=0.0)
     similarity_temperature: float = knob(0.5, above=0.0)
     rotated_temperature: float = knob(4.0, above=0.0)
-    similarity_share: float = 0.75
-    rotated_share: float = 1.0
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name in ('similarity_share', 'rotated_share'):
-            value = getattr(self, name)
-            if not (math.isfinite(value) and 0 <= value <= 1):
-                raise UsageError(f'{name} of SelfSupervised must be in [0, 1], got {value!r}')
+    similarity_share: float = number(0.75, minimum=0.0, maximum=1.0)
+    rotated_share: float = number(1.0, minimum=0.0, maximum=1.0)
 
     def taps(self) -> Taps:
         return Taps((self.tap, self.embedding), (self.tap, self.embedding))

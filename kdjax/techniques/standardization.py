@@ -5,9 +5,8 @@ from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob, number
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs
 
@@ -32,13 +31,8 @@ class StandardizedTargets(Term):
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(2.0, above=0.0)
-    epsilon: float = 1e-7
+    epsilon: float = number(1e-7, above=0.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.epsilon > 0:
-            raise UsageError(f'epsilon of StandardizedTargets must be > 0, got {self.epsilon!r}')
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(inputs))

@@ -37,14 +37,9 @@ class VirtualTeacher(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('virtual', 'repo')
     TEACHER: ClassVar[bool] = False
 
-    correct: float = knob(0.99, above=0.0)
+    correct: float = knob(0.99, above=0.0, maximum=1.0)
     temperature: float = knob(20.0, above=0.0)
     form: str = 'virtual'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.correct > 1:
-            raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         logits, labels, temperature = inputs.student.logits, inputs.batch['labels'], knobs['temperature']

@@ -9,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, log_softmax, wide
-from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, number
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -54,13 +54,8 @@ class SelfTargets(Term):
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(0.1, minimum=0.0)
     mu: float = knob(0.005, minimum=0.0)
-    smoothing: float = 0.1
+    smoothing: float = number(0.1, minimum=0.0, below=1.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.smoothing < 1:
-            raise UsageError(f'smoothing of SelfTargets must be in [0, 1), got {self.smoothing!r}')
 
     def taps(self) -> Taps:
         return Taps(student=(self.layer,))

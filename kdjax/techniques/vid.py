@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
-from kdjax.techniques.base import Knobs, Paper, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -55,15 +55,13 @@ class VariationalInformation(LayerTerm):
     minimum: ClassVar[float] = -math.inf
 
     layer: str = 'stage2'
-    width: int = 0
+    width: int = number(0, minimum=0)
     start: float = 5.0
     floor: float = 1e-5
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of VariationalInformation must be an integer >= 0, got {self.width!r}')
         if not 0 < self.floor < self.start < math.inf:
             raise UsageError('VariationalInformation needs 0 < floor < start, '
                              f'got floor {self.floor!r} and start {self.start!r}')  # fmt: skip

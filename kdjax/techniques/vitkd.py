@@ -11,7 +11,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
-from kdjax.techniques.base import Knobs, Paper, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.techniques.tokens import ProjectedTokens, check_widths, real_states
 from kdjax.types import Array, TermInputs, TermOut, Tree
@@ -100,14 +100,9 @@ class Generation(LayerTerm):
     PAPER: ClassVar[Paper] = _PAPER
 
     layer: str = 'hidden2'
-    ratio: float = 0.5
+    ratio: float = number(0.5, above=0.0, maximum=1.0)
     skip: int = 0
     projection: bool = True
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.ratio <= 1:
-            raise UsageError(f'ratio of Generation must be in (0, 1], got {self.ratio}')
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher, real_BN = self._read(inputs)

@@ -1,6 +1,7 @@
 """What all terms share: knobs that move during training, and what is taken over from elsewhere."""
 
 import dataclasses
+import math
 from typing import ClassVar
 
 import jax
@@ -10,8 +11,11 @@ import pytest
 import world
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Schedule, Term
+from kdjax.resolve import modules, public
+from kdjax.techniques.attention import AttentionTransfer
+from kdjax.techniques.base import Paper, Range, Schedule, Term, is_technique
 from kdjax.techniques.hinton import SoftTargets
+from kdjax.techniques.layers import LayerTerm, LayerwiseTerm
 from kdjax.train.objective import Objective
 from kdjax.types import TermOut
 
@@ -113,6 +117,39 @@ def test_values_that_a_call_would_hide_are_refused(base):
         methods['__call__'] = Heir.__call__
     with pytest.raises(UsageError, match='Both defines values, but its __call__ hides them'):
         type('Both', (base,), methods)
+
+
+def test_what_cites_no_paper_is_a_base_of_terms_that_do():
+    kinds = [kind for module in modules('kdjax.techniques') for kind in public(f'kdjax.techniques.{module}').values()]
+    terms = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, Term)]
+    bases = [kind for kind in terms if not is_technique(kind)]
+    assert {Term, LayerTerm, LayerwiseTerm} <= set(bases)
+    for base in bases:
+        assert any(is_technique(kind) and base in kind.__mro__ for kind in terms), f'{base.__name__} has no paper'
+
+
+@pytest.mark.parametrize(
+    ('bounds', 'inside', 'outside', 'said'),
+    [
+        ({'minimum': 0.0}, (0, 1e9), (-0.1,), '>= 0'),
+        ({'above': 0.0}, (0.1, 1e9), (0,), '> 0'),
+        ({'minimum': 0.0, 'below': 1.0}, (0, 0.9), (-0.1, 1), 'in [0, 1)'),
+        ({'above': 0.0, 'maximum': 1.0}, (0.1, 1), (0, 1.1), 'in (0, 1]'),
+        ({}, (-1e9, 1e9), (), 'finite'),
+    ],
+)
+def test_a_range_says_what_is_in_it(bounds, inside, outside, said):
+    allowed = Range(**bounds)
+    assert all(value in allowed for value in inside)
+    assert not any(value in allowed for value in (*outside, math.nan, math.inf, -math.inf))
+    assert str(allowed) == said
+
+
+@pytest.mark.parametrize('bad', [1.5, True, '2', 0])
+def test_a_number_of_the_structure_is_an_integer_where_its_default_is(bad):
+    with pytest.raises(UsageError, match=f'power of AttentionTransfer must be (an integer|>= 1), got {bad!r}'):
+        AttentionTransfer(power=bad)
+    assert AttentionTransfer(power=2) != AttentionTransfer(power=3)  # two programs, as two knobs are not
 
 
 def test_a_term_may_add_to_the_values_of_its_base():

@@ -211,7 +211,7 @@ def test_skew_bounds_the_divergence():
         (lambda: JensenShannon(share=1.0), r'share of JensenShannon must be in \(0, 1\), got 1\.0'),
         (lambda: SymmetricKL(share=1.5), r'share of SymmetricKL must be in \[0, 1\], got 1\.5'),
         (lambda: SkewKL(skew=1.0), r'skew of SkewKL must be in \(0, 1\), got 1\.0'),
-        (lambda: SkewReverseKL(skew=0.0), r'skew of SkewReverseKL must be > 0, got 0\.0'),
+        (lambda: SkewReverseKL(skew=0.0), r'skew of SkewReverseKL must be in \(0, 1\), got 0\.0'),
         (lambda: MatchedTokens(beta=2.0), r'beta of MatchedTokens must be in \[0, 1\], got 2\.0'),
         (lambda: SparseTargets(divergence='kld'), r"unknown divergence 'kld'.*'kl'"),
         (lambda: SparseTargets(keep=-1), r'keep of SparseTargets .* got -1'),

@@ -281,7 +281,7 @@ def test_masks_are_drawn_by_step_and_by_example_with_the_share_asked_for():
 
 
 def test_the_share_that_is_masked_is_below_one():
-    with pytest.raises(UsageError, match=r'masked of MaskedGeneration must be < 1, got 1\.0'):
+    with pytest.raises(UsageError, match=r'masked of MaskedGeneration must be in \[0, 1\), got 1\.0'):
         MaskedGeneration(masked=1.0)
     with pytest.raises(UsageError, match=r"'pixel'.*'spatial'"):
         MaskedGeneration(mask='pixel')
@@ -416,9 +416,9 @@ def test_affinity(form):
     close(values(Affinity(layer='f', projected=False, form=form), inputs(STUDENT, TEACHER)), want)
 
 
-@pytest.mark.parametrize('order', [0, 1.5])
-def test_orders_of_norms_are_positive_integers(order):
-    with pytest.raises(UsageError, match=f'q of Translation must be a positive integer, got {order}'):
+@pytest.mark.parametrize(('order', 'wanted'), [(0, '>= 1'), (1.5, 'an integer')])
+def test_orders_of_norms_are_positive_integers(order, wanted):
+    with pytest.raises(UsageError, match=f'q of Translation must be {wanted}, got {order}'):
         Translation(q=order)
 
 
@@ -515,7 +515,7 @@ def test_widths_that_differ_need_a_projection(term):
 @pytest.mark.parametrize(
     ('arguments', 'match'),
     [
-        ({'width': 0}, 'width of Review must be a positive integer, got 0'),
+        ({'width': 0}, 'width of Review must be >= 1, got 0'),
         ({'levels': (2, 0)}, r'levels of Review must be positive integers, got \(2, 0\)'),
     ],
 )

@@ -380,9 +380,13 @@ def test_a_low_temperature_does_not_overflow():
 
 @pytest.mark.parametrize(
     ('fields', 'message'),
-    [({'examples': 0}, 'examples .* the number of training examples, got 0'), ({'negatives': 0}, 'negatives .* got 0'),
-     ({'temperature': 0.0}, 'temperature > 0 .* got 0.0'), ({'momentum': 1.0}, 'momentum .* 1.0')],
-)  # fmt: skip
+    [
+        ({'examples': 0}, 'examples .* the number of training examples, got 0'),
+        ({'negatives': 0}, 'negatives of ContrastiveRepresentation must be >= 1, got 0'),
+        ({'temperature': 0.0}, 'temperature of ContrastiveRepresentation must be > 0, got 0.0'),
+        ({'momentum': 1.0}, r'momentum of ContrastiveRepresentation must be in \[0, 1\), got 1.0'),
+    ],
+)
 def test_contrast_refuses(fields, message):
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(CRD, **fields)
@@ -533,13 +537,13 @@ def test_interesting_items_are_ranked_and_those_of_a_high_rank_likelier():
 
 @pytest.mark.parametrize(('make', 'message'), [
     (lambda: PositionRanking(first=0), 'first of PositionRanking .* got 0'),
-    (lambda: HybridRanking(samples=0), 'samples >= 1'),
+    (lambda: HybridRanking(samples=0), 'samples of HybridRanking must be >= 1, got 0'),
     (lambda: RelaxedRanking(interesting=5, pool=4), 'interesting <= pool'),
     (lambda: values(PositionRanking(first=10), inputs()), r'first 10 items, .* \(6, 10\)'),
     (lambda: values(RelaxedRanking(interesting=3, pool=4, uninteresting=6), inputs()), r'first 4 .* 6 .* \(6, 10\)'),
     (lambda: DistillationExperts(experts=1), r'experts >= 2 \(for one, fitnets.Hint\)'),
     (lambda: LabelTransfer(added=0.0), 'added of LabelTransfer must be > 0'),
-    (lambda: CorrelationCongruence(order=0), 'order .* positive integer, got 0'),
+    (lambda: CorrelationCongruence(order=0), 'order of CorrelationCongruence must be >= 1, got 0'),
 ])  # fmt: skip
 def test_what_is_refused(make, message):
     with pytest.raises(UsageError, match=message):

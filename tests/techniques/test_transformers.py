@@ -455,8 +455,8 @@ def test_a_mask_of_other_tokens_is_refused():
     ('make', 'message'),
     [
         (lambda: HiddenStates(projection='each'), "unknown projection 'each' of HiddenStates; there is: 'none'"),
-        (lambda: ValueRelations(heads=0), 'heads of ValueRelations must be at least 1, got 0'),
-        (lambda: SelfAttentionRelations(heads=0), 'heads of SelfAttentionRelations must be at least 1, got 0'),
+        (lambda: ValueRelations(heads=0), 'heads of ValueRelations must be >= 1, got 0'),
+        (lambda: SelfAttentionRelations(heads=0), 'heads of SelfAttentionRelations must be >= 1, got 0'),
         (lambda: Generation(ratio=0.0), r'ratio of Generation must be in \(0, 1\], got 0.0'),
     ],
 )
