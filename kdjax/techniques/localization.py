@@ -17,9 +17,9 @@ from kdjax.types import Array, TermInputs
 class Localization(LayerTerm):
     """T^2 KL(p_T || q_T) over the bins of a box edge (sec. 3), mean over edges of an example's anchors. Values: (B,).
 
-    Which anchors count, such as the positive ones or the valuable region of the paper, says batch['anchor_mask'] (B, M)
-    where there is one; an example without any has the value 0. Forms: 'paper', as above; 'code', the authors': the mean
-    over bins instead of their sum.
+    How much an anchor counts, such as 1 in the valuable region of the paper or its overlap with an object, says
+    batch['anchor_mask'] (B, M) where there is one; an example without any has the value 0. Forms: 'paper', as above;
+    'code', the authors': the mean over bins instead of their sum.
 
     Attributes:
       layer: 'tap' or 'student_tap:teacher_tap', logits of edges (B, M, 4, bins).
@@ -43,23 +43,21 @@ class Localization(LayerTerm):
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = self.features(inputs)
-        counted = self._anchors(inputs, student)
-        log_p, log_q = (
-            log_softmax(jnp.where(counted[..., None, None], side, 0), knobs['temperature'])
-            for side in (teacher, student)
-        )
+        weight_BM = self._weights(inputs, student)
+        counted = weight_BM[..., None, None] > 0
+        log_p, log_q = (log_softmax(jnp.where(counted, side, 0), knobs['temperature']) for side in (teacher, student))
         anchors = jnp.mean(kl_divergence(log_p, log_q), axis=2) * jnp.square(knobs['temperature'])
         if self.form == 'code':
             anchors = anchors / student.shape[-1]
-        count = jnp.maximum(jnp.sum(counted, axis=1), 1).astype(anchors.dtype)
-        return jnp.sum(jnp.where(counted, anchors, 0), axis=1) / count
+        whole_B = jnp.sum(weight_BM, axis=1)
+        return jnp.sum(weight_BM * anchors, axis=1) / jnp.where(whole_B > 0, whole_B, 1)
 
-    def _anchors(self, inputs: TermInputs, edges: Array) -> Array:
-        """Which anchors count. (B, M)"""
+    def _weights(self, inputs: TermInputs, edges: Array) -> Array:
+        """How much anchors count. (B, M)"""
         given = inputs.batch.get('anchor_mask', jnp.ones(edges.shape[:2], edges.dtype))
         if given.shape != edges.shape[:2]:
             raise UsageError(f"batch['anchor_mask'] {given.shape} does not fit edges {edges.shape}")
-        return (given > 0) & real(inputs, 1)[:, None]
+        return jnp.where(real(inputs, 1)[:, None], given.astype(edges.dtype), 0)
 
     def features(self, inputs: TermInputs) -> Pair:
         student, teacher = map(wide, super().features(inputs))

@@ -14,7 +14,9 @@ from kdjax.techniques.ickd import ChannelCorrelation
 from kdjax.techniques.kta import Affinity, Translation
 from kdjax.techniques.mgd import MaskedGeneration
 from kdjax.techniques.pad import PrimeAware
+from kdjax.techniques.pkd import PearsonFeatures
 from kdjax.techniques.reviewkd import Fusion, Review
+from kdjax.techniques.semckd import SemanticCalibration
 from kdjax.techniques.simkd import ReusedClassifier
 from kdjax.techniques.srd import LogPowerSum
 
@@ -125,6 +127,36 @@ def pad(record, x):
     return total({'pad': term}, seen(x), {'pad': {'projection': {}}})
 
 
+def pkd_pearson(record, x):
+    weight = record['hyperparams']['loss_weight']
+    terms = {stage: PearsonFeatures(layer=stage, projected=False, form='mmrazor', weight=weight) for stage in stages(x)}
+    return total(terms, seen(x))
+
+
+def semckd(record, x):
+    given = record['hyperparams']
+    params = {f'{part}{k}': embedding(x, f'{part}_{k}') for part in ('query', 'key') for k in range(2)}
+    params |= {f'projector{s}_{t}': projector(x, f'regressor{s}{t}.regressor') for s in range(2) for t in range(2)}
+    term = SemanticCalibration(
+        students=stages(x),
+        teachers=stages(x),
+        width=given['feat_dim'] // given['factor'],
+        temperature=given['soft'],
+        form='paper',
+    )
+    answer = total({'semckd': term}, seen(x), {'semckd': params})
+    return answer._replace(outputs={'attention': term.calibrated(params, seen(x), term.knobs())[0]})
+
+
+def embedding(x, name):
+    return {f'Dense_{k}': layer(x, f'{name}.linear{k + 1}') for k in range(2)}
+
+
+def projector(x, name):
+    convolutions = {f'Conv_{k}': kernel(x, f'{name}.{3 * k}') for k in range(3)}
+    return convolutions | {f'BatchNorm_{k}': batch_norm(x, f'{name}.{3 * k + 1}') for k in range(2)}
+
+
 def srd(record, x):
     given = record['hyperparams']
     terms = {
@@ -175,4 +207,6 @@ MAPPINGS = {
     'srd': srd,
     'kta': kta,
     'fbkd': fbkd,
+    'pkd_pearson': pkd_pearson,
+    'semckd': semckd,
 }

@@ -6,7 +6,8 @@ from golden import KEY, counted, layer, peer_of, seen, stages, total
 
 from kdjax.techniques.cc import BilinearCongruence, CorrelationCongruence, NeighbourCongruence
 from kdjax.techniques.crd import ContrastiveRepresentation
-from kdjax.techniques.de_rrd import DistillationExperts
+from kdjax.techniques.darkrank import HardRank
+from kdjax.techniques.de_rrd import DistillationExperts, RelaxedRanking
 from kdjax.techniques.irg import InstanceEdges, InstanceTransformation
 from kdjax.techniques.logits import LogitMatching
 from kdjax.techniques.pkt import LabelTransfer, ProbabilisticTransfer
@@ -113,6 +114,28 @@ def ranking(record, x):
     return answer._replace(loss=answer.loss + own.mean(), outputs={'regular_loss': own.mean(), 'weight': weight})
 
 
+def darkrank(record, x):
+    given = record['hyperparams']
+    ranked = {'length': given['permute_len'], 'unit_length': False}
+    return total({'rank': HardRank(layer='emb', alpha=given['alpha'], beta=given['beta'], **ranked)}, seen(x))
+
+
+def rrd(record, x):
+    """The record has the scores of the items that were drawn; here they are all items, in the teacher's order."""
+    (size, interesting), uninteresting = x['student_interesting'].shape, x['student_uninteresting'].shape[1]
+    scores = jnp.concatenate([x['student_interesting'], x['student_uninteresting']], axis=1)
+
+    class Drawn(RelaxedRanking):
+        def drawn_ranks(self, items, keys):
+            ranks = jnp.broadcast_to(jnp.arange(items), (size, items))
+            return ranks[:, :interesting], ranks[:, interesting:]
+
+    drawn = {'interesting': interesting, 'pool': interesting, 'uninteresting': uninteresting, 'skip_label': False}
+    teacher = -jnp.arange(scores.shape[1]) + jnp.zeros_like(scores)
+    inputs = seen({'student_logits': scores, 'teacher_logits': teacher})
+    return total({'rrd': Drawn(weight=float(size), **drawn)}, inputs)
+
+
 def weighted(kind, weight):
     """The technique; with a record's own sample of items, which are the last, and its weights where it has any."""
 
@@ -154,5 +177,7 @@ MAPPINGS = {
     'crd': crd,
     'irg': irg,
     'ranking_distillation': ranking,
+    'darkrank': darkrank,
+    'rrd': rrd,
     'distillation_experts': experts,
 }

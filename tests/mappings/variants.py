@@ -10,6 +10,8 @@ from kdjax.techniques.ofa import OneForAll
 from kdjax.techniques.skd import StreamlinedDirection, StreamlinedInstance
 from kdjax.techniques.srrl import SoftmaxRegression
 from kdjax.techniques.sskd import SelfSupervised
+from kdjax.techniques.uskd import SelfTargets
+from kdjax.techniques.wsld import WeightedSoftLabels
 
 
 def ctkd(record, x):
@@ -71,6 +73,17 @@ def srrl(record, x):
     return answer._replace(outputs={'logit_st': term.logits(params, term.representations(params, inputs)[0])})
 
 
+def wsld(record, x):
+    given = record['hyperparams']
+    return total({'wsld': WeightedSoftLabels(temperature=given['T'], weight=given['alpha'])}, seen(x))
+
+
+def uskd(record, x):
+    given = record['hyperparams']
+    term = SelfTargets(layer='feat_mid', alpha=given['alpha'], beta=given['beta'], mu=given['mu'], form='cls_KD')
+    return total({'uskd': term}, seen(x), {'uskd': layer(x, 'fc')})
+
+
 def skd(record, x):
     given = record['hyperparams']
     code = given.get('mode') == 'code'
@@ -110,4 +123,6 @@ MAPPINGS = {
     'srrl': srrl,
     'skd': skd,
     'sskd': sskd,
+    'wsld': wsld,
+    'uskd': uskd,
 }

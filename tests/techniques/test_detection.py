@@ -74,6 +74,13 @@ def test_localization_of_some_anchors():
     assert np.array_equal(np.any(np.asarray(slope) != 0, axis=(2, 3)), mask > 0)
 
 
+def test_an_anchor_may_count_in_part():
+    weight = np.array([[0.5, 0, 2.0, 0, 0], [0, 0, 0, 0, 0], [1, 0.25, 0.25, 1, 1]])
+    edges = edge_divergences(4.0).mean(axis=2)
+    want = (weight * edges).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+    close(ask(Localization(layer='f', temperature=4.0), inputs(*EDGES, anchor_mask=weight), {}), want)
+
+
 def test_localization_ignores_what_is_added_to_all_bins():
     term = Localization(layer='f')
     close(ask(term, inputs(EDGES[0] + 7, EDGES[1] - 3), {}), ask(term, inputs(*EDGES), {}))

@@ -322,23 +322,34 @@ def test_attention_links_weigh_pairs_of_layers():
     close(values(term, seen, {**jax.tree.map(jnp.zeros_like, params), **position}), want)
 
 
-def test_semantic_calibration_shares_teacher_layers_by_cosine():
+@pytest.mark.parametrize('form', SemanticCalibration.FORMS)
+def test_semantic_calibration_shares_teacher_layers_by_cosine(form):
     """Projectors at 0 guess 0, so that a pair's distance is the teacher's mean square."""
-    term = SemanticCalibration(students=('f',), teachers=('a', 'b'), width=2, temperature=0.5)
+    term = SemanticCalibration(students=('f',), teachers=('a', 'b'), width=2, temperature=0.5, form=form)
     teachers = {'a': TEACHER, 'b': WIDER}
-    seen = inputs(STUDENT, teachers)
+    ids = np.array([4, 0, 9, 2, 7, 1])
+    seen = inputs(STUDENT, teachers, ids=ids)
     params = {name: jax.tree.map(jnp.zeros_like, leaf) for name, leaf in fresh(term, seen).items()}
     vectors = {}
     for name, x in {'query0': STUDENT, 'key0': TEACHER, 'key1': WIDER}.items():
-        first, second = RNG.normal(size=(x.shape[-1], 4)), RNG.normal(size=(4, 2))
+        rows = x.reshape(B, -1)
+        known = x.mean(axis=(1, 2)) if form == 'pooled' else (rows @ rows.T)[:, np.argsort(ids)]
+        first, second = RNG.normal(size=(known.shape[-1], 4)), RNG.normal(size=(4, 2))
         params[name] = {
             'Dense_0': {'kernel': first, 'bias': np.ones(4)},
             'Dense_1': {'kernel': second, 'bias': np.ones(2)},
         }
-        vectors[name] = unit(np.maximum(x.mean(axis=(1, 2)) @ first + 1, 0) @ second + 1, 1)
+        vectors[name] = unit(np.maximum(known @ first + 1, 0) @ second + 1, 1)
     scores = np.stack([(vectors['query0'] * vectors[f'key{t}']).sum(axis=1) for t in range(2)], axis=1) / 0.5
     squares = np.stack([(x**2).mean(axis=(1, 2, 3)) for x in teachers.values()], axis=1)
     close(values(term, seen, params), (softmax(scores, 1) * squares).sum(axis=1))
+
+
+def test_similarities_to_a_batch_need_batches_of_one_size():
+    term, seen = SemanticCalibration(students=('f',), teachers=('f',), form='paper'), inputs(STUDENT, TEACHER)
+    params = fresh(term, seen)
+    with pytest.raises(UsageError, match="form 'paper' was made for 6 examples or channels, and is given 4"):
+        values(term, inputs(STUDENT[:4], TEACHER[:4]), params)
 
 
 @pytest.mark.parametrize('kind', [SemanticCalibration, AttentionLinks])
