@@ -91,7 +91,7 @@ def test_the_worked_example_of_contributing_works(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(tmp_path)
     from kdjax.resolve import resolve
 
-    term, view = resolve('kdjax.techniques', 'ba_caruana:LogitRegression', 'term')(), world.view(0)
-    values = term({}, {}, view, term.knobs(), step=None, key=None).values
-    difference = np.asarray(view.student.logits) - np.asarray(view.teacher.logits)
+    term, inputs = resolve('kdjax.techniques', 'ba_caruana:LogitRegression', 'term')(), world.inputs(0)
+    values = term({}, {}, inputs, term.knobs(), step=None, key=None).values
+    difference = np.asarray(inputs.student.logits) - np.asarray(inputs.teacher.logits)
     np.testing.assert_allclose(values, 0.5 * (difference**2).sum(axis=-1), rtol=1e-5)

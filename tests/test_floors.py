@@ -20,7 +20,7 @@ FLOORS = {
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
-    'techniques': {'base', 'algebra', 'distributions', 'tokens'},
+    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
     'nets': {'base', 'layers'},
     'data': {'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
     'tasks': set(),

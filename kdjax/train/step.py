@@ -154,9 +154,9 @@ def gradients(
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
         student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
-        view = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
+        inputs = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
         shares = objective.shares(
-            params['terms'], memory, view, knobs['terms'],
+            params['terms'], memory, inputs, knobs['terms'],
             step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
         )  # fmt: skip
         return losses(shares), (shares, stats)

@@ -156,14 +156,14 @@ def fitted(term, student, teacher):
     """Shapes of what a term learns, once it has been initialised and has answered."""
     number, key = jax.ShapeDtypeStruct((4,), jnp.int32), jax.random.key(0)
     batch = {'labels': number, 'id': number, 'view': number, 'mask': jax.ShapeDtypeStruct((4,), jnp.float32)}
-    view = TermInputs(answer(student), answer(teacher), batch)
-    params, memory = jax.eval_shape(lambda view: term.init(key, view), view)
+    inputs = TermInputs(answer(student), answer(teacher), batch)
+    params, memory = jax.eval_shape(lambda inputs: term.init(key, inputs), inputs)
     knobs = {knob: jax.ShapeDtypeStruct((), jnp.float32) for knob in term.knobs()}
 
-    def ask(params, memory, view, knobs):
-        return term(params, memory, view, knobs, step=jnp.int32(0), key=key).values
+    def ask(params, memory, inputs, knobs):
+        return term(params, memory, inputs, knobs, step=jnp.int32(0), key=key).values
 
-    assert jax.eval_shape(ask, params, memory, view, knobs).shape == (4,)
+    assert jax.eval_shape(ask, params, memory, inputs, knobs).shape == (4,)
     return params
 
 

@@ -39,14 +39,14 @@ class Centre(Term):
     def taps(self):
         return Taps(('penult',))
 
-    def init(self, key, view):
-        return {}, {'centre': jnp.zeros(view.teacher.logits.shape[-1])}
+    def init(self, key, inputs):
+        return {}, {'centre': jnp.zeros(inputs.teacher.logits.shape[-1])}
 
-    def __call__(self, params, memory, view, knobs, *, step, key):
-        mask = example_mask(view)[:, None]
-        mean = jnp.sum(view.teacher.logits * mask, axis=0) / jnp.sum(mask)
+    def __call__(self, params, memory, inputs, knobs, *, step, key):
+        mask = example_mask(inputs)[:, None]
+        mean = jnp.sum(inputs.teacher.logits * mask, axis=0) / jnp.sum(mask)
         centre = 0.9 * memory['centre'] + 0.1 * mean
-        distance = jnp.mean(jnp.square(view.student.logits - centre), axis=1)
+        distance = jnp.mean(jnp.square(inputs.student.logits - centre), axis=1)
         return TermOut(distance, {'centre': centre}, {'centre': jnp.sum(centre)})
 
 

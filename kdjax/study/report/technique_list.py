@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kdjax.resolve import modules, public
 from kdjax.study.report.document import Table
-from kdjax.techniques.base import Paper, Taps, Term
+from kdjax.techniques.base import Paper, Taps, Term, is_technique
 
 PACKAGE = 'kdjax.techniques'
 NONE = '–'
@@ -30,7 +30,7 @@ def techniques() -> list[Technique]:
     found = []
     for module in modules(PACKAGE):
         for name, kind in public(f'{PACKAGE}.{module}').items():
-            if isinstance(kind, type) and issubclass(kind, Term) and kind is not Term:
+            if is_technique(kind):
                 found.append(described(f'{module}.{name}', kind))
     return found
 
