@@ -36,10 +36,10 @@ def test_stages_of_a_config_are_found_where_they_were(name):
 
 
 def test_presets_are_found_where_they_were():
-    found = {
-        name: trees.digest(keys(config_file(f'configs/presets/{name}.py')['get_config']('')))
-        for name in presets.presets()
-    }
+    found = {}
+    for name in presets.presets():
+        stages = keys(config_file(f'configs/presets/{name}.py')['get_config'](''))
+        found[name] = trees.digest({stage: key for stage, key in stages.items() if stage != 'evaluate'})
     assert found == PINNED['presets']
 
 
