@@ -77,21 +77,21 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     with StopSignals() as stop, Screen() as screen:
         context = Context(recipe.execution, screen, stop)
         limit = cost_estimate.matmul_speed()
-        found = [(one, measure(one)) for one in _shown(bench_cases(recipe, context), screen)]
-        found = _rounds([each for each in found if each[1].first < SLOWEST], screen)
-    if not found:
+        measured = [(one, measure(one)) for one in _shown(bench_cases(recipe, context), screen)]
+        measured = _rounds([each for each in measured if each[1].first < SLOWEST], screen)
+    if not measured:
         raise UsageError(f'no grid whose dispatch takes less than {SLOWEST:g} s; lower run.chunk or run.cells')
-    said = table(config.title, found, limit)
+    said = table(config.title, measured, limit)
     numbers = {
         'title': config.title, 'command': command, 'matmul_gflops': limit / 1e9, 'versions': ledger.versions(),
         'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
-        'rows': [{**one.facts(), 'first': took.first, 'seconds': took.steps} for one, took in found],
+        'rows': [{**one.facts(), 'first': took.first, 'seconds': took.steps} for one, took in measured],
     }  # fmt: skip
     folder = workdir / 'bench'
     folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'bench.json', json.dumps(ledger.plain(numbers), indent=1) + '\n')
     ledger.replace(folder / 'bench.md', document.markdown([said]))
-    ledger.replace(folder / 'bench.png', drawn(found))
+    ledger.replace(folder / 'bench.png', figure_png(measured))
     screen.show(document.terminal([said]))
     screen.show(f'numbers and figure: {folder}')
 
@@ -131,7 +131,7 @@ def measure(one: BenchCase) -> Measured:
     return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
 
 
-def table(title: str, found: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:
+def table(title: str, measured: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:
     """What was measured; the limit is that of matrix products, in FLOP/s."""
 
     def row(one: BenchCase, took: Measured) -> tuple[str, ...]:
@@ -147,32 +147,32 @@ def table(title: str, found: Sequence[tuple[BenchCase, Measured]], limit: float)
         f'{title}: median and range of {ROUNDS} turns; first: compiling and one dispatch; x cells: images times '
         f'students in a second; %: of {limit / 1e9:.0f} GFLOP/s, at which this machine multiplies matrices in float32'
     )
-    return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
+    return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in measured))
 
 
-def drawn(found: Sequence[tuple[BenchCase, Measured]]) -> bytes:
+def figure_png(measured: Sequence[tuple[BenchCase, Measured]]) -> bytes:
     """Images times students in a second, by contender."""
-    figure = figure_style.blank(5.8, 0.8 + 0.28 * len(found))
+    figure = figure_style.blank(5.8, 0.8 + 0.28 * len(measured))
     axes = figure_style.dress(figure.subplots(), '', 'images x students in a second')
     axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
-    kinds = list(dict.fromkeys(one.teacher for one, _ in found))
+    kinds = list(dict.fromkeys(one.teacher for one, _ in measured))
     axes.barh(
-        [one.called for one, _ in found],
-        [one.cells * one.batch / statistics.median(took.steps) for one, took in found],
-        color=[figure_style.COLOURS[kinds.index(one.teacher)] for one, _ in found],
+        [one.called for one, _ in measured],
+        [one.cells * one.batch / statistics.median(took.steps) for one, took in measured],
+        color=[figure_style.COLOURS[kinds.index(one.teacher)] for one, _ in measured],
     )
     axes.invert_yaxis()
     return figure_style.png(figure)
 
 
-def _rounds(found: Sequence[tuple[BenchCase, Measured]], screen: Screen) -> list[tuple[BenchCase, Measured]]:
+def _rounds(measured: Sequence[tuple[BenchCase, Measured]], screen: Screen) -> list[tuple[BenchCase, Measured]]:
     """Turns, A B C A B C, so that a machine that gets slower does so for everybody."""
-    screen.stage('turns', ROUNDS * len(found))
+    screen.stage('turns', ROUNDS * len(measured))
     for turn in range(ROUNDS):
-        for place, (one, took) in enumerate(found):
+        for place, (one, took) in enumerate(measured):
             took.steps.append(_turn(one))
-            screen.step(turn * len(found) + place + 1)
-    return list(found)
+            screen.step(turn * len(measured) + place + 1)
+    return list(measured)
 
 
 def _turn(one: BenchCase) -> float:

@@ -222,5 +222,5 @@ def _walk(config: ConfigDict, dotted: str) -> None:
 
 def _configs(wanted: str) -> str:
     folder = Path('configs')
-    found = [str(file) for file in folder.rglob('*.py') if not file.name.startswith('_')]
-    return ', '.join(nearest(wanted, found)) or 'none here'
+    files = [str(file) for file in folder.rglob('*.py') if not file.name.startswith('_')]
+    return ', '.join(nearest(wanted, files)) or 'none here'

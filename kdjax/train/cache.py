@@ -117,9 +117,9 @@ def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
     path = folder / ADDRESS
     if not path.exists():
         raise UsageError(f'no complete teacher cache in {folder}')
-    found = json.loads(path.read_text())
-    stale = [f'{name} {found.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
-             if found.get(name) != value]  # fmt: skip
+    stored = json.loads(path.read_text())
+    stale = [f'{name} {stored.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
+             if stored.get(name) != value]  # fmt: skip
     if stale:
         raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
-    return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(found['tables'])}
+    return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(stored['tables'])}

@@ -206,13 +206,13 @@ def plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {'python': platform.python_version()}
+    result = {'python': platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = 'not installed'
-    return found
+            result[package] = 'not installed'
+    return result
 
 
 def machine() -> dict[str, Any]:

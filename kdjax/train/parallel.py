@@ -82,13 +82,13 @@ def check_processes(runner: str, devices: Devices, batch_sizes: Sequence[int] = 
 
 def check_host_devices(devices: Devices, environment: Any) -> None:
     """Raises UsageError where several host devices share too small a thread pool: their all-reduce would never meet."""
-    own = len(_own(devices))
-    if own < 2 or devices[0].platform != 'cpu':
+    local = len(_own(devices))
+    if local < 2 or devices[0].platform != 'cpu':
         return
     threads = int(environment.get('NPROC', 0))
-    if threads < 2 * own:
+    if threads < 2 * local:
         raise UsageError(
-            f'{own} host devices need the environment variable NPROC >= {2 * own} before start, '
+            f'{local} host devices need the environment variable NPROC >= {2 * local} before start, '
             f'got {threads or "none"}: with fewer threads their collectives deadlock'
         )
 
@@ -105,8 +105,8 @@ def spans(devices: Devices) -> bool:
 
 def own_part(devices: Devices, size: int) -> slice:
     """Which examples of a batch of `size`, split over `devices`, this process holds."""
-    own = _own(devices)
-    return slice(own[0] * size // len(devices), (own[-1] + 1) * size // len(devices))
+    local = _own(devices)
+    return slice(local[0] * size // len(devices), (local[-1] + 1) * size // len(devices))
 
 
 def everywhere(tree: Tree, devices: Devices) -> Tree:

@@ -54,20 +54,20 @@ def criteria(
       student, baseline, teacher: validation accuracy in [0, 1], the mean over seeds; None where there is none.
       params: of the student.
     """
-    found = []
+    result = []
     if accept.accuracy:
-        found.append(
+        result.append(
             Criterion('accuracy', accept.accuracy, student, student is not None and student >= accept.accuracy)
         )
     if accept.gap_recovered:
         gap = None if student is None or baseline is None or teacher is None or teacher <= baseline else (
             (student - baseline) / (teacher - baseline))  # fmt: skip
-        found.append(
+        result.append(
             Criterion('gap_recovered', accept.gap_recovered, gap, gap is not None and gap >= accept.gap_recovered)
         )
     if accept.max_params:
-        found.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
-    return found
+        result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
+    return result
 
 
 def attempts(config: ConfigDict) -> Iterator[tuple[dict[str, float], Recipe]]:

@@ -80,7 +80,7 @@ def trained_net(one: Net, fit: Fit) -> Net:
 def step_of(fit: Fit) -> Callable[..., Any]:
     """The training step of a fit, still without its parts and its device axis."""
     split = fit.spec.optim.get('name') == 'dot'
-    return bound(train_step, source=_source(fit), apart=split, accumulate=fit.spec.accumulate)
+    return bound(train_step, source=_source(fit), split_gradients=split, accumulate=fit.spec.accumulate)
 
 
 def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
@@ -107,8 +107,8 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
     for cell in cells:
         values = {**first, **cell.candidate}
         terms = {
-            name: {knob: values.get(f'{name}.{knob}', default) for knob, default in own.items()}
-            for name, own in defaults.items()
+            name: {knob: values.get(f'{name}.{knob}', default) for knob, default in knob_defaults.items()}
+            for name, knob_defaults in defaults.items()
         }
         groups = {
             'student': {'learning_rate': values['learning_rate'], 'weight_decay': values['weight_decay']},

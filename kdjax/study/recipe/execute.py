@@ -48,10 +48,10 @@ def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
 
 def _finished(stage: plan.Stage, workdir: Path) -> Artifact:
     folder = workdir / stage.folder
-    found = artifact(folder / ARTIFACT, stage.key)
-    if found is None:
+    stored = artifact(folder / ARTIFACT, stage.key)
+    if stored is None:
         raise UsageError(f'{folder / ARTIFACT} was written and is not there; does something else change this workdir?')
-    return Artifact(folder, found['result'], found['seconds'])
+    return Artifact(folder, stored['result'], stored['seconds'])
 
 
 def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
@@ -119,10 +119,10 @@ def artifact(path: Path, key: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
-    return found if found.get('key') == key else None
+    return stored if stored.get('key') == key else None
 
 
 def done(stage: plan.Stage, workdir: Path) -> bool:

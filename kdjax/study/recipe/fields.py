@@ -52,27 +52,27 @@ def changed(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
 def _places(config: ConfigDict, field: str) -> list[tuple[tuple[str, ...], ConfigDict, str]]:
     """Where a dotted field lies: the way to a mapping, the mapping, and the key in it."""
     *way, last = field.split('.')
-    found: list[tuple[tuple[str, ...], ConfigDict]] = [((), config)]
+    nodes: list[tuple[tuple[str, ...], ConfigDict]] = [((), config)]
     path = ''
     for part in way:
         if part == '*':
-            found = [
+            nodes = [
                 ((*before, name), node[name])
-                for before, node in found for name in sorted(node) if isinstance(node[name], ConfigDict)
+                for before, node in nodes for name in sorted(node) if isinstance(node[name], ConfigDict)
             ]  # fmt: skip
         else:
-            for _, node in found:
+            for _, node in nodes:
                 if part not in node or not isinstance(node[part], ConfigDict):
                     raise unknown('config field', part, node, f' in {field!r}')
-            found = [((*before, part), node[part]) for before, node in found]
+            nodes = [((*before, part), node[part]) for before, node in nodes]
         path = part
     if '*' in way:
-        found = [(before, node) for before, node in found if last in node]
-        if not found:
+        nodes = [(before, node) for before, node in nodes if last in node]
+        if not nodes:
             raise UsageError(f'no field of the config is like {field!r}')
-    elif last not in found[0][1] and path not in OPEN and 'terms' not in way:
-        raise unknown('config field', last, found[0][1], f' in {field!r}')
-    return [(before, node, last) for before, node in found]
+    elif last not in nodes[0][1] and path not in OPEN and 'terms' not in way:
+        raise unknown('config field', last, nodes[0][1], f' in {field!r}')
+    return [(before, node, last) for before, node in nodes]
 
 
 def _as_field(field: str, old: Any, new: Any) -> Any:

@@ -125,8 +125,8 @@ def _begin(
     `batches` are those of the first step, with an axis of steps of length 1.
     """
 
-    def one(k: Any, batch: Batch, own: WarmStart) -> State:
-        return init(k, own.student if variables is None else variables, batch, own.student, own.terms)
+    def one(k: Any, batch: Batch, start: WarmStart) -> State:
+        return init(k, start.student if variables is None else variables, batch, start.student, start.terms)
 
     return jax.vmap(one, in_axes=(0, 0 if own_batches else None, 0))(knobs, trees.take(batches, 0), begun)
 

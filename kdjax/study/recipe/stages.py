@@ -241,7 +241,7 @@ def fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
-            kept=_select_student(spec.peers),
+            select_student=_select_student(spec.peers),
             tolerant=options.tolerant,
             best=best,
             anatomy=program.gradient_stats(chosen) if gradient_every else None,

@@ -27,12 +27,12 @@ class Technique(NamedTuple):
 
 def techniques() -> list[Technique]:
     """All terms, by module and name."""
-    found = []
+    listed = []
     for module in modules(PACKAGE):
         for name, kind in public(f'{PACKAGE}.{module}').items():
             if is_technique(kind):
-                found.append(described(f'{module}.{name}', kind))
-    return found
+                listed.append(described(f'{module}.{name}', kind))
+    return listed
 
 
 def described(name: str, kind: type[Term]) -> Technique:

@@ -63,10 +63,10 @@ class Sweep(NamedTuple):
 
     def structures(self) -> dict[str, list[FitTask]]:
         """The cells of every structure, in the order in which they can be trained."""
-        found: dict[str, list[FitTask]] = {}
+        grouped: dict[str, list[FitTask]] = {}
         for cell in sorted(self.cells.values(), key=lambda cell: len(cell.inputs.chain)):  # stable
-            found.setdefault(cell.structure, []).append(cell)
-        return found
+            grouped.setdefault(cell.structure, []).append(cell)
+        return grouped
 
 
 class _Link(NamedTuple):
@@ -109,7 +109,7 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
                 cells[cell.key], teacher[cell.key] = cell, run.teacher.key
     needed = {stage.key: stage for cell in cells.values() for stage in cell.needs}
     examined = {key: _examination(stage) for key, stage in needed.items() if stage.name == 'teacher'}
-    judges = {key: examined[own].key for key, own in teacher.items() if own in examined}
+    judges = {key: examined[taught].key for key, taught in teacher.items() if taught in examined}
     stages_ = {**needed, **{stage.key: stage for stage in examined.values()}}
     axes = dict.fromkeys(axis for run in runs for axis in run.point)
     return Sweep(config, tuple(_distinct(runs)), cells, stages_, judges, tuple(axes))

@@ -197,16 +197,16 @@ def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]]
         {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
         for line in fitted.history
     ])  # fmt: skip
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
         'failure': None, 'last': None, 'best': None,
     }  # fmt: skip
     if cell in fitted.failures:
-        return {**found, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
+        return {**record, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
-        found[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
-    found['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
-    return found
+        record[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
+    record['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
+    return record
 
 
 def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:

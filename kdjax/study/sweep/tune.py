@@ -81,16 +81,16 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
 
 def usual_space(config: ConfigDict) -> dict[str, Range]:
     """Temperatures from 1 to 20; weights of what the teacher says and learning rates within a factor of 10."""
-    found = {}
+    space: dict[str, Range] = {}
     for name in config.methods[config.accept.method]:
         fit = config.fits[name]
         for term in fit.weights:
             if term_class(config.terms[term].kind).TEACHER:
-                found[f'fits.{name}.weights.{term}'] = _around(fit.weights[term], f'weight of {term}')
+                space[f'fits.{name}.weights.{term}'] = _around(fit.weights[term], f'weight of {term}')
                 if 'temperature' in config.terms[term]:
-                    found[f'terms.{term}.temperature'] = Range(1.0, 20.0, log=True)
-        found[f'fits.{name}.learning_rate'] = _around(fit.learning_rate, 'learning_rate')
-    return found
+                    space[f'terms.{term}.temperature'] = Range(1.0, 20.0, log=True)
+        space[f'fits.{name}.learning_rate'] = _around(fit.learning_rate, 'learning_rate')
+    return space
 
 
 class Tuner:
@@ -134,12 +134,12 @@ class Tuner:
             arms.setdefault(chosen, []).append(worker.index.places[run.cells[-1].key].record)
         scores = {chosen: _score(records) for chosen, records in arms.items()}
         best = max(scores, key=lambda chosen: -1.0 if scores[chosen] is None else scores[chosen])  # type: ignore[arg-type,return-value]
-        self.baseline, found = dict(best), scores[best]
+        self.baseline, score = dict(best), scores[best]
         taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
         teacher = self._worker(planned).context(taught).done.get('teacher')
         accuracy = teacher.result['validation']['accuracy'] if teacher else None
         params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
-        return lambda student: acceptance.criteria(self._config.accept, student, found, accuracy, params)
+        return lambda student: acceptance.criteria(self._config.accept, student, score, accuracy, params)
 
     def _proposed(self) -> dict[int, dict[str, float]]:
         """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
@@ -156,7 +156,9 @@ class Tuner:
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
         """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""
-        changes = {str(number): {'method': self._config.accept.method, **own} for number, own in settings.items()}
+        changes = {
+            str(number): {'method': self._config.accept.method, **setting} for number, setting in settings.items()
+        }
         planned = expand.expand(self._config, rows.choice('trial', changes))
         trials = [
             Trial(number, tuple(run.cells[-1] for run in planned.runs if run.point['trial'] == str(number)))
@@ -185,9 +187,9 @@ class Tuner:
         stage = grids.stage(cells, worker.index, f'{len(group.trials)} trials to step {until}', rung)
         context = worker.context(cells[0])
         execute.execute([stage], context, self._workdir)
-        found = context.done[stage.name]
-        group.rung, group.order = Rung(until, found.folder, stage.key, len(cells), ()), keys
-        records = dict(zip(keys, found.result['cells'], strict=True))
+        artifact = context.done[stage.name]
+        group.rung, group.order = Rung(until, artifact.folder, stage.key, len(cells), ()), keys
+        records = dict(zip(keys, artifact.result['cells'], strict=True))
         return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in group.trials}
 
     def _until(self, cell: FitTask, part: int) -> int:

@@ -106,7 +106,7 @@ class Worker:
         context = Context(cell.execution, self._screen, self._stop, datasets=self.datasets)
         stages = self._sweep.stages
         judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
-        for stage in (*cell.needs, *(stages[own.inputs.teacher] for own in judge), *judge):
+        for stage in (*cell.needs, *(stages[judging.inputs.teacher] for judging in judge), *judge):
             if stage.key not in self._artifacts:
                 with grids.claimed(self._workdir / stage.folder, wait=True):
                     execute.execute([stage], context, self._workdir)
