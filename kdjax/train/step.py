@@ -90,7 +90,7 @@ def train_step(
       knobs: see the module.
       net, teacher, objective, tx: structure, static.
       source: where the teacher's variables come from: those given, or the student's own average.
-      split_gradients: whether the optimiser is given the gradients of the task and those of the teacher each by themselves
+      split_gradients: whether the optimiser is given the gradients of the task and those of the teacher by themselves
         (`optim.SplitGradients`).
       axis: name of the device axis, None where the batch is whole.
       accumulate: micro-batches that B is cut into; denominators stay those of the global batch.
