@@ -6,25 +6,23 @@ import pathlib
 import subprocess
 import sys
 
-# Before JAX starts: devices cannot be added later, and with a smaller thread pool their collectives deadlock. The tests
-# run many tiny programs a few times each, so compiling is what takes the time: optimise less, emit fusions as LLVM code
-# and not by way of MLIR, and do not cut a tiny module up for several threads. Together five times as fast.
-QUICK = ' '.join((
-    '--xla_backend_optimization_level=0',
-    '--xla_llvm_disable_expensive_passes=true',
-    '--xla_cpu_use_fusion_emitters=false',
-    '--xla_cpu_parallel_codegen_split_count=1',
-))  # fmt: skip
-os.environ['XLA_FLAGS'] = f'{QUICK} {os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=4'
+import processes
+
+# Before JAX starts: devices cannot be added later, and with a smaller thread pool their collectives deadlock.
+os.environ['XLA_FLAGS'] = (
+    f'{processes.QUICK} {os.environ.get("XLA_FLAGS", "")} --xla_force_host_platform_device_count=4'
+)
 os.environ['NPROC'] = '16'
 os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
+import costs
 import golden
 import jax
 import pytest
+import rotation
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-TESTS = pytest.StashKey[int]()
+TESTS, MAPS = pytest.StashKey[int](), 30_000
 SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
@@ -38,19 +36,35 @@ def pytest_addoption(parser):
     default = str(SHARED / 'golden')
     parser.addoption('--golden', default=default, metavar='DIR', help=f'folder of golden vectors [{default}]')
     parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
+    parser.addoption('--rotation', default=rotation.today(), type=rotation.number, metavar='N',
+                     help="whose turn it is of tests that take turns; 'all' for everyone's [today's number]")  # fmt: skip
 
 
-def pytest_collection_modifyitems(items):
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items, config):
     """Tests of one specimen one after the other: they share compiled programs, which are dropped after a while."""
+    rotation.apply(items, config.getoption('--rotation'))
     items.sort(key=_group)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    costs.begin(item)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item):
     """Every compiled program holds a few memory maps, and a process may have 65530: the laws would need more."""
+    costs.end(item)
     item.session.stash[TESTS] = item.session.stash.get(TESTS, 0) + 1
-    if item.session.stash[TESTS] % 300 == 0:
+    if item.session.stash[TESTS] % 50 == 0 and memory_maps() > MAPS:
         jax.clear_caches()
+
+
+def memory_maps():
+    """How many this process has; 0 where the system does not say."""
+    maps = pathlib.Path('/proc/self/maps')
+    return maps.read_bytes().count(b'\n') if maps.exists() else 0
 
 
 @pytest.fixture(scope='session')
@@ -78,6 +92,14 @@ def pytest_terminal_summary(terminalreporter, config):
     reports = [
         report for group in terminalreporter.stats.values() for report in group if hasattr(report, 'user_properties')
     ]
+    _tell_golden(terminalreporter, config, reports)
+    lines = costs.table(reports)
+    if lines:
+        terminalreporter.section(f'where the time went (--rotation={config.getoption("--rotation") or "all"})')
+        terminalreporter.write_line('\n'.join(lines))
+
+
+def _tell_golden(terminalreporter, config, reports):
     results = dict(value for report in reports for name, value in report.user_properties if name == 'golden')
     if results:
         terminalreporter.section('golden vectors')

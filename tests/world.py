@@ -138,7 +138,8 @@ def placed(terms, seen):
     """Terms by name, freshly initialised to read `seen`."""
     objective = Objective(tuple(terms.items()))
     knobs = jax.tree.map(jnp.float32, objective.knobs())
-    return Subject(objective, *jax.jit(objective.init)(KEY, seen), seen, knobs)
+    # Operation by operation: other terms draw their parameters with the same ones.
+    return Subject(objective, *objective.init(KEY, jax.tree.map(jnp.asarray, seen)), seen, knobs)
 
 
 @functools.cache
@@ -147,9 +148,11 @@ def padded():
     return drawn(0, len(MASK), MASK)
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def subject(name):
-    """The specimen called `name`, alone."""
+    """The specimen called `name`, alone. Its programs are kept until another is asked for."""
+    compiled.clear_cache()
+    spread.clear_cache()
     return placed({name: specimens()[name]}, padded())
 
 
@@ -169,17 +172,34 @@ TRACES: collections.Counter = collections.Counter()
 def ask(objective, params, memory, inputs, knobs, axis=None):
     """The objective's answer, on this device's part of the batch where `axis` is given."""
     TRACES[objective] += 1
+    heard = {}
+    overheard = Objective(tuple((name, Overheard(name, term, heard)) for name, term in objective.terms))
 
     def loss(params, student):
         seen = inputs._replace(student=student)
-        shares = objective.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
-        return shares.loss, shares.memory
+        shares = overheard.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
+        return shares.loss, (shares.memory, dict(heard))
 
-    (total, after), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs.student)
+    (total, (after, values)), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs.student)
     if axis is not None:
         total, own = jax.lax.psum((total, own), axis)
-        return Answer(total, after, own, student, {})
-    return Answer(total, after, own, student, values(objective, params, memory, inputs, knobs))
+        values = {}
+    return Answer(total, after, own, student, values)
+
+
+class Overheard:
+    """A term that writes down its values when it is asked for its loss: asking again would take as long to trace."""
+
+    def __init__(self, name, term, heard):
+        self.name, self.term, self.heard = name, term, heard
+
+    def __getattr__(self, name):
+        return getattr(self.term, name)
+
+    def __call__(self, *args, **kwargs):
+        out = self.term(*args, **kwargs)
+        self.heard[self.name] = out.values
+        return out
 
 
 def values(objective, params, memory, inputs, knobs):

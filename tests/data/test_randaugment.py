@@ -92,15 +92,17 @@ def drawn(operations, shape=(24, 20, 3)):
 
 
 def test_each_operation_is_drawn_in_both_directions_about_equally_often():
-    places = {}
-    for name in OPERATIONS:
-        for sign in (1.0, -1.0):
-            made = np.asarray(compiled(name, 0.9)(IMAGES[0].astype(np.int32), np.float32(sign)))
-            places.setdefault(made.astype(np.uint8).tobytes(), name)
+    made = {
+        (name, sign): np.asarray(compiled(name, 0.9)(IMAGES[0].astype(np.int32), np.float32(sign)))
+        for name in OPERATIONS for sign in (1.0, -1.0)
+    }  # fmt: skip
     counts = dict.fromkeys(OPERATIONS, 0)
     variants = {}
     for image in drawn(1):
-        name = places[image.tobytes()]
+        # All in one program, where a rounding or the border between two pixels may fall to the other side.
+        apart = {place: np.mean(other != image) for place, other in made.items()}
+        name, sign = min(apart, key=apart.__getitem__)
+        assert apart[name, sign] < 0.05
         counts[name] += 1
         variants.setdefault(name, set()).add(image.tobytes())
     expected = 256 / 14

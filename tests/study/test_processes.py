@@ -13,6 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from processes import QUICK
 
 from kdjax import trees
 from kdjax.train.checkpoint import load_variables
@@ -22,7 +23,6 @@ ROOT = Path(__file__).resolve().parents[2]
 PAIR = f'--config={ROOT / "tests" / "configs" / "pair.py"}'
 # One device each, and no strictness of the tests; compiled faster, and less well.
 DROPPED = ('JAX_NUMPY_DTYPE_PROMOTION', 'NPROC')
-QUICK = '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true'
 ENVIRONMENT = {name: value for name, value in os.environ.items() if name not in DROPPED}
 ENVIRONMENT |= {'JAX_PLATFORMS': 'cpu', 'XLA_FLAGS': QUICK, 'PYTHONPATH': str(ROOT / 'tests')}
 PATIENCE = 300  # seconds; a tenth is enough where nothing else runs

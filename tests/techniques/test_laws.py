@@ -3,7 +3,6 @@
 import copy
 import dataclasses
 import functools
-import itertools
 import math
 from unittest import mock
 
@@ -12,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import rotation
 import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -26,11 +26,21 @@ from kdjax.types import Net, Outputs, TermInputs
 # Large, and finite after the few squarings that a technique may do.
 HUGE = 1e4
 SPECIMENS = world.specimens()
-ONE_EACH = list({name.split('-')[0]: name for name in SPECIMENS}.values())
-# Where tests run in several processes, those of a specimen share one, and with it the compiled programs.
-every_specimen = pytest.mark.parametrize(
-    'name', [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in SPECIMENS]
-)
+KINDS = [name.split('-')[0] for name in SPECIMENS]
+ONE_EACH = list(dict(zip(KINDS, SPECIMENS, strict=True)).values())
+TURNS = dict(zip(SPECIMENS, rotation.turns(KINDS), strict=True))
+
+
+def specimens(names, marks=lambda name: ()):
+    """A test for each: those of a specimen run in one process, one after the other, and share compiled programs."""
+    return pytest.mark.parametrize(
+        'name', [pytest.param(name, marks=[pytest.mark.xdist_group(name), *marks(name)]) for name in names]
+    )
+
+
+every_specimen = specimens(SPECIMENS)
+# Laws that need a program of their own: of every technique one specimen has its turn, all with --rotation=all.
+each_in_turn = specimens(SPECIMENS, lambda name: [TURNS[name]])
 every_technique = pytest.mark.parametrize('kind', world.techniques().values(), ids=world.techniques())
 MASK = np.asarray(world.MASK, bool)
 
@@ -124,7 +134,7 @@ def test_smoothing_is_a_share(smoothing):
 # ---- what is learned
 
 
-@pytest.mark.parametrize('name', [name for name, term in SPECIMENS.items() if term.at_teacher != 'free'])
+@specimens(name for name, term in SPECIMENS.items() if term.at_teacher != 'free')
 def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
     subject = world.subject(name)
 
@@ -142,7 +152,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
         assert world.size(real(answer.values)) < 1e-6
 
 
-@pytest.mark.parametrize('name', [name for name, term in SPECIMENS.items() if term.STUDENT])
+@specimens(name for name, term in SPECIMENS.items() if term.STUDENT)
 def test_gradient_reaches_everything_of_the_student_that_is_read(name):
     subject = world.subject(name)
     gradient = world.compiled(*subject).student
@@ -204,9 +214,7 @@ def test_no_gradient_reaches_the_teacher():
 # ---- tokens
 
 
-@pytest.mark.parametrize(
-    'name', [name for name, term in SPECIMENS.items() if not (term.scope == 'batch' or any(term.taps()))]
-)
+@specimens(name for name, term in SPECIMENS.items() if not (term.scope == 'batch' or any(term.taps())))
 def test_a_token_counts_as_an_example_does(name):
     """Logits (B, N, K) give what the same logits give as (B N, K), or the term says that it has no use for tokens."""
     term, long = SPECIMENS[name], world.inputs(2, 12)
@@ -258,7 +266,7 @@ def test_the_order_of_examples_does_not_matter(name):
     world.assert_close((shuffled.student, shuffled.values), jax.tree.map(lambda leaf: np.asarray(leaf)[order], by_row))
 
 
-@every_specimen
+@each_in_turn
 def test_half_precision_in_single_precision_out(name):
     """From the same rounded inputs: what is left is the technique's own arithmetic."""
     subject = world.subject(name)
@@ -299,7 +307,7 @@ def test_features_and_logits_of_0_stay_finite(name):
     assert finite(world.compiled(*subject._replace(inputs=TermInputs(*dead, subject.inputs.batch))))
 
 
-@every_specimen
+@each_in_turn
 def test_compiling_changes_nothing_and_happens_once(name):
     subject = world.subject(name)
     answer = world.compiled(*subject)
@@ -310,20 +318,19 @@ def test_compiling_changes_nothing_and_happens_once(name):
     world.assert_close(world.values(*subject._replace(inputs=jax.tree.map(jnp.asarray, subject.inputs))), answer.values)
 
 
-@every_specimen
+@each_in_turn
 def test_four_devices_agree_with_one(name):
     subject = world.subject(name)
     world.assert_same_answer(world.spread(*subject, 4), world.compiled(*subject))
 
 
-@pytest.mark.parametrize('name', ONE_EACH)
+@each_in_turn
 def test_two_devices_agree_with_one(name):
-    """One specimen of each technique: that they differ in their count is no matter of form."""
     subject = world.subject(name)
     world.assert_same_answer(world.spread(*subject, 2), world.compiled(*subject))
 
 
-@every_specimen
+@each_in_turn
 def test_gradients_are_those_of_the_value(name):
     """Where what stop_gradient holds constant is held constant in the value too."""
     subject = world.subject(name)
@@ -371,8 +378,7 @@ def constants_held(subject):
 
     @functools.partial(jax.jit, static_argnums=0)
     def ask(*subject):
-        held = itertools.cycle(constants)  # the term is asked for its loss, and again for its values
-        with mock.patch.object(jax.lax, 'stop_gradient', side_effect=held):
+        with mock.patch.object(jax.lax, 'stop_gradient', side_effect=constants):
             return world.ask(*subject)
 
     return ask
