@@ -7,9 +7,9 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.techniques.algebra import norm, pooled, projected, projection, same_maps
+from kdjax.techniques.algebra import norm, pooled, projected, projection
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, apply_module, init_module, number
-from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -26,7 +26,7 @@ class _Attention(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentiveFeatures(LayerTerm):
+class AttentiveFeatures(MapTerm):
     """sum_c rho_c mean_hw (s_c/||s_c|| - t_c/||t_c||)^2, rho(t) a learned attention over channels.
 
     Values: (B,). Channel norms are over the map, enlarged by 1e-6. rho is a squeeze-and-excitation block with shares
@@ -43,7 +43,6 @@ class AttentiveFeatures(LayerTerm):
         'Wang, Gao, Zhao, Li, Dou, Xu', 'Pay Attention to Features, Transfer Learn Faster CNNs', 'ICLR', 2020
     )
 
-    layer: str = 'stage2'
     projected: bool = True
     reduction: float = number(0.5, above=0.0, maximum=1.0)
 
@@ -69,9 +68,6 @@ class AttentiveFeatures(LayerTerm):
 
     def _attention(self, teacher: Array) -> nn.Module:
         return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
-
-    def features(self, inputs: TermInputs) -> Pair:
-        return same_maps(*super().features(inputs))
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

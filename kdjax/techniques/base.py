@@ -18,7 +18,7 @@ from kdjax.types import Array, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
-Knobs = Mapping[str, Array]  # of a term, by name
+Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 
 
 class Paper(NamedTuple):

@@ -1,6 +1,7 @@
 """What terms of early exits share: from a layer of the student a small learned head answers as the network does."""
 
 import dataclasses
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -44,7 +45,7 @@ class ExitTerm(Term):
             for index, layer in enumerate(self.layers)
         }, {}
 
-    def answers(self, params: Tree, inputs: TermInputs) -> list:
+    def answers(self, params: Tree, inputs: TermInputs) -> list[Any]:
         """What the heads make of their layers."""
         return [apply_module(self.head(inputs), params[layer], _feature(layer, inputs)) for layer in self.layers]
 

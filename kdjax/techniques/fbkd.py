@@ -9,9 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps, total
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, total
 from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, knob
-from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -56,7 +56,7 @@ class _Adapter(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionGuided(LayerTerm):
+class AttentionGuided(MapTerm):
     """Four Euclidean distances: masked features, pooled channels, pooled positions, relations. Values: (B,).
 
     The mask of the features is the mean of student's and teacher's N softmax(mean_c |f| / T) over the N positions, and
@@ -78,7 +78,6 @@ class AttentionGuided(LayerTerm):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
 
-    layer: str = 'stage2'
     feature: float = knob(7e-5, minimum=0.0)
     channel: float = knob(4e-3, minimum=0.0)
     spatial: float = knob(4e-3, minimum=0.0)
@@ -116,9 +115,6 @@ class AttentionGuided(LayerTerm):
             return norm(flat(gap))[:, 0]
         real = jnp.where(mask_B[:, None] > 0, flat(gap), 0)
         return jnp.broadcast_to(norm(real.reshape(-1)), mask_B.shape)
-
-    def features(self, inputs: TermInputs) -> Pair:
-        return same_maps(*super().features(inputs))
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -90,7 +90,21 @@ class LayerwiseTerm(Term):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ProjectedMaps(LayerTerm):
+class MapTerm(LayerTerm):
+    """A term of a pair of maps.
+
+    Attributes:
+      layer: maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
+    """
+
+    layer: str = 'stage2'
+
+    def features(self, inputs: TermInputs) -> Pair:
+        return same_maps(*super().features(inputs))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProjectedMaps(MapTerm):
     """A distance of a pair of maps, the student's brought to the teacher's channels by a learned 1x1 convolution.
 
     Attributes:
@@ -98,15 +112,11 @@ class ProjectedMaps(LayerTerm):
       projected: whether there is such a convolution; without it the channels must be equally many.
     """
 
-    layer: str = 'stage2'
     projected: bool = True
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.projected else 'zero'
-
-    def features(self, inputs: TermInputs) -> Pair:
-        return same_maps(*super().features(inputs))
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         return (projection(key, *self.features(inputs)) if self.projected else {}), {}

@@ -10,9 +10,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import unknown
-from kdjax.techniques.algebra import example_keys, same_maps
+from kdjax.techniques.algebra import example_keys
 from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob, number
-from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 MASKS = ('spatial', 'channel')
@@ -35,7 +35,7 @@ class _Generator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskedGeneration(LayerTerm):
+class MaskedGeneration(MapTerm):
     """|| t - G(m * align(s)) ||^2, summed over channels and positions. Values: (B,).
 
     m is 0 with probability `masked`, drawn per example and step for each position, or, for classifiers, each channel.
@@ -52,7 +52,6 @@ class MaskedGeneration(LayerTerm):
         'Yang, Li, Shao, Shi, Yuan, Yuan', 'Masked Generative Distillation', 'ECCV', 2022, '2205.01529'
     )
 
-    layer: str = 'stage2'
     mask: str = 'spatial'
     width: int = number(0, minimum=0)
     masked: float = knob(0.65, minimum=0.0, below=1.0)
@@ -78,9 +77,6 @@ class MaskedGeneration(LayerTerm):
     def draw(self, key: Array, inputs: TermInputs, shape: tuple[int, ...]) -> Array:
         """Uniform numbers below 1; what is below `masked` is masked. (B, *shape)"""
         return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, inputs))
-
-    def features(self, inputs: TermInputs) -> Pair:
-        return same_maps(*super().features(inputs))
 
     def _generator(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.width or teacher.shape[-1])

@@ -15,6 +15,8 @@ from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob,
 from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
+Sides = Sequence[Sequence[Array]]  # of the student and of the teacher, by layer
+
 
 class _Embedding(nn.Module):
     """What is known of examples (B, D) as vectors of length 1, by two linear layers with a ReLU between."""
@@ -48,10 +50,8 @@ class _Calibration(nn.Module):
     middle: int
 
     @nn.compact
-    def __call__(
-        self, sides: Sequence[Sequence[Array]], known: Sequence[Sequence[Array]], temperature: Array, mask_B: Array
-    ) -> tuple[Array, Array]:
-        (students, teachers), (of_students, of_teachers) = sides, known
+    def __call__(self, sides: Sides, descriptors: Sides, temperature: Array, mask_B: Array) -> tuple[Array, Array]:
+        (students, teachers), (of_students, of_teachers) = sides, descriptors
         queries = jnp.stack([_Embedding(self.width, name=f'query{s}')(x) for s, x in enumerate(of_students)], axis=1)
         keys = jnp.stack([_Embedding(self.width, name=f'key{t}')(x) for t, x in enumerate(of_teachers)], axis=1)
         rows = []
@@ -75,7 +75,7 @@ class SemanticCalibration(CrossLayerTerm):
     | form   | what of an example's map x_i                               | as in                                     |
     |--------|------------------------------------------------------------|-------------------------------------------|
     | pooled | its pooled channels                                        |                                           |
-    | paper  | its similarities <x_i, x_j> to all examples of its batch   | the paper, the authors' code (eq. 2-4)    |
+    | paper  | its similarities <x_i, x_j> to all examples of its batch   | the paper, the authors' code              |
 
     'paper' makes what is learned depend on the size of the *global* batch, which must then stay as it is; examples come
     in the order of their ids (equal ids: of their views), padding last, so that their order does not matter.
@@ -103,7 +103,7 @@ class SemanticCalibration(CrossLayerTerm):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         one = jnp.ones((), example_mask(inputs).dtype)
-        return init_module(self._module(), key, *self._known(inputs), one, example_mask(inputs)), {}
+        return init_module(self._module(), key, *self._descriptors(inputs), one, example_mask(inputs)), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
@@ -113,16 +113,16 @@ class SemanticCalibration(CrossLayerTerm):
 
     def calibrated(self, params: Tree, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
         """Attention a and distances mean (P_st(s) - t)^2. (B, S, T) each"""
-        sides, known = self._known(inputs)
-        learned, size = params['query0']['Dense_0']['kernel'].shape[0], known[0][0].shape[1]
+        sides, descriptors = self._descriptors(inputs)
+        learned, size = params['query0']['Dense_0']['kernel'].shape[0], descriptors[0][0].shape[1]
         if learned != size:
             raise UsageError(f'form {self.form!r} was made for {learned} examples or channels, and is given {size}')
         mask = example_mask(inputs)
-        attention, distances = apply_module(self._module(), params, sides, known, knobs['temperature'], mask)
+        attention, distances = apply_module(self._module(), params, sides, descriptors, knobs['temperature'], mask)
         return attention, distances
 
-    def _known(self, inputs: TermInputs) -> tuple[Sequence, Sequence]:
-        """Maps of both sides, and what of them is embedded. (B, D) each"""
+    def _descriptors(self, inputs: TermInputs) -> tuple[Sides, Sides]:
+        """Maps of both sides, and what of them is embedded, (B, D) each."""
         sides = self.maps(inputs)
         if self.form == 'pooled':
             return sides, [[pooled(x) for x in side] for side in sides]

@@ -9,9 +9,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import batch_norm, example_mask, per_example, same_maps
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example
 from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
-from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -30,7 +30,7 @@ class _Projector(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReusedClassifier(LayerTerm):
+class ReusedClassifier(MapTerm):
     """Mean square of f_t - P(f_s), with a learned projector P. Values: (B,).
 
     The paper trains with this term alone, without labels, and answers with the teacher's classifier on the pooled
@@ -52,7 +52,6 @@ class ReusedClassifier(LayerTerm):
     )
     scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'stage2'
     factor: int = number(2, minimum=1)
     classifier: str = 'head'
 
@@ -89,9 +88,6 @@ class ReusedClassifier(LayerTerm):
         """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
         pooled = jnp.mean(self.regressed(params, inputs), axis=(1, 2))
         return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
-
-    def features(self, inputs: TermInputs) -> Pair:
-        return same_maps(*super().features(inputs))
 
     def _module(self, teacher: Array) -> nn.Module:
         return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])
