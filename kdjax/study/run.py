@@ -34,6 +34,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
     for _, changed in acceptance.attempts(config):
         plan.check(changed)
         _check_processes(changed)
+    paper = collect.paper(config)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process()
         tried: list[Attempt] = []
@@ -60,7 +61,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         results = dataclasses.replace(
             records.from_json(Results, evaluation.results(context, command)),
             acceptance=_acceptance(context.config, tried, reported),
-            published=collect.paper(context.config),
+            published=paper,
         )
         execute.execute([report_stage(last, results)], context, workdir)
     screen.show(report.terminal(results))
