@@ -37,7 +37,7 @@ def pytest_addoption(parser):
     parser.addoption('--golden', default=default, metavar='DIR', help=f'folder of golden vectors [{default}]')
     parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
     parser.addoption('--rotation', default=rotation.today(), type=rotation.number, metavar='N',
-                     help="whose turn it is of tests that take turns; 'all' for everyone's [today's number]")  # fmt: skip
+                     help="whose turn it is, of tests that take turns; 'all' for all [today's number]")  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)

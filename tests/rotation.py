@@ -1,7 +1,7 @@
 """Which of many alike tests run today: every run has some of each kind, and a few days have all of them.
 
-A test marked `rotating(kind, place, count)` is number `place` of `count` of its kind. It is its turn where the number of
-the rotation, by default today's, says so; otherwise it counts as slow.
+A test marked `rotating(kind, place, count)` is number `place` of `count` of its kind. It is its turn where the number
+of the rotation, by default today's, says so; otherwise it counts as slow.
 """
 
 import datetime

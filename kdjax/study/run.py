@@ -36,6 +36,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
     attempts = list(acceptance.attempts(config))
     for _, recipe in attempts:
         _check_processes(recipe)
+    paper = collect.paper(config)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process(screen)
         tried: list[Attempt] = []
@@ -62,7 +63,7 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         results = dataclasses.replace(
             records.from_json(Results, evaluation.results(recipe, context, command)),
             acceptance=_acceptance(recipe, tried, reported),
-            published=collect.paper(recipe.config),
+            published=paper,
         )
         execute.execute([report_stage(recipe, last, results)], context, workdir)
     screen.show(report.terminal(results))
