@@ -18,6 +18,6 @@ def get_config(arg=''):
         config.methods = {'combined': ('combined',)}
     config.baseline = 'combined'
     for fit in (config.teacher.fit, config.fits.combined):
-        fit.steps, fit.learning_rate = 4, (1e-2,)
+        fit.steps, fit.learning_rate = 4, 1e-2
     config.run.chunk, config.run.validate_every, config.run.save_every = 2, 2, 4
     return config.lock()
