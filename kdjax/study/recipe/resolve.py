@@ -134,6 +134,10 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     _check_decay(objectives[0], knobs['terms_weight_decay'])
     build.optimiser(spec.optim.to_dict(), spec.steps)
     given: dict[str, Any] = {**spec.to_dict(), **rates, 'weights': weights}
+    known = [field.name for field in dataclasses.fields(FitSpec)]
+    for field in given:
+        if field not in known:
+            raise unknown('field', field, known, ' of a fit')
     fit = FitSpec(**given)
     return Fit(name, fit, terms, objectives[0], knobs, teacher)
 

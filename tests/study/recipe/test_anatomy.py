@@ -3,6 +3,7 @@
 import copy
 import runpy
 import shutil
+import traceback
 from pathlib import Path
 
 import jax
@@ -13,7 +14,8 @@ from kdjax.errors import UsageError
 from kdjax.study.recipe import evaluation, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
-from kdjax.train import ledger
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.train import ledger, objective
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -38,6 +40,24 @@ def trained(workdir, every, runner='single'):
     todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
     execute.execute(todo, context, workdir)
     return context
+
+
+def test_ten_files_lead_from_the_command_line_to_a_term(tmp_path, monkeypatch):
+    """As many as a reader meets: those on the stack where a student's term is first asked for its values."""
+    stacks = []
+
+    def values(term, inputs, knobs):
+        stacks.append([frame.filename for frame in traceback.extract_stack()])
+        return asked(term, inputs, knobs)
+
+    asked = SoftTargets.values
+    monkeypatch.setattr(SoftTargets, 'values', values)
+    trained(tmp_path, every=0)
+    (stack, *_) = [stack for stack in stacks if any(name.endswith('train/loop.py') for name in stack)]
+    package = Path(objective.__file__).parents[1]
+    met = dict.fromkeys(str(Path(name).relative_to(package)) for name in stack if Path(name).is_relative_to(package))
+    below = ['study/recipe/execute.py', 'study/recipe/stages.py', 'train/loop.py', 'train/grid.py', 'train/step.py']
+    assert list(met) == [*below, 'train/objective.py', 'techniques/base.py']  # then the technique; run and command line
 
 
 @pytest.fixture(scope='module')

@@ -63,6 +63,14 @@ def test_a_knob_that_is_a_tuple_is_told_the_new_form():
         resolve(config)
 
 
+def test_a_field_that_a_fit_does_not_have_is_refused():
+    config = changed()
+    with config.unlocked():
+        config.fits.combined.epochs = 3
+    with pytest.raises(UsageError, match="fit 'combined': unknown field 'epochs' of a fit; there is: 'steps'"):
+        resolve(config)
+
+
 # ---- what validation chooses from
 
 
