@@ -156,7 +156,7 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
     answer = ask(subject.view.teacher)
     assert world.size(answer.student) < 1e-6
     if subject.term.at_teacher == 'zero':
-        assert world.size(real(answer.values)) < 1e-6
+        assert world.size(real(answer.values)) < 1e-5  # of values about 1: sums of rounded logarithms cancel
 
 
 @specimens(name for name, term in SPECIMENS.items() if term.STUDENT)
