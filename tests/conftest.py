@@ -1,8 +1,11 @@
 """Settings of every test: four host devices, strict dtypes, compiled programs kept between runs."""
 
+import ctypes
 import functools
+import math
 import os
 import pathlib
+import platform
 import subprocess
 import sys
 
@@ -22,7 +25,7 @@ import pytest
 import rotation
 
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
-TESTS, MAPS = pytest.StashKey[int](), 30_000
+TESTS, MEMORY = pytest.StashKey[int](), 2 * 2**30
 SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
 
 jax.config.update('jax_numpy_dtype_promotion', 'strict')
@@ -35,9 +38,9 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 def pytest_addoption(parser):
     default = str(SHARED / 'golden')
     parser.addoption('--golden', default=default, metavar='DIR', help=f'folder of golden vectors [{default}]')
-    parser.addoption('--kills', default=3, type=int, metavar='N', help='how often the kill test kills a run [3]')
+    parser.addoption('--kills', default=2, type=int, metavar='N', help='how often the kill test kills a run [2]')
     parser.addoption('--rotation', default=rotation.today(), type=rotation.number, metavar='N',
-                     help="whose turn it is, of tests that take turns; 'all' for all [today's number]")  # fmt: skip
+                     help="which of the tests that take turns run, or 'all' [the day's number]")  # fmt: skip
 
 
 @pytest.hookimpl(tryfirst=True)
@@ -54,17 +57,19 @@ def pytest_runtest_setup(item):
 
 @pytest.hookimpl(trylast=True)
 def pytest_runtest_teardown(item):
-    """Every compiled program holds a few memory maps, and a process may have 65530: the laws would need more."""
+    """Every compiled program holds half a megabyte and a few memory maps, and the laws need thousands."""
     costs.end(item)
     item.session.stash[TESTS] = item.session.stash.get(TESTS, 0) + 1
-    if item.session.stash[TESTS] % 50 == 0 and memory_maps() > MAPS:
+    if item.session.stash[TESTS] % 50 == 0 and resident() > MEMORY:
         jax.clear_caches()
+        if platform.libc_ver()[0] == 'glibc':
+            ctypes.CDLL(None).malloc_trim(0)  # or what was dropped stays with the process
 
 
-def memory_maps():
-    """How many this process has; 0 where the system does not say."""
-    maps = pathlib.Path('/proc/self/maps')
-    return maps.read_bytes().count(b'\n') if maps.exists() else 0
+def resident():
+    """Bytes of memory of this process; as good as endless where the system does not say."""
+    status = pathlib.Path('/proc/self/statm')
+    return int(status.read_text().split()[1]) * os.sysconf('SC_PAGESIZE') if status.exists() else math.inf
 
 
 @pytest.fixture(scope='session')

@@ -1,7 +1,7 @@
 """Which of many alike tests run today: every run has some of each kind, and a few days have all of them.
 
-A test marked `rotating(kind, place, count)` is number `place` of `count` of its kind. It is its turn where the number
-of the rotation, by default today's, says so; otherwise it counts as slow.
+A test marked `rotating(place, count)` is number `place` of `count` of its kind. It has its turn where the number of the
+rotation, by default the day's, says so; otherwise it counts as slow.
 """
 
 import datetime
@@ -20,9 +20,21 @@ def number(text):
 
 
 def turns(kinds):
-    """A mark for each of several alike, in the order of their `kinds`: one of every kind has its turn."""
-    kinds = list(kinds)
-    return [pytest.mark.rotating(kinds[:place].count(kind), kinds.count(kind)) for place, kind in enumerate(kinds)]
+    """A mark for each of several alike, in the order of their `kinds`: one of every kind has its turn.
+
+    Kinds do not begin together, so that what they have in common comes in all its values every day.
+    """
+    kinds, marks = list(kinds), []
+    begins = {kind: begin for begin, kind in enumerate(dict.fromkeys(kinds))}
+    for place, kind in enumerate(kinds):
+        count = kinds.count(kind)
+        marks.append(pytest.mark.rotating((kinds[:place].count(kind) + begins[kind]) % count, count))
+    return marks
+
+
+def params(cases, kinds):
+    """The cases of a parametrised test, each a tuple, of which one of every kind has its turn."""
+    return [pytest.param(*case, marks=turn) for case, turn in zip(cases, turns(kinds), strict=True)]
 
 
 def apply(items, rotation):

@@ -99,6 +99,11 @@ def specimens():
     return {f'{name}{described(term)}': term for name, kind in techniques().items() for term in kind.specimens()}
 
 
+def kind(specimen):
+    """The technique that a specimen is of, by the specimen's name."""
+    return specimen.partition('-')[0]
+
+
 def described(term):
     """What sets a specimen apart: its form, layers, and everything that is not the default."""
     words = []
@@ -148,11 +153,9 @@ def padded():
     return drawn(0, len(MASK), MASK)
 
 
-@functools.lru_cache(maxsize=1)
+@functools.cache
 def subject(name):
-    """The specimen called `name`, alone. Its programs are kept until another is asked for."""
-    compiled.clear_cache()
-    spread.clear_cache()
+    """The specimen called `name`, alone."""
     return placed({name: specimens()[name]}, padded())
 
 

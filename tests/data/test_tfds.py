@@ -1,6 +1,5 @@
 """TFDS: what is prepared from originals is what the originals say, and nothing of another data set."""
 
-import functools
 import hashlib
 import pathlib
 import subprocess
@@ -11,6 +10,7 @@ import pytest
 import tensorflow_datasets
 from tensorflow_datasets.core.download import DownloadManager, extractor
 from tensorflow_datasets.core.features import image_feature
+from tensorflow_datasets.image_classification import mnist
 
 from kdjax.data import originals, prepare, tfds, without_tensorflow
 from kdjax.data.lazy import Lazy
@@ -19,39 +19,56 @@ from kdjax.errors import UsageError
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
 
-@pytest.fixture(scope='module')
-def prepared(tmp_path_factory, restored):
+@pytest.fixture
+def prepared(tmp_path, restored):
     """From the names of data sets to a folder in which they were prepared, one after the other, by the command."""
 
-    @functools.cache
     def folder(*names):
-        data_dir = tmp_path_factory.mktemp('prepared')
         for name in names:
-            command = (sys.executable, ROOT / 'run.py', '--mode=prepare', f'--data={name}', f'--data_dir={data_dir}')
+            command = (sys.executable, ROOT / 'run.py', '--mode=prepare', f'--data={name}', f'--data_dir={tmp_path}')
             done = subprocess.run((*command, f'--originals={restored(name)}'), capture_output=True, text=True)
             assert done.returncode == 0, done.stderr
-            assert done.stdout.strip().splitlines()[-1].startswith(f'{data_dir}/{name}/')
-        return data_dir
+            assert done.stdout.strip().splitlines()[-1].startswith(f'{tmp_path}/{name}/')
+        return tmp_path
 
     return folder
 
 
-def same(data_dir, name, folder):
+def same(data_dir, name, folder, **how):
     """Whether a prepared data set is that of the original files, to the bit and in order."""
-    found, wanted = tfds.prepared(name=name, data_dir=str(data_dir)), getattr(originals, name)(folder=str(folder))
+    found = tfds.prepared(name=name, data_dir=str(data_dir), **how)
+    wanted = getattr(originals, name)(folder=str(folder), **how)
     for split in ('train', 'validation', 'test'):
         for part in ('inputs', 'labels'):
             np.testing.assert_array_equal(getattr(found.splits[split], part), getattr(wanted.splits[split], part))
     return found.checksum() == wanted.checksum() and found.classes == wanted.classes
 
 
-def test_mnist_is_prepared_from_its_originals_and_nothing_else_is_left(prepared, restored):
-    data_dir = prepared('mnist')
-    assert same(data_dir, 'mnist', restored('mnist'))
-    assert [path.name for path in data_dir.iterdir()] == ['mnist']
-    before = {path: path.stat().st_mtime_ns for path in data_dir.rglob('*')}
-    assert prepare.prepare('tfds:mnist', data_dir=str(data_dir)) == data_dir / 'mnist' / '3.0.1'
-    assert {path: path.stat().st_mtime_ns for path in data_dir.rglob('*')} == before
+FEW = {'train': 600, 't10k': 100}
+
+
+@pytest.fixture
+def few(monkeypatch):
+    """Of the files of MNIST the first images alone, as TFDS and as we read them: all take half a minute."""
+    monkeypatch.setattr(mnist, '_TRAIN_EXAMPLES', FEW['train'])
+    monkeypatch.setattr(mnist, '_TEST_EXAMPLES', FEW['t10k'])
+    whole = originals.content
+
+    def content(data, name, place):
+        header, size = (16, 28 * 28) if 'images' in name else (8, 1)
+        return whole(data, name, place)[: header + size * FEW[name.partition('-')[0]]]
+
+    monkeypatch.setattr(originals, 'content', content)
+
+
+def test_mnist_is_prepared_from_its_originals_and_nothing_else_is_left(few, restored, tmp_path):
+    place = prepare.prepare('mnist', str(restored('mnist')), str(tmp_path))
+    assert place == tmp_path / 'mnist' / '3.0.1'
+    assert same(tmp_path, 'mnist', restored('mnist'), validation=50)
+    assert [path.name for path in tmp_path.iterdir()] == ['mnist']
+    before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
+    assert prepare.prepare('tfds:mnist', data_dir=str(tmp_path)) == place
+    assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
 
 
 def test_lazy_inputs_are_decoded_when_they_are_asked_for(prepared, restored):
@@ -66,10 +83,11 @@ def test_lazy_inputs_are_decoded_when_they_are_asked_for(prepared, restored):
 
 
 @pytest.mark.slow
-def test_all_three_prepared_in_one_folder_are_those_of_their_originals(prepared, restored):
+def test_all_three_prepared_in_one_folder_by_the_command_are_those_of_their_originals(prepared, restored):
     data_dir = prepared('mnist', 'fashion_mnist', 'cifar100')
     for name in ('mnist', 'fashion_mnist', 'cifar100'):
         assert same(data_dir, name, restored(name))
+    assert sorted(path.name for path in data_dir.iterdir()) == ['cifar100', 'fashion_mnist', 'mnist']
 
 
 def extracted(name, place, folder):

@@ -9,6 +9,7 @@ import fake_cifar
 import jax
 import jax.numpy as jnp
 import pytest
+import rotation
 
 from configs import cifar
 from kdjax import cost
@@ -184,9 +185,11 @@ def test_a_step_of_what_is_unusual_can_be_traced(name, networks, wanted):
     assert all(cost.flops > 0 for cost in costs.values())
 
 
-@pytest.mark.parametrize(('name', 'networks', 'method'), [
-    ('crd2020_cifar100', RESNET, 'AB'), ('at2017_cifar10', WRN, 'AT'), ('patient2021', RESNET, 'function matching'),
-])  # fmt: skip
+TABLES = [('crd2020_cifar100', RESNET, 'AB'), ('at2017_cifar10', WRN, 'AT'),
+          ('patient2021', RESNET, 'function matching')]  # fmt: skip
+
+
+@pytest.mark.parametrize(('name', 'networks', 'method'), rotation.params(TABLES, ['table'] * len(TABLES)))
 def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
     """Teacher and student are trained by the process that works on sweeps, and the report compares with the paper."""
     monkeypatch.setattr(cost, 'latency_ms', lambda *_, **__: 1.0)  # which takes long, and is tested elsewhere

@@ -107,6 +107,7 @@ def test_a_changed_student_leaves_the_teacher_and_its_soft_labels(finished, tmp_
     assert new == {'baseline', 'distill', 'distill+finetune', 'combined', 'evaluate'}
 
 
+@pytest.mark.slow  # for one teacher, as tests/train/test_cache.py has it
 def test_online_and_cached_teaching_find_the_same(finished, tmp_path):
     online = run(tmp_path, '--config.teacher.mode=online')
     assert online.returncode == 0, online.stderr
@@ -115,6 +116,7 @@ def test_online_and_cached_teaching_find_the_same(finished, tmp_path):
     assert not list(tmp_path.glob('cache-*'))
 
 
+@pytest.mark.slow  # for one grid, as tests/study/sweep/test_grids.py has it
 def test_cells_over_devices_find_the_same(finished, tmp_path):
     devices = {'XLA_FLAGS': f'{environment()["XLA_FLAGS"]} --xla_force_host_platform_device_count=4', 'NPROC': '16'}
     done = subprocess.run(command(tmp_path, '--config.run.runner=cells'), capture_output=True, text=True,

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rotation
 
 from kdjax import trees
 from kdjax.errors import UsageError
@@ -146,8 +147,10 @@ def test_the_reference_moves_everything(reference):
     }  # fmt: skip
 
 
-@pytest.mark.parametrize('devices', [1, 2, 4])
-@pytest.mark.parametrize('runner', ['single', 'pmap', 'sharded', 'shard_map'])
+RUNNERS = [(runner, devices) for runner in ('single', 'pmap', 'sharded', 'shard_map') for devices in (1, 2, 4)]
+
+
+@pytest.mark.parametrize(('runner', 'devices'), rotation.params(RUNNERS, [runner for runner, _ in RUNNERS]))
 def test_runners_agree(runner, devices, reference):
     given = setting(parallel.axis_of(runner))
     step = functools.partial(train_step, **given.parts, axis=parallel.axis_of(runner))
