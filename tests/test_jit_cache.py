@@ -10,6 +10,7 @@ import pytest
 from configs import digits
 from kdjax.jit_cache import bound, compiled, once
 from kdjax.study.recipe import build
+from kdjax.study.recipe.resolve import resolve
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.rkd import DistanceRelations
 from kdjax.train import teachers
@@ -70,12 +71,13 @@ def test_other_configs_are_other_objects():
 
 
 def made(config):
-    fit, net = config.fits.combined, build.net(config.student, 10, config.run)
+    recipe = resolve(config)
+    fit, net = recipe.fits['combined'], build.net(recipe.student, 10, recipe.precision, None)
     return {
         'net': net,
-        'augment': build.augment(config.teacher.augment),
-        'preprocess': build.preprocess(config),
-        'optimiser': build.optimiser(fit),
+        'augment': build.augment(recipe.teachers['teacher'].augment),
+        'preprocess': build.preprocess(recipe.data),
+        'optimiser': build.optimiser(fit.spec.optim, fit.steps),
         'step': build.step_of(fit),
         'teacher': teachers.frozen(net),
     }

@@ -185,7 +185,7 @@ def test_a_run_in_bfloat16_goes_through_and_says_who_convolved(built, tmp_path, 
     assert onednn.BUILD not in done.stdout
     summary = json.loads((tmp_path / 'report' / 'summary.json').read_text())
     (manifest,) = (json.loads(path.read_text()) for path in tmp_path.glob('combined*/manifest.json'))
-    assert summary['machine']['convolutions'] == manifest['machine']['convolutions']
+    assert summary['provenance']['machine']['convolutions'] == manifest['machine']['convolutions']
     assert manifest['machine']['convolutions']['float32'].startswith('oneDNN ')
     assert set(manifest['machine']['convolutions']) == {'float32', 'bfloat16'}
 

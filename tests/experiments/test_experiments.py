@@ -16,6 +16,7 @@ from kdjax import cost
 from kdjax.study import command_line
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.inputs import teacher_of
 from kdjax.study.recipe.recipe import NetSpec
 from kdjax.study.report import comparison, published
 from kdjax.study.sweep import collect, expand, rows, worker
@@ -92,8 +93,8 @@ def test_the_recipe_is_that_of_the_literature():
     assert [round(share * 240) for share in own.fit.spec.optim['milestones']] == [150, 180, 210]
     assert {run.seed for run in planned('crd2020_cifar100').runs if run.point['pair'] == 'vgg13-vgg8'} == set(range(5))
     for pair, rate in (('vgg13-MobileNetV2', 0.01), ('wrn_40_2-ShuffleV1', 0.01), ('ResNet50-vgg8', 0.05)):
-        assert cells[pair, 'AT'][0].fit.learning_rate == (rate,)
-        assert cells[pair, 'AT'][0].config.teacher.fit.learning_rate == (0.05,)
+        assert cells[pair, 'AT'][0].fit.spec.learning_rate == (rate,)
+        assert teacher_of(cells[pair, 'AT'][0].inputs.source).fit.spec.learning_rate == (0.05,)
     start, main = cells['wrn_40_2-ShuffleV1', 'AB']
     assert (start.fit.steps, start.fit.spec.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
 

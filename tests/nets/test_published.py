@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import published
 import pytest
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets import torch_weights
 from kdjax.study.recipe import build
+from kdjax.study.recipe.recipe import NetSpec
+from kdjax.train import parallel
 
 X4 = (32, 64, 128, 256)
 SMALL = ((40, 80, 160, 512), (3, 3, 3))
@@ -130,8 +131,7 @@ TAPS = {
 
 def net(case, precision='float32', runner='single'):
     """The network as a config names it."""
-    spec = ConfigDict({'net': case.net, 'args': case.args})
-    return build.net(spec, case.classes, ConfigDict({'precision': precision, 'runner': runner}))
+    return build.net(NetSpec(case.net, case.args), case.classes, precision, parallel.axis_of(runner))
 
 
 def shapes(case):
