@@ -1,7 +1,7 @@
 """Every field of a run, with its unit and its reason. Other configs start from here and change what they are about.
 
-A knob (temperature, weight, learning rate, ...) is a tuple: of several values the best on validation is taken, and all
-are trained in one compiled grid. On the command line a single number will do: --config.terms.soft.temperature=8.
+A knob (temperature, weight, learning rate, ...) is a number: --config.terms.soft.temperature=8. What validation is to
+choose is named in `search`: all candidates are trained in one compiled grid, and the best is taken.
 """
 
 from typing import NoReturn
@@ -9,6 +9,7 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError, unknown
+from kdjax.study.recipe.search import Search
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -30,8 +31,8 @@ def config() -> ConfigDict:
             'student': {'net': 'mlp.mlp', 'args': {'widths': (16,)}},  # module.function in kdjax/nets, its arguments
             'terms': {
                 # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; fits name the terms they use
-                'hard': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': (0.0,)},
-                'soft': {'kind': 'hinton.SoftTargets', 'temperature': (4.0,), 'form': 'kl'},
+                'hard': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': 0.0},
+                'soft': {'kind': 'hinton.SoftTargets', 'temperature': 4.0, 'form': 'kl'},
             },
             'fits': {
                 'baseline': fit(hard=1.0),  # what the student reaches without a teacher
@@ -46,13 +47,17 @@ def config() -> ConfigDict:
                 'combined': ('combined',),
             },
             'baseline': 'hard labels',  # the method that the others are compared with
+            # Candidates that validation chooses from: knob -> numbers, such as
+            # Search({'terms.soft.temperature': (2.0, 4.0, 8.0), 'fits.*.learning_rate': (3e-3, 1e-2)})
+            'search': Search(),
             'run': run(),
             'launch': launch(),
             'accept': accept(),
             'retry': retry(),
             'tune': tune(),
             'expected': '',  # numbers of a paper that a sweep is held against: a JSON file, from the repository's root
-            'track': {'wandb': False},  # also log to Weights & Biases (extra 'wandb')
+            # Where curves are shown beside each stage's ledger.jsonl; each needs the extra of its name
+            'track': {'tensorboard': False, 'wandb': False},
         }
     )
 
@@ -64,6 +69,9 @@ def data() -> ConfigDict:
             # module.function in kdjax/data, 'my.module:function', or 'tfds:mnist': what --mode=prepare has prepared
             'source': 'digits.digits',
             'args': {},  # of the source: the folder of the files, how many examples are held out for validation, ...
+            # Inputs are read batch by batch, ahead, in threads, and never put on the device whole (extra 'stream'): for
+            # what does not fit in memory. Examples and their order are the same; a dispatch, run.chunk steps, must fit
+            'stream': False,
             # From inputs as stored to what networks see, in training and evaluation: module.function in kdjax/data
             'preprocess': {'kind': 'preprocess.unit'},
             # Of what students see: module.function in kdjax/data and its arguments; or several, one after the other
@@ -99,14 +107,14 @@ def fit(**weights: float) -> ConfigDict:
     """One training run of each cell: the weights of the terms it uses, its length and its optimiser."""
     return ConfigDict(
         {
-            'weights': {name: (weight,) for name, weight in weights.items()},  # term -> its weight in the sum; knobs
+            'weights': dict(weights),  # term -> its weight in the sum; knobs
             'steps': 1000,  # updates
             'batch_size': 32,  # examples per update, over all devices
             'accumulate': 1,  # micro-batches per update, where memory is short
-            'learning_rate': (1e-3,),  # peak, 1/update; knob
-            'weight_decay': (0.0,),  # as the optimiser applies it; knob
-            'terms_learning_rate': (1e-3,),  # of what terms learn (regressors, heads); knob
-            'terms_weight_decay': (0.0,),  # of what terms learn; knob
+            'learning_rate': 1e-3,  # peak, 1/update; knob
+            'weight_decay': 0.0,  # as the optimiser applies it; knob
+            'terms_learning_rate': 1e-3,  # of what terms learn (regressors, heads); knob
+            'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
             'teacher': 'teacher',  # who teaches: 'teacher', an assistant, or 'average', the student's moving average
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept

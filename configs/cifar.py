@@ -135,8 +135,8 @@ def fit(span: Length, weights: Mapping[str, float], epochs: float = 0) -> Config
     """A fit by the recipe; `epochs` of it at the full rate, where given: one that only prepares."""
     found, recipe = base.fit(**weights), span.recipe
     found.steps, found.batch_size = span.steps(epochs or recipe.epochs), recipe.batch_size
-    found.learning_rate = found.terms_learning_rate = (recipe.rate,)
-    found.weight_decay = found.terms_weight_decay = (recipe.weight_decay,)
+    found.learning_rate = found.terms_learning_rate = recipe.rate
+    found.weight_decay = found.terms_weight_decay = recipe.weight_decay
     found.optim = ConfigDict({'name': 'sgd', 'momentum': 0.9} if epochs else recipe.schedule())
     return found
 
@@ -152,7 +152,7 @@ def networks(pair: str, recipe: Recipe) -> dict[str, Any]:
     return {
         'teacher.net': teacher.net, 'teacher.args': dict(teacher.args),
         'student.net': student.net, 'student.args': dict(student.args),
-        'fits.*.learning_rate': (rate,), 'fits.*.terms_learning_rate': (rate,),
+        'fits.*.learning_rate': rate, 'fits.*.terms_learning_rate': rate,
     }  # fmt: skip
 
 

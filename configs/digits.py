@@ -30,14 +30,18 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.views = 64
     config.teacher.fit.steps = 3000
     config.teacher.fit.batch_size = 64
-    config.teacher.fit.learning_rate = (3e-3,)
-    config.teacher.fit.weight_decay = (1e-2,)
-    config.terms.soft.temperature = (2.0, 4.0, 8.0)
+    config.teacher.fit.learning_rate = 3e-3
+    config.teacher.fit.weight_decay = 1e-2
     for fit in config.fits.values():
         fit.steps = 1500
-        fit.learning_rate = (3e-3, 1e-2)  # the baseline is tuned as well as what is compared with it
     config.fits.finetune.steps = 500
-    config.fits.finetune.learning_rate = (3e-4, 1e-3)
+    config.search = base.Search(
+        {
+            'terms.soft.temperature': (2.0, 4.0, 8.0),
+            'fits.*.learning_rate': (3e-3, 1e-2),  # the baseline is tuned as well as what is compared with it
+            'fits.finetune.learning_rate': (3e-4, 1e-3),
+        }
+    )
     config.accept.transfer_size = 250
     config.accept.gap_recovered = 0.2
     config.retry.attempts = 3

@@ -13,7 +13,7 @@ from configs import base
 from kdjax.errors import unknown
 
 HARD = {'kind': 'cross_entropy.CrossEntropy'}
-SOFT = {'kind': 'hinton.SoftTargets', 'temperature': (4.0,)}
+SOFT = {'kind': 'hinton.SoftTargets', 'temperature': 4.0}
 # Teacher and student of the job, by kind.
 NETS = {
     'cnn': ({'net': 'cnn.cnn', 'args': {'widths': (16, 32, 64)}}, {'net': 'cnn.cnn', 'args': {'widths': (4, 8, 16)}}),
@@ -88,7 +88,7 @@ def add(config: ConfigDict, name: str, preset: Preset, quick: bool = False) -> N
 def _fit(weights: Mapping[str, float], changes: Mapping[str, Any], quick: bool) -> ConfigDict:
     fit = base.fit(**weights)
     fit.steps, fit.batch_size = 20 if quick else STEPS, 64
-    fit.learning_rate = fit.terms_learning_rate = (3e-3,)
+    fit.learning_rate = fit.terms_learning_rate = 3e-3
     with fit.ignore_type():
         fit.update(changes)
     return fit

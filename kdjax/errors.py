@@ -1,15 +1,47 @@
 """The errors that users meet: what they gave cannot be used, or they asked to stop."""
 
+import contextlib
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 
 class UsageError(Exception):
-    """Something the user gave cannot be used. The message is one line that names the value and the alternatives."""
+    """Something the user gave cannot be used. Each line of the message names a value and the alternatives."""
 
 
 class Interrupted(Exception):
     """A run was asked to stop, saved what it had, and can be resumed by the same command."""
+
+
+class Problems:
+    """Collects errors, so that all of a config are reported together.
+
+    problems = Problems()
+    with problems.collected():
+        check_one_thing()
+    problems.report()
+    """
+
+    def __init__(self) -> None:
+        self.messages: dict[str, None] = {}  # each once, in order
+
+    def add(self, message: str) -> None:
+        """Notes a problem."""
+        self.messages[message] = None
+
+    @contextlib.contextmanager
+    def collected(self, context: str = '') -> Iterator[None]:
+        """Notes a UsageError of the block, after `context`, and ends the block; other errors are not touched."""
+        try:
+            yield
+        except UsageError as error:
+            for line in str(error).splitlines():
+                self.add(f'{context}{line}')
+
+    def report(self) -> None:
+        """Raises UsageError with all problems, one a line, where there are any."""
+        if self.messages:
+            raise UsageError('\n'.join(self.messages))
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:

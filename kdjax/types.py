@@ -12,6 +12,20 @@ Tree = Any  # a pytree of arrays
 Batch = Mapping[str, Array]
 
 
+class Column(Protocol):
+    """What the examples of a split have, by position: an array, or what is read only when it is asked for."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> Any: ...
+
+
 class Outputs(NamedTuple):
     """What a network shows of itself on a batch."""
 

@@ -36,17 +36,17 @@ class Refused(Exception):
     """A record that we do not reproduce on purpose; the message is the reason."""
 
 
-def total(terms, view, params=None, memory=None):
+def total(terms, inputs, params=None, memory=None):
     """The loss of the terms together; as outputs their logs, and the values where there is one term.
 
     Args:
       terms: by name, weighted.
-      view: what they read.
+      inputs: what they read.
       params, memory: by term name, of the terms that have any.
     """
     objective, heard = overheard(Objective(tuple(terms.items())))
     params, memory = ({name: (given or {}).get(name, {}) for name in terms} for given in (params, memory))
-    shares = objective.shares(params, memory, view, objective.knobs(), step=jnp.int32(0), key=KEY)
+    shares = objective.shares(params, memory, inputs, objective.knobs(), step=jnp.int32(0), key=KEY)
     outputs = {name.split('/')[1]: value for name, value in shares.logs.items()}
     if len(terms) == 1:
         (values,) = heard.values()
@@ -55,7 +55,7 @@ def total(terms, view, params=None, memory=None):
 
 
 def seen(x):
-    """The view of a record: `student_feat0` is the student's tap 'feat0', in our layout; all examples are real."""
+    """What terms see of a record: `student_feat0` is the student's tap 'feat0', in our layout; nothing is padding."""
     size = next(value.shape[0] for name, value in x.items() if name.startswith('student_'))
     batch = {'mask': x.get('mask', jnp.ones(size)), 'id': jnp.arange(size), 'view': jnp.zeros(size, int)}
     if 'labels' in x:

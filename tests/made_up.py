@@ -1,97 +1,103 @@
-"""Results of sweeps that nobody ran: every number is known, and any shape of study is cheap."""
+"""Results of studies that nobody ran: every number is known, and any shape of study is cheap."""
 
+import dataclasses
 import itertools
 
 import numpy as np
 
+from kdjax.study.report.records import (
+    Cost,
+    Failure,
+    GradientStats,
+    Provenance,
+    Results,
+    Run,
+    Teacher,
+    Validation,
+)
+
 BASELINE = 'hard labels'
 STEPS = (0, 50, 100, 150, 200)
-TEACHER = {
-    'accuracy': 0.96,
-    'nll': 0.12,
-    'ece': 0.01,
-    'params': 85_002,
-    'bytes': 340_008,
-    'flops': 900_000,
-    'latency_ms': {'1': 0.9, '128': 12.0},
-    'dark_knowledge': {
-        'image': np.eye(8).tolist(),
-        'label': 1,
-        'class_names': ['zero', 'one', 'two'],
-        'logits': [1.0, 5.0, -2.0],
-        'temperatures': [1, 2, 4],
-    },
+TEACHER = Teacher({'accuracy': 0.96, 'nll': 0.12, 'ece': 0.01}, Cost(85_002, 340_008, 900_000, {'1': 0.9, '128': 12.0}))
+EXHIBIT = {
+    'image': np.eye(8).tolist(),
+    'label': 1,
+    'class_names': ['zero', 'one', 'two'],
+    'logits': [1.0, 5.0, -2.0],
+    'temperatures': [1, 2, 4],
 }
-PROVENANCE = {
-    'config': {'data': {'name': 'toy | <b>'}},
-    'config_hash': 'c0ffee',
-    'versions': {'jax': '0.10.2'},
-    'machine': {'processor': 'some', 'cores': 2},
-    'git_commit': None,
-    'data_checksum': 'f00d',
-    'seconds': {'teacher': 1.5, 'distill': 20.25},
-    'command': 'python run.py --config=configs/sweeps/toy.py',
-}
+PROVENANCE = Provenance(
+    config_hash='c0ffee',
+    versions={'jax': '0.10.2'},
+    machine={'processor': 'some', 'cores': 2, 'convolutions': {'float32': 'oneDNN 3.2.0', 'bfloat16': 'XLA'}},
+    git_commit=None,
+    data_checksum='f00d',
+    seconds={'teacher': 1.5, 'distill': 20.25},
+    command='python run.py --config=configs/sweeps/toy.py',
+)
 
 
 def cost(width=64):
     """Of a student so many units wide."""
     params = 130 * width
-    return {
-        'params': params, 'bytes': 4 * params, 'flops': 9 * params, 'latency_ms': {'1': 0.1 + width / 1000, '128': 1.0},
-    }  # fmt: skip
+    return Cost(params, 4 * params, 9 * params, {'1': 0.1 + width / 1000, '128': 1.0})
 
 
 def record(method, seed, point=None, accuracy=0.9, *, size=250, status='done', steps=len(STEPS), **more):
     """One run; a run that is not done has what such a run has."""
     ended = status == 'done'
     metrics = {'accuracy': accuracy, 'nll': 1.2 - accuracy, 'ece': 0.05, 'agreement': accuracy - 0.01, 'kl': 0.2}
-    best = {**metrics, 'accuracy': min(accuracy + 0.002, 1), 'step': 150}
-    history = [
-        {'step': step, 'accuracy': accuracy * (0.3 + 0.7 * (1 - np.exp(-step / 60))), 'nll': 1.0}
+    history = tuple(
+        Validation(step, {'accuracy': accuracy * (0.3 + 0.7 * (1 - np.exp(-step / 60))), 'nll': 1.0})
         for step in STEPS[: 0 if status == 'missing' else steps]
-    ]
-    return {
-        'point': {'method': method, **(point or {})},
-        'method': method,
-        'seed': seed,
-        'transfer_size': size,
-        'status': status,
-        'failure': {'step': 120, 'term': 'soft'} if status == 'failed' else None,
-        'history': history,
+    )
+    filled = {
+        'failure': Failure(120, 'soft') if status == 'failed' else None,
         'last': metrics if ended else None,
-        'best': best if ended else None,
+        'best': {**metrics, 'accuracy': min(accuracy + 0.002, 1)} if ended else None,
+        'best_step': 150 if ended else None,
+        'history': history,
+        'gradients': (),
         'cost': cost() if ended else None,
-        'anatomy': [],
         'teacher': 'teacher',
-        **more,
+        'stages': ('distill',),
+        'chosen': {},
     }
+    return Run(method, seed, size, {'method': method, **(point or {})}, status, **(filled | more))
 
 
-def anatomy(rng):
+def gradients(rng):
     """Gradient norms that shrink and cosines that wander, of two terms."""
-    return [
-        {
-            'step': step,
-            'norms': {'hard': 2 * np.exp(-step / 80) * rng.uniform(0.9, 1.1), 'soft': 9 * np.exp(-step / 120)},
-            'cosines': {'hard|soft': float(np.tanh(0.6 - step / 300 + 0.1 * rng.normal()))},
-        }
+    return tuple(
+        GradientStats(
+            step,
+            {'hard': 2 * np.exp(-step / 80) * rng.uniform(0.9, 1.1), 'soft': 9 * np.exp(-step / 120)},
+            {'hard|soft': float(np.tanh(0.6 - step / 300 + 0.1 * rng.normal()))},
+        )
         for step in STEPS
-    ]
+    )
 
 
-def results(records, axes, **more):
+def results(runs, axes, **more):
     """A study of these runs."""
-    return {
-        'title': 'A <made-up> sweep',
-        'baseline': BASELINE,
-        'axes': list(axes),
-        'records': list(records),
-        'teachers': {'teacher': TEACHER},
-        'expected': None,
-        'provenance': PROVENANCE,
-        **more,
-    }
+    study = Results(
+        title='A <made-up> sweep',
+        baseline=BASELINE,
+        axes=tuple(axes),
+        runs=tuple(runs),
+        teachers={'teacher': TEACHER},
+        exhibits={'teacher': EXHIBIT},
+        provenance=PROVENANCE,
+        config={'data': {'name': 'toy | <b>'}},
+    )
+    return dataclasses.replace(study, **more)
+
+
+def changed(study, place, **fields):
+    """A study with one of its runs changed."""
+    runs = list(study.runs)
+    runs[place] = dataclasses.replace(runs[place], **fields)
+    return dataclasses.replace(study, runs=tuple(runs))
 
 
 def temperatures(seeds=20, values=(1, 2, 4, 6, 8, 10, 15, 20), methods=('kd', 'dist'), axis='temperature'):
@@ -102,7 +108,7 @@ def temperatures(seeds=20, values=(1, 2, 4, 6, 8, 10, 15, 20), methods=('kd', 'd
     for (place, method), value, seed in itertools.product(enumerate(methods), values, range(seeds)):
         gain = 0.025 - 0.012 * (np.log2(value) - 1.5 - place) ** 2
         accuracy = 0.9 + luck[seed] + gain + 0.005 * rng.normal()
-        runs.append(record(method, seed, {axis: value}, float(accuracy), anatomy=anatomy(rng)))
+        runs.append(record(method, seed, {axis: value}, float(accuracy), gradients=gradients(rng)))
     return results(runs, ['method', axis])
 
 
@@ -137,13 +143,11 @@ def many(count=80, seeds=5):
 
 def half(seeds=10):
     """A sweep seen half-way: some arms are done, some runs failed, some are under way, most have not begun."""
-    whole = temperatures(seeds)
-    order = np.random.default_rng(3).permutation(len(whole['records']))
+    runs = list(temperatures(seeds).runs)
+    order = np.random.default_rng(3).permutation(len(runs))
     for rank, place in enumerate(order):
         share = rank / len(order)
         status = 'done' if share < 0.45 else 'failed' if share < 0.5 else 'running' if share < 0.6 else 'missing'
-        run = whole['records'][place]
         if status != 'done':
-            point = {axis: value for axis, value in run['point'].items() if axis != 'method'}
-            whole['records'][place] = record(run['method'], run['seed'], point, status=status, steps=3)
-    return whole
+            runs[place] = record(runs[place].method, runs[place].seed, runs[place].point, status=status, steps=3)
+    return results(runs, ['method', 'temperature'])

@@ -7,6 +7,7 @@ import pytest
 from configs import preset
 from configs.sweeps import presets as sweep
 from kdjax.study.recipe import build, plan
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
@@ -16,7 +17,7 @@ WITHOUT = {'fgd', 'localization', 'residual'}
 
 @functools.cache
 def dataset():
-    return build.dataset(preset.config(PRESETS['kd']))
+    return build.dataset(resolve(preset.config(PRESETS['kd'])).data)
 
 
 @pytest.mark.parametrize('name', PRESETS)
@@ -26,8 +27,7 @@ def test_a_preset_says_what_it_is_and_could_run(name):
     assert f'python run.py --config=configs/presets/{name}.py' in module.__doc__
     config = module.get_config('quick')
     assert config.is_locked
-    plan.check(config)
-    costs = plan.check_shapes(config, dataset())
+    costs = plan.check_shapes(resolve(config), dataset())
     assert all(cost.flops > 0 for cost in costs.values())
 
 
@@ -42,4 +42,4 @@ def test_every_paper_has_a_preset():
 def test_the_sweep_has_them_all_side_by_side(nets):
     config = sweep.get_config(f'nets={nets},quick')
     assert set(config.methods) == {'hard labels', *(name for name, found in PRESETS.items() if found.nets == nets)}
-    plan.check(config)
+    resolve(config)

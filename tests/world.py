@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
 from kdjax.resolve import modules, public
-from kdjax.techniques.base import Term
+from kdjax.techniques.base import is_technique
 from kdjax.train.objective import Objective, term_key
 from kdjax.types import Outputs, TermInputs
 
@@ -45,13 +45,13 @@ MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
 
 
-def view(seed, batch=6, mask=None):
+def inputs(seed, batch=6, mask=None):
     """Random outputs of a student and a teacher on `batch` examples, of which `mask` are real (default: all)."""
     return jax.tree.map(jnp.asarray, drawn(seed, batch, mask))
 
 
 def drawn(seed, batch=6, mask=None):
-    """The same in numpy: what laws do to a view outside of compiled programs would take JAX seconds to compile."""
+    """The same in numpy: what laws do to inputs outside of compiled programs would take JAX seconds to compile."""
     rng = np.random.default_rng(seed)
     examples = {
         'inputs': np.zeros((batch, 2), np.float32),
@@ -89,7 +89,7 @@ def techniques():
         f'{module}.{name}': found
         for module in modules('kdjax.techniques')
         for name, found in public(f'kdjax.techniques.{module}').items()
-        if isinstance(found, type) and issubclass(found, Term) and found is not Term
+        if is_technique(found)
     }
 
 
@@ -122,7 +122,7 @@ class Subject(NamedTuple):
     objective: Objective
     params: Any
     memory: Any
-    view: TermInputs
+    inputs: TermInputs
     knobs: Any
 
     @property
@@ -149,7 +149,7 @@ def placed(terms, seen):
 
 @functools.cache
 def padded():
-    """The view of the laws."""
+    """What the laws give to terms."""
     return drawn(0, len(MASK), MASK)
 
 
@@ -160,7 +160,7 @@ def subject(name):
 
 
 class Answer(NamedTuple):
-    """What an objective says of a view; gradients are of the loss, values by term and unreduced."""
+    """What an objective says of its inputs; gradients are of the loss, values by term and unreduced."""
 
     loss: Any
     memory: Any
@@ -172,17 +172,17 @@ class Answer(NamedTuple):
 TRACES: collections.Counter = collections.Counter()
 
 
-def ask(objective, params, memory, view, knobs, axis=None):
+def ask(objective, params, memory, inputs, knobs, axis=None):
     """The objective's answer, on this device's part of the batch where `axis` is given."""
     TRACES[objective] += 1
     objective, heard = overheard(objective)
 
     def loss(params, student):
-        seen = view._replace(student=student)
+        seen = inputs._replace(student=student)
         shares = objective.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
         return shares.loss, (shares.memory, dict(heard))
 
-    (total, (after, values)), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, view.student)
+    (total, (after, values)), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs.student)
     if axis is not None:
         total, own = jax.lax.psum((total, own), axis)
         values = {}
@@ -210,10 +210,10 @@ class Overheard:
         return out
 
 
-def values(objective, params, memory, view, knobs):
+def values(objective, params, memory, inputs, knobs):
     """Unreduced values by term."""
     return {
-        name: term(params[name], memory[name], view, knobs[name], step=jnp.int32(0), key=term_key(KEY, name)).values
+        name: term(params[name], memory[name], inputs, knobs[name], step=jnp.int32(0), key=term_key(KEY, name)).values
         for name, term in objective.terms
     }
 
@@ -222,7 +222,7 @@ compiled = jax.jit(ask, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def spread(objective, params, memory, view, knobs, devices):
+def spread(objective, params, memory, inputs, knobs, devices):
     """The answer, without values, where the examples lie on several devices."""
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ('data',))
     part = jax.shard_map(
@@ -232,7 +232,7 @@ def spread(objective, params, memory, view, knobs, devices):
         out_specs=Answer(P(), P(), P(), P('data'), P()),
         check_vma=False,
     )
-    return part(params, memory, view, knobs)
+    return part(params, memory, inputs, knobs)
 
 
 def size(tree):

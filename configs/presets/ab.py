@@ -17,7 +17,7 @@ PRESET = preset.Preset(
         'ab': {
             'kind': 'ab.ActivationBoundary',
             'layers': ('stage1_pre', 'stage2_pre', 'stage3_pre'),
-            'margin': (1.0,),
+            'margin': 1.0,
             'form': 'halving',
         },
     },

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'aekd.AdaptiveEnsemble', 'members': 3, 'temperature': (4.0,), 'bound': (0.6,)},
+        'soft': {'kind': 'aekd.AdaptiveEnsemble', 'members': 3, 'temperature': 4.0, 'bound': 0.6},
     },
     chain=({'hard': 0.1, 'soft': 0.9},),
     fit={'teacher': 'team'},

@@ -10,7 +10,7 @@ from configs import preset
 
 STUDENT = preset.NETS['cnn'][1]['args']  # every generation has the student's architecture
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'soft': {'kind': 'hinton.SoftTargets', 'temperature': (1.0,)}},
+    terms={'hard': preset.HARD, 'soft': {'kind': 'hinton.SoftTargets', 'temperature': 1.0}},
     chain=({'hard': 0.5, 'soft': 0.5},),
     fit={'teacher': 'generation2'},
     assistants={

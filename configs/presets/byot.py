@@ -14,9 +14,9 @@ PRESET = preset.Preset(
         'exits': {
             'kind': 'byot.SelfDistillation',
             'layers': ('stage1', 'stage2'),
-            'alpha': (0.3,),
-            'hint': (0.03,),
-            'temperature': (3.0,),
+            'alpha': 0.3,
+            'hint': 0.03,
+            'temperature': 3.0,
         },
     },
     chain=({'hard': 1.0, 'exits': 1.0},),

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'ca_mkd.ConfidentTeachers', 'members': 3, 'temperature': (4.0,), 'form': 'code'},
+        'soft': {'kind': 'ca_mkd.ConfidentTeachers', 'members': 3, 'temperature': 4.0, 'form': 'code'},
         'hint': {'kind': 'ca_mkd.ConfidentHints', 'members': 3, 'form': 'code'},
     },
     chain=({'hard': 1.0, 'soft': 1.0, 'hint': 50.0},),

@@ -14,7 +14,7 @@ PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
         'soft': preset.SOFT,
-        'cc': {'kind': 'cc.CorrelationCongruence', 'layer': 'penult', 'gamma': (0.4,), 'order': 2},
+        'cc': {'kind': 'cc.CorrelationCongruence', 'layer': 'penult', 'gamma': 0.4, 'order': 2},
     },
     chain=({'hard': 0.5, 'soft': 0.5, 'cc': 100.0},),
 )

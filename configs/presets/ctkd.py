@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'ctkd': {'kind': 'ctkd.CurriculumTemperature', 'lowest': (1.0,), 'span': (20.0,), 'steps': 100},
+        'ctkd': {'kind': 'ctkd.CurriculumTemperature', 'lowest': 1.0, 'span': 20.0, 'steps': 100},
     },
     chain=({'hard': 0.1, 'ctkd': 0.9},),
 )

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'cwd': {'kind': 'cwd.ChannelDistribution', 'layer': 'stage3', 'temperature': (4.0,)},
+        'cwd': {'kind': 'cwd.ChannelDistribution', 'layer': 'stage3', 'temperature': 4.0},
     },
     chain=({'hard': 1.0, 'cwd': 50.0},),
 )

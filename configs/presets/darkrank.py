@@ -14,7 +14,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'darkrank': {'kind': 'darkrank.HardRank', 'layer': 'penult', 'length': 4, 'alpha': (3.0,), 'beta': (3.0,)},
+        'darkrank': {'kind': 'darkrank.HardRank', 'layer': 'penult', 'length': 4, 'alpha': 3.0, 'beta': 3.0},
     },
     chain=({'hard': 1.0, 'darkrank': 1.0},),
 )

@@ -19,7 +19,7 @@ PRESET = preset.Preset(
             'kind': 'de_rrd.DistillationExperts',
             'layer': 'penult',
             'experts': 5,
-            'temperature': (1.0,),
+            'temperature': 1.0,
             'schedules': (('temperature', 1.0, 0.1, 400),),
         },
         'ranking': {

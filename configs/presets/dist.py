@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'dist': {'kind': 'dist.Correlations', 'beta': (2.0,), 'gamma': (2.0,), 'temperature': (4.0,)},
+        'dist': {'kind': 'dist.Correlations', 'beta': 2.0, 'gamma': 2.0, 'temperature': 4.0},
     },
     chain=({'hard': 1.0, 'dist': 1.0},),
 )

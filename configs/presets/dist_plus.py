@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'dist': {'kind': 'dist.Correlations', 'beta': (1.0,), 'gamma': (1.0,), 'temperature': (1.0,)},
+        'dist': {'kind': 'dist.Correlations', 'beta': 1.0, 'gamma': 1.0, 'temperature': 1.0},
         'maps': {'kind': 'dist_plus.MapCorrelations', 'layer': 'stage3', 'projector': True},
     },
     chain=({'hard': 1.0, 'dist': 1.0, 'maps': 1.0},),

@@ -14,7 +14,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'hinton.SoftTargets', 'temperature': (2.0,)},
+        'soft': {'kind': 'hinton.SoftTargets', 'temperature': 2.0},
         'cosine': {'kind': 'distilbert.HiddenDirections', 'layers': ('hidden2',), 'projection': True},
     },
     chain=({'hard': 2.0, 'soft': 5.0, 'cosine': 1.0},),

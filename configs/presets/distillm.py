@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'skew': {'kind': 'distillm.SkewReverseKL', 'skew': (0.1,)}},
+    terms={'hard': preset.HARD, 'skew': {'kind': 'distillm.SkewReverseKL', 'skew': 0.1}},
     chain=({'hard': 1.0}, {'hard': 1.0, 'skew': 1.0}),
 )
 

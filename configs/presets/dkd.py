@@ -12,9 +12,9 @@ from configs import preset
 
 DKD = {
     'kind': 'dkd.DecoupledTargets',
-    'alpha': (1.0,),
-    'beta': (8.0,),
-    'temperature': (4.0,),
+    'alpha': 1.0,
+    'beta': 8.0,
+    'temperature': 4.0,
     'schedules': (('weight', 0.0, 1.0, 100),),
 }
 PRESET = preset.Preset(terms={'hard': preset.HARD, 'dkd': DKD}, chain=({'hard': 1.0, 'dkd': 1.0},))

@@ -13,7 +13,7 @@ PRESET = preset.Preset(
     chain=({'hard': 0.1, 'soft': 0.9},),
     fit={
         'optim': {'name': 'dot', 'schedule': 'cosine', 'warmup': 0, 'momentum': 0.9, 'delta': 0.075},
-        'learning_rate': (0.05,),
+        'learning_rate': 0.05,
     },
 )
 

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'dynamic_temperature.DynamicTemperature', 'temperature': (8.0,), 'beta': (1.0,)},
+        'soft': {'kind': 'dynamic_temperature.DynamicTemperature', 'temperature': 8.0, 'beta': 1.0},
     },
     chain=({'hard': 1.0, 'soft': 1.0},),
 )

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'ebkd.EntropyWeighted', 'members': 3, 'temperature': (4.0,)},
+        'soft': {'kind': 'ebkd.EntropyWeighted', 'members': 3, 'temperature': 4.0},
     },
     chain=({'hard': 1.0, 'soft': 1.0},),
     fit={'teacher': 'team'},

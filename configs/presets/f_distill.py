@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'js': {'kind': 'f_distill.JensenShannon', 'share': (0.5,)}},
+    terms={'hard': preset.HARD, 'js': {'kind': 'f_distill.JensenShannon', 'share': 0.5}},
     chain=({'hard': 1.0}, {'js': 1.0}),
 )
 

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'jsd': {'kind': 'gkd.GeneralizedJSD', 'beta': (0.1,)}},
+    terms={'hard': preset.HARD, 'jsd': {'kind': 'gkd.GeneralizedJSD', 'beta': 0.1}},
     chain=({'hard': 1.0}, {'jsd': 1.0}),
 )
 

@@ -14,7 +14,7 @@ MATCHED = tuple((label, label) for label in range(6))
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'matched': {'kind': 'gold.MatchedTokens', 'matched': MATCHED, 'beta': (0.5,)},
+        'matched': {'kind': 'gold.MatchedTokens', 'matched': MATCHED, 'beta': 0.5},
         'unmatched': {'kind': 'uld.UniversalLogits', 'matched': MATCHED},
     },
     chain=({'hard': 1.0, 'matched': 0.6, 'unmatched': 0.4},),

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'consistency': {'kind': 'hinton.SoftTargets', 'temperature': (1.0,)}},
+    terms={'hard': preset.HARD, 'consistency': {'kind': 'hinton.SoftTargets', 'temperature': 1.0}},
     chain=({'hard': 1.0, 'consistency': 1.0},),
     fit={
         'teacher': 'average',

@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'mgd': {'kind': 'mgd.MaskedGeneration', 'layer': 'stage3', 'mask': 'channel', 'masked': (0.15,)},
+        'mgd': {'kind': 'mgd.MaskedGeneration', 'layer': 'stage3', 'mask': 'channel', 'masked': 0.15},
     },
     chain=({'hard': 1.0, 'mgd': 7e-5},),
 )

@@ -14,7 +14,7 @@ PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
         'strong': {'kind': 'mlkd.StrongLabels'},
-        'levels': {'kind': 'mlkd.MultiLevel', 'temperature': (4.0,), 'others': (3.0, 5.0, 2.0, 6.0)},
+        'levels': {'kind': 'mlkd.MultiLevel', 'temperature': 4.0, 'others': (3.0, 5.0, 2.0, 6.0)},
     },
     chain=({'hard': 0.1, 'strong': 0.1, 'levels': 9.0},),
 )

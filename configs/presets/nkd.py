@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'nkd': {'kind': 'nkd.NormalizedTargets', 'gamma': (1.5,), 'temperature': (1.0,)},
+        'nkd': {'kind': 'nkd.NormalizedTargets', 'gamma': 1.5, 'temperature': 1.0},
     },
     chain=({'hard': 1.0, 'nkd': 1.0},),
 )

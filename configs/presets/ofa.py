@@ -11,8 +11,8 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'ofa': {'kind': 'ofa.OneForAll', 'gamma': (1.5,)},
-        'exits': {'kind': 'ofa.OneForAll', 'gamma': (1.5,), 'layers': ('stage1', 'stage2', 'stage3')},
+        'ofa': {'kind': 'ofa.OneForAll', 'gamma': 1.5},
+        'exits': {'kind': 'ofa.OneForAll', 'gamma': 1.5, 'layers': ('stage1', 'stage2', 'stage3')},
     },
     chain=({'hard': 1.0, 'ofa': 1.0, 'exits': 1.0},),
 )

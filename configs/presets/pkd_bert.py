@@ -16,7 +16,7 @@ from kdjax.techniques.tokens import layer_map
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'hinton.SoftTargets', 'temperature': (10.0,)},
+        'soft': {'kind': 'hinton.SoftTargets', 'temperature': 10.0},
         'patient': {
             'kind': 'pkd_bert.PatientTeacher',
             'layers': layer_map('skip', 2, 2)[:-1],

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'pseudo': {'kind': 'pseudo_labels.PseudoLabels', 'threshold': (0.95,)}},
+    terms={'hard': preset.HARD, 'pseudo': {'kind': 'pseudo_labels.PseudoLabels', 'threshold': 0.95}},
     chain=({'hard': 1.0, 'pseudo': 1.0},),
 )
 

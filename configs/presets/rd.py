@@ -14,8 +14,8 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'position': {'kind': 'rd.PositionRanking', 'first': 3, 'decay': (1.0,)},
-        'hybrid': {'kind': 'rd.HybridRanking', 'first': 3, 'samples': 20, 'decay': (1.0,), 'slope': (0.1,)},
+        'position': {'kind': 'rd.PositionRanking', 'first': 3, 'decay': 1.0},
+        'hybrid': {'kind': 'rd.HybridRanking', 'first': 3, 'samples': 20, 'decay': 1.0, 'slope': 0.1},
     },
     chain=(
         {'hard': 1.0, 'position': 1.0},

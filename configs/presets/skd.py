@@ -13,8 +13,8 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'instance': {'kind': 'skd.StreamlinedInstance', 'temperature': (4.0,)},
-        'direction': {'kind': 'skd.StreamlinedDirection', 'tikhonov': (0.1,)},
+        'instance': {'kind': 'skd.StreamlinedInstance', 'temperature': 4.0},
+        'direction': {'kind': 'skd.StreamlinedDirection', 'tikhonov': 0.1},
     },
     chain=({'hard': 1.0, 'instance': 1.0, 'direction': 1.0},),
 )

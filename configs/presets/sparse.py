@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from configs import preset
 
-SPARSE = {'kind': 'sparse.SparseTargets', 'keep': 3, 'temperature': (1.0,), 'form': 'bucket'}
+SPARSE = {'kind': 'sparse.SparseTargets', 'keep': 3, 'temperature': 1.0, 'form': 'bucket'}
 PRESET = preset.Preset(terms={'hard': preset.HARD, 'sparse': SPARSE}, chain=({'hard': 0.1, 'sparse': 0.9},))
 
 

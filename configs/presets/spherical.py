@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'spherical': {'kind': 'spherical.SphericalTargets', 'multiplier': (2.0,), 'temperature': (4.0,)},
+        'spherical': {'kind': 'spherical.SphericalTargets', 'multiplier': 2.0, 'temperature': 4.0},
     },
     chain=({'hard': 0.1, 'spherical': 0.9},),
 )

@@ -11,8 +11,8 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'soft': {'kind': 'hinton.SoftTargets', 'temperature': (4.0,), 'form': 'kl_unscaled'},
-        'srd': {'kind': 'srd.LogPowerSum', 'power': (4.0,)},
+        'soft': {'kind': 'hinton.SoftTargets', 'temperature': 4.0, 'form': 'kl_unscaled'},
+        'srd': {'kind': 'srd.LogPowerSum', 'power': 4.0},
     },
     chain=({'hard': 1.0, 'soft': 1.0, 'srd': 2.0},),
 )

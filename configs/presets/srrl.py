@@ -11,7 +11,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'srrl': {'kind': 'srrl.SoftmaxRegression', 'layer': 'penult', 'classifier': 'head', 'beta': (5.0,)},
+        'srrl': {'kind': 'srrl.SoftmaxRegression', 'layer': 'penult', 'classifier': 'head', 'beta': 5.0},
     },
     chain=({'hard': 1.0, 'srrl': 1.0},),
 )

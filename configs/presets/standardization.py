@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'standardized': {'kind': 'standardization.StandardizedTargets', 'temperature': (2.0,)},
+        'standardized': {'kind': 'standardization.StandardizedTargets', 'temperature': 2.0},
     },
     chain=({'hard': 0.1, 'standardized': 9.0},),
 )

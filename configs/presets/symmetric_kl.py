@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'symmetric': {'kind': 'f_distill.SymmetricKL', 'share': (0.5,)}},
+    terms={'hard': preset.HARD, 'symmetric': {'kind': 'f_distill.SymmetricKL', 'share': 0.5}},
     chain=({'hard': 1.0}, {'symmetric': 1.0}),
 )
 

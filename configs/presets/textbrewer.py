@@ -13,7 +13,7 @@ from kdjax.techniques.tokens import layer_map
 
 PRESET = preset.Preset(
     terms={
-        'soft': {'kind': 'hinton.SoftTargets', 'temperature': (8.0,), 'form': 'paper_unscaled'},
+        'soft': {'kind': 'hinton.SoftTargets', 'temperature': 8.0, 'form': 'paper_unscaled'},
         'attention': {
             'kind': 'textbrewer.AttentionMatch',
             'layers': layer_map('skip', 2, 2, 'attention'),

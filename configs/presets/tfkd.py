@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from configs import preset
 
-VIRTUAL = {'kind': 'tfkd.VirtualTeacher', 'form': 'repo', 'correct': (0.99,), 'temperature': (20.0,)}
+VIRTUAL = {'kind': 'tfkd.VirtualTeacher', 'form': 'repo', 'correct': 0.99, 'temperature': 20.0}
 PRESET = preset.Preset(terms={'hard': preset.HARD, 'virtual': VIRTUAL}, chain=({'hard': 0.9, 'virtual': 10.0},))
 
 

@@ -16,7 +16,7 @@ PRESET = preset.Preset(
         'attention': {'kind': 'tinybert.AttentionScores', 'layers': layer_map('skip', 2, 2, 'attention')},
         'hidden': {'kind': 'tinybert.HiddenStates', 'layers': layer_map('skip', 2, 2)},
         'embedding': {'kind': 'tinybert.HiddenStates', 'layers': ('embedding',)},
-        'prediction': {'kind': 'hinton.SoftTargets', 'temperature': (1.0,), 'form': 'paper'},
+        'prediction': {'kind': 'hinton.SoftTargets', 'temperature': 1.0, 'form': 'paper'},
     },
     chain=({'attention': 1.0, 'hidden': 1.0, 'embedding': 1.0}, {'prediction': 1.0}),
     nets='vit',

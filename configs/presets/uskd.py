@@ -13,7 +13,7 @@ from configs import preset
 PRESET = preset.Preset(
     terms={
         'hard': preset.HARD,
-        'uskd': {'kind': 'uskd.SelfTargets', 'layer': 'penult', 'alpha': (1.0,), 'beta': (0.1,), 'mu': (0.005,)},
+        'uskd': {'kind': 'uskd.SelfTargets', 'layer': 'penult', 'alpha': 1.0, 'beta': 0.1, 'mu': 0.005},
     },
     chain=({'hard': 1.0, 'uskd': 1.0},),
 )

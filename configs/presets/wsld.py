@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from configs import preset
 
 PRESET = preset.Preset(
-    terms={'hard': preset.HARD, 'wsld': {'kind': 'wsld.WeightedSoftLabels', 'temperature': (4.0,)}},
+    terms={'hard': preset.HARD, 'wsld': {'kind': 'wsld.WeightedSoftLabels', 'temperature': 4.0}},
     chain=({'hard': 1.0, 'wsld': 2.25},),
 )
 

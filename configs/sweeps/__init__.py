@@ -19,7 +19,7 @@ def digits(arg: str = '') -> ConfigDict:
         config.fits = ConfigDict({})
     config.teacher.views = 64
     config.teacher.fit.steps, config.teacher.fit.batch_size = 100 if quick else 3000, 64
-    config.teacher.fit.learning_rate, config.teacher.fit.weight_decay = (3e-3,), (1e-2,)
+    config.teacher.fit.learning_rate, config.teacher.fit.weight_decay = 3e-3, 1e-2
     with config.ignore_type():
         config.fits.baseline = fit(arg, hard=1.0)
         config.fits.combined = fit(arg, hard=0.1, soft=0.9)
@@ -33,5 +33,5 @@ def fit(arg: str = '', **weights: float) -> ConfigDict:
     """A fit of the job: term -> weight."""
     found = base.fit(**weights)
     found.steps = 100 if base.arguments(arg, quick=False)['quick'] else 1000
-    found.learning_rate = found.terms_learning_rate = (1e-2,)
+    found.learning_rate = found.terms_learning_rate = 1e-2
     return found

@@ -30,7 +30,7 @@ def get_config(arg: str = '') -> ConfigDict:
         config.fits.soft = sweeps.fit(arg, soft=1.0)
         config.fits.distill, config.fits.finetune = sweeps.fit(arg, soft=1.0), sweeps.fit(arg, hard=1.0)
         config.fits.fading = sweeps.fit(arg, growing_hard=1.0, fading_soft=1.0)
-        config.fits.finetune.learning_rate = (1e-3,)
+        config.fits.finetune.learning_rate = 1e-3
         for method, fits in zip(METHODS, (('soft',), ('distill', 'finetune'), ('combined',), ('fading',)), strict=True):
             config.methods[method] = fits
     config.fits.distill.steps, config.fits.finetune.steps = 3 * steps // 4, steps // 4

@@ -25,7 +25,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.title = 'Temperature'
     with config.ignore_type():
         config.terms.decoupled = ConfigDict(
-            {'kind': 'dkd.DecoupledTargets', 'alpha': (1.0,), 'beta': (2.0,), 'temperature': (4.0,)}
+            {'kind': 'dkd.DecoupledTargets', 'alpha': 1.0, 'beta': 2.0, 'temperature': 4.0}
         )
         config.fits.decoupled = sweeps.fit(arg, hard=1.0, decoupled=1.0)
         config.methods['decoupled'] = ('decoupled',)

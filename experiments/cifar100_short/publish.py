@@ -17,7 +17,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study.report import document, sweep_tables
+from kdjax.study.report import document, networks, records, tables
 
 COMMAND = 'python run.py --config=experiments/cifar100_short/config.py --mode=sweep'  # wherever its workdir was
 PICTURE = 'learning_curves.png'
@@ -30,27 +30,29 @@ def filled(text: str, content: str) -> str:
     return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
-def content(found: Mapping[str, Any]) -> str:
-    """The Markdown between the marks."""
-    machine, seconds = found['machine'], found['seconds']
+def content(stored: Mapping[str, Any]) -> str:
+    """The Markdown between the marks, from what summary.json holds."""
+    summary = records.from_json(records.Summary, stored)
+    made = summary.provenance
     where = (
-        f'{machine["processor"]}, {machine["cores"]} cores; JAX {found["versions"]["jax"]}; '
-        f'{seconds["teachers"] / 60:.0f} minutes for the teacher, {seconds["grids"] / 60:.0f} for the students; '
-        f'configuration {found["config_hash"]}; {found["command"]}.'
+        f'{made.machine["processor"]}, {made.machine["cores"]} cores; JAX {made.versions["jax"]}; '
+        f'{made.seconds["teachers"] / 60:.0f} minutes for the teacher, {made.seconds["grids"] / 60:.0f} for the '
+        f'students; configuration {made.config_hash}; {made.command}.'
     )
-    tables = [sweep_tables.main(found), sweep_tables.teachers(found), document.Text(where)]
+    blocks = [tables.main(summary), networks.teachers(summary), document.Text(where)]
     picture = f'![Validation accuracy during training](results/{PICTURE})'
-    return f'{document.markdown(tables).strip()}\n\n{picture}'
+    return f'{document.markdown(blocks).strip()}\n\n{picture}'
 
 
 def main(workdir: Path) -> None:
     """Publishes the report in `workdir`."""
     (HERE / 'results').mkdir(exist_ok=True)
     shutil.copyfile(workdir / 'report' / PICTURE, HERE / 'results' / PICTURE)
-    found = {**json.loads((workdir / 'report' / 'summary.json').read_text()), 'command': COMMAND}
-    (HERE / 'results' / 'summary.json').write_text(json.dumps(found, indent=2) + '\n')
+    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
+    summary['provenance']['command'] = COMMAND
+    (HERE / 'results' / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found)))
+    readme.write_text(filled(readme.read_text(), content(summary)))
 
 
 if __name__ == '__main__':

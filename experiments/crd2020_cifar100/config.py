@@ -54,7 +54,7 @@ METHODS = {
     ),
     'PKT': _method('neighbours', {'kind': 'pkt.ProbabilisticTransfer', 'layer': 'penult', 'form': 'code'}, 30000.0),
     'AB': preset.Preset(
-        {'boundary': {'kind': 'ab.ActivationBoundary', 'layers': MAPS, 'form': 'halving', 'margin': (1.0,)}},
+        {'boundary': {'kind': 'ab.ActivationBoundary', 'layers': MAPS, 'form': 'halving', 'margin': 1.0}},
         ({'boundary': 0.003}, {'hard': 1.0}),
     ),
     'FT': preset.Preset(
@@ -83,7 +83,7 @@ def get_config(arg: str = '') -> ConfigDict:
     found = cifar.config('CRD, tables 1 and 2', 'cifar100', METHODS, span, pair, expected)
     with found.unlocked():
         # The paraphraser alone is trained first, and nothing shrinks the student meanwhile; it is then kept as it is.
-        found.fits.FT_start.weight_decay = found.fits.FT.terms_weight_decay = (0.0,)
+        found.fits.FT_start.weight_decay = found.fits.FT.terms_weight_decay = 0.0
         found.seeds = arguments['seeds'] or max(SEEDS.values())
     return found
 
@@ -106,7 +106,7 @@ def changes(method: str, pair: str) -> dict[str, Any]:
         'AT': {'terms.attention.layers': maps},
         'NST': {'terms.selectivity.layers': maps},
         'SP': {'terms.similarity.layers': maps[-1:]},
-        'VID': {f'fits.VID.weights.vid_{layer}': (1.0,) for layer in maps},
+        'VID': {f'fits.VID.weights.vid_{layer}': 1.0 for layer in maps},
         'AB': {
             'terms.boundary.layers': tuple(before.format(number) for number in range(1, len(maps) + 1)),
             'terms.boundary.connector': teacher.channels != student.channels,
@@ -114,7 +114,7 @@ def changes(method: str, pair: str) -> dict[str, Any]:
         'FT': {
             'terms.paraphrase.layer': maps[-1],
             'terms.factor.layer': maps[-1],
-            **({} if student.slow or student.net == 'vgg.vgg' else {'fits.FT_start.terms_learning_rate': (0.01,)}),
+            **({} if student.slow or student.net == 'vgg.vgg' else {'fits.FT_start.terms_learning_rate': 0.01}),
         },
         'FSP': {'terms.flow.layers': ('stem', *maps)},
     }.get(method, {})

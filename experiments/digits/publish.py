@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from kdjax.study.report import document, run_text
+from kdjax.study.report import document, records, tables
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
@@ -20,15 +20,16 @@ FIGURES = ('gain_vs_size.png', 'accuracy_vs_size.png', 'learning_curves.png', 's
 BEGIN, END = '<!-- digits results: written by experiments/digits/publish.py -->', '<!-- end of digits results -->'
 
 
-def table(summary: dict) -> str:
-    """The Markdown between the marks."""
-    machine, seconds = summary['machine'], sum(summary['seconds'].values())
-    students = next(row['n'] for row in summary['rows'] if row['name'] != 'teacher')
+def table(content: dict) -> str:
+    """The Markdown between the marks, from what summary.json holds."""
+    summary = records.from_json(records.Summary, content)
+    made = summary.provenance
     where = (
-        f'{students} seeds; {machine["processor"]}, {machine["cores"]} cores; JAX {summary["versions"]["jax"]}; '
-        f'{seconds:.0f} s in all stages; configuration {summary["config_hash"]}; `{summary["command"]}`.'
+        f'{summary.rows[0].n} seeds; {made.machine["processor"]}, {made.machine["cores"]} cores; '
+        f'JAX {made.versions["jax"]}; {sum(made.seconds.values()):.0f} s in all stages; '
+        f'configuration {made.config_hash}; `{made.command}`.'
     )
-    return f'{document.markdown([run_text.accuracy_table(summary)]).strip()}\n\n{where}'
+    return f'{document.markdown([tables.plain(summary)]).strip()}\n\n{where}'
 
 
 def filled(text: str, content: str) -> str:

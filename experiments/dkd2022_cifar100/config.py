@@ -52,7 +52,7 @@ def decoupled(span: cifar.Length) -> dict[str, Any]:
     """The term, with its weight growing over the first epochs."""
     warmup = (('weight', 0.0, 1.0, span.steps(WARMUP)),)
     return {
-        'kind': 'dkd.DecoupledTargets', 'alpha': (1.0,), 'beta': (8.0,), 'temperature': (4.0,), 'schedules': warmup,
+        'kind': 'dkd.DecoupledTargets', 'alpha': 1.0, 'beta': 8.0, 'temperature': 4.0, 'schedules': warmup,
     }  # fmt: skip
 
 
@@ -61,7 +61,7 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
     arguments = _arguments(arg)
     methods = (cifar.BASELINE, *cifar.chosen('method', arguments['method'], ['KD', 'DKD']))
     columns = {
-        pair: {name: {'terms.decoupled.beta': (beta,)} if name == 'DKD' else {} for name in methods}
+        pair: {name: {'terms.decoupled.beta': beta} if name == 'DKD' else {} for name in methods}
         for pair, beta in _betas(arguments).items()
     }
     return cifar.table(columns, _seeds(arguments), RECIPE)

@@ -48,7 +48,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.fit.steps = 40 if quick else 10_000
     config.teacher.fit.optim.max_norm = 3.0
     config.accept.method = 'distilled'
-    config.terms.soft.temperature = (float(TEMPERATURE),)
+    config.terms.soft.temperature = float(TEMPERATURE)
     config.run.layout, config.run.cells = 'map', SEEDS
     config.run.chunk, config.run.validate_every, config.run.save_every = (20, 20, 20) if quick else (50, 250, 500)
     return config.lock()

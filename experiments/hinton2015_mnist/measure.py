@@ -14,12 +14,12 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from experiments.hinton2015_mnist import bias
 from experiments.hinton2015_mnist import config as study
+from experiments.hinton2015_mnist.mcnemar import mcnemar
 from kdjax import trees
-from kdjax.study import bias
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.report import statistics
 from kdjax.study.sweep import collect, grids
 from kdjax.study.sweep.expand import Run, Sweep
 from kdjax.train.checkpoint import load_variables
@@ -39,13 +39,14 @@ class Students(NamedTuple):
 
     def logits(self, run: Run, split: str) -> np.ndarray:
         """(N, 10) of a finished run."""
-        place, config = self.index.places[run.cells[-1].key], run.cells[-1].config
-        context = Context(config, Screen(), StopSignals(), datasets=self.datasets)
-        return context.logits(context.net(config.student), trees.take(_cells(place.folder), place.position), split)
+        cell, place = run.cells[-1], self.index.places[run.cells[-1].key]
+        context = Context(cell.execution, Screen(), StopSignals(), datasets=self.datasets)
+        student = trees.take(_cells(place.folder), place.position)
+        return context.logits(context.net(cell.inputs.student, cell.inputs), student, cell.inputs, split)
 
     def labels(self, split: str) -> np.ndarray:
         """(N,) of a split."""
-        return self.datasets(self.planned.config).splits[split].labels
+        return self.datasets(self.planned.runs[0].cells[-1].inputs.data).splits[split].labels
 
 
 def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
@@ -61,7 +62,7 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     runs = [run for run in planned.runs if run.cells[-1].key in students.index.places]
     labels = students.labels('test')
     wrong = {id(run): students.logits(run, 'test').argmax(axis=1) != labels for run in runs}
-    provenance = collect.results(planned, workdir, command)['provenance']
+    results = collect.results(planned, workdir, command)
     return plain({
         'seeds': planned.config.seeds,
         'runs': {'finished': len(runs), 'planned': len(planned.runs)},
@@ -72,7 +73,8 @@ def measure(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
             {'transfer set': transfer, **_corrected(students, _of_transfer(runs, transfer), classes)}
             for transfer, classes in UNSEEN.items()
         ],
-        **provenance,
+        'config': results.config,
+        **vars(results.provenance),
     })  # fmt: skip
 
 
@@ -97,11 +99,7 @@ def _mcnemar(runs: list[Run], wrong: Mapping[int, np.ndarray]) -> list[dict[str,
 
     hard = chosen({'units': 800, 'method': 'hard labels'})
     distilled = chosen({'units': 800, 'method': 'distilled', 'temperature': study.TEMPERATURE, 'transfer set': 'all'})
-    return [
-        {'seed': seed, **statistics.mcnemar(distilled[seed], hard[seed])._asdict()}
-        for seed in hard
-        if seed in distilled
-    ]
+    return [{'seed': seed, **mcnemar(distilled[seed], hard[seed])._asdict()} for seed in hard if seed in distilled]
 
 
 def _corrected(students: Students, runs: list[Run], classes: tuple[int, ...]) -> dict[str, Any]:

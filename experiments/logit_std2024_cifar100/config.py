@@ -61,28 +61,28 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
 
 def _methods(span: cifar.Length) -> dict[str, preset.Preset]:
     warmup, curriculum = (('weight', 0.0, 1.0, span.steps(WARMUP)),), span.steps(CURRICULUM)
-    decoupled = {'kind': 'dkd.DecoupledTargets', 'alpha': (1.0,), 'beta': (8.0,), 'schedules': warmup}
+    decoupled = {'kind': 'dkd.DecoupledTargets', 'alpha': 1.0, 'beta': 8.0, 'schedules': warmup}
     learned = {'kind': 'ctkd.CurriculumTemperature', 'steps': curriculum}
     strong = {'strong': {'kind': 'mlkd.StrongLabels'}}
     z_scores = {'standardized': True}
     return {
         'KD': preset.Preset({'soft': preset.SOFT}, ({'hard': 0.1, 'soft': 0.9},)),
         'KD+LS': preset.Preset(
-            {'scores': {'kind': 'standardization.StandardizedTargets', 'temperature': (2.0,)}},
+            {'scores': {'kind': 'standardization.StandardizedTargets', 'temperature': 2.0}},
             ({'hard': 0.1, 'scores': 9.0},),
         ),
         'CTKD': preset.Preset({'learned': learned}, ({'hard': 0.1, 'learned': 0.9},)),
         'CTKD+LS': preset.Preset({'learned_scores': {**learned, **z_scores}}, ({'hard': 0.1, 'learned_scores': 9.0},)),
-        'DKD': preset.Preset({'decoupled': {**decoupled, 'temperature': (4.0,)}}, ({'hard': 1.0, 'decoupled': 1.0},)),
+        'DKD': preset.Preset({'decoupled': {**decoupled, 'temperature': 4.0}}, ({'hard': 1.0, 'decoupled': 1.0},)),
         'DKD+LS': preset.Preset(
-            {'decoupled_scores': {**decoupled, **z_scores, 'temperature': (2.0,)}},
+            {'decoupled_scores': {**decoupled, **z_scores, 'temperature': 2.0}},
             ({'hard': 1.0, 'decoupled_scores': 9.0},),
         ),
         'MLKD': preset.Preset(
-            {**strong, 'levels': {**LEVELS, 'temperature': (4.0,)}}, ({**MULTI, 'levels': 9.0},)
+            {**strong, 'levels': {**LEVELS, 'temperature': 4.0}}, ({**MULTI, 'levels': 9.0},)
         ),
         'MLKD+LS': preset.Preset(
-            {**strong, 'level_scores': {**LEVELS, **z_scores, 'temperature': (2.0,)}}, ({**MULTI, 'level_scores': 9.0},)
+            {**strong, 'level_scores': {**LEVELS, **z_scores, 'temperature': 2.0}}, ({**MULTI, 'level_scores': 9.0},)
         ),
     }  # fmt: skip
 
@@ -91,11 +91,11 @@ def _changes(method: str, pair: str, beta: float, temperature: float, weight: fl
     """What a pair changes in a method. Multi-level distillation starts from half the rate."""
     rate = RECIPE.low_rate if cifar.sides(pair)[1].slow else RECIPE.rate
     return {
-        'KD+LS': {'terms.scores.temperature': (temperature,), 'fits.KD_LS.weights.scores': (weight,)},
-        'DKD': {'terms.decoupled.beta': (beta,)},
-        'DKD+LS': {'terms.decoupled_scores.beta': (beta,)},
-        'MLKD': {'fits.MLKD.learning_rate': (rate / 2,)},
-        'MLKD+LS': {'fits.MLKD_LS.learning_rate': (rate / 2,)},
+        'KD+LS': {'terms.scores.temperature': temperature, 'fits.KD_LS.weights.scores': weight},
+        'DKD': {'terms.decoupled.beta': beta},
+        'DKD+LS': {'terms.decoupled_scores.beta': beta},
+        'MLKD': {'fits.MLKD.learning_rate': rate / 2},
+        'MLKD+LS': {'fits.MLKD_LS.learning_rate': rate / 2},
     }.get(method, {})
 
 

@@ -26,7 +26,7 @@ TEACHING = {
     'consistent': {},
     'function matching': {'data.mix': {'kind': 'mix.mixup', 'alpha': 1.0}},
 }
-METHODS = {'soft labels': preset.Preset({'soft': {**preset.SOFT, 'temperature': (1.0,)}}, ({'soft': 1.0},))}
+METHODS = {'soft labels': preset.Preset({'soft': {**preset.SOFT, 'temperature': 1.0}}, ({'soft': 1.0},))}
 SEEDS = 3
 
 

@@ -17,8 +17,9 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from configs import preset
-from kdjax.study.report import run_text as pages
+from kdjax.study.report import records, tables
 from kdjax.study.report.document import Heading, Text, markdown
+from kdjax.study.report.records import Summary
 
 NETWORKS = {'cnn': 'Convolutional student and teacher', 'vit': 'Transformer student and teacher'}
 
@@ -31,13 +32,14 @@ def page(summaries: dict[str, Any]) -> str:
              f'{preset.STEPS} steps a fit; the weights are those of the papers, for far larger tasks, and nothing is '
              'tuned: the table shows that each technique trains and leads somewhere, not which one is best.'),
     ]  # fmt: skip
-    for nets, summary in summaries.items():
-        machine, seconds = summary['machine'], sum(summary['seconds'].values())
+    for nets, content in summaries.items():
+        summary = records.from_json(Summary, content)
+        made = summary.provenance
         blocks += [
             Heading(NETWORKS[nets]),
-            pages.accuracy_table(summary),
-            Text(f'{machine["processor"]}, {machine["cores"]} cores; JAX {summary["versions"]["jax"]}; {seconds:.0f} s '
-                 f'in all stages; configuration {summary["config_hash"]}; {summary["command"]}'),
+            tables.plain(summary),
+            Text(f'{made.machine["processor"]}, {made.machine["cores"]} cores; JAX {made.versions["jax"]}; '
+                 f'{sum(made.seconds.values()):.0f} s in all stages; configuration {made.config_hash}; {made.command}'),
         ]  # fmt: skip
     return markdown(blocks)
 
@@ -57,7 +59,8 @@ def main(workdir: Path) -> None:
             check=True,
         )
         summary = json.loads((workdir / nets / 'report' / 'summary.json').read_text())
-        summary['command'] = summary['command'].partition(' --workdir')[0]  # where it was kept is nobody's business
+        made = summary['provenance']
+        made['command'] = made['command'].partition(' --workdir')[0]  # where it was kept is nobody's business
         (HERE / 'results' / f'{nets}.json').write_text(json.dumps(summary, indent=1) + '\n')
     (HERE / 'README.md').write_text(page(load()))
 

@@ -19,7 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from kdjax.study.report import document, figure_style
+from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
 
@@ -59,7 +59,7 @@ def content(
         f'{machine["processor"]}, {machine["cores"]} cores, {found["threads"]} threads; JAX {versions["jax"]}, PyTorch '
         f'{versions["torch"]}; {found["rounds"]} rounds; matrices of 2048 x 2048 are multiplied in float32 at '
         f'{reach["torch"]} GFLOP/s by PyTorch and {reach["jax"]} by JAX. '
-        f'Convolutions of kdjax: {machine["convolutions"]}.'
+        f'Convolutions of kdjax: {formatting.facts(machine["convolutions"])}.'
     )
     says = [
         goals(found, sweeps, start), document.Text(where),
@@ -159,13 +159,11 @@ def precisions(precision: Results) -> document.Table:
     rows = []
     for trained, summary in precision.items():
         for row in summary['rows']:
-            if row['name'] == 'teacher':
-                continue
             apart = '–'
             if (own := row['difference']) is not None:
                 low, high = (100 * end for end in own['ci95'])
                 apart = f'{100 * own["mean"]:+.2f} [{low:+.2f}, {high:+.2f}]'
-            rows.append((trained, row['name'], f'{100 * row["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
+            rows.append((trained, row['name'], f'{100 * row["last"]["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
     return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
 
@@ -319,7 +317,7 @@ def taken_over(workdirs: Sequence[str]) -> str:
     found = {}
     for workdir in workdirs:
         summary = json.loads((Path(workdir) / 'report' / 'summary.json').read_text())
-        found['bfloat16' if 'run.precision=bfloat16' in summary['command'] else 'float32'] = summary
+        found['bfloat16' if 'run.precision=bfloat16' in summary['provenance']['command'] else 'float32'] = summary
     return json.dumps(found, indent=1) + '\n'
 
 

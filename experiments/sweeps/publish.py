@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from kdjax.study.report import formatting
 from kdjax.train import ledger
 
 FOLDER = Path(__file__).resolve().parent
@@ -65,13 +66,13 @@ def killed(workdir: Path, kills: int, length: float) -> list[float]:
 
 
 def tables(workdir: Path) -> dict[str, Any]:
-    """What the report found, without times, latencies and the command."""
-    found = json.loads((workdir / 'report' / 'summary.json').read_text())
+    """The numbers of the report, without times, latencies and the command."""
+    summary = json.loads((workdir / 'report' / 'summary.json').read_text())
     for name in ('seconds', 'command'):
-        found.pop(name)
-    for part in (*found['arms'], *found['teachers'].values()):
-        (part.get('cost') or part).pop('latency_ms')
-    return found
+        summary['provenance'].pop(name)
+    for part in (*summary['rows'], *summary['teachers'].values()):
+        part['cost'].pop('latency_ms')
+    return summary
 
 
 def with_teacher(whole: Path, workdir: Path) -> Path:
@@ -112,7 +113,7 @@ def measured(kills: int) -> dict[str, Any]:
             'versions': ledger.versions(),
             'machine': ledger.machine(),
             'git_commit': ledger.git_commit(),
-            'config_hash': summary['config_hash'],
+            'config_hash': summary['provenance']['config_hash'],
         }
 
 
@@ -139,7 +140,9 @@ def table(found: dict[str, Any]) -> str:
         f'{took["cpu"] / grid["cpu"]:.1f} | {how} |'
         for name, took, how in lines
     )
-    machine = ', '.join(str(value) for value in found['machine'].values())
+    machine = ', '.join(
+        formatting.facts(value) if isinstance(value, dict) else str(value) for value in found['machine'].values()
+    )
     same = 'the same tables, to the last digit,' if found['tables_equal'] else 'OTHER TABLES'
     return (
         f'{runs} runs of 1,000 steps, the teacher being there:\n\n'

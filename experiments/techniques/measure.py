@@ -29,9 +29,11 @@ from configs.sweeps import presets as sweep
 from kdjax import trees
 from kdjax.cpu import onednn
 from kdjax.study.recipe import build
+from kdjax.study.recipe.recipe import Fit, GridCell, Recipe
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import technique_list
 from kdjax.study.report.document import Heading, Table, Text, markdown
-from kdjax.train import ledger, probes, teachers
+from kdjax.train import ledger, teachers
 from kdjax.train.step import init_state, init_student
 
 ROUNDS, STEPS = 9, 5  # the two programs take turns, so many steps at a time
@@ -59,14 +61,13 @@ class Program(NamedTuple):
 
 @functools.cache
 def dataset() -> Any:
-    return build.dataset(preset.config(sweep.presets()['kd']))
+    return build.dataset(resolve(preset.config(sweep.presets()['kd'])).data)
 
 
-def program(config: Any, fit: Any, earlier: Any) -> Program:
+def program(recipe: Recipe, fit: Fit, earlier: Any) -> Program:
     """A fit's step on one batch that brings the teacher's outputs along; `earlier` is what terms have learned."""
     train, classes, size = dataset().splits['train'], len(dataset().classes), fit.batch_size
-    objective = build.objective(config, fit)
-    net = build.trained_net(build.net(config.student, classes, config.run), fit, objective)
+    net = build.trained_net(build.net(recipe.student, classes, recipe.precision, None), fit)
     batch = {
         'inputs': jnp.asarray(train.inputs[:size]),
         'labels': jnp.asarray(train.labels[:size]),
@@ -76,18 +77,20 @@ def program(config: Any, fit: Any, earlier: Any) -> Program:
     }
     variables: Any = {}
     teacher = teachers.none()
-    if build.needs_teacher(config, fit):
-        teaching, taps = net, [tap for _, term in objective.terms for tap in term.taps().teacher]
-        if fit.teacher != build.AVERAGE:
-            one = build.teaching_net(config, build.teachers(config)[fit.teacher], classes)
-            teaching = probes.probed(one, taps)
+    if fit.teacher:
+        teaching, taps = net, fit.taps()
+        if not fit.own_average:
+            spec = recipe.teachers[fit.teacher]
+            one = build.net(spec.network, classes, spec.precision or recipe.precision, None)
+            teaching = build.probed(build.ensemble((one,) * spec.members) if spec.members > 1 else one, taps)
         variables = jax.jit(functools.partial(init_student, net=teaching))(jnp.uint32(7), batch['inputs'])
         outputs = jax.jit(teachers.frozen(teaching))(variables, batch)
         shown = {'logits': outputs.logits, **{tap: outputs.features[tap] for tap in taps}}
         batch |= {teachers.PREFIX + name: leaf for name, leaf in shown.items()}
         teacher = teachers.cached()
-    knobs = trees.take(build.knobs(config, fit, build.cells(config, fit)[:1], 0), 0)
-    parts = {'net': net, 'teacher': teacher, 'objective': objective, 'tx': build.optimiser(fit)}
+    knobs = trees.take(build.knobs(fit, [GridCell(1, 0, {})], 0), 0)
+    parts = {'net': net, 'teacher': teacher, 'objective': fit.objective}
+    parts['tx'] = build.optimiser(fit.spec.optim, fit.steps)
     student = jax.jit(functools.partial(init_student, net=net))(jnp.uint32(0), batch['inputs'])
     state = jax.jit(functools.partial(init_state, **parts))(knobs, variables, batch, student, earlier)
     step = jax.jit(lambda state, batch: build.step_of(fit)(state, {}, batch, knobs, **parts)[0])
@@ -97,17 +100,17 @@ def program(config: Any, fit: Any, earlier: Any) -> Program:
 @functools.cache
 def baseline(nets: str) -> Program:
     """A step with the hard labels alone."""
-    config = preset.job({}, nets)
-    return program(config, config.fits.baseline, {})
+    recipe = resolve(preset.job({}, nets))
+    return program(recipe, recipe.fits['baseline'], {})
 
 
 def preset_costs(one: preset.Preset) -> dict[str, dict[str, float]]:
     """Costs of the terms of a preset, by class; of a class in several fits those of the costlier."""
-    config = preset.job({'own': one}, one.nets)
+    recipe = resolve(preset.job({'own': one}, one.nets))
     plain, found, earlier = baseline(one.nets), {}, {}
     for number in range(1, len(one.chain) + 1):
-        fit = config.fits[f'own_{number}']
-        full = program(config, fit, earlier)
+        fit = recipe.fits[f'own_{number}']
+        full = program(recipe, fit, earlier)
         earlier = {**earlier, **full.state.params['terms']}
         turns = [(plain.seconds(), full.seconds()) for _ in range(ROUNDS)]
         cost = {
@@ -116,8 +119,8 @@ def preset_costs(one: preset.Preset) -> dict[str, dict[str, float]]:
             'params': trees.count(full.state.params['terms']),
             'share': 1 - statistics.median(short / long for short, long in turns),
         }
-        for term in fit.weights:
-            kind = config.terms[term].kind
+        for term in fit.terms.values():
+            kind = term['kind']
             if kind != preset.HARD['kind'] and cost['mflop'] > found.get(kind, {'mflop': -np.inf})['mflop']:
                 found[kind] = cost
     return found

@@ -6,8 +6,8 @@ inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, te
 written in the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
 
 Outputs, inputs and kernel are three sides of one form: each is bilinear in the other two, and derivatives of one are
-the others. Where the library of `kdjax.cpu.onednn` was built, it does all three, and what follows a convolution outside
-training in the same pass over memory; the derivatives of that are those of its parts.
+the others. Where the library of `kdjax.cpu.onednn` was built, it does those that it can, and what follows a convolution
+outside training in the same pass over memory; the derivatives of that are those of its parts.
 """
 
 import functools
@@ -63,7 +63,7 @@ def convolved(
         pads = lax.padtype_to_pads(inputs.shape[1:3], window, window_strides, padding)
     pads = tuple((int(low), int(high)) for low, high in pads)
     alone = kernel.shape[:2] == (1, 1) and not any(map(any, pads))
-    if alone and not onednn.does(inputs, kernel, pads):
+    if alone and not onednn.does(inputs, kernel, pads, 'outputs'):
         down, right = window_strides
         return inputs[:, ::down, ::right] @ kernel[0, 0]
     return _outputs.bind(inputs, kernel, strides=tuple(window_strides), pads=pads, inside=inside)
@@ -139,8 +139,9 @@ def _kernel_by_lax(x: Array, g: Array, *, size: Any, strides: Any, pads: Pads, i
     return found.transpose(1, 2, 0, 3)
 
 
-def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
+def _form(side: str, by_lax: Callable[..., Array]) -> Primitive:
     """One side of the form: a primitive, so that derivatives of all kinds and orders are there."""
+    found, _ = onednn.SIDES[side]
     form = Primitive(f'kdjax_convolution_{by_lax.__name__}')
 
     def shape(first: Any, second: Any, **fields: Any) -> Any:
@@ -149,7 +150,7 @@ def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
         )
 
     def on_cpu(first: Array, second: Array, **fields: Any) -> Array:
-        if not onednn.does(first, second, fields['pads']):
+        if not onednn.does(first, second, fields['pads'], side):
             return by_lax(first, second, **fields)
         shape = jax.eval_shape(functools.partial(by_lax, **fields), first, second).shape
         return onednn.convolution(first, second, found, shape, fields['strides'], fields['pads'], fields['inside'])
@@ -179,9 +180,9 @@ def _form(found: int, by_lax: Callable[..., Array]) -> Primitive:
     return form
 
 
-_outputs = _form(onednn.OUTPUTS, _outputs_by_lax)
-_inputs = _form(onednn.INPUTS, _inputs_by_lax)
-_kernel = _form(onednn.KERNEL, _kernel_by_lax)
+_outputs = _form('outputs', _outputs_by_lax)
+_inputs = _form('inputs', _inputs_by_lax)
+_kernel = _form('kernel', _kernel_by_lax)
 
 
 def _sized(form: Primitive, first: Array, second: Array, like: Any, axis: int, fields: Any) -> Array:
@@ -220,7 +221,7 @@ def _finished_primitive() -> Primitive:
     def on_cpu(x: Array, w: Array, *more: Array, **fields: Any) -> Array:
         bias, *after = more
         known = bias.dtype == jnp.float32 and all(each.dtype == x.dtype for each in after)
-        if not known or not onednn.does(x, w, fields['pads']):
+        if not known or not onednn.does(x, w, fields['pads'], 'finished outputs'):
             return _finished_by_lax(x, w, *more, **fields)
         found = shape(x, w, *more, **fields).shape
         return onednn.convolution(

@@ -1,6 +1,7 @@
-"""Arrays of one's own, in a file of numpy's."""
+"""Arrays of one's own, in files of numpy's."""
 
 import zipfile
+from pathlib import Path
 
 import numpy as np
 
@@ -9,18 +10,19 @@ from kdjax.errors import UsageError, unknown
 
 
 def arrays(*, path: str) -> Dataset:
-    """A data set from an .npz file.
+    """A data set from an .npz file, or from a folder of .npy files, which stay there and are mapped into memory.
 
     Args:
-      path: the file. It has 'train_inputs' (N, ...), float32 or uint8, and 'train_labels' (N,) integers, the same for
-        'validation' and 'test', and, where wanted, 'classes', the names of the classes, in the order of the labels.
+      path: the file or folder. It has 'train_inputs' (N, ...), float32 or uint8, and 'train_labels' (N,) integers, the
+        same for 'validation' and 'test', and, where wanted, 'classes', the names of the classes, in the order of the
+        labels; in a folder each is a file, 'train_inputs.npy'. A folder with `data.stream=True` may be larger than
+        memory.
 
     Raises:
       UsageError: the file cannot be read, an array is missing, or labels are no integers.
     """
     try:
-        with np.load(path) as file:
-            found = dict(file)
+        found = _mapped(Path(path)) if Path(path).is_dir() else _loaded(path)
     except (OSError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f'arrays {path!r} cannot be read: {error}') from error
     for name in (f'{split}_{part}' for split in SPLITS for part in ('inputs', 'labels')):
@@ -35,3 +37,12 @@ def arrays(*, path: str) -> Dataset:
     return Dataset(
         {name: Split(found[f'{name}_inputs'], own.astype(np.int32)) for name, own in labels.items()}, classes
     )
+
+
+def _loaded(path: str) -> dict[str, np.ndarray]:
+    with np.load(path) as file:
+        return dict(file)
+
+
+def _mapped(folder: Path) -> dict[str, np.ndarray]:
+    return {path.stem: np.load(path, mmap_mode='r') for path in sorted(folder.glob('*.npy'))}

@@ -1,4 +1,4 @@
-"""What a data set is, once it is in memory."""
+"""What a data set is: splits of examples, in memory or where they lie."""
 
 import itertools
 from collections.abc import Mapping
@@ -7,7 +7,9 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax import trees
+from kdjax.data.lazy import subset
 from kdjax.errors import UsageError, unknown
+from kdjax.types import Column
 
 SPLITS = ('train', 'validation', 'test')
 SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run
@@ -16,7 +18,9 @@ SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in ever
 class Split(NamedTuple):
     """Examples of one split; an example's id is its position."""
 
-    inputs: np.ndarray  # (N, ...) as stored: float32, or uint8 for images of a byte per channel
+    # (N, ...) as stored: float32, or uint8 for images of a byte per channel. An array, which may be one that numpy maps
+    # from a file, or `lazy.Lazy`; what does not fit in memory is fed with `data.stream=True`.
+    inputs: Column
     labels: np.ndarray  # (N,) int32
 
 
@@ -95,5 +99,5 @@ def divided(train: Split, test: Split, classes: tuple[str, ...], validation: int
             f'got {validation!r}'
         )
     kept, held = stratified(train.labels, (len(train.labels) - validation, validation), SPLIT_SEED)
-    parts = (Split(train.inputs[part], train.labels[part]) for part in (kept, held))
+    parts = (Split(subset(train.inputs, part), train.labels[part]) for part in (kept, held))
     return Dataset(dict(zip(SPLITS, (*parts, test), strict=True)), classes)

@@ -15,7 +15,7 @@ from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
-from kdjax.types import Array, Batch
+from kdjax.types import Array, Batch, Column
 
 Feed = Callable[..., Batch]  # (start, stop) -> batches of the steps start ... stop - 1; see `feed` for `part`
 
@@ -51,10 +51,26 @@ def order(
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 
 
+def drawn(
+    streams: Sequence[Stream],
+    start: int,
+    stop: int,
+    batch_size: int,
+    shuffled: Callable[[Stream, int], np.ndarray] = shuffled,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Ids and epochs of a grid as of `order`: (steps, B) where all cells share one stream, else (steps, C, B)."""
+    # Cells that share a stream share the work of ordering it.
+    distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
+    ordered = {key: order(stream, start, stop, batch_size, shuffled) for key, stream in distinct.items()}
+    keys = [(id(stream.pool), stream.seed) for stream in streams]
+    ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
+    return (ids, epochs) if len(streams) > 1 else (ids[:, 0], epochs[:, 0])
+
+
 def feed(
     streams: Sequence[Stream],
     batch_size: int,
-    columns: Mapping[str, np.ndarray],
+    columns: Mapping[str, Column],
     augment: Augment,
     seed: int,
     view_count: int,
@@ -87,6 +103,36 @@ def feed(
         differ from itself, or a table of examples that are mixed.
     """
     tables = dict(tables or {})
+    check(streams, batch_size, view_count, tables, mix, consistent)
+    # Whole: a column may be one that is read when it is asked for.
+    columns, tables = jax.device_put(({name: column[:] for name, column in columns.items()}, tables))
+    look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
+    assemble = compiled(bound(_assemble, look=look))
+
+    def batches(start: int, stop: int, part: slice = slice(None)) -> Batch:
+        ids, epochs = drawn(streams, start, stop, batch_size)
+        if mix is None:
+            ids, epochs = ids[..., part], epochs[..., part]
+        other = None if consistent else (epochs + 1) % view_count
+        numbers = jax.device_put((ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32)))
+        batch = assemble(columns, tables, *numbers)
+        if mix is None:
+            return batch
+        # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.
+        return jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
+
+    return batches
+
+
+def check(
+    streams: Sequence[Stream],
+    batch_size: int,
+    view_count: int,
+    tables: Mapping[str, np.ndarray],
+    mix: Mix | None,
+    consistent: bool,
+) -> None:
+    """Raises UsageError where no batches can be made of the arguments of `feed`."""
     if batch_size < 1 or view_count < 1:
         raise UsageError(f'batch_size and views must be >= 1, got {batch_size} and {view_count}')
     if not all(len(stream.pool) for stream in streams):
@@ -98,29 +144,6 @@ def feed(
         raise UsageError('for a teacher that sees another view than the student there must be at least 2 views')
     if mix is not None and tables:
         raise UsageError('examples are mixed anew in every step, so what a teacher says of them cannot be looked up')
-    columns, tables = jax.device_put(dict(columns)), jax.device_put(tables)
-    look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
-    assemble = compiled(bound(_assemble, look=look))
-    # Cells that share a stream share the work of ordering it.
-    distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
-    keys = [(id(stream.pool), stream.seed) for stream in streams]
-
-    def batches(start: int, stop: int, part: slice = slice(None)) -> Batch:
-        ordered = {key: order(stream, start, stop, batch_size) for key, stream in distinct.items()}
-        ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
-        if len(streams) == 1:
-            ids, epochs = ids[:, 0], epochs[:, 0]
-        if mix is None:
-            ids, epochs = ids[..., part], epochs[..., part]
-        other = None if consistent else (epochs + 1) % view_count
-        drawn = jax.device_put((ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32)))
-        batch = assemble(columns, tables, *drawn)
-        if mix is None:
-            return batch
-        # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.
-        return jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
-
-    return batches
 
 
 def shown(

@@ -1,17 +1,21 @@
 """Classification data sets of TensorFlow Datasets, read as prepared on disk, without TensorFlow (extra 'tfds')."""
 
 import functools
+import operator
 from typing import Any
 
 import numpy as np
 
 from kdjax.data.base import Dataset, Split, divided
+from kdjax.data.lazy import Lazy
 from kdjax.errors import UsageError, nearest, unknown
 
 CHUNK = 1000  # examples decoded at once
 
 
-def prepared(*, name: str, data_dir: str = '', validation: int | str = 5000, test: str = 'test') -> Dataset:
+def prepared(
+    *, name: str, data_dir: str = '', validation: int | str = 5000, test: str = 'test', lazy: bool = False
+) -> Dataset:
     """The data set that `data.source='tfds:<name>'` means: inputs as stored (images uint8), in the order of TFDS.
 
     Args:
@@ -20,6 +24,8 @@ def prepared(*, name: str, data_dir: str = '', validation: int | str = 5000, tes
       validation: training examples held out, see `base.divided`; or the name of a split, 'validation' where there is
         one, or the one that is also the test split.
       test: name of the test split.
+      lazy: whether inputs are read when a step needs them, for what `data.stream=True` is to feed. Labels are read at
+        once.
 
     Raises:
       UsageError: it is not prepared here, has no such split, or is not a classification of inputs of one shape.
@@ -36,7 +42,7 @@ def prepared(*, name: str, data_dir: str = '', validation: int | str = 5000, tes
         if of not in found.info.splits:
             raise unknown('split', of, found.info.splits, f' of data set {name!r}')
         try:
-            return _read(name, found.as_data_source(of), inputs, label)
+            return (_lazy if lazy else _read)(name, found, of, inputs, label)
         except NotImplementedError as error:
             raise UsageError(f'data set {name!r} in {found.data_path} has no random access; {advice}') from error
 
@@ -80,10 +86,30 @@ def _columns(name: str, found: Any) -> tuple[str, str]:
     return keys
 
 
-def _read(name: str, source: Any, inputs: str, label: str) -> Split:
-    first = np.asarray(source[0][inputs])
-    if first.dtype.kind not in 'uif':
-        raise UsageError(f'data set {name!r} has inputs that are no numbers: {first.dtype}')
+def _lazy(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
+    """A split whose inputs stay where they are; its labels are read without decoding an input."""
+    from tensorflow_datasets import decode
+
+    def said(start: int) -> list[int]:
+        return [example[label] for example in undecoded.__getitems__(list(range(start, min(start + CHUNK, count))))]
+
+    source, undecoded = found.as_data_source(of), found.as_data_source(of, decoders={inputs: decode.SkipDecoding()})
+    count = len(source)
+    _checked(name, source[0][inputs])
+    labels = np.concatenate([said(start) for start in range(0, count, CHUNK)])
+    return Split(Lazy(source, operator.itemgetter(inputs)), labels.astype(np.int32))
+
+
+def _checked(name: str, first: Any) -> np.ndarray:
+    array = np.asarray(first)
+    if array.dtype.kind not in 'uif':
+        raise UsageError(f'data set {name!r} has inputs that are no numbers: {array.dtype}')
+    return array
+
+
+def _read(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
+    source = found.as_data_source(of)
+    first = _checked(name, source[0][inputs])
     images, labels = np.empty((len(source), *first.shape), first.dtype), np.empty(len(source), np.int32)
     for start in range(0, len(source), CHUNK):
         examples = source.__getitems__(list(range(start, min(start + CHUNK, len(source)))))
@@ -91,7 +117,7 @@ def _read(name: str, source: Any, inputs: str, label: str) -> Split:
             if np.shape(example[inputs]) != first.shape:
                 raise UsageError(
                     f'data set {name!r} has inputs of different shapes, {first.shape} and {np.shape(example[inputs])}; '
-                    'feed it with kdjax.data.stream, whose decode can resize'
+                    'write a source that resizes them (kdjax.data.lazy.Lazy, its decode)'
                 )
             images[k], labels[k] = example[inputs], example[label]
     return Split(images, labels)

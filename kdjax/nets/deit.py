@@ -1,13 +1,12 @@
 """Vision transformers as published: ViT and DeiT, with or without the token that learns from a teacher."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import fan_in_uniform, images, uniform
+from kdjax.nets.layers import attention, attention_taps, fan_in_uniform, images, uniform
 from kdjax.types import Array, Net
 
 # Published as truncated, but at +-2, a hundred deviations out.
@@ -28,7 +27,7 @@ class _DeiT(nn.Module):
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         x = tap(self, 'embedding', self._embedded(images(inputs, self.dtype)))
         for layer in range(1, self.depth + 1):
-            x = x + self._dropped(self._attended(self._normed(x, f'blocks_{layer - 1}_norm1'), layer), layer, train)
+            x = x + self._dropped(self._attention(self._normed(x, f'blocks_{layer - 1}_norm1'), layer), layer, train)
             x = x + self._dropped(self._mlp(self._normed(x, f'blocks_{layer - 1}_norm2'), layer), layer, train)
             x = tap(self, f'hidden{layer}', x)
         x = self._normed(x, 'norm')
@@ -54,20 +53,10 @@ class _DeiT(nn.Module):
         x = jnp.concatenate([*(jnp.broadcast_to(token, (count, 1, self.width)) for token in tokens), patches], axis=1)
         return x + self.param('pos_embed', START, (1, *x.shape[1:])).astype(self.dtype)
 
-    def _attended(self, x: Array, layer: int) -> Array:
+    def _attention(self, x: Array, layer: int) -> Array:
         joint = self._dense(3 * self.width, f'blocks_{layer - 1}_attn_qkv')(x)
-        query, key, value = (
-            self._split(tap(self, f'{part}{layer}', own))
-            for part, own in zip(('query', 'key', 'value'), jnp.split(joint, 3, axis=-1), strict=True)
-        )
-        scores = jnp.einsum('bnhd,bmhd->bhnm', query, key) / (self.width // self.heads) ** 0.5
-        scores = tap(self, f'attention{layer}', scores)
-        weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
-        mixed = jnp.einsum('bhnm,bmhd->bnhd', weights.astype(scores.dtype), value)
-        return self._dense(self.width, f'blocks_{layer - 1}_attn_proj')(mixed.reshape(x.shape))
-
-    def _split(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
+        mixed = attention(self, layer, jnp.split(joint, 3, axis=-1), self.heads)
+        return self._dense(self.width, f'blocks_{layer - 1}_attn_proj')(mixed)
 
     def _mlp(self, x: Array, layer: int) -> Array:
         inner = nn.gelu(self._dense(4 * self.width, f'blocks_{layer - 1}_mlp_fc1')(x), approximate=False)
@@ -138,7 +127,5 @@ def deit(
     if width % heads:
         raise UsageError(f'heads {heads} of a deit must divide its width {width}')
     module = _DeiT(classes, width, depth, heads, patch, distilled, drop_path, compute_dtype(precision))
-    parts = ('query', 'key', 'value', 'attention', 'hidden')
-    layers = (f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
     second = ('penult_dist', 'distill_logits') if distilled else ()
-    return from_linen(module, ('embedding', *layers, 'penult', *second))
+    return from_linen(module, ('embedding', *attention_taps(depth), 'penult', *second))

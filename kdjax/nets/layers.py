@@ -158,6 +158,32 @@ class Bottleneck(Residual):
         return self.conv_norm(y, 4 * self.width, 1, ('conv3', 'bn3'), train, after=around, relu=relu)
 
 
+def attention(module: nn.Module, layer: int, parts: Sequence[Array], heads: int) -> Array:
+    """What tokens read from each other, head by head, before it is mixed. (B, N, D)
+
+    Taps of `module`: 'query1', 'key1', 'value1' (B, N, D) over all heads, 'attention1' (B, heads, N, N), scores before
+    the softmax, for the layer 1.
+
+    Args:
+      module: the transformer, in whose compact method this is called.
+      layer: its number, from 1 on.
+      parts: queries, keys and values, (B, N, D) each.
+      heads: of attention; divides D.
+    """
+    shape = parts[0].shape
+    tapped = (tap(module, f'{name}{layer}', x) for name, x in zip(('query', 'key', 'value'), parts, strict=True))
+    query, key, value = (x.reshape(*shape[:2], heads, shape[2] // heads) for x in tapped)
+    scores = tap(module, f'attention{layer}', jnp.einsum('bnhd,bmhd->bhnm', query, key) / (shape[2] // heads) ** 0.5)
+    weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
+    return jnp.einsum('bhnm,bmhd->bnhd', weights.astype(scores.dtype), value).reshape(shape)
+
+
+def attention_taps(depth: int) -> tuple[str, ...]:
+    """Taps of so many layers of a transformer: 'query1', 'key1', 'value1', 'attention1', 'hidden1', ..."""
+    parts = ('query', 'key', 'value', 'attention', 'hidden')
+    return tuple(f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
+
+
 def stage_taps(count: int) -> tuple[str, ...]:
     """Taps of `count` stages with their pre-activations: 'stage1_pre', 'stage1', ..."""
     return tuple(f'stage{stage}{end}' for stage in range(1, count + 1) for end in ('_pre', ''))

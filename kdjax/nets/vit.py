@@ -1,12 +1,12 @@
 """Small vision transformer: patches and a class token, pre-norm blocks with their own queries, keys and values."""
 
-import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.layers import attention, attention_taps, images
 from kdjax.types import Array, Net
 
 
@@ -22,9 +22,9 @@ class _ViT(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = tap(self, 'embedding', self._embedded(inputs[..., None] if inputs.ndim == 3 else inputs))
+        x = tap(self, 'embedding', self._embedded(images(inputs, self.dtype)))
         for layer in range(1, self.depth + 1):
-            x = x + self._dropped(self._attended(self._normed(x, f'norm{layer}a'), layer), train)
+            x = x + self._dropped(self._attention(self._normed(x, f'norm{layer}a'), layer), train)
             x = x + self._dropped(self._mlp(self._normed(x, f'norm{layer}b'), layer), train)
             x = tap(self, f'hidden{layer}', x)
         x = tap(self, 'penult', self._normed(x[:, 0], 'norm'))
@@ -36,28 +36,16 @@ class _ViT(nn.Module):
         if height % self.patch or width % self.patch:
             raise UsageError(f'patch {self.patch} of a vit must divide the map {height}x{width}')
         size = (self.patch, self.patch)
-        patches = Conv(self.width, size, size, padding='VALID', dtype=self.dtype, name='patches')(
-            images.astype(self.dtype)
-        )
+        patches = Conv(self.width, size, size, padding='VALID', dtype=self.dtype, name='patches')(images)
         patches = patches.reshape(patches.shape[0], -1, self.width)
         start = nn.initializers.normal(0.02)
         token = self.param('class_token', start, (1, 1, self.width)).astype(self.dtype)
         positions = self.param('positions', start, (1, patches.shape[1] + 1, self.width)).astype(self.dtype)
         return jnp.concatenate([jnp.broadcast_to(token, (patches.shape[0], 1, self.width)), patches], 1) + positions
 
-    def _attended(self, x: Array, layer: int) -> Array:
-        query, key, value = (
-            self._split(tap(self, f'{part}{layer}', self._dense(self.width, f'to_{part}{layer}')(x)))
-            for part in ('query', 'key', 'value')
-        )
-        scores = jnp.einsum('bnhd,bmhd->bhnm', query, key) / (self.width // self.heads) ** 0.5
-        scores = tap(self, f'attention{layer}', scores)
-        weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
-        mixed = jnp.einsum('bhnm,bmhd->bnhd', weights.astype(scores.dtype), value)
-        return self._dense(self.width, f'mix{layer}')(mixed.reshape(x.shape))
-
-    def _split(self, x: Array) -> Array:
-        return x.reshape(*x.shape[:2], self.heads, self.width // self.heads)
+    def _attention(self, x: Array, layer: int) -> Array:
+        parts = [self._dense(self.width, f'to_{part}{layer}')(x) for part in ('query', 'key', 'value')]
+        return self._dense(self.width, f'mix{layer}')(attention(self, layer, parts, self.heads))
 
     def _mlp(self, x: Array, layer: int) -> Array:
         inner = nn.gelu(self._dense(self.mlp_ratio * self.width, f'mlp{layer}a')(x))
@@ -114,6 +102,4 @@ def vit(
     if width % heads:
         raise UsageError(f'heads {heads} of a vit must divide its width {width}')
     module = _ViT(classes, width, depth, heads, patch, mlp_ratio, dropout, compute_dtype(precision))
-    parts = ('query', 'key', 'value', 'attention', 'hidden')
-    taps = (f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
-    return from_linen(module, ('embedding', *taps, 'penult'))
+    return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))

@@ -3,6 +3,7 @@
 Nothing that is measured depends on what networks have learned: teachers are new ones, and nothing is kept but numbers.
 """
 
+import dataclasses
 import json
 import statistics
 import time
@@ -15,11 +16,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, dry_run, fit_grid, plan
+from kdjax.study.recipe import dry_run, grid_program, plan
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.fit_grid import GridProgram, TeacherSource, TrainingData
+from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, teacher_of
+from kdjax.study.recipe.recipe import Recipe
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import document, figure_style
-from kdjax.study.sweep import cost_estimate, rows
+from kdjax.study.sweep import cost_estimate
 from kdjax.train import layout, ledger, teachers
 from kdjax.train.grid import Step
 from kdjax.train.loop import StopSignals
@@ -69,48 +73,57 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     Raises:
       UsageError: whatever keeps the config from training, or nothing that could be measured.
     """
-    plan.check(config)
+    recipe = resolve(config)
     with StopSignals() as stop, Screen() as screen:
-        context = Context(config, screen, stop)
+        context = Context(recipe.execution, screen, stop)
         limit = cost_estimate.matmul_speed()
-        found = [(one, measure(one)) for one in _shown(bench_cases(context), screen)]
-        found = _rounds([each for each in found if each[1].first < SLOWEST], screen)
-    if not found:
+        measured = [(one, measure(one)) for one in _shown(bench_cases(recipe, context), screen)]
+        measured = _rounds([each for each in measured if each[1].first < SLOWEST], screen)
+    if not measured:
         raise UsageError(f'no grid whose dispatch takes less than {SLOWEST:g} s; lower run.chunk or run.cells')
-    said = table(config.title, found, limit)
+    said = table(config.title, measured, limit)
     numbers = {
         'title': config.title, 'command': command, 'matmul_gflops': limit / 1e9, 'versions': ledger.versions(),
         'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
-        'rows': [{**one.facts(), 'first': took.first, 'seconds': took.steps} for one, took in found],
+        'rows': [{**one.facts(), 'first': took.first, 'seconds': took.steps} for one, took in measured],
     }  # fmt: skip
     folder = workdir / 'bench'
     folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'bench.json', json.dumps(ledger.plain(numbers), indent=1) + '\n')
     ledger.replace(folder / 'bench.md', document.markdown([said]))
-    ledger.replace(folder / 'bench.png', drawn(found))
+    ledger.replace(folder / 'bench.png', figure_png(measured))
     screen.show(document.terminal([said]))
     screen.show(f'numbers and figure: {folder}')
 
 
-def bench_cases(context: Context) -> list[BenchCase]:
+def bench_cases(recipe: Recipe, context: Context) -> list[BenchCase]:
     """Every last fit of a method, asked and looked up, in every layout."""
-    config, found = context.config, []
-    lasts = dict.fromkeys(plan.chains(config, method)[-1][-1] for method in build.methods(config))
-    for name in lasts:
-        fit = config.fits[name]
-        if any(term.adopts for _, term in build.objective(config, fit).terms):
+    cases = []
+    stages = plan.stages_of(recipe)
+    for chain in _last_fits(recipe):
+        inputs, run = stages[plan.stage_name(chain)].inputs, recipe.execution
+        fit = inputs.fit
+        if any(term.adopts for _, term in fit.objective.terms):
             continue  # what an earlier fit learned is not there
-        cells = build.cells(config, fit)[: config.run.cells]
-        streams = build.streams(config, context.dataset.splits['train'].labels, cells)
-        seen = TrainingData(config.data.augment, 1 if config.data.consistent else 2, streams, config.data.label_noise)
-        for mode, teaching, flops in _teachings(context, fit, len(cells)):
-            grid = fit_grid.prepared(context, config.student, fit, cells, seen, teaching)
-            found += [
-                BenchCase(name, mode, chosen, len(cells), fit.batch_size, flops, min(config.run.chunk, fit.steps),
-                          grid.program(chosen), grid)
+        cells = fit.cells(inputs.transfer_sizes, inputs.seeds)[: run.cells]
+        data = grid_program.students_data(context, inputs, cells)
+        data = data._replace(views=dataclasses.replace(data.views, views=1 if data.views.consistent else 2))
+        for mode, source, flops in _sources(context, inputs, len(cells)):
+            grid = grid_program.grid_program(context, inputs, cells, data, source)
+            cases += [
+                BenchCase(fit.name, mode, chosen, len(cells), fit.batch_size, flops, min(run.chunk, fit.steps),
+                          grid.compiled(chosen), grid)
                 for chosen in (layout.candidates(len(cells)) if len(cells) > 1 else ('unroll',))
             ]  # fmt: skip
-    return found
+    return cases
+
+
+def _last_fits(recipe: Recipe) -> list[tuple[str, ...]]:
+    """A chain for every fit that ends a method."""
+    chains: dict[str, tuple[str, ...]] = {}
+    for chain in recipe.methods.values():
+        chains.setdefault(chain[-1], chain)
+    return list(chains.values())
 
 
 def measure(one: BenchCase) -> Measured:
@@ -118,7 +131,7 @@ def measure(one: BenchCase) -> Measured:
     return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
 
 
-def table(title: str, found: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:
+def table(title: str, measured: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:
     """What was measured; the limit is that of matrix products, in FLOP/s."""
 
     def row(one: BenchCase, took: Measured) -> tuple[str, ...]:
@@ -134,32 +147,32 @@ def table(title: str, found: Sequence[tuple[BenchCase, Measured]], limit: float)
         f'{title}: median and range of {ROUNDS} turns; first: compiling and one dispatch; x cells: images times '
         f'students in a second; %: of {limit / 1e9:.0f} GFLOP/s, at which this machine multiplies matrices in float32'
     )
-    return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in found))
+    return document.Table(says, 'lrrrrrr', header, tuple(row(*each) for each in measured))
 
 
-def drawn(found: Sequence[tuple[BenchCase, Measured]]) -> bytes:
+def figure_png(measured: Sequence[tuple[BenchCase, Measured]]) -> bytes:
     """Images times students in a second, by contender."""
-    figure = figure_style.blank(5.8, 0.8 + 0.28 * len(found))
+    figure = figure_style.blank(5.8, 0.8 + 0.28 * len(measured))
     axes = figure_style.dress(figure.subplots(), '', 'images x students in a second')
     axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
-    kinds = list(dict.fromkeys(one.teacher for one, _ in found))
+    kinds = list(dict.fromkeys(one.teacher for one, _ in measured))
     axes.barh(
-        [one.called for one, _ in found],
-        [one.cells * one.batch / statistics.median(took.steps) for one, took in found],
-        color=[figure_style.COLOURS[kinds.index(one.teacher)] for one, _ in found],
+        [one.called for one, _ in measured],
+        [one.cells * one.batch / statistics.median(took.steps) for one, took in measured],
+        color=[figure_style.COLOURS[kinds.index(one.teacher)] for one, _ in measured],
     )
     axes.invert_yaxis()
     return figure_style.png(figure)
 
 
-def _rounds(found: Sequence[tuple[BenchCase, Measured]], screen: Screen) -> list[tuple[BenchCase, Measured]]:
+def _rounds(measured: Sequence[tuple[BenchCase, Measured]], screen: Screen) -> list[tuple[BenchCase, Measured]]:
     """Turns, A B C A B C, so that a machine that gets slower does so for everybody."""
-    screen.stage('turns', ROUNDS * len(found))
+    screen.stage('turns', ROUNDS * len(measured))
     for turn in range(ROUNDS):
-        for place, (one, took) in enumerate(found):
+        for place, (one, took) in enumerate(measured):
             took.steps.append(_turn(one))
-            screen.step(turn * len(found) + place + 1)
-    return list(found)
+            screen.step(turn * len(measured) + place + 1)
+    return list(measured)
 
 
 def _turn(one: BenchCase) -> float:
@@ -180,35 +193,38 @@ def _shown(listed: Sequence[BenchCase], screen: Screen) -> Iterator[BenchCase]:
         screen.step(place + 1)
 
 
-def _teachings(context: Context, fit: ConfigDict, cells: int) -> list[tuple[str, TeacherSource, float]]:
+def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tuple[str, TeacherSource, float]]:
     """The ways of asking the teacher that a fit has, with the FLOPs of a step of all cells."""
-    config, data = context.config, context.dataset
-    spots = ('teacher', *(f'assistants.{name}' for name in config.assistants))
-
-    def flops(mode: str) -> float:
-        changed = rows.applied(config, {f'{name}.mode': mode for name in spots} if mode else {})
-        return dry_run.fit(changed, data, changed.student, fit).flops
-
-    if not build.needs_teacher(config, fit) or fit.teacher == build.AVERAGE:
-        return [('none', TeacherSource(teachers.none(), {}, {}), cells * flops(''))]
-    taps = tuple(tap for _, term in build.objective(config, fit).terms for tap in term.taps().teacher)
-    net = build.probed(context.teaching_net(fit.teacher), taps)
-    variables = jax.jit(net.init)(jax.random.key(config.seed), context.example()[None])
-    online, cached = flops('online'), flops('cached')
-    asked = [('online', TeacherSource(teachers.frozen(net), variables, {}), online + (cells - 1) * cached)]
-    tables = _tables(teachers.frozen(net), variables, context, fit.batch_size)
-    return (
-        asked if tables is None else [*asked, ('cached', TeacherSource(teachers.cached(), {}, tables), cells * cached)]
+    dataset, fit = context.datasets(inputs.data), inputs.fit
+    if inputs.source is None:
+        return [('none', NOBODY, cells * dry_run.trace(inputs, dataset).flops)]
+    who = teacher_of(inputs.source)
+    views = inputs.presented
+    cache = CachedTeacher(
+        name=who.name, augment=views.augment, views=views.views, taps=fit.taps(), precision=inputs.teaching, teacher=who
     )
+    online, cached = (
+        dry_run.trace(dataclasses.replace(inputs, source=source), dataset).flops for source in (who, cache)
+    )
+    example = context.example(inputs.data)[None]
+    variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
+    teacher = grid_program.asked_teacher(context, inputs)
+    asked = [('online', TeacherSource(teacher, variables, {}), online + (cells - 1) * cached)]
+    tables = _tables(teacher, variables, context, inputs)
+    if tables is None:
+        return asked
+    return [*asked, ('cached', TeacherSource(teachers.cached(), {}, tables), cells * cached)]
 
 
-def _tables(teacher: Teacher, variables: Tree, context: Context, batch: int) -> dict[str, np.ndarray] | None:
+def _tables(
+    teacher: Teacher, variables: Tree, context: Context, inputs: TrainedStudents
+) -> dict[str, np.ndarray] | None:
     """A cache of one view of every example, of noughts; None where it is too large, or nothing can be looked up."""
-    if len(context.config.data.mix) or not context.config.data.consistent:
+    if inputs.views.mix or not inputs.views.consistent:
         return None
-    examples = context.dataset.splits['train'].labels.shape[0]
-    inputs = jax.ShapeDtypeStruct((1, *context.example().shape), context.example().dtype)
-    outputs = jax.eval_shape(teacher, variables, {'inputs': inputs})
+    examples, example = context.datasets(inputs.data).splits['train'].labels.shape[0], context.example(inputs.data)
+    shape = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
+    outputs = jax.eval_shape(teacher, variables, {'inputs': shape})
     shapes = {'logits': outputs.logits, **outputs.features}
     sizes = [examples * leaf.size * leaf.dtype.itemsize for leaf in shapes.values()]
     if sum(sizes) > TABLES:

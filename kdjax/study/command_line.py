@@ -1,5 +1,6 @@
 """From the command line to a config: what absl and ml_collections report is said in one line, with alternatives."""
 
+import ast
 import itertools
 import logging
 import os
@@ -15,6 +16,8 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kdjax.errors import Interrupted, UsageError, nearest, unknown
+from kdjax.study.recipe import check
+from kdjax.study.recipe.search import Search
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
@@ -28,6 +31,9 @@ DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist.
 ORIGINALS = flags.DEFINE_string('originals', '', 'To prepare: folder of its original files; left out, download.')
 DATA_DIR = flags.DEFINE_string('data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
+SEARCH = flags.DEFINE_string(
+    'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
+)
 
 
 def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]]) -> int:
@@ -49,7 +55,9 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
         if '--debug' in argv:
             raise
         place = f': {error.filename or "the workdir"}' if isinstance(error, OSError) else ''
-        print(f'error: {getattr(error, "strerror", None) or error}{place}', file=sys.stderr, flush=True)
+        for line in str(getattr(error, 'strerror', None) or error).splitlines():
+            print(f'error: {line}{place}', file=sys.stderr)
+        sys.stderr.flush()
         sys.stdout.flush()
         # Everything is closed; on a full disk the exit handlers of libraries would try, fail and print once more.
         os._exit(2)
@@ -59,6 +67,9 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
     """Carries out the mode of a command line; returns its exit code."""
     config = parse(argv, flags.FLAGS, CONFIG, default)
     workdir = Path(WORKDIR.value or Path('runs') / name(argv, default.stem))
+    rows = listed(argv, 'sweep')
+    if MODE.value in ('run', 'bench') or (MODE.value == 'plan' and rows is None):
+        check.check(config)  # before JAX is loaded: the answer comes at once
     from kdjax.data import prepare
     from kdjax.study import bench, run
     from kdjax.study.sweep import tune, worker
@@ -68,7 +79,6 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         quiet_threads()
     if DISTRIBUTED.value and MODE.value != 'run':
         raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
-    rows = listed(argv, 'sweep')
     if MODE.value == 'run':
         with distributed.job(DISTRIBUTED.value, os.environ):
             return 0 if run.run(config, workdir, command) else 1
@@ -124,10 +134,39 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
         known = [flag for module in values.flags_by_module_dict().values() for flag in (f.name for f in module)]
         raise unknown('flag', error.flagname, nearest(error.flagname, set(known))[:5]) from error
     except (flags.Error, TypeError, ValueError) as error:
-        raise UsageError(str(error).replace('\n', ' ')) from error
+        raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
-    return holder.value
+    return _with_search(holder.value, argv)
+
+
+def _with_search(config: ConfigDict, argv: list[str]) -> ConfigDict:
+    """The config with the search that the command line gives; a knob that it gives as a number is not searched."""
+    search = Search({**config.search, **_candidates(SEARCH.value)}) if SEARCH.value else config.search
+    given = [field for word in argv if (field := word.removeprefix('--config.').partition('=')[0]) != word]
+    with config.unlocked(), config.ignore_type():
+        config.search = search
+        searched = search.candidates(config)
+        config.search = search.without(field for field in given if field in searched)
+    return config
+
+
+def _candidates(text: str) -> Mapping[str, Any]:
+    """Candidates by field, as the command line gives them."""
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = None
+    if not isinstance(value, dict):
+        raise UsageError(f'--search must be a mapping such as "{{\'terms.soft.temperature\': (2., 4.)}}", got {text!r}')
+    return value
+
+
+def _hint(message: str) -> str:
+    """What to do where several values were given for a number, as configs had it before 0.2."""
+    if not any(kind in message for kind in ('tuple', "could not convert string to float: '(")):
+        return ''
+    return '; a knob is a number, and candidates that validation chooses from are named in config.search'
 
 
 def listed(argv: list[str], function: str) -> Any:
@@ -160,13 +199,20 @@ def _check_fields(argv: list[str]) -> None:
     module = runpy.run_path(path)
     if 'get_config' not in module:
         raise UsageError(f'{path} has no function get_config(arg)')
-    config = module['get_config'](argument)
+    try:
+        config = module['get_config'](argument)
+    except TypeError as error:
+        if not str(error).startswith('Could not override field'):
+            raise
+        raise UsageError(f'{path}: {str(error).splitlines()[0]}{_hint(str(error))}') from error
     for word in argv:
         if word.startswith('--config.'):
             _walk(config, word.removeprefix('--config.').partition('=')[0])
 
 
 def _walk(config: ConfigDict, dotted: str) -> None:
+    if dotted == 'search':
+        raise UsageError('config.search has a flag of its own: --search="{\'terms.soft.temperature\': (2., 4.)}"')
     node: Any = config
     for part in dotted.split('.'):
         if not isinstance(node, ConfigDict) or part not in node:
@@ -176,5 +222,5 @@ def _walk(config: ConfigDict, dotted: str) -> None:
 
 def _configs(wanted: str) -> str:
     folder = Path('configs')
-    found = [str(file) for file in folder.rglob('*.py') if not file.name.startswith('_')]
-    return ', '.join(nearest(wanted, found)) or 'none here'
+    files = [str(file) for file in folder.rglob('*.py') if not file.name.startswith('_')]
+    return ', '.join(nearest(wanted, files)) or 'none here'

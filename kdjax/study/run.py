@@ -1,5 +1,6 @@
 """One run: its recipe is carried out, judged, tried again where it falls short, and reported."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -8,9 +9,13 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import unknown
-from kdjax.study.recipe import acceptance, build, evaluation, execute, plan
+from kdjax.study.recipe import acceptance, evaluation, execute, plan
 from kdjax.study.recipe.context import Context, Datasets
-from kdjax.study.report import run_report
+from kdjax.study.recipe.inputs import BY_KEY, Addressed
+from kdjax.study.recipe.recipe import DataSource, Recipe
+from kdjax.study.report import records, report
+from kdjax.study.report.records import Acceptance, Attempt, Criterion, Results
+from kdjax.study.sweep import collect
 from kdjax.train import distributed, grid, parallel
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -28,66 +33,82 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
       Interrupted: a stop was asked for.
     """
-    for _, changed in acceptance.attempts(config):
-        plan.check(changed)
-        _check_processes(changed)
+    attempts = list(acceptance.attempts(config))
+    for _, recipe in attempts:
+        _check_processes(recipe)
+    paper = collect.paper(config)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
-        execute.prepare_process()
-        tried: list[dict[str, Any]] = []
+        execute.prepare_process(screen)
+        tried: list[Attempt] = []
         contexts: list[Context] = []
         datasets = Datasets()
-        for override, changed in acceptance.attempts(config):
-            context = Context(changed, screen, stop, datasets=datasets)
-            todo = [stage for name, stage in plan.stages_of(changed).items() if name != 'evaluate']
+        for override, recipe in attempts:
+            context = Context(recipe.execution, screen, stop, datasets=datasets)
+            todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
             if not all(execute.done(stage, workdir) for stage in todo):
-                plan.check_shapes(changed, context.dataset)
+                plan.check_shapes(recipe, datasets(recipe.data))
             execute.execute(todo, context, workdir)
-            bars = acceptance.judge(changed, context.done)
+            criteria = acceptance.judge(recipe, context.done)
             contexts.append(context)
-            met = all(bar.met for bar in bars)
-            tried.append({'override': override, 'bars': [bar._asdict() for bar in bars], 'met': met})
-            if bars:
-                screen.show(f'attempt {len(tried)} ({_named(override)}): {acceptance.shortfall(bars)}')
+            met = all(criterion.met for criterion in criteria)
+            tried.append(Attempt(override, tuple(Criterion(**criterion._asdict()) for criterion in criteria), met))
+            if criteria:
+                screen.show(f'attempt {len(tried)} ({_named(override)}): {acceptance.shortfall(criteria)}')
             if met:
                 break
-        shown = max(range(len(tried)), key=lambda k: acceptance.score(tried[k]['bars']))
-        context = contexts[shown]
-        last = plan.stages_of(context.config)['evaluate']
+        reported = max(range(len(tried)), key=lambda k: acceptance.score([vars(one) for one in tried[k].criteria]))
+        recipe, context = attempts[reported][1], contexts[reported]
+        last = plan.stages_of(recipe)['evaluate']
         execute.execute([last], context, workdir)
-        results = evaluation.results(context, tried, shown, command)
-        execute.execute([report_stage(last, results)], context, workdir)
-    screen.show(run_report.terminal_table(results))
+        results = dataclasses.replace(
+            records.from_json(Results, evaluation.results(recipe, context, command)),
+            acceptance=_acceptance(recipe, tried, reported),
+            published=paper,
+        )
+        execute.execute([report_stage(recipe, last, results)], context, workdir)
+    screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
-    return bool(tried[shown]['met'])
+    return tried[reported].met
 
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
-    for _, changed in acceptance.attempts(config):
-        plan.check(changed)
-    dataset = build.dataset(config)
-    Screen().show(plan.table(config, dataset, workdir))
+    (_, recipe), *_ = list(acceptance.attempts(config))
+    Screen().show(plan.table(recipe, Datasets()(recipe.data), workdir))
 
 
-def report_stage(evaluated: plan.Stage, results: Mapping[str, Any]) -> plan.Stage:
-    """The last stage: pages, tables and plots of `results`."""
+@dataclasses.dataclass(frozen=True)
+class Reported(Addressed):
+    """The results that a report is made of."""
 
-    def write(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    data: DataSource = dataclasses.field(metadata=BY_KEY)
+    results: Results = dataclasses.field(metadata=BY_KEY)
+
+
+def report_stage(recipe: Recipe, evaluated: plan.Stage, results: Results) -> plan.Stage:
+    """The last stage: pages, tables and figures of `results`."""
+
+    def write(inputs: Reported, context: Context, folder: Path, key: str) -> dict[str, Any]:
         context.screen.stage('report')
-        distributed.by_first(lambda: run_report.write(results, folder))
+        distributed.by_first(lambda: report.write(inputs.results, folder))
         return {}
 
-    stable = {name: value for name, value in results.items() if name != 'provenance'}
+    stable = {name: value for name, value in dataclasses.asdict(results).items() if name != 'provenance'}
     key = trees.digest(['report', stable, evaluated.key, plan.VERSION])
-    return plan.Stage('report', {}, ('evaluate',), write, key)
+    return plan.Stage('report', Reported(recipe.data, results), ('evaluate',), write, key)
 
 
-def _check_processes(config: ConfigDict) -> None:
+def _acceptance(recipe: Recipe, attempts: list[Attempt], reported: int) -> Acceptance:
+    size = acceptance.judged_size(recipe)
+    return Acceptance(recipe.config.accept.method, size, attempts[reported].met, reported, tuple(attempts))
+
+
+def _check_processes(recipe: Recipe) -> None:
     """Meets what several processes of a job cannot share."""
-    sizes = [fit.batch_size for fit in plan.fits(config).values()]
-    parallel.check_processes(config.run.runner, parallel.all_devices(), sizes)
-    if distributed.several() and config.run.layout not in grid.LAYOUTS:
-        raise unknown('grid layout', config.run.layout, grid.LAYOUTS, ' for several processes')
+    sizes = [fit.batch_size for fit in recipe.all_fits().values()]
+    parallel.check_processes(recipe.execution.runner, parallel.all_devices(), sizes)
+    if distributed.several() and recipe.execution.layout not in grid.LAYOUTS:
+        raise unknown('grid layout', recipe.execution.layout, grid.LAYOUTS, ' for several processes')
 
 
 def _named(override: Mapping[str, float]) -> str:

@@ -1,15 +1,16 @@
 """Activation boundaries: the student's neurons fire where the teacher's do, with a margin."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, flat, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, total, wide
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -27,7 +28,7 @@ class _Connector(nn.Module):
             x = nn.Dense(target[-1], use_bias=False)(x)
         else:
             x = nn.ConvTranspose(target[-1], (4, 4), (2, 2), padding='SAME', use_bias=False, transpose_kernel=True)(x)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,21 +74,21 @@ class ActivationBoundary(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(view)
-        return (init_module(_module(teachers), key, students, example_mask(view)) if self.connector else {}), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        students, teachers = self._layers(inputs)
+        return (init_module(_module(teachers), key, students, example_mask(inputs)) if self.connector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
+        students, teachers = self._layers(inputs)
         if self.connector:
-            students = list(apply_module(_module(teachers), params, students, example_mask(view)))
+            students = list(apply_module(_module(teachers), params, students, example_mask(inputs)))
         summands = [
             self._crossed(student, teacher, knobs['margin']) * self._share(place)
             for place, (student, teacher) in enumerate(zip(students, teachers, strict=True), start=1)
         ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return TermOut(total(summands), memory, {})
 
     def _crossed(self, student: Array, teacher: Array, margin: Array) -> Array:
         square = flat(jnp.square(nn.relu(jnp.where(teacher > 0, margin - student, margin + student))))
@@ -96,16 +97,16 @@ class ActivationBoundary(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _layers(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
-        for student_tap, teacher_tap in pairs(self.layers):
-            student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+        for layer, pair in zip(self.layers, paired_features(self.layers, inputs), strict=True):
+            student, teacher = map(wide, pair)
             if student.shape != teacher.shape and not (self.connector and _connects(student, teacher)):
                 hint = (
                     "only channels may differ, or the student's map be half the teacher's"
                     if self.connector else 'set connector=True where channels differ'
                 )  # fmt: skip
-                raise UsageError(f'boundaries of {student_tap!r}: shapes {student.shape} and {teacher.shape}; {hint}')
+                raise UsageError(f'boundaries of {layer!r}: shapes {student.shape} and {teacher.shape}; {hint}')
             students.append(student)
             teachers.append(teacher)
         return students, teachers

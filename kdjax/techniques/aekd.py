@@ -1,21 +1,20 @@
 """Agree to disagree: teachers are weighed so that the student moves in a direction on which they agree."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, log_softmax
-from kdjax.techniques.base import Paper, Scope, Taps, Term, knob
-from kdjax.techniques.distributions import divergence, member_logits
+from kdjax.techniques.base import Knobs, Paper, Scope, knob, number
+from kdjax.techniques.distributions import EnsembleTerm, divergence, member_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AdaptiveEnsemble(Term):
+class AdaptiveEnsemble(EnsembleTerm):
     """sum_m a_m T^2 KL(p^m_T || p^s_T); a minimises 1/2 || sum_m a_m g_m ||^2 (eq. 10-11). Values: (B,).
 
     g_m is the gradient of teacher m's loss with respect to the student's logits of the whole batch; 0 <= a_m <= C,
@@ -35,37 +34,24 @@ class AdaptiveEnsemble(Term):
         'NeurIPS',
         2020,
     )
+    scope: ClassVar[Scope] = 'batch'
 
-    members: int = 2
     temperature: float = knob(4.0, above=0.0)
     bound: float = knob(0.6, above=0.0)
-    iterations: int = 100
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < 2 or self.iterations < 1:
-            raise UsageError(f'AdaptiveEnsemble needs members >= 2 and iterations >= 1, got {self.members!r} and '
-                             f'{self.iterations!r}')  # fmt: skip
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    def taps(self) -> Taps:
-        return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
+    iterations: int = number(100, minimum=1)
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        student_B1K = view.student.logits[:, None]
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        student_B1K = inputs.student.logits[:, None]
         # d T^2 KL / dz = T (p^s_T - p^m_T).
         gap_BMK = jnp.exp(log_softmax(student_B1K, temperature)) - jnp.exp(log_softmax(logits_BMK, temperature))
-        real_BMK = jnp.where(example_mask(view)[:, None, None] > 0, temperature * gap_BMK, 0)
+        real_BMK = jnp.where(example_mask(inputs)[:, None, None] > 0, temperature * gap_BMK, 0)
         share_M = jax.lax.stop_gradient(self._shares(jnp.einsum('bmk,bnk->mn', real_BMK, real_BMK), knobs['bound']))
-        apart_BM = divergence(logits_BMK, student_B1K, temperature) * jnp.square(temperature)
+        divergence_BM = divergence(logits_BMK, student_B1K, temperature) * jnp.square(temperature)
         logs = {f'member{m}': share_M[m] for m in range(self.members)}
-        return TermOut(jnp.sum(share_M * apart_BM, axis=1), memory, logs)
+        return TermOut(jnp.sum(share_M * divergence_BM, axis=1), memory, logs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

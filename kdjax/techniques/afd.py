@@ -1,15 +1,15 @@
 """Attentive feature distillation: channels count by an attention that learns which of the teacher's matter."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import norm, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import norm, pooled, projected, projection
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, apply_module, init_module, number
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -26,7 +26,7 @@ class _Attention(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentiveFeatures(Term):
+class AttentiveFeatures(MapTerm):
     """sum_c rho_c mean_hw (s_c/||s_c|| - t_c/||t_c||)^2, rho(t) a learned attention over channels.
 
     Values: (B,). Channel norms are over the map, enlarged by 1e-6. rho is a squeeze-and-excitation block with shares
@@ -43,52 +43,35 @@ class AttentiveFeatures(Term):
         'Wang, Gao, Zhao, Li, Dou, Xu', 'Pay Attention to Features, Transfer Learn Faster CNNs', 'ICLR', 2020
     )
 
-    layer: str = 'stage2'
     projected: bool = True
-    reduction: float = 0.5
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.reduction <= 1:
-            raise UsageError(f'reduction of AttentiveFeatures must be in (0, 1], got {self.reduction!r}')
+    reduction: float = number(0.5, above=0.0, maximum=1.0)
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.projected else 'zero'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
-        attention = init_module(self._attention(teacher), key, _pooled(teacher))
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
+        attention = init_module(self._attention(teacher), key, pooled(teacher))
         return {
             'attention': attention, 'projection': projection(key, student, teacher) if self.projected else {}
         }, {}  # fmt: skip
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         student = projected(params['projection'], student, teacher)
-        share = apply_module(self._attention(teacher), params['attention'], _pooled(teacher))
+        share = apply_module(self._attention(teacher), params['attention'], pooled(teacher))
         square = jnp.square(_normalised(student) - _normalised(teacher))
         return TermOut(jnp.sum(share * jnp.mean(square, axis=1), axis=-1), memory, {})
 
     def _attention(self, teacher: Array) -> nn.Module:
         return _Attention(max(int(teacher.shape[-1] * self.reduction), 1))
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
-
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(), cls(layer='map', projected=False, reduction=1.0)]
-
-
-def _pooled(x: Array) -> Array:
-    return jnp.mean(x, axis=(1, 2))
 
 
 def _normalised(x: Array) -> Array:

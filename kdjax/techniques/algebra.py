@@ -1,7 +1,11 @@
 """Arithmetic that several papers share. Softmax arithmetic is at least float32; nothing here divides by zero."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.types import Array, TermInputs, Tree
@@ -17,13 +21,13 @@ def log_softmax(logits: Array, temperature: Array | float = 1.0) -> Array:
     return jax.nn.log_softmax(wide(logits) / temperature, axis=-1)
 
 
-def same_classes(view: TermInputs) -> tuple[Array, Array]:
+def same_classes(inputs: TermInputs) -> tuple[Array, Array]:
     """Student and teacher logits, both (..., K).
 
     Raises:
       UsageError: their shapes differ.
     """
-    student, teacher = view.student.logits, view.teacher.logits
+    student, teacher = inputs.student.logits, inputs.teacher.logits
     if teacher is None:
         raise UsageError('reads the teacher, but this fit has none')
     if student.shape != teacher.shape:
@@ -31,24 +35,29 @@ def same_classes(view: TermInputs) -> tuple[Array, Array]:
     return student, teacher
 
 
-def example_mask(view: TermInputs) -> Array:
+def example_mask(inputs: TermInputs) -> Array:
     """1 for real examples, 0 for padding; an example with any real token is real. (B,)"""
-    mask = view.batch['mask']
+    mask = inputs.batch['mask']
     return mask if mask.ndim == 1 else jnp.max(mask.reshape(mask.shape[0], -1), axis=1)
 
 
-def token_mask(view: TermInputs, tokens: int) -> Array:
+def token_mask(inputs: TermInputs, tokens: int) -> Array:
     """1 for real tokens of real examples: batch['token_mask'], or the mask where it is per token. (B, N)"""
-    mask = view.batch['mask']
+    mask = inputs.batch['mask']
     if mask.ndim == 2:
         return mask
-    return mask[:, None] * view.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
+    return mask[:, None] * inputs.batch.get('token_mask', jnp.ones((mask.shape[0], tokens), mask.dtype))
 
 
-def example_keys(key: Array, view: TermInputs) -> Array:
+def example_keys(key: Array, inputs: TermInputs) -> Array:
     """A random key per example, by its id and view: draws depend neither on its place nor on devices. (B,)"""
     fold = jax.vmap(jax.random.fold_in, (0, 0))
-    return fold(fold(jnp.broadcast_to(key, view.batch['id'].shape), view.batch['id']), view.batch['view'])
+    return fold(fold(jnp.broadcast_to(key, inputs.batch['id'].shape), inputs.batch['id']), inputs.batch['view'])
+
+
+def total(summands: Sequence[Array]) -> Array:
+    """Their sum, in their own dtype; of one, itself."""
+    return sum(summands[1:], summands[0])
 
 
 def flat(x: Array) -> Array:
@@ -66,11 +75,13 @@ def magnitude(x: Array) -> Array:
     return x * jnp.sign(x)
 
 
-def norm(x: Array, axis: int = -1) -> Array:
-    """Euclidean norm, keeping the axis; its gradient at 0 is 0, not nan."""
-    square = jnp.sum(jnp.square(x), axis=axis, keepdims=True)
-    positive = square > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, square, 1)), 0)
+def norm(x: Array, axis: int = -1, order: int = 2) -> Array:
+    """The norm (sum |x|^order)^(1/order), Euclidean by default, keeping the axis; its gradient at 0 is 0, not nan."""
+    powers = jnp.square(x) if order == 2 else magnitude(x) ** order
+    summed = jnp.sum(powers, axis=axis, keepdims=True)
+    positive = summed > 0
+    some = jnp.where(positive, summed, 1)
+    return jnp.where(positive, jnp.sqrt(some) if order == 2 else some ** (1 / order), 0)
 
 
 def unit(x: Array, axis: int = -1, floor: float = 1e-12) -> Array:
@@ -99,10 +110,15 @@ def smaller_map(left: Array, right: Array) -> tuple[Array, Array]:
     return pool_to(left, height, width), pool_to(right, height, width)
 
 
-def real(view: TermInputs, ndim: int) -> Array:
+def pooled(x: Array) -> Array:
+    """A map's mean over positions (B, C), at least float32; what is no map as it is."""
+    return jnp.mean(wide(x), axis=(1, 2)) if x.ndim == 4 else wide(x)
+
+
+def real(inputs: TermInputs, ndim: int) -> Array:
     """True where the mask has no padding, shaped to broadcast against (B, ...) or (B, N, ...) of `ndim` axes."""
-    mask = view.batch['mask']
-    mask = mask if mask.ndim <= ndim else example_mask(view)
+    mask = inputs.batch['mask']
+    mask = mask if mask.ndim <= ndim else example_mask(inputs)
     return mask.reshape(mask.shape + (1,) * (ndim - mask.ndim)) > 0
 
 
@@ -125,10 +141,20 @@ def projected(params: Tree, student: Array, teacher: Array) -> Array:
     return x
 
 
-def counted(x: Array, mask_B: Array) -> Array:
-    """What batch normalisation of `x` (B, ...) counts: the real examples, or all where none is. (B, 1, ...)"""
-    some = jnp.any(mask_B > 0)
-    return ((mask_B > 0) | ~some).reshape(-1, *[1] * (x.ndim - 1))
+def batch_norm(x: Array, mask_B: Array, **options: Any) -> Array:
+    """Batch normalisation of `x` (B, ...) over the real examples, or over all where none is.
+
+    To be called in a compact module, whose layer it becomes; a term never runs in inference.
+    """
+    real_B = mask_B > 0
+    counted = (real_B | ~jnp.any(real_B)).reshape(-1, *[1] * (x.ndim - 1))
+    return nn.BatchNorm(use_running_average=False, momentum=0.9, **options)(x, mask=counted)
+
+
+def real_median(x: Array, real: Array) -> Array:
+    """The median of the real entries, between the middle two of an even number. ()"""
+    ascending, count = jnp.sort(jnp.where(real, x, jnp.inf)), jnp.sum(real)
+    return (ascending[jnp.maximum(count - 1, 0) // 2] + ascending[count // 2]) / 2
 
 
 def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:
@@ -142,20 +168,20 @@ def same_maps(student: Array, teacher: Array) -> tuple[Array, Array]:
     return smaller_map(wide(student), wide(teacher))
 
 
-def real_rows(x: Array, view: TermInputs) -> Array:
+def real_rows(x: Array, inputs: TermInputs) -> Array:
     """(B, ...) as (B, D), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
-    return jnp.where(example_mask(view)[:, None] > 0, flat(x), 0)
+    return jnp.where(example_mask(inputs)[:, None] > 0, flat(x), 0)
 
 
-def real_pairs(view: TermInputs) -> Array:
+def real_pairs(inputs: TermInputs) -> Array:
     """1 for pairs of two different real examples. (B, B)"""
-    mask = example_mask(view)
+    mask = example_mask(inputs)
     return mask[:, None] * mask * (1 - jnp.eye(mask.shape[0], dtype=mask.dtype))
 
 
-def real_count(view: TermInputs) -> Array:
+def real_count(inputs: TermInputs) -> Array:
     """How many examples are real, at least 1. ()"""
-    return jnp.maximum(jnp.sum(example_mask(view)), 1)
+    return jnp.maximum(jnp.sum(example_mask(inputs)), 1)
 
 
 def square_distances(x_BD: Array) -> Array:

@@ -1,14 +1,13 @@
 """Annealing: the student regresses the teacher's logits, first damped and then in full."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, number
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -28,24 +27,17 @@ class AnnealedLogits(Term):
         'Jafari, Rezagholizadeh, Sharma, Ghodsi', 'Annealing Knowledge Distillation', 'EACL', 2021, '2104.07163'
     )
 
-    highest: int = 10
-    steps: int = 1000
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.highest < 1 or self.steps < 1:
-            raise UsageError(
-                f'highest and steps of AnnealedLogits must be at least 1, got {self.highest!r} and {self.steps!r}'
-            )
+    highest: int = number(10, minimum=1)
+    steps: int = number(1000, minimum=1)
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.highest > 1 else 'zero'
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         gap = wide(student) - self.damping(step).astype(wide(teacher).dtype) * wide(teacher)
         return TermOut(jnp.sum(jnp.square(gap), axis=-1), memory, {})
 

@@ -1,19 +1,18 @@
 """Attention transfer: the student puts its activation where the teacher does."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import magnitude, norm, per_example, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import magnitude, norm, per_example, same_maps, unit
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, number
+from kdjax.techniques.layers import LayerwiseTerm
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionTransfer(Term):
+class AttentionTransfer(LayerwiseTerm):
     """Distance of the normalised spatial attention maps Q, summed over pairs of layers. Values: (B,).
 
     Q = vec(A) / ||vec(A)||_2 with A = sum_c |f_c|^p over channels (F^p_sum, sec. 3.1). Forms:
@@ -36,36 +35,13 @@ class AttentionTransfer(Term):
         '1612.03928',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code', 'torchdistill', 'kdzoo')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layers: tuple[str, ...] = ('stage1', 'stage2')
-    power: int = 2
+    power: int = number(2, minimum=1)
     form: str = 'code'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.power, int) or self.power < 1:
-            raise UsageError(f'power of AttentionTransfer must be a positive integer, got {self.power!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        total = jnp.zeros((), jnp.float32)
-        for student, teacher in pairs(self.layers):
-            distance = self._distance(view.student.features[student], view.teacher.features[teacher])
-            total = total.astype(distance.dtype) + distance
-        return TermOut(total, memory, {})
-
-    def _distance(self, student: Array, teacher: Array) -> Array:
-        if student.ndim != 4 or teacher.ndim != 4:
-            raise UsageError(f'attention needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
-        student, teacher = smaller_map(wide(student), wide(teacher))
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_maps(student, teacher)
         difference = self._attention(student) - self._attention(teacher)
         if self.form in ('code', 'kdzoo'):
             return per_example(jnp.square(difference))

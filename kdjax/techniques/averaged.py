@@ -1,19 +1,17 @@
 """Averaged losses: the student listens to each of several teachers, to all alike."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Taps, Term, knob
-from kdjax.techniques.distributions import divergence, member_logits
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import Knobs, Paper, knob, number
+from kdjax.techniques.distributions import EnsembleTerm, divergence, member_logits
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AveragedLosses(Term):
+class AveragedLosses(EnsembleTerm):
     """1/M sum_m T^2 KL(p^m_T || p^s_T) over M teachers. Values: (B,).
 
     AVER in the tables of CA-MKD and AEKD. Its gradient is that of soft targets from the mean of the probabilities, with
@@ -26,19 +24,11 @@ class AveragedLosses(Term):
 
     PAPER: ClassVar[Paper] = Paper('You, Xu, Xu, Tao', 'Learning from Multiple Teacher Networks', 'KDD', 2017)
 
-    members: int = 2
+    members: int = number(2, minimum=1)
     temperature: float = knob(4.0, above=0.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < 1:
-            raise UsageError(f'members of AveragedLosses must be at least 1, got {self.members!r}')
-
-    def taps(self) -> Taps:
-        return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        apart_BM = divergence(member_logits(view, self.members), view.student.logits[:, None], knobs['temperature'])
-        return TermOut(jnp.mean(apart_BM, axis=1) * jnp.square(knobs['temperature']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        divergence_BM = divergence(
+            member_logits(inputs, self.members), inputs.student.logits[:, None], knobs['temperature']
+        )
+        return jnp.mean(divergence_BM, axis=1) * jnp.square(knobs['temperature'])

@@ -18,6 +18,7 @@ from kdjax.types import Array, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
+Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 
 
 class Paper(NamedTuple):
@@ -37,12 +38,35 @@ class Taps(NamedTuple):
     teacher: tuple[str, ...] = ()
 
 
-def knob(default: float, *, minimum: float = -math.inf, above: float = -math.inf) -> Any:
-    """A dataclass field whose value is traced, bounded below by `minimum` (allowed) or `above` (not allowed).
+class Range(NamedTuple):
+    """What a number may be: at least `minimum` and above `above`, at most `maximum` and below `below`."""
+
+    minimum: float = -math.inf
+    above: float = -math.inf
+    maximum: float = math.inf
+    below: float = math.inf
+
+    def __contains__(self, value: Any) -> bool:
+        return math.isfinite(value) and self.minimum <= value <= self.maximum and self.above < value < self.below
+
+    def __str__(self) -> str:
+        low, high = max(self.minimum, self.above), min(self.maximum, self.below)
+        if high < math.inf:
+            return f'in {"(" if low == self.above else "["}{low:g}, {high:g}{")" if high == self.below else "]"}'
+        return 'finite' if low == -math.inf else f'{">" if low == self.above else ">="} {low:g}'
+
+
+def knob(default: float, **bounds: float) -> Any:
+    """A dataclass field whose value is traced, within bounds as `Range` has them.
 
     Terms that differ in knobs alone are equal: they are the same program.
     """
-    return dataclasses.field(default=default, compare=False, metadata={'knob': (minimum, above)})
+    return dataclasses.field(default=default, compare=False, metadata={'range': Range(**bounds), 'knob': True})
+
+
+def number(default: float, **bounds: float) -> Any:
+    """A dataclass field with a number that chooses the program, within bounds; an integer where its default is one."""
+    return dataclasses.field(default=default, metadata={'range': Range(**bounds), 'whole': isinstance(default, int)})
 
 
 class Schedule(NamedTuple):
@@ -88,11 +112,16 @@ class Term:
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
 
+    def __init_subclass__(cls, **arguments: Any) -> None:
+        super().__init_subclass__(**arguments)
+        if 'values' in vars(cls) and cls.__call__ is not Term.__call__:
+            raise UsageError(f'{cls.__name__} defines values, but its __call__ hides them; define one of the two')
+
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
             value = getattr(self, field.name)
-            if 'knob' in field.metadata:
-                _check_knob(type(self).__name__, field.name, value, *field.metadata['knob'])
+            if 'range' in field.metadata:
+                _check_number(type(self).__name__, field, value)
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
@@ -126,9 +155,9 @@ class Term:
         """Knobs by name."""
         return {field.name: float(getattr(self, field.name)) for field in dataclasses.fields(self) if _is_knob(field)}
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         """Learned parameters and memory; most terms have neither."""
-        del key, view
+        del key, inputs
         return {}, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
@@ -145,16 +174,26 @@ class Term:
         del earlier, teacher
         return params
 
-    def scheduled(self, knobs: Mapping[str, Array], step: Array) -> Mapping[str, Array]:
+    def scheduled(self, knobs: Knobs, step: Array) -> Knobs:
         """The knobs as they stand at a step."""
         factors = {schedule.knob: schedule.factor(step) for schedule in self.schedules}
         return {name: value * factors[name] if name in factors else value for name, value in knobs.items()}
 
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        """Values per example (B,) or per token (B, N), of a term that needs nothing but these: most define this alone.
+
+        Raises:
+          UsageError: the term defines neither this nor `__call__`.
+        """
+        del inputs, knobs
+        raise UsageError(f'{type(self).__name__} must define either values(inputs, knobs) or __call__')
+
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        """Values per example (B,) or per token (B, N), the next memory, and scalars to log."""
-        raise NotImplementedError
+        """Values, the next memory and scalars to log, of a term that learns, remembers, draws, logs or counts steps."""
+        del params, step, key
+        return TermOut(self.values(inputs, knobs), memory, {})
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -173,49 +212,31 @@ class Term:
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 
 
-def pairs(layers: Sequence[str]) -> tuple[tuple[str, str], ...]:
-    """Layer names as (student tap, teacher tap): 'stage1' reads one name on both sides, 'stage1:stage3' two.
-
-    Raises:
-      UsageError: no layer, or a name with more than one colon.
-    """
-    found = []
-    for layer in layers:
-        student, _, teacher = layer.partition(':')
-        if not student or ':' in teacher:
-            raise UsageError(f"layer {layer!r} is not 'tap' or 'student_tap:teacher_tap'")
-        found.append((student, teacher or student))
-    if not found:
-        raise UsageError("no layers given; name at least one tap, as ('stage2',) or ('stage2:stage3',)")
-    return tuple(found)
+def is_technique(kind: Any) -> bool:
+    """Whether something is the class of a term, with its paper, rather than a base of several."""
+    return isinstance(kind, type) and issubclass(kind, Term) and hasattr(kind, 'PAPER')
 
 
-def paired(layers: Sequence[str]) -> Taps:
-    """The taps that pairs of layers read."""
-    students, teachers = zip(*pairs(layers), strict=True)
-    return Taps(students, teachers)
-
-
-def init_module(module: nn.Module, key: Array, *inputs: Any) -> Tree:
+def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:
     """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
-    return module.init(key, *inputs).get('params', {})
+    return module.init(key, *arguments).get('params', {})
 
 
-def apply_module(module: nn.Module, params: Tree, *inputs: Any) -> Array:
+def apply_module(module: nn.Module, params: Tree, *arguments: Any) -> Array:
     """Runs a learned module in training mode."""
-    return module.apply({'params': params}, *inputs, mutable=['batch_stats'])[0]
+    return module.apply({'params': params}, *arguments, mutable=['batch_stats'])[0]
 
 
 def _is_knob(field: dataclasses.Field) -> bool:
     return 'knob' in field.metadata
 
 
-def _check_knob(term: str, name: str, value: Any, minimum: float, above: float) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f'{name} of {term} must be a number, got {value!r}')
-    if not math.isfinite(value) or value < minimum or value <= above:
-        wanted = f'> {above:g}' if above > -math.inf else f'>= {minimum:g}' if minimum > -math.inf else 'finite'
-        raise UsageError(f'{name} of {term} must be {wanted}, got {value!r}')
+def _check_number(term: str, field: dataclasses.Field, value: Any) -> None:
+    allowed, whole = field.metadata['range'], field.metadata.get('whole', False)
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise UsageError(f'{field.name} of {term} must be {"an integer" if whole else "a number"}, got {value!r}')
+    if value not in allowed:
+        raise UsageError(f'{field.name} of {term} must be {allowed}, got {value!r}')
 
 
 def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:

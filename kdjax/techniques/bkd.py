@@ -1,15 +1,14 @@
 """Binary soft targets: every class is a yes-or-no question of its own."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,15 +41,13 @@ class BinaryTargets(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'kl' else 'free'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (_bounded(wide(logits)) for logits in same_classes(view))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (_bounded(wide(logits)) for logits in same_classes(inputs))
         share = jax.nn.softmax(teacher, axis=-1) if self.form == 'ofakd' else jax.nn.sigmoid(teacher)
         values = _binary(share, student)
         if self.form == 'kl':
             values = values - _binary(share, teacher)
-        return TermOut(jnp.mean(values, axis=-1), memory, {})
+        return jnp.mean(values, axis=-1)
 
 
 def _binary(share: Array, logits: Array) -> Array:

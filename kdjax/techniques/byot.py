@@ -1,18 +1,18 @@
 """Be your own teacher: the shallow parts of a network learn from its deepest."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import flat, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.algebra import flat, total
+from kdjax.techniques.base import Knobs, Paper, Taps, knob
 from kdjax.techniques.distributions import divergence, label_loss
+from kdjax.techniques.exits import ExitTerm, exit_vector
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -24,17 +24,12 @@ class _Exit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> tuple[Array, Array]:
-        if x.ndim == 4:
-            x = nn.relu(Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
-            x = jnp.mean(x, axis=(1, 2))
-        elif x.ndim == 3:
-            x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)
-        feature_BD = nn.Dense(self.width, name='feature')(x)
+        feature_BD = nn.Dense(self.width, name='feature')(exit_vector(x))
         return feature_BD, nn.Dense(self.classes, name='logits')(feature_BD)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SelfDistillation(Term):
+class SelfDistillation(ExitTerm):
     """sum_i (1 - alpha) CE(q^i, y) + alpha T^2 KL(q^C_T || q^i_T) + lambda ||F_i - F_C||^2 (eq. 2-5). Values: (B,).
 
     Over exits i with learned heads; C is the deepest classifier, which is the student itself and a constant here (its
@@ -59,53 +54,36 @@ class SelfDistillation(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     deepest: str = 'penult'
-    alpha: float = knob(0.3, minimum=0.0)
+    alpha: float = knob(0.3, minimum=0.0, maximum=1.0)
     hint: float = knob(0.03, minimum=0.0)
     temperature: float = knob(3.0, above=0.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.alpha > 1:
-            raise UsageError(f'alpha of SelfDistillation must be in [0, 1], got {self.alpha!r}')
         if not self.layers:
             raise UsageError("SelfDistillation needs at least one exit in layers, as ('stage1',)")
 
     def taps(self) -> Taps:
         return Taps(student=(*self.layers, *(() if self.deepest in self.layers else (self.deepest,))))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return {
-            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
-            for index, layer in enumerate(self.layers)
-        }, {}
-
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        values = [self._value(params[layer], view, layer, knobs) for layer in self.layers]
-        return TermOut(sum(values[1:], values[0]), memory, {})
+        values = [self._value(feature, logits, inputs, knobs) for feature, logits in self.answers(params, inputs)]
+        return TermOut(total(values), memory, {})
 
-    def _value(self, params: Tree, view: TermInputs, layer: str, knobs: Mapping[str, Array]) -> Array:
-        head, deepest = self._head(view), jax.lax.stop_gradient(view.student)
-        feature_BD, logits_BK = apply_module(head, params, self._read(view, layer))
+    def _value(self, feature_BD: Array, logits_BK: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        deepest = jax.lax.stop_gradient(inputs.student)
         soft = jnp.square(knobs['temperature']) * divergence(deepest.logits, logits_BK, knobs['temperature'])
         hint = jnp.sum(jnp.square(feature_BD - flat(deepest.features[self.deepest])), axis=1)
-        hard = label_loss(logits_BK, view.batch['labels'])
+        hard = label_loss(logits_BK, inputs.batch['labels'])
         return (1 - knobs['alpha']) * hard + knobs['alpha'] * soft + knobs['hint'] * hint
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        width = view.student.features[self.deepest].shape
+    def head(self, inputs: TermInputs) -> nn.Module:
+        width = inputs.student.features[self.deepest].shape
         if len(width) != 2:
             raise UsageError(f'deepest {self.deepest!r} must be a vector (B, D), got {width}')
-        return _Exit(width[1], view.student.logits.shape[-1])
-
-    def _read(self, view: TermInputs, layer: str) -> Array:
-        feature = wide(view.student.features[layer])
-        if feature.ndim not in (2, 3, 4):
-            raise UsageError(
-                f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'
-            )
-        return feature
+        return _Exit(width[1], inputs.student.logits.shape[-1])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

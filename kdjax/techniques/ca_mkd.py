@@ -1,17 +1,15 @@
 """Confidence-aware teachers: of several teachers, the one nearest to the label teaches an example most."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import flat, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
-from kdjax.techniques.distributions import divergence, label_loss, member_logits
+from kdjax.techniques.algebra import flat, pooled
+from kdjax.techniques.base import Knobs, Paper, Taps, apply_module, init_module, knob
+from kdjax.techniques.distributions import EnsembleTerm, divergence, label_loss, member_logits, member_taps
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -25,7 +23,7 @@ FORMS = ('paper', 'code')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConfidentTeachers(Term):
+class ConfidentTeachers(EnsembleTerm):
     """sum_m w_m T^2 KL(p^m_T || p^s_T), w_m = (1 - softmax_m(CE_m)) / (M - 1) per example (eq. 3-4). Values: (B,).
 
     CE_m is the teacher's cross-entropy with the label, at temperature 1. Forms: 'paper': weights sum to 1; 'code':
@@ -40,28 +38,18 @@ class ConfidentTeachers(Term):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
 
-    members: int = 2
     temperature: float = knob(4.0, above=0.0)
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_members(self)
-
-    def taps(self) -> Taps:
-        return Taps(teacher=_taps('logits', self.members))
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
-        values = jnp.sum(_weights(logits_BMK, view.batch['labels'], self.form) * apart_BM, axis=1)
-        return TermOut(values * jnp.square(temperature), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        divergence_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
+        values = jnp.sum(_weights(logits_BMK, inputs.batch['labels'], self.form) * divergence_BM, axis=1)
+        return values * jnp.square(temperature)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ConfidentHints(Term):
+class ConfidentHints(EnsembleTerm):
     """sum_m w_m mean_d (r_m(f_s) - f_m)^2 with a learned regressor r_m per teacher (eq. 7). Values: (B,).
 
     Weights come from the teachers' own predictions, as in `ConfidentTeachers` and its forms; the paper takes them from
@@ -79,50 +67,32 @@ class ConfidentHints(Term):
 
     layer: str = 'penult'
     tap: str = 'penult'
-    members: int = 2
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _check_members(self)
-
     def taps(self) -> Taps:
-        return Taps((self.layer,), (*_taps('logits', self.members), *_taps(self.tap, self.members)))
+        return Taps((self.layer,), (*super().taps().teacher, *member_taps(self.tap, self.members)))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teachers = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teachers = self._read(inputs)
         return {
             f'member{k}': init_module(nn.Dense(teacher.shape[1]), jax.random.fold_in(key, k), student)
             for k, teacher in enumerate(teachers)
         }, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teachers = self._read(view)
-        apart_BM = jnp.stack([
+        student, teachers = self._read(inputs)
+        distance_BM = jnp.stack([
             jnp.mean(jnp.square(apply_module(nn.Dense(teacher.shape[1]), params[f'member{k}'], student) - teacher), 1)
             for k, teacher in enumerate(teachers)
         ], axis=1)  # fmt: skip
-        weights_BM = _weights(member_logits(view, self.members), view.batch['labels'], self.form)
-        return TermOut(jnp.sum(weights_BM * apart_BM, axis=1), memory, {})
+        weights_BM = _weights(member_logits(inputs, self.members), inputs.batch['labels'], self.form)
+        return TermOut(jnp.sum(weights_BM * distance_BM, axis=1), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, list[Array]]:
-        teachers = [_vector(view.teacher.features[tap]) for tap in _taps(self.tap, self.members)]
-        return _vector(view.student.features[self.layer]), teachers
-
-
-def _check_members(term: ConfidentTeachers | ConfidentHints) -> None:
-    if term.members < 2:
-        raise UsageError(f'members of {type(term).__name__} must be at least 2, got {term.members!r}')
-
-
-def _taps(tap: str, members: int) -> tuple[str, ...]:
-    return tuple(f'member{k}/{tap}' for k in range(members))
-
-
-def _vector(feature: Array) -> Array:
-    return jnp.mean(wide(feature), axis=(1, 2)) if feature.ndim == 4 else flat(feature)
+    def _read(self, inputs: TermInputs) -> tuple[Array, list[Array]]:
+        teachers = [flat(pooled(inputs.teacher.features[tap])) for tap in member_taps(self.tap, self.members)]
+        return flat(pooled(inputs.student.features[self.layer])), teachers
 
 
 def _weights(logits_BMK: Array, labels_B: Array, form: str) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, real_count, real_rows, total, unit
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob, number
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -24,43 +25,30 @@ PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Congruence(Term):
+class _Congruence(LayerTerm):
     """Distance of the two sides' correlation matrices (B, B), which `_correlations` makes."""
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layer: str = 'penult'
     form: str = 'paper'
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        ((student, teacher),) = pairs([self.layer])
-        mask = example_mask(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        mask = example_mask(inputs)
         matrices = []
-        for feature in (view.student.features[student], view.teacher.features[teacher]):
-            rows_BD = real_rows(feature, view)
+        for feature in self.features(inputs):
+            rows_BD = real_rows(feature, inputs)
             matrices.append(self._correlations(unit(rows_BD) if self.form == 'paper' else rows_BD, knobs))
         gap_BB = jnp.where(mask[:, None] * mask > 0, matrices[0] - matrices[1], 0)
-        count = real_count(view).astype(gap_BB.dtype)
+        count = real_count(inputs).astype(gap_BB.dtype)
         if self.form == 'torchdistill':
             distance = norm(gap_BB.reshape(-1)) / jnp.square(count)  # one number, which every example answers
-            return TermOut(jnp.broadcast_to(distance, mask.shape), memory, {})
-        return TermOut(jnp.sum(jnp.square(gap_BB), axis=1) / count, memory, {})
+            return jnp.broadcast_to(distance, mask.shape)
+        return jnp.sum(jnp.square(gap_BB), axis=1) / count
 
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         raise NotImplementedError
 
 
@@ -80,18 +68,13 @@ class CorrelationCongruence(_Congruence):
     """
 
     gamma: float = knob(0.4, above=0.0)
-    order: int = 2
+    order: int = number(2, minimum=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.order, int) or self.order < 1:
-            raise UsageError(f'order of CorrelationCongruence must be a positive integer, got {self.order!r}')
-
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         doubled = 2 * knobs['gamma']
         gram_BB = rows_BD @ rows_BD.T
         powers = [(doubled * gram_BB) ** p / math.factorial(p) for p in range(1, self.order + 1)]
-        return jnp.exp(-doubled) * (1 + sum(powers[1:], powers[0]))
+        return jnp.exp(-doubled) * (1 + total(powers))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,12 +86,12 @@ class BilinearCongruence(_Congruence):
       form: as there.
     """
 
-    def _correlations(self, rows_BD: Array, knobs: Mapping[str, Array]) -> Array:
+    def _correlations(self, rows_BD: Array, knobs: Knobs) -> Array:
         return rows_BD @ rows_BD.T
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NeighbourCongruence(Term):
+class NeighbourCongruence(LayerTerm):
     """sum_d |s_i - t_i|_d |s_j - t_j|_d of an example i and the next one j, averaged over the pairs. Values: (B,).
 
     What RepDistiller has under the paper's name, weight 0.02: each example is paired with one other. There the next one
@@ -121,23 +104,16 @@ class NeighbourCongruence(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     width: int = 128
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.width else 'zero'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        sides = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        sides = self.features(inputs)
         if not self.width:
             return {}, {}
         keys = jax.random.split(key)
@@ -147,13 +123,13 @@ class NeighbourCongruence(Term):
         return {'student': student, 'teacher': teacher}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self._read(view)
+        student_BD, teacher_BD = self.features(inputs)
         if self.width:
             student_BD = apply_module(nn.Dense(self.width), params['student'], student_BD)
             teacher_BD = apply_module(nn.Dense(self.width), params['teacher'], teacher_BD)
-        mask, batch = example_mask(view), view.batch
+        mask, batch = example_mask(inputs), inputs.batch
         gap_BD = jnp.where(mask[:, None] > 0, magnitude(student_BD - teacher_BD), 0)
         order = jnp.lexsort((batch['view'], batch['id'], mask <= 0))  # real examples first
         sorted_BD = gap_BD[order]
@@ -162,13 +138,12 @@ class NeighbourCongruence(Term):
         count = jnp.sum(mask).astype(values.dtype)
         return TermOut(values * count / jnp.maximum(count - 1, 1), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = view.student.features[student_tap], view.teacher.features[teacher_tap]
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
         if not self.width and flat(student).shape != flat(teacher).shape:
             raise UsageError(f'neighbours {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; '
                              'set width=128 to learn embeddings')  # fmt: skip
-        return real_rows(student, view), real_rows(teacher, view)
+        return real_rows(student, inputs), real_rows(teacher, inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -11,7 +11,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, real_rows, unit
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 ADDED = 1e-7  # to the denominators, as in the authors' code
@@ -43,7 +44,7 @@ class _Seen(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ContrastiveRepresentation(Term):
+class ContrastiveRepresentation(LayerTerm):
     """-log h(s_i, t_i) - sum_j log(1 - h(s_i, t_j)) over negatives j, and with s and t exchanged. Values: (B,).
 
     h(s, t) = P / (P + m / n), P = exp(s . t / tau) / Z (sec. 3.1, noise-contrastive as in the authors' code):
@@ -71,36 +72,26 @@ class ContrastiveRepresentation(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Tian, Krishnan, Isola', 'Contrastive Representation Distillation', 'ICLR', 2020, '1910.10699'
     )
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     examples: int = 0
-    negatives: int = 16384
-    width: int = 128
-    temperature: float = 0.07
-    momentum: float = 0.5
+    negatives: int = number(16384, minimum=1)
+    width: int = number(128, minimum=1)
+    temperature: float = number(0.07, above=0.0)
+    momentum: float = number(0.5, minimum=0.0, below=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name, least in (('examples', 2), ('negatives', 1), ('width', 1)):
-            if getattr(self, name) < least:
-                hint = ', the number of training examples' if name == 'examples' else ''
-                raise UsageError(f'{name} of ContrastiveRepresentation must be at least {least}{hint}, '
-                                 f'got {getattr(self, name)!r}')  # fmt: skip
-        if not self.temperature > 0 or not 0 <= self.momentum < 1:
-            raise UsageError('ContrastiveRepresentation needs temperature > 0 and momentum in [0, 1), '
-                             f'got {self.temperature!r} and {self.momentum!r}')  # fmt: skip
+        if self.examples < 2:
+            raise UsageError(
+                'examples of ContrastiveRepresentation must be at least 2, the number of training examples, '
+                f'got {self.examples!r}'
+            )
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         keys = dict(zip(('student', 'teacher', 'student_bank', 'teacher_bank', 'draws'), jax.random.split(key, 5),
                         strict=True))  # fmt: skip
-        sides = dict(zip(('student', 'teacher'), self._read(view), strict=True))
+        sides = dict(zip(('student', 'teacher'), self.features(inputs), strict=True))
         params = {name: init_module(nn.Dense(self.width), keys[name], rows) for name, rows in sides.items()}
         bound = 1 / math.sqrt(self.width / 3)
         memory = {
@@ -108,13 +99,13 @@ class ContrastiveRepresentation(Term):
             for bank in ('student_bank', 'teacher_bank')
         }
         memory['labels'] = jnp.full(self.examples, -1, jnp.int32)
-        return params, {**memory, **self.normalisers(params, memory, view, keys['draws'])}
+        return params, {**memory, **self.normalisers(params, memory, inputs, keys['draws'])}
 
-    def normalisers(self, params: Tree, memory: Tree, view: TermInputs, key: Array) -> Tree:
+    def normalisers(self, params: Tree, memory: Tree, inputs: TermInputs, key: Array) -> Tree:
         """log Z of both sides, from this batch; log n where nothing in it is real."""
-        seen = self._embedded(params, view)
-        chosen = self._chosen(seen, self._labelled(memory['labels'], seen, view), view, key)
-        mask = example_mask(view)[:, None] > 0
+        seen = self._embedded(params, inputs)
+        chosen = self._chosen(seen, self._labelled(memory['labels'], seen, inputs), inputs, key)
+        mask = example_mask(inputs)[:, None] > 0
         found = {}
         for side, scores in zip(('student', 'teacher'), self._scores(seen, memory, chosen), strict=True):
             count = jnp.sum(mask) * scores.shape[1]
@@ -123,15 +114,15 @@ class ContrastiveRepresentation(Term):
         return found
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        seen = self._embedded(params, view)
-        labels = self._labelled(memory['labels'], seen, view)
-        student, teacher = self._scores(seen, memory, self._chosen(seen, labels, view, key))
+        seen = self._embedded(params, inputs)
+        labels = self._labelled(memory['labels'], seen, inputs)
+        student, teacher = self._scores(seen, memory, self._chosen(seen, labels, inputs, key))
         values = self._estimate(student - memory['student_log_z']) + self._estimate(teacher - memory['teacher_log_z'])
         moved = {
-            'student_bank': self._moved(memory['student_bank'], seen.student, seen, view),
-            'teacher_bank': self._moved(memory['teacher_bank'], seen.teacher, seen, view),
+            'student_bank': self._moved(memory['student_bank'], seen.student, seen, inputs),
+            'teacher_bank': self._moved(memory['teacher_bank'], seen.teacher, seen, inputs),
             'labels': labels,
         }
         return TermOut(jnp.where(seen.outside, jnp.nan, values), {**memory, **moved}, {})
@@ -165,29 +156,29 @@ class ContrastiveRepresentation(Term):
 
         return jax.vmap(draw)(ids_B, labels_B.astype(known_n.dtype), keys_B)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        labels, mask = view.batch['labels'], view.batch['mask']
+    def features(self, inputs: TermInputs) -> Pair:
+        labels, mask = inputs.batch['labels'], inputs.batch['mask']
         if labels.ndim != 1 or mask.ndim != 1:
             raise UsageError(f'ContrastiveRepresentation needs one label per example, got labels {labels.shape}')
-        return real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
+        student, teacher = super().features(inputs)
+        return real_rows(student, inputs), real_rows(teacher, inputs)
 
-    def _embedded(self, params: Tree, view: TermInputs) -> _Seen:
+    def _embedded(self, params: Tree, inputs: TermInputs) -> _Seen:
         student, teacher = (
             unit(apply_module(nn.Dense(self.width), params[side], rows))
-            for side, rows in zip(('student', 'teacher'), self._read(view), strict=True)
+            for side, rows in zip(('student', 'teacher'), self.features(inputs), strict=True)
         )
-        ids, real = view.batch['id'], example_mask(view) > 0
+        ids, real = inputs.batch['id'], example_mask(inputs) > 0
         inside = (ids >= 0) & (ids < self.examples)
         return _Seen(student, teacher, jnp.where(real & inside, ids, self.examples), real & ~inside)
 
-    def _labelled(self, known_n: Array, seen: _Seen, view: TermInputs) -> Array:
-        return known_n.at[seen.ids].set(view.batch['labels'].astype(known_n.dtype), mode='drop')
+    def _labelled(self, known_n: Array, seen: _Seen, inputs: TermInputs) -> Array:
+        return known_n.at[seen.ids].set(inputs.batch['labels'].astype(known_n.dtype), mode='drop')
 
-    def _chosen(self, seen: _Seen, known_n: Array, view: TermInputs, key: Array) -> Array:
+    def _chosen(self, seen: _Seen, known_n: Array, inputs: TermInputs, key: Array) -> Array:
         """Rows of the banks: the example's own, then its negatives. (B, 1 + negatives)"""
         own = jnp.minimum(seen.ids, self.examples - 1)  # padding and nan may read any row
-        others = self.contrast_ids(own, view.batch['labels'], known_n, example_keys(key, view))
+        others = self.contrast_ids(own, inputs.batch['labels'], known_n, example_keys(key, inputs))
         return jnp.concatenate([own[:, None], others.astype(own.dtype)], axis=1)
 
     def _scores(self, seen: _Seen, memory: Tree, chosen: Array) -> tuple[Array, Array]:
@@ -205,9 +196,9 @@ class ContrastiveRepresentation(Term):
         log_rest = jnp.logaddexp(log_p, math.log(noise + ADDED)) - math.log(noise)
         return jnp.sum(log_rest, axis=1) + math.log(noise) - log_p[:, 0]
 
-    def _moved(self, bank: Array, embedding: Array, seen: _Seen, view: TermInputs) -> Array:
+    def _moved(self, bank: Array, embedding: Array, seen: _Seen, inputs: TermInputs) -> Array:
         """The bank after this batch; several views of one example count by their mean, in whatever order they lie."""
-        same = (seen.ids[:, None] == seen.ids).astype(embedding.dtype) * example_mask(view).astype(embedding.dtype)
+        same = (seen.ids[:, None] == seen.ids).astype(embedding.dtype) * example_mask(inputs).astype(embedding.dtype)
         embedding = jax.lax.stop_gradient(embedding)
         mean = same @ embedding / jnp.maximum(jnp.sum(same, axis=1, keepdims=True), 1)
         old = bank[jnp.minimum(seen.ids, self.examples - 1)]

@@ -1,7 +1,6 @@
 """The task loss of classification, a term like any other."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,8 +9,8 @@ import optax
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import wide
-from kdjax.techniques.base import Paper, Term, knob
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import Knobs, Paper, Term, knob
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -35,26 +34,19 @@ class CrossEntropy(Term):
 
     TEACHER: ClassVar[bool] = False
 
-    smoothing: float = knob(0.0, minimum=0.0)
+    smoothing: float = knob(0.0, minimum=0.0, below=1.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.smoothing >= 1:
-            raise UsageError(f'smoothing of CrossEntropy must be in [0, 1), got {self.smoothing!r}')
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        logits = wide(view.student.logits)
-        if 'mix' in view.batch:
-            both = jnp.moveaxis(view.batch['labels_mixed'], -1, 0), jnp.moveaxis(view.batch['mix'], -1, 0)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        logits = wide(inputs.student.logits)
+        if 'mix' in inputs.batch:
+            both = jnp.moveaxis(inputs.batch['labels_mixed'], -1, 0), jnp.moveaxis(inputs.batch['mix'], -1, 0)
             hard = sum(
                 share.astype(logits.dtype) * _surprise(logits, labels) for labels, share in zip(*both, strict=True)
             )
         else:
-            hard = _surprise(logits, view.batch['labels'])
+            hard = _surprise(logits, inputs.batch['labels'])
         even = -jnp.mean(jax.nn.log_softmax(logits, axis=-1), axis=-1)
-        return TermOut(hard + knobs['smoothing'] * (even - hard), memory, {})
+        return hard + knobs['smoothing'] * (even - hard)
 
 
 def _surprise(logits: Array, labels: Array) -> Array:

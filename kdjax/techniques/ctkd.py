@@ -1,7 +1,7 @@
 """Curriculum temperature: the temperature is learned against the student, ever harder as training goes on."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Schedule, Term, apply_module, init_module, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -63,6 +63,7 @@ class CurriculumTemperature(Term):
         '2211.16231',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('global', 'instance')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     lowest: float = knob(1.0, above=0.0)
     span: float = knob(20.0, above=0.0)
@@ -78,23 +79,19 @@ class CurriculumTemperature(Term):
         # The curriculum obeys the rules of schedules, and answers with their errors.
         Term(schedules=(self._curriculum._replace(knob='weight'),))
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = same_classes(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = same_classes(inputs)
         if self.form == 'global':
             return {'theta': jnp.ones((), wide(student).dtype)}, {}  # the authors' start: T of about 15.6
         return init_module(_Temperature(), key, _probabilities(student, teacher)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         if self.standardized:
             student, teacher = standardized(student), standardized(teacher)
-        temperature = self.temperature(params, view, knobs, self.strength(step))
+        temperature = self.temperature(params, inputs, knobs, self.strength(step))
         values = divergence(teacher, student, temperature[..., None]) * jnp.square(temperature)
         return TermOut(values, memory, {})
 
@@ -102,15 +99,15 @@ class CurriculumTemperature(Term):
         """lambda at a step. ()"""
         return self._curriculum.factor(step)
 
-    def temperature(self, params: Tree, view: TermInputs, knobs: Mapping[str, Array], strength: Array) -> Array:
+    def temperature(self, params: Tree, inputs: TermInputs, knobs: Knobs, strength: Array) -> Array:
         """T, () or as the values; its gradient is reversed."""
-        theta = params['theta'] if self.form == 'global' else self._read(params, view)
+        theta = params['theta'] if self.form == 'global' else self._theta(params, inputs)
         theta = _reversed(theta, strength)
         return wide(knobs['lowest'] + knobs['span'] * jax.nn.sigmoid(theta))
 
-    def _read(self, params: Tree, view: TermInputs) -> Array:
+    def _theta(self, params: Tree, inputs: TermInputs) -> Array:
         # The module alone plays against the student: its inputs are given, not moved.
-        return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(view))))
+        return apply_module(_Temperature(), params, jax.lax.stop_gradient(_probabilities(*same_classes(inputs))))
 
     @property
     def _curriculum(self) -> Schedule:

@@ -1,18 +1,19 @@
 """Channel-wise distillation: each student channel looks where the teacher's channel looks."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import log_softmax, projected, projection, same_maps
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import log_softmax
+from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.layers import ProjectedMaps
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelDistribution(Term):
+class ChannelDistribution(ProjectedMaps):
     """T^2/C sum_c KL(phi_c(t) || phi_c(s)), phi_c the softmax over the positions of channel c. Values: (B,).
 
     Attributes:
@@ -29,33 +30,13 @@ class ChannelDistribution(Term):
         '2011.13256',
     )
 
-    layer: str = 'stage2'
-    projected: bool = True
     temperature: float = knob(4.0, above=0.0)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projected else 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = self._read(view)
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         temperature = knobs['temperature']
-        log_student = _over_positions(projected(params, student, teacher), temperature)
-        log_teacher = _over_positions(teacher, temperature)
+        log_student, log_teacher = (_over_positions(x, temperature) for x in (student, teacher))
         divergences = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1)
-        return TermOut(jnp.square(temperature) * jnp.mean(divergences, axis=-1), memory, {})
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return jnp.square(temperature) * jnp.mean(divergences, axis=-1)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

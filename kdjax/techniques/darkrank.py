@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,15 +11,16 @@ import numpy as np
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import real_pairs, real_rows, square_distances, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, knob
+from kdjax.techniques.layers import LayerTerm
+from kdjax.types import Array, TermInputs
 
 CLOSEST = 1e-12  # squared distance of two equal examples
 NOWHERE = -1e30  # the score of padding: finite, so that differences are
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _DarkRank(Term):
+class _DarkRank(LayerTerm):
     PAPER: ClassVar[Paper] = Paper(
         'Chen, Wang, Zhang',
         'DarkRank: Accelerating Deep Metric Learning via Cross Sample Similarities Transfer',
@@ -27,27 +28,19 @@ class _DarkRank(Term):
         2018,
         '1707.01220',
     )
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     length: int = 4
     unit_length: bool = True
     alpha: float = knob(3.0, above=0.0)
     beta: float = knob(3.0, above=0.0)
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def _ranked(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array, Array]:
+    def _ranked(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array, Array]:
         """Scores of the student and of the teacher in the teacher's order, and which are of real examples. (B, L)"""
-        ((student, teacher),) = pairs([self.layer])
-        pairs_BB = real_pairs(view)
+        pairs_BB = real_pairs(inputs)
         scores = []
-        for feature in (view.student.features[student], view.teacher.features[teacher]):
-            rows_BD = real_rows(feature, view)
+        for feature in self.features(inputs):
+            rows_BD = real_rows(feature, inputs)
             square_BB = jnp.maximum(square_distances(unit(rows_BD) if self.unit_length else rows_BD), CLOSEST)
             scores.append(jnp.where(pairs_BB > 0, -knobs['alpha'] * square_BB ** (knobs['beta'] / 2), NOWHERE))
         size = pairs_BB.shape[0]
@@ -70,11 +63,9 @@ class HardRank(_DarkRank):
       alpha, beta: contrast and power of the distance; knobs, > 0.
     """
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student_BL, _, real_BL = self._ranked(view, knobs)
-        return TermOut(-jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student_BL, _, real_BL = self._ranked(inputs, knobs)
+        return -jnp.sum(jnp.where(real_BL > 0, _log_choices(student_BL), 0), axis=1)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -95,25 +86,21 @@ class SoftRank(_DarkRank):
       alpha, beta: contrast and power of the distance; knobs, > 0.
     """
 
+    at_teacher: ClassVar[AtTeacher] = 'zero'
+
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 2 <= self.length <= 6:
             raise UsageError(f'length of SoftRank must be 2 to 6 (its factorial is summed over), got {self.length!r}; '
                              'HardRank ranks longer lists')  # fmt: skip
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student_BL, teacher_BL, _ = self._ranked(view, knobs)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student_BL, teacher_BL, _ = self._ranked(inputs, knobs)
         orders = np.asarray(list(itertools.permutations(range(student_BL.shape[1]))), np.int32)
         log_student, log_teacher = (
             jnp.sum(_log_choices(scores[:, orders]), axis=-1) for scores in (student_BL, teacher_BL)
         )
-        return TermOut(jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=1), memory, {})
+        return jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=1)
 
 
 def _log_choices(scores: Array) -> Array:

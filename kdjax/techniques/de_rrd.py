@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax
@@ -11,8 +11,9 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, Term, apply_module, init_module, knob
 from kdjax.techniques.distributions import real_logits
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -35,7 +36,7 @@ class _Expert(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class DistillationExperts(Term):
+class DistillationExperts(LayerTerm):
     """|| h_t - sum_m g_m E_m(h_s) ||^2, experts E_m chosen by the teacher's embedding (sec. 3.1). Values: (B,).
 
     g = softmax((log p + G) / T), p = softmax(gate(h_t)), G Gumbel noise: for T -> 0 one expert, drawn by p. Anneal T
@@ -51,7 +52,6 @@ class DistillationExperts(Term):
 
     PAPER: ClassVar[Paper] = PAPER
 
-    layer: str = 'penult'
     experts: int = 5
     width: int = 0
     temperature: float = knob(1.0, above=0.0)
@@ -62,24 +62,21 @@ class DistillationExperts(Term):
             raise UsageError('DistillationExperts needs experts >= 2 (for one, fitnets.Hint) and width >= 0, '
                              f'got {self.experts!r} and {self.width!r}')  # fmt: skip
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         own, gate = jax.random.split(key)
         module = self._expert(student, teacher)
         experts = jax.vmap(lambda key: init_module(module, key, student))(jax.random.split(own, self.experts))
         return {'experts': experts, 'gate': init_module(nn.Dense(self.experts), gate, teacher)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         module = self._expert(student, teacher)
         guesses_MBD = jax.vmap(lambda own: apply_module(module, own, student))(params['experts'])
         log_p_BM = log_softmax(apply_module(nn.Dense(self.experts), params['gate'], teacher))
-        noise_BM = self.noise(example_keys(key, view)).astype(log_p_BM.dtype)
+        noise_BM = self.noise(example_keys(key, inputs)).astype(log_p_BM.dtype)
         chosen_BM = jax.nn.softmax((jnp.logaddexp(log_p_BM, math.log(ADDED)) + noise_BM) / knobs['temperature'])
         guess = jnp.einsum('bm,mbd->bd', chosen_BM, guesses_MBD)
         return TermOut(jnp.sum(jnp.square(teacher - guess), axis=1), memory, {})
@@ -88,9 +85,9 @@ class DistillationExperts(Term):
         """Gumbel noise of each example. (B, experts)"""
         return jax.vmap(lambda key: jax.random.gumbel(key, (self.experts,), jnp.float32))(keys_B)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
+        return real_rows(student, inputs), real_rows(teacher, inputs)
 
     def _expert(self, student: Array, teacher: Array) -> Any:
         return _Expert(self.width or (student.shape[1] + teacher.shape[1]) // 2, teacher.shape[1])
@@ -133,17 +130,17 @@ class RelaxedRanking(Term):
             )
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+        student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         available = student.shape[-1] - self.skip_label
         if student.ndim != 2 or self.pool + self.uninteresting > available:
             raise UsageError(f'RelaxedRanking draws from the first {self.pool} items and {self.uninteresting} of the '
                              f'others, so it needs scores (B, items) of more, got logits {student.shape}')  # fmt: skip
         if self.skip_label:
-            teacher = jnp.where(jax.nn.one_hot(view.batch['labels'], teacher.shape[1], dtype=bool), -jnp.inf, teacher)
+            teacher = jnp.where(jax.nn.one_hot(inputs.batch['labels'], teacher.shape[1], dtype=bool), -jnp.inf, teacher)
         _, ranked = jax.lax.top_k(teacher, available)
-        first, rest = self.drawn_ranks(available, example_keys(key, view))
+        first, rest = self.drawn_ranks(available, example_keys(key, inputs))
         interesting, uninteresting = (
             jnp.take_along_axis(student, jnp.take_along_axis(ranked, ranks, axis=1), axis=1) for ranks in (first, rest)
         )

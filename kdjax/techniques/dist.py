@@ -1,16 +1,15 @@
 """DIST: predictions correlate with the teacher's, within an example and, of each class, between examples."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import decorrelation
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,6 +37,7 @@ class Correlations(Term):
         'Huang, You, Wang, Qian, Xu', 'Knowledge Distillation from A Stronger Teacher', 'NeurIPS', 2022, '2205.10536'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('code', 'torchdistill', 'paper')
+    scope: ClassVar[Scope] = 'batch'
 
     beta: float = knob(1.0, minimum=0.0)
     gamma: float = knob(1.0, minimum=0.0)
@@ -45,26 +45,20 @@ class Correlations(Term):
     form: str = 'code'
 
     @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
     def at_teacher(self) -> AtTeacher:
         # What 'code' adds to the product of norms keeps a correlation with itself a little below 1.
         return 'free' if self.form == 'code' else 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (_rows(logits, knobs['temperature']) for logits in same_classes(view))
-        shape, mask = view.student.logits.shape[:-1], view.batch['mask']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (_rows(logits, knobs['temperature']) for logits in same_classes(inputs))
+        shape, mask = inputs.student.logits.shape[:-1], inputs.batch['mask']
         mask_R1 = jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape).reshape(-1, 1)
         added = 1e-8 if self.form == 'code' else 0.0
         within_R = decorrelation(student, teacher, 1, mask_R1, added)
         between_K = decorrelation(student, teacher, 0, mask_R1, added)
         values_R = knobs['beta'] * within_R + knobs['gamma'] * jnp.mean(between_K)
         factor = 1.0 if self.form == 'paper' else jnp.square(knobs['temperature'])
-        return TermOut((factor * values_R).reshape(shape), memory, {})
+        return (factor * values_R).reshape(shape)
 
 
 def _rows(logits: Array, temperature: Array) -> Array:

@@ -1,7 +1,7 @@
 """DIST+: besides predictions, a feature map correlates with the teacher's, over channels and between examples."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,13 +9,14 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, per_example, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob
 from kdjax.techniques.distributions import decorrelation
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MapCorrelations(Term):
+class MapCorrelations(LayerTerm):
     """channel * (1 - rho over channels) + spatial * (1 - rho between examples). Values: (B,).
 
     What DIST+ adds to DIST (dist.Correlations), of which it is a sum. The first rho is Pearson's correlation of the two
@@ -36,16 +37,13 @@ class MapCorrelations(Term):
         'Huang, You, Wang, Qian, Xu', 'DIST+: Knowledge Distillation From a Stronger Adaptive Teacher', 'TPAMI', 2025
     )
     FORMS: ClassVar[tuple[str, ...]] = ('relation', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'stage2'
     projector: bool = False
     channel: float = knob(1.0, minimum=0.0)
     spatial: float = knob(1.0, minimum=0.0)
     form: str = 'relation'
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:
@@ -56,28 +54,24 @@ class MapCorrelations(Term):
     def minimum(self) -> float:
         return 0.0 if self.form == 'relation' else -float('inf')
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         return (init_module(nn.Dense(teacher.shape[3]), key, student) if self.projector else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         if self.projector:
             student = apply_module(nn.Dense(teacher.shape[3]), params, student)
         over_channels = per_example(decorrelation(student, teacher, 3, added=1e-8))
         first = over_channels if self.form == 'relation' else 1 - over_channels
         sums = flat(jnp.sum(student, axis=3)), flat(jnp.sum(teacher, axis=3))
-        between = jnp.mean(decorrelation(*sums, 0, example_mask(view)[:, None]))
+        between = jnp.mean(decorrelation(*sums, 0, example_mask(inputs)[:, None]))
         return TermOut(knobs['channel'] * first + knobs['spatial'] * between, memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((own, other),) = pairs([self.layer])
-        student, teacher = view.student.features[own], view.teacher.features[other]
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
         same = 3 if self.projector else 4
         if student.ndim != 4 or student.shape[:same] != teacher.shape[:same]:
             raise UsageError(

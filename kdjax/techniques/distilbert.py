@@ -1,22 +1,19 @@
 """DistilBERT: hidden states of the student point where the teacher's do."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
-import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.techniques.tokens import over_tokens, real_states
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import Knobs, Paper
+from kdjax.techniques.tokens import ProjectedTokens, over_tokens
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HiddenDirections(Term):
+class HiddenDirections(ProjectedTokens):
     """1 - cos(h^S, h^T) per token (L_cos, sec. 2), summed over pairs of layers. Values: (B,), or (B, N) per token.
 
     A state counts as at least 1e-6 long, so that one of zeros has a finite gradient.
@@ -36,52 +33,11 @@ class HiddenDirections(Term):
     )
 
     layers: tuple[str, ...] = ('hidden2',)
-    projection: bool = False
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projection else 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = [self._read(view, *taps) for taps in pairs(self.layers)]
-        if not self.projection:
-            return {}, {}
-        keys = jax.random.split(key, len(read))
-        matrices = {
-            layer: init_module(_linear(teacher), own, student)
-            for layer, own, (student, teacher) in zip(self.layers, keys, read, strict=True)
-        }
-        return matrices, {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distances = []
-        for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
-            student, teacher = self._read(view, *taps)
-            if self.projection:
-                student = apply_module(_linear(teacher), params[layer], student)
-            cosine = jnp.sum(unit(student, floor=1e-6) * unit(teacher, floor=1e-6), axis=-1)
-            distances.append(over_tokens(1 - cosine, view))
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
-
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
-        own = real_states(view.student.features[student], view)
-        other = real_states(view.teacher.features[teacher], view)
-        if own.shape[:-1] != other.shape[:-1] or not (self.projection or own.shape == other.shape):
-            raise UsageError(
-                f'shapes of {student!r} {own.shape} and {teacher!r} {other.shape} do not fit; only their width may '
-                f'differ, and that with projection=True, here {self.projection}'
-            )
-        return own, other
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        cosine = jnp.sum(unit(student, floor=1e-6) * unit(teacher, floor=1e-6), axis=-1)
+        return over_tokens(1 - cosine, inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(layers=('match',)), cls(layers=('hidden1', 'hidden2'), projection=True)]
-
-
-def _linear(teacher: Array) -> nn.Module:
-    return nn.Dense(teacher.shape[-1], use_bias=False)

@@ -1,15 +1,13 @@
 """DistiLLM: divergences from a mixture that contains a little of the other side, so that their gradients stay small."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities, mixture
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 KO = Paper(
     'Ko, Kim, Chen, Yun', 'DistiLLM: Towards Streamlined Distillation for Large Language Models', 'ICML', 2024,
@@ -28,13 +26,8 @@ class _Skewed(Term):
 
     PAPER: ClassVar[Paper] = KO
 
-    skew: float = knob(0.1, above=0.0)
+    skew: float = knob(0.1, above=0.0, below=1.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.skew >= 1:
-            raise UsageError(f'skew of {type(self).__name__} must be in (0, 1), got {self.skew!r}')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -58,13 +51,11 @@ class SkewKL(_Skewed):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'paper' else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         mixed = mixture(log_p, log_q, knobs['skew'])
         values = kl_divergence(log_p, mixed) if self.form == 'paper' else cross_entropy(log_p, mixed)
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -76,13 +67,9 @@ class SkewReverseKL(_Skewed):
       temperature: T; knob, > 0. The paper has T = 1.
     """
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = kl_divergence(log_q, mixture(log_q, log_p, knobs['skew']))
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])

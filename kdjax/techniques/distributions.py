@@ -1,5 +1,6 @@
-"""Arithmetic of class distributions that several papers share: a class that is ruled out (logit -inf) stays finite."""
+"""What terms of class distributions share: a class that is ruled out (logit -inf) stays finite."""
 
+import dataclasses
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude, norm, real, same_classes, unit, wide
+from kdjax.techniques.base import Taps, Term, number
 from kdjax.types import Array, TermInputs
 
 
@@ -31,70 +33,89 @@ def label_loss(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
 
 
-def member_logits(view: TermInputs, members: int) -> Array:
+def member_logits(inputs: TermInputs, members: int) -> Array:
     """Logits of the members of a teacher, from its taps 'member0/logits', ... (B, M, K).
 
     Raises:
       UsageError: the student has other classes.
     """
-    logits = jnp.stack([view.teacher.features[f'member{k}/logits'] for k in range(members)], axis=1)
-    student = view.student.logits
+    logits = jnp.stack([inputs.teacher.features[tap] for tap in member_taps('logits', members)], axis=1)
+    student = inputs.student.logits
     if logits.shape != (student.shape[0], members, *student.shape[1:]):
         raise UsageError(f"student logits {student.shape} do not fit the members' logits {logits.shape}")
     return logits
 
 
-def real_logits(logits: Array, view: TermInputs) -> Array:
+def member_taps(tap: str, members: int) -> tuple[str, ...]:
+    """A tap of every member of a teacher."""
+    return tuple(f'member{k}/{tap}' for k in range(members))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EnsembleTerm(Term):
+    """A term of a teacher that is an ensemble, of whose members it reads the logits.
+
+    Attributes:
+      members: teachers in the ensemble.
+    """
+
+    members: int = number(2, minimum=2)
+
+    def taps(self) -> Taps:
+        return Taps(teacher=member_taps('logits', self.members))
+
+
+def real_logits(logits: Array, inputs: TermInputs) -> Array:
     """`logits` (B, K) or (B, N, K), 0 where there is padding: nothing there, not even nan, reaches a gradient."""
-    tokens = real(view, logits.ndim - 1)
+    tokens = real(inputs, logits.ndim - 1)
     return jnp.where(tokens[..., None], wide(logits), 0)
 
 
-def log_probabilities(view: TermInputs, temperature: Array | float) -> tuple[Array, Array]:
+def log_probabilities(inputs: TermInputs, temperature: Array | float) -> tuple[Array, Array]:
     """Of the teacher, then of the student: log softmax(z / T), both (..., K) and uniform where there is padding.
 
     Raises:
       UsageError: the logits have two shapes, or there is no teacher.
     """
-    student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+    student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
     return log_softmax(teacher, temperature), log_softmax(student, temperature)
 
 
-def top_classes(view: TermInputs, keep: int = 0, temperature: Array | float = 1.0) -> tuple[Array, Array]:
+def top_classes(inputs: TermInputs, keep: int = 0, temperature: Array | float = 1.0) -> tuple[Array, Array]:
     """The teacher's most probable classes and their log-probabilities, both (..., k); class 0, 0 at padding.
 
     Args:
-      view: its teacher has the taps 'top_ids' and 'top_log_probs', unless `keep` is given.
+      inputs: their teacher has the taps 'top_ids' and 'top_log_probs', unless `keep` is given.
       keep: k, where they are to be taken from the teacher's logits at `temperature`.
 
     Raises:
       UsageError: the taps do not fit the student's logits, or k is more than there are classes.
     """
-    leading, classes = view.student.logits.shape[:-1], view.student.logits.shape[-1]
+    leading, classes = inputs.student.logits.shape[:-1], inputs.student.logits.shape[-1]
     if keep > classes:
         raise UsageError(f'cannot keep {keep} of {classes} classes')
     if keep:
-        log_probs, ids = jax.lax.top_k(log_softmax(real_logits(same_classes(view)[1], view), temperature), keep)
+        log_probs, ids = jax.lax.top_k(log_softmax(real_logits(same_classes(inputs)[1], inputs), temperature), keep)
     else:
-        ids, log_probs = view.teacher.features['top_ids'], wide(view.teacher.features['top_log_probs'])
+        ids, log_probs = inputs.teacher.features['top_ids'], wide(inputs.teacher.features['top_log_probs'])
     if ids.shape != log_probs.shape or ids.shape[:-1] != leading or ids.shape[-1] > classes:
         raise UsageError(f"taps 'top_ids' {ids.shape} and 'top_log_probs' {log_probs.shape} must both be "
                          f'{leading} + (k,), with k at most {classes}')  # fmt: skip
-    tokens = real(view, len(leading))[..., None]
+    tokens = real(inputs, len(leading))[..., None]
     return jnp.where(tokens, ids, 0), jnp.where(tokens, log_probs, 0)
 
 
-def two_vocabularies(view: TermInputs, matched: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
+def two_vocabularies(inputs: TermInputs, matched: Sequence[tuple[int, int]]) -> tuple[Array, Array]:
     """Student and teacher logits over vocabularies of their own, (..., K) and (..., L).
 
     Args:
-      view: both outputs.
+      inputs: both outputs.
       matched: pairs of ids (student, teacher) that are one token.
 
     Raises:
       UsageError: the logits differ before the last axis, or an id is not in its vocabulary or matched twice.
     """
-    student, teacher = view.student.logits, view.teacher.logits
+    student, teacher = inputs.student.logits, inputs.teacher.logits
     if teacher is None or student.shape[:-1] != teacher.shape[:-1]:
         raise UsageError(f'student logits {student.shape} and teacher logits {getattr(teacher, "shape", None)} may '
                          'differ in their last axis only: align the tokens first')  # fmt: skip

@@ -1,16 +1,16 @@
 """Decoupled distillation: how sure the teacher is of the label, and how it ranks the other classes, weighed apart."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import divergence, rivals, standardized
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -31,27 +31,22 @@ class DecoupledTargets(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Zhao, Cui, Song, Qiu, Liang', 'Decoupled Knowledge Distillation', 'CVPR', 2022, '2203.08679'
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(8.0, minimum=0.0)
     temperature: float = knob(4.0, above=0.0)
     standardized: bool = False
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
         if self.standardized:
             student, teacher = standardized(student), standardized(teacher)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         others = rivals(teacher, labels), rivals(student, labels)
         odds = _odds(teacher, others[0], labels, temperature), _odds(student, others[1], labels, temperature)
         values = knobs['alpha'] * _binary(*odds) + knobs['beta'] * divergence(*others, temperature)
-        return TermOut(jnp.square(temperature) * values, memory, {})
+        return jnp.square(temperature) * values
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

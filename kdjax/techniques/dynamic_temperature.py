@@ -1,16 +1,16 @@
 """Dynamic temperatures: each example is softened by how hard it is within its batch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask, norm, same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import soft_cross_entropy
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class DynamicTemperature(Term):
         '1911.07471',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('flsw', 'cwsm')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'stationary'
 
     temperature: float = knob(8.0, above=0.0)
     beta: float = knob(1.0, minimum=0.0)
@@ -49,24 +51,14 @@ class DynamicTemperature(Term):
     lowest: float = 0.1
     form: str = 'flsw'
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
+        values = soft_cross_entropy(teacher, student, self.temperatures(inputs, knobs)[..., None])
+        return values
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'stationary'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
-        values = soft_cross_entropy(teacher, student, self.temperatures(view, knobs)[..., None])
-        return TermOut(values, memory, {})
-
-    def temperatures(self, view: TermInputs, knobs: Mapping[str, Array]) -> Array:
+    def temperatures(self, inputs: TermInputs, knobs: Knobs) -> Array:
         """T_i. (B,)"""
-        hardness_B, mask_B = self._hardness(*same_classes(view)), example_mask(view) > 0
+        hardness_B, mask_B = self._hardness(*same_classes(inputs)), example_mask(inputs) > 0
         mean = jnp.sum(jnp.where(mask_B, hardness_B, 0)) / jnp.maximum(jnp.sum(mask_B), 1).astype(hardness_B.dtype)
         temperature_B = knobs['temperature'] + (mean - hardness_B) * knobs['beta']
         return jax.lax.stop_gradient(jnp.maximum(temperature_B, self.lowest) if self.lowest > 0 else temperature_B)

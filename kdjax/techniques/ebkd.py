@@ -1,19 +1,17 @@
 """Entropy-based weights: of several teachers, the one that is surest of an example teaches it most."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Taps, Term, knob
-from kdjax.techniques.distributions import divergence, member_logits, soft_cross_entropy
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.distributions import EnsembleTerm, divergence, member_logits, soft_cross_entropy
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class EntropyWeighted(Term):
+class EntropyWeighted(EnsembleTerm):
     """sum_m w_m T^2 KL(p^m_T || p^s_T), w_m = (1 - H_m / sum_k H_k) / (M - 1) per example. Values: (B,).
 
     H_m is the entropy of a teacher's prediction at temperature 1; where all are 0, all weigh alike. Forms: 'paper':
@@ -30,25 +28,14 @@ class EntropyWeighted(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'camkd')
 
-    members: int = 2
     temperature: float = knob(4.0, above=0.0)
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.members < 2:
-            raise UsageError(f'members of EntropyWeighted must be at least 2, got {self.members!r}')
-
-    def taps(self) -> Taps:
-        return Taps(teacher=tuple(f'member{k}/logits' for k in range(self.members)))
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        logits_BMK, temperature = member_logits(view, self.members), knobs['temperature']
-        apart_BM = divergence(logits_BMK, view.student.logits[:, None], temperature)
-        values = jnp.sum(self._weights(logits_BMK) * apart_BM, axis=1) * jnp.square(temperature)
-        return TermOut(values, memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        logits_BMK, temperature = member_logits(inputs, self.members), knobs['temperature']
+        divergence_BM = divergence(logits_BMK, inputs.student.logits[:, None], temperature)
+        values = jnp.sum(self._weights(logits_BMK) * divergence_BM, axis=1) * jnp.square(temperature)
+        return values
 
     def _weights(self, logits_BMK: Array) -> Array:
         # Rounding may leave an entropy a little below 0.

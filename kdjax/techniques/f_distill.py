@@ -1,13 +1,11 @@
 """f-distill: divergences between teacher and student that are not one-sided, at every token."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import (
     cross_entropy,
     jensen_shannon,
@@ -15,7 +13,7 @@ from kdjax.techniques.distributions import (
     log_probabilities,
     total_variation,
 )
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 WEN = Paper(
     'Wen, Li, Du, Mou', 'f-Divergence Minimization for Sequence-Level Knowledge Distillation', 'ACL', 2023, '2307.15190'
@@ -31,18 +29,13 @@ class TotalVariation(Term):
     """
 
     PAPER: ClassVar[Paper] = WEN
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(1.0, above=0.0)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distance = total_variation(*log_probabilities(view, knobs['temperature']))
-        return TermOut(distance * jnp.square(knobs['temperature']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        distance = total_variation(*log_probabilities(inputs, knobs['temperature']))
+        return distance * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,25 +50,15 @@ class JensenShannon(Term):
     """
 
     PAPER: ClassVar[Paper] = WEN
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    share: float = knob(0.5, above=0.0)
+    share: float = knob(0.5, above=0.0, below=1.0)
     temperature: float = knob(1.0, above=0.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.share >= 1:
-            raise UsageError(f'share of JensenShannon must be in (0, 1), got {self.share!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = jensen_shannon(log_p, log_q, knobs['share'])
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,23 +77,16 @@ class SymmetricKL(Term):
     PAPER: ClassVar[Paper] = WEN
     FORMS: ClassVar[tuple[str, ...]] = ('kl', 'distillm')
 
-    share: float = knob(0.5, minimum=0.0)
+    share: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
     form: str = 'kl'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.share > 1:
-            raise UsageError(f'share of SymmetricKL must be in [0, 1], got {self.share!r}')
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'kl' else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         forward = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
         values = knobs['share'] * forward + (1 - knobs['share']) * kl_divergence(log_q, log_p)
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])

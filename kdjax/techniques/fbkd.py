@@ -1,7 +1,7 @@
 """Feature-based distillation for detectors: attention masks, attention itself, and relations between positions."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, NamedTuple, Self
 
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
-from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import example_mask, flat, magnitude, norm, total
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, knob
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -55,7 +56,7 @@ class _Adapter(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionGuided(Term):
+class AttentionGuided(MapTerm):
     """Four Euclidean distances: masked features, pooled channels, pooled positions, relations. Values: (B,).
 
     The mask of the features is the mean of student's and teacher's N softmax(mean_c |f| / T) over the N positions, and
@@ -77,7 +78,6 @@ class AttentionGuided(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
 
-    layer: str = 'stage2'
     feature: float = knob(7e-5, minimum=0.0)
     channel: float = knob(4e-3, minimum=0.0)
     spatial: float = knob(4e-3, minimum=0.0)
@@ -89,28 +89,25 @@ class AttentionGuided(Term):
     def scope(self) -> Scope:
         return 'batch' if self.form == 'code' else 'example'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(_Adapter(), key, *self._read(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(_Adapter(), key, *self.features(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        gaps = {name: left - right for name, (left, right) in self.compared(params, view)._asdict().items()}
-        gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(view, knobs['temperature']))
-        mask = example_mask(view)
+        gaps = {name: left - right for name, (left, right) in self.compared(params, inputs)._asdict().items()}
+        gaps['feature'] = gaps['feature'] * jnp.sqrt(self.mask(inputs, knobs['temperature']))
+        mask = example_mask(inputs)
         values = [knobs[name] * self._distance(gap, mask) for name, gap in gaps.items()]
-        return TermOut(sum(values[1:], values[0]), memory, {})
+        return TermOut(total(values), memory, {})
 
-    def compared(self, params: Tree, view: TermInputs) -> Compared:
+    def compared(self, params: Tree, inputs: TermInputs) -> Compared:
         """The four pairs whose distances count."""
-        return Compared(*apply_module(_Adapter(), params, *self._read(view)))
+        return Compared(*apply_module(_Adapter(), params, *self.features(inputs)))
 
-    def mask(self, view: TermInputs, temperature: Array) -> Array:
+    def mask(self, inputs: TermInputs, temperature: Array) -> Array:
         """Weight of each position, of mean 1. (B, H, W, 1)"""
-        attentions = [_attention(x, temperature) for x in self._read(view)]
+        attentions = [_attention(x, temperature) for x in self.features(inputs)]
         return jax.lax.stop_gradient((attentions[0] + attentions[1]) / 2)
 
     def _distance(self, gap: Array, mask_B: Array) -> Array:
@@ -118,10 +115,6 @@ class AttentionGuided(Term):
             return norm(flat(gap))[:, 0]
         real = jnp.where(mask_B[:, None] > 0, flat(gap), 0)
         return jnp.broadcast_to(norm(real.reshape(-1)), mask_B.shape)
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -1,7 +1,7 @@
 """Focal and global distillation: a detector's maps, foreground apart from background, and how their pixels relate."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import magnitude, real, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -41,7 +42,7 @@ class _Learned(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class FocalGlobal(Term):
+class FocalGlobal(LayerTerm):
     """alpha L_fg + beta L_bg + gamma L_at + lambda L_global of one pair of maps (sec. 3). Values: (B,).
 
     With s the student's map, brought to the teacher's channels by a learned 1x1 layer where they differ, t the
@@ -78,23 +79,20 @@ class FocalGlobal(Term):
     context: float = knob(5e-6, minimum=0.0)
     form: str = 'paper'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
-        self._boxes(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
+        self._boxes(inputs)
         return init_module(_Learned(teacher.shape[-1]), key, student, teacher), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         aligned, ours, theirs = apply_module(_Learned(teacher.shape[-1]), params, student, teacher)
         pixels, channels = attentions(teacher, knobs['temperature'])
         own_pixels, own_channels = attentions(aligned, knobs['temperature'])
         error = pixels * jnp.sum(channels[:, None, None, :] * jnp.square(teacher - aligned), axis=-1)
-        inside, outside = pixel_weights(self._boxes(view), error.shape, self.form == 'code')
+        inside, outside = pixel_weights(self._boxes(inputs), error.shape, self.form == 'code')
         parts = {
             'foreground': _total(inside * error),
             'background': _total(outside * error),
@@ -106,19 +104,18 @@ class FocalGlobal(Term):
             values = values + knobs[name] * part
         return TermOut(values, memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim != 4 or teacher.ndim != 4 or student.shape[1:3] != teacher.shape[1:3]:
             raise UsageError(f'maps {self.layer!r} {student.shape} and {teacher.shape} must both be (B, H, W, C), '
                              'equally high and wide')  # fmt: skip
-        return jnp.where(real(view, 4), student, 0), jnp.where(real(view, 4), teacher, 0)
+        return jnp.where(real(inputs, 4), student, 0), jnp.where(real(inputs, 4), teacher, 0)
 
-    def _boxes(self, view: TermInputs) -> Array:
-        boxes = view.batch.get('boxes')
+    def _boxes(self, inputs: TermInputs) -> Array:
+        boxes = inputs.batch.get('boxes')
         if boxes is None or boxes.ndim != 3 or boxes.shape[-1] != 4:
             raise UsageError(f"FocalGlobal needs batch['boxes'] (B, M, 4), got {getattr(boxes, 'shape', None)}; "
-                             f'the batch has: {", ".join(sorted(view.batch))}')  # fmt: skip
+                             f'the batch has: {", ".join(sorted(inputs.batch))}')  # fmt: skip
         return wide(boxes)
 
     @classmethod

@@ -1,7 +1,7 @@
 """Hints: a regressor on a student layer predicts a teacher layer."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude, norm, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -25,7 +26,7 @@ class _Regressor(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = self._layer(x)(x)
         if self.batch_norm:
-            x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+            x = batch_norm(x, mask_B)
         return nn.relu(x) if self.relu else x
 
     def _layer(self, x: Array) -> Any:
@@ -42,7 +43,7 @@ class _Regressor(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Hint(Term):
+class Hint(LayerTerm):
     """1/2 || u_t - r(u_s) ||^2 per example, with a learned regressor r (eq. 3). Values: (B,).
 
     In the paper a first stage trains this term alone, a second one the soft targets: two fits of one method. Forms,
@@ -89,29 +90,26 @@ class Hint(Term):
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.regressor else 'zero'
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         if not self.regressor:
             return {}, {}
-        return init_module(self._module(student, teacher), key, student, example_mask(view)), {}
+        return init_module(self._regressor(student, teacher), key, student, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = flat(self.regressed(params, view)), flat(self._read(view)[1])
+        student_BD, teacher_BD = flat(self.regressed(params, inputs)), flat(self.features(inputs)[1])
         if self.unit_length:
             student_BD, teacher_BD = unit(student_BD), unit(teacher_BD)
-        return TermOut(self._values(student_BD - teacher_BD, example_mask(view)), memory, {})
+        return TermOut(self._values(student_BD - teacher_BD, example_mask(inputs)), memory, {})
 
-    def regressed(self, params: Tree, view: TermInputs) -> Array:
+    def regressed(self, params: Tree, inputs: TermInputs) -> Array:
         """r(u_s), in the shape of the teacher's feature; without a regressor u_s itself."""
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         if not self.regressor:
             return student
-        return apply_module(self._module(student, teacher), params, student, example_mask(view))
+        return apply_module(self._regressor(student, teacher), params, student, example_mask(inputs))
 
     def _values(self, difference_BD: Array, mask_B: Array) -> Array:
         if self.form == 'paper':
@@ -125,9 +123,8 @@ class Hint(Term):
     def _batch_norm(self) -> bool:
         return self.form.startswith('repdistiller')
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if not self.regressor and student.shape != teacher.shape:
             raise UsageError(
                 f'hint {self.layer!r}: shapes {student.shape} and {teacher.shape} differ; set regressor=True'
@@ -137,7 +134,7 @@ class Hint(Term):
                              'maps (B, H, W, C) or vectors (B, D)')  # fmt: skip
         return student, teacher
 
-    def _module(self, student: Array, teacher: Array) -> nn.Module:
+    def _regressor(self, student: Array, teacher: Array) -> nn.Module:
         smaller = any(student.shape[axis] < teacher.shape[axis] for axis in range(1, student.ndim - 1))
         doubled = all(2 * student.shape[axis] == teacher.shape[axis] for axis in range(1, student.ndim - 1))
         if smaller and not doubled:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import norm, pool_to, token_mask, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import norm, pool_to, token_mask, total, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -71,21 +72,21 @@ class Flow(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        students, teachers = self._layers(inputs)
         return (init_module(_module(teachers), key, students) if self.widened else {}), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
+        students, teachers = self._layers(inputs)
         if self.widened:
             students = list(apply_module(_module(teachers), params, students))
         summands = [
-            self._distance(self._flow(*student, view) - self._flow(*teacher, view))
+            self._distance(self._flow(*student, inputs) - self._flow(*teacher, inputs))
             for student, teacher in zip(itertools.pairwise(students), itertools.pairwise(teachers), strict=True)
         ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return TermOut(total(summands), memory, {})
 
     def _distance(self, gap_BCD: Array) -> Array:
         if self.form == 'torchdistill':
@@ -93,9 +94,9 @@ class Flow(Term):
         square = jnp.square(gap_BCD)
         return jnp.mean(square, axis=(1, 2)) if self.form == 'mean' else jnp.sum(square, axis=(1, 2))
 
-    def _flow(self, left: Array, right: Array, view: TermInputs) -> Array:
+    def _flow(self, left: Array, right: Array, inputs: TermInputs) -> Array:
         if left.ndim == 3:
-            mask = token_mask(view, left.shape[1])[..., None].astype(left.dtype)
+            mask = token_mask(inputs, left.shape[1])[..., None].astype(left.dtype)
             products = jnp.einsum('bnc,bnd->bcd', *(jnp.where(mask > 0, x, 0) for x in (left, right)))
             return products / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)
         height, width = (min(left.shape[axis], right.shape[axis]) for axis in (1, 2))
@@ -103,14 +104,16 @@ class Flow(Term):
         left, right = pool(left, height, width), pool(right, height, width)
         return jnp.einsum('bhwc,bhwd->bcd', left, right) / (height * width)
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _layers(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = (
-            [wide(side.features[tap]) for tap in taps] for side, taps in zip(view[:2], self.taps(), strict=True)
+            [wide(x) for x in side] for side in zip(*paired_features(self.layers, inputs), strict=True)
         )
-        for names, student, teacher in zip(pairs(self.layers), students, teachers, strict=True):
+        for layer, student, teacher in zip(self.layers, students, teachers, strict=True):
             if student.shape[-1] != teacher.shape[-1] and not self.widened:
-                raise UsageError(f'flow through {names}: {student.shape[-1]} and {teacher.shape[-1]} channels differ; '
-                                 'set widened=True')  # fmt: skip
+                raise UsageError(
+                    f'flow through {layer!r}: {student.shape[-1]} and {teacher.shape[-1]} channels differ; '
+                    'set widened=True'
+                )
         for side in (students, teachers):
             if {x.ndim for x in side} not in ({3}, {4}) or (side[0].ndim == 3 and len({x.shape[1] for x in side}) > 1):
                 raise UsageError('a flow needs maps (B, H, W, C) throughout or tokens (B, N, D) of one N, '

@@ -11,8 +11,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, flat, magnitude, norm, smaller_map, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude, norm, smaller_map, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -36,7 +37,7 @@ class _Coder(nn.Module):
         for width in self.widths:
             x = self._layer(width)(x)
             if self.batch_norm:
-                x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+                x = batch_norm(x, mask_B)
             x = nn.leaky_relu(x, 0.1)
         return x
 
@@ -53,11 +54,6 @@ def _factors(channels: int, rate: float) -> int:
 def _encoder(channels: int, rate: float) -> _Coder:
     factors = _factors(channels, rate)
     return _Coder((channels, factors, factors))
-
-
-def _checked_rate(term: str, rate: float) -> None:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 < rate < math.inf:
-        raise UsageError(f'rate of {term} must be a number > 0, got {rate!r}')
 
 
 def _as_map(tap: str, x: Array) -> Array:
@@ -84,45 +80,41 @@ class Paraphrase(Term):
     STUDENT: ClassVar[bool] = False
 
     layer: str = 'stage2'
-    rate: float = 0.5
+    rate: float = number(0.5, above=0.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checked_rate('Paraphrase', self.rate)
 
     def taps(self) -> Taps:
         return Taps(teacher=(self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
-        encoder, decoder = self._coders(teacher)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
+        encoder, decoder = self._encoder_decoder(teacher)
         keys = jax.random.split(key)
         encoded = init_module(encoder, keys[0], teacher, mask)
         factor = apply_module(encoder, encoded, teacher, mask)
         return {'encoder': encoded, 'decoder': init_module(decoder, keys[1], factor, mask)}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        square = flat(jnp.square(self.paraphrased(params, view)[1] - wide(view.teacher.features[self.layer])))
+        square = flat(jnp.square(self.paraphrased(params, inputs)[1] - wide(inputs.teacher.features[self.layer])))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(square, axis=1), memory, {})
 
-    def paraphrased(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def paraphrased(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """The factors, and the map as rebuilt from them."""
-        teacher, mask = _as_map(self.layer, view.teacher.features[self.layer]), example_mask(view)
-        encoder, decoder = self._coders(teacher)
+        teacher, mask = _as_map(self.layer, inputs.teacher.features[self.layer]), example_mask(inputs)
+        encoder, decoder = self._encoder_decoder(teacher)
         factor = apply_module(encoder, params['encoder'], teacher, mask)
         return factor, apply_module(decoder, params['decoder'], factor, mask)
 
-    def _coders(self, teacher: Array) -> tuple[_Coder, _Coder]:
+    def _encoder_decoder(self, teacher: Array) -> tuple[_Coder, _Coder]:
         channels = teacher.shape[-1]
         return _encoder(channels, self.rate), _Coder((_factors(channels, self.rate), channels, channels), True)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Factor(Term):
+class Factor(LayerTerm):
     """|| F_t / ||F_t|| - F_s / ||F_s|| ||_p of factors (eq. 3). Values: (B,).
 
     F_s = translator(s) is learned; F_t = paraphraser(t) was learned by `Paraphrase` in the fit before and is adopted,
@@ -154,17 +146,10 @@ class Factor(Term):
     paraphraser: str = ''
     translator: bool = True
     batch_norm: bool = True
-    rate: float = 0.5
-    power: int = 1
-    moment: int = 2
+    rate: float = number(0.5, above=0.0)
+    power: int = number(1, minimum=1)
+    moment: int = number(2, minimum=1)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        _checked_rate('Factor', self.rate)
-        for name, value in (('power', self.power), ('moment', self.moment)):
-            if not isinstance(value, int) or value < 1:
-                raise UsageError(f'{name} of Factor must be a positive integer, got {value!r}')
 
     @property
     def scope(self) -> Scope:
@@ -183,11 +168,8 @@ class Factor(Term):
     def adopts(self) -> bool:
         return bool(self.paraphraser)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        (student, teacher), mask = self._read(view), example_mask(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        (student, teacher), mask = self.features(inputs), example_mask(inputs)
         params = {}
         if self.translator:
             params['translator'] = init_module(self._translator(student, teacher), key, student, mask)
@@ -208,9 +190,9 @@ class Factor(Term):
         return {**params, 'paraphraser': encoder}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = smaller_map(*self.factors(params, view))
+        student, teacher = smaller_map(*self.factors(params, inputs))
         if self.form == 'repdistiller':
             student, teacher = (jnp.mean(x**self.moment, axis=-1) for x in (student, teacher))
         elif student.shape != teacher.shape:
@@ -218,9 +200,9 @@ class Factor(Term):
                              'set translator=True')  # fmt: skip
         return TermOut(self._distance(unit(flat(student)) - unit(flat(teacher))), memory, {})
 
-    def factors(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def factors(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """F_s and F_t, before they are scaled."""
-        (student, teacher), mask = self._read(view), example_mask(view)
+        (student, teacher), mask = self.features(inputs), example_mask(inputs)
         factor_s, factor_t = student, teacher
         if self.translator:
             factor_s = apply_module(self._translator(student, teacher), params['translator'], student, mask)
@@ -240,9 +222,9 @@ class Factor(Term):
         positive = total > 0
         return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / self.power), 0)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return _as_map(student, view.student.features[student]), _as_map(teacher, view.teacher.features[teacher])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = super().features(inputs)
+        return _as_map(self.layer, student), _as_map(self.layer, teacher)
 
     def _translator(self, student: Array, teacher: Array) -> _Coder:
         own, channels = student.shape[-1], teacher.shape[-1]

@@ -1,16 +1,15 @@
 """GKD: a divergence that goes from the forward to the reverse KL, at every token."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,28 +43,21 @@ class GeneralizedJSD(Term):
         '2306.13649',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'trl', 'scaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    beta: float = knob(0.5, minimum=0.0)
+    beta: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.beta > 1:
-            raise UsageError(f'beta of GeneralizedJSD must be in [0, 1], got {self.beta!r}')
         if self.form == 'paper' and self.beta in (0, 1):
             raise UsageError(f"GeneralizedJSD is 0 at beta={self.beta:g}; form='trl' or 'scaled' has a KL there")
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         log_p, log_q = (self.log_probabilities(logits, knobs['temperature']) for logits in (teacher, student))
-        return TermOut(self._values(log_p, log_q, knobs['beta']), memory, {})
+        return self._values(log_p, log_q, knobs['beta'])
 
     def log_probabilities(self, logits: Array, temperature: Array) -> Array:
         """log softmax(logits / T)."""

@@ -1,16 +1,15 @@
 """GOLD: where two vocabularies share tokens, these are compared one by one."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits, two_vocabularies
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 FLOOR = 1e-8  # of probabilities, before the logarithm, as in TRL
 
@@ -38,13 +37,8 @@ class MatchedTokens(Term):
     )
 
     matched: tuple[tuple[int, int], ...] = ()
-    beta: float = knob(0.5, minimum=0.0)
+    beta: float = knob(0.5, minimum=0.0, maximum=1.0)
     temperature: float = knob(1.0, above=0.0)
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.beta > 1:
-            raise UsageError(f'beta of MatchedTokens must be in [0, 1], got {self.beta!r}')
 
     @property
     def at_teacher(self) -> AtTeacher:
@@ -56,18 +50,16 @@ class MatchedTokens(Term):
     def minimum(self) -> float:
         return 0.0 if 0 < self.beta < 1 else -float('inf')
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = two_vocabularies(view, self.matched)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = two_vocabularies(inputs, self.matched)
         same = tuple((index, index) for index in range(min(student.shape[-1], teacher.shape[-1])))
         log_q, log_p = (
-            jnp.log(jnp.maximum(self.probabilities(real_logits(logits, view), knobs['temperature']), FLOOR))[
+            jnp.log(jnp.maximum(self.probabilities(real_logits(logits, inputs), knobs['temperature']), FLOOR))[
                 ..., jnp.asarray(ids)
             ]
             for logits, ids in zip((student, teacher), zip(*(self.matched or same), strict=True), strict=True)
         )
-        return TermOut(_generalised(log_p, log_q, knobs['beta']), memory, {})
+        return _generalised(log_p, log_q, knobs['beta'])
 
     def probabilities(self, logits: Array, temperature: Array) -> Array:
         """softmax(logits / T)."""

@@ -1,7 +1,6 @@
 """Gradient-based attention transfer: the student's loss is as sensitive to each input as the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,12 +8,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, norm, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
+from kdjax.types import Array, Outputs, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class GradientAttention(Term):
+class GradientAttention(LayerTerm):
     """1/2 || J_s - J_t ||_2, not squared, J = dCE / dx of the hard label y (sec. 3.2). Values: (B,).
 
     J = sum_k (p_k - y_k) dz_k / dx, with p = softmax(z): from the logits and their derivatives.
@@ -31,26 +31,18 @@ class GradientAttention(Term):
         2017,
         '1612.03928',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'jacobian'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = (
-            _sensitivity(side, tap, view.batch['labels'])
-            for side, (tap,) in zip(view[:2], self.taps(), strict=True)
+            _sensitivity(side, tap, inputs.batch['labels'])
+            for side, (tap,) in zip(inputs[:2], self.taps(), strict=True)
         )  # fmt: skip
         if student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r}: inputs of {student.shape[1]} and {teacher.shape[1]} numbers differ')
-        return TermOut(0.5 * norm(student - teacher)[:, 0], memory, {})
+        return 0.5 * norm(student - teacher)[:, 0]
 
 
 def _sensitivity(side: Outputs, tap: str, labels_B: Array) -> Array:

@@ -1,14 +1,13 @@
 """Soft targets: the student matches the teacher's class probabilities at a raised temperature."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax, same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -49,10 +48,8 @@ class SoftTargets(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form.startswith('kl') else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
         temperature = knobs['temperature']
         log_student = _finite(log_softmax(student, temperature))
         log_teacher = _finite(log_softmax(teacher, temperature))
@@ -63,7 +60,7 @@ class SoftTargets(Term):
             values = values * jnp.square(temperature)
         if self.form in ('kl_mean', 'tinybert'):
             values = values / student.shape[-1]
-        return TermOut(values, memory, {})
+        return values
 
 
 def _finite(log_probability: Array) -> Array:

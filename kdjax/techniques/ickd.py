@@ -1,18 +1,19 @@
 """Inter-channel correlation: the student's channels are alike where the teacher's are."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import unit
+from kdjax.techniques.base import Knobs, Paper
+from kdjax.techniques.layers import ProjectedMaps
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ChannelCorrelation(Term):
+class ChannelCorrelation(ProjectedMaps):
     """1/C^2 || G_s - G_t ||_F^2 with G = F F^T between channels (C, H W) of one example. Values: (B,).
 
     Forms: 'paper'; 'code': rows of G scaled to length 1 and the sum over C rather than C^2, as in the authors' code
@@ -33,32 +34,12 @@ class ChannelCorrelation(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
 
-    layer: str = 'stage2'
-    projected: bool = True
     form: str = 'paper'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projected else 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = self._read(view)
-        gap = self._correlation(projected(params, student, teacher)) - self._correlation(teacher)
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        gap = self._correlation(student) - self._correlation(teacher)
         channels = teacher.shape[-1]
-        values = jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
-        return TermOut(values, memory, {})
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return jnp.sum(jnp.square(gap), axis=(1, 2)) / (channels if self.form == 'code' else channels**2)
 
     def _correlation(self, x: Array) -> Array:
         """G, (B, C, C)."""

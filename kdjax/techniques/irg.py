@@ -1,7 +1,6 @@
 """Instance relationship graph: distances between examples, and how far each moves from layer to layer."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
@@ -17,8 +16,9 @@ from kdjax.techniques.algebra import (
     square_distances,
     wide,
 )
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.layers import LayerwiseTerm, paired
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Liu, Cao, Li, Yuan, Hu, Li, Duan', 'Knowledge Distillation via Instance Relationship Graph', 'CVPR', 2019
@@ -27,7 +27,7 @@ CLOSEST = 1e-12  # squared distance of two equal examples, so that a batch of eq
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class InstanceEdges(Term):
+class InstanceEdges(LayerwiseTerm):
     """1/n^2 || E^s - E^t ||_F^2, E_ij = ||x_i - x_j||^2 over the largest of them, averaged over layers. Values: (B,).
 
     The edges of the graph (sec. 3.2), of the *global* batch of n examples, each side by its own largest distance, with
@@ -38,29 +38,18 @@ class InstanceEdges(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        return super().values(inputs, knobs) / len(self.layers)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        rows = []
-        for student, teacher in pairs(self.layers):
-            gap_BB = _edges(view.student.features[student], view) - _edges(view.teacher.features[teacher], view)
-            rows.append(jnp.sum(jnp.square(gap_BB), axis=1))
-        mean = sum(rows[1:], rows[0]) / len(rows)
-        return TermOut(mean / real_count(view).astype(mean.dtype), memory, {})
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        gap_BB = _edges(student, inputs) - _edges(teacher, inputs)
+        rows = jnp.sum(jnp.square(gap_BB), axis=1)
+        return rows / real_count(inputs).astype(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -75,6 +64,8 @@ class InstanceTransformation(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, str] = ('stage1', 'stage2')
 
@@ -83,40 +74,30 @@ class InstanceTransformation(Term):
         if len(self.layers) != 2:
             raise UsageError(f'InstanceTransformation needs two layers, the earlier first, got {self.layers!r}')
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         moves = []
-        for side, (early, late) in zip(view[:2], self.taps(), strict=True):
-            moves.append(_move(side.features[early], side.features[late], view))
-        return TermOut(jnp.square(moves[0] - moves[1]), memory, {})
+        for side, (early, late) in zip(inputs[:2], self.taps(), strict=True):
+            moves.append(_move(side.features[early], side.features[late], inputs))
+        return jnp.square(moves[0] - moves[1])
 
 
-def _edges(feature: Array, view: TermInputs) -> Array:
+def _edges(feature: Array, inputs: TermInputs) -> Array:
     """Squared distances between real examples over their largest; 0 on the diagonal and with padding. (B, B)"""
-    square_BB = jnp.maximum(square_distances(real_rows(feature, view)), CLOSEST)
-    return _over_largest(square_BB * real_pairs(view).astype(square_BB.dtype))
+    square_BB = jnp.maximum(square_distances(real_rows(feature, inputs)), CLOSEST)
+    return _over_largest(square_BB * real_pairs(inputs).astype(square_BB.dtype))
 
 
-def _move(early: Array, late: Array, view: TermInputs) -> Array:
+def _move(early: Array, late: Array, inputs: TermInputs) -> Array:
     """How far each example is between two maps, over the farthest. (B,)"""
     if early.ndim != 4 or late.ndim != 4 or late.shape[3] % early.shape[3]:
         raise UsageError('InstanceTransformation needs maps (B, H, W, C), the later with a multiple of the channels of '
                          f'the earlier, got {early.shape} and {late.shape}')  # fmt: skip
     early, late = pool_to(wide(early), *late.shape[1:3]), wide(late)
     late = jnp.mean(late.reshape(*early.shape, -1), axis=-1)
-    gap_BD = jnp.where(example_mask(view)[:, None] > 0, flat(early - late), 0)
+    gap_BD = jnp.where(example_mask(inputs)[:, None] > 0, flat(early - late), 0)
     return _over_largest(jnp.sum(jnp.square(gap_BD), axis=1))
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,12 +9,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class JacobianMatching(Term):
+class JacobianMatching(LayerTerm):
     """|| J_s - J_t ||_F^2 of the derivatives J of logits by inputs, seen along random directions v. Values: (B,).
 
     With weight sigma^2 it is what matching logits gains where the inputs have noise of variance sigma^2 (prop. 1).
@@ -50,20 +50,15 @@ class JacobianMatching(Term):
     def minimum(self) -> float:
         return -math.inf if self.form == 'cross_entropy' else 0.0
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (wide(side.features[tap]) for side, (tap,) in zip(view[:2], self.taps(), strict=True))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = map(wide, self.features(inputs))
         if student.ndim != 3 or student.shape != teacher.shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {student.shape} and {teacher.shape}')
         if self.form == 'cross_entropy':
-            return TermOut(_cross(*same_classes(view), student, teacher), memory, {})
+            return _cross(*same_classes(inputs), student, teacher)
         if self.form == 'unit':
-            return TermOut(jnp.sum(jnp.square(unit(flat(student)) - unit(flat(teacher))), axis=1), memory, {})
-        return TermOut(jnp.mean(jnp.sum(jnp.square(student - teacher), axis=-1), axis=1), memory, {})
+            return jnp.sum(jnp.square(unit(flat(student)) - unit(flat(teacher))), axis=1)
+        return jnp.mean(jnp.sum(jnp.square(student - teacher), axis=-1), axis=1)
 
 
 def _cross(logits_s: Array, logits_t: Array, student_BMK: Array, teacher_BMK: Array) -> Array:

@@ -2,16 +2,17 @@
 
 import dataclasses
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import total, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, number
+from kdjax.techniques.layers import paired, paired_features
+from kdjax.types import Array, TermInputs
 
 
 @jax.custom_jvp
@@ -65,37 +66,27 @@ class SingularVectors(Term):
         '1807.06819',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mdistiller')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
-    count: int = 1
+    count: int = number(1, minimum=1)
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if len(self.layers) < 2:
             raise UsageError(f'SingularVectors needs two or more layers, got {self.layers!r}')
-        if not isinstance(self.count, int) or self.count < 1:
-            raise UsageError(f'count of SingularVectors must be a positive integer, got {self.count!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
 
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        vectors = [
-            self._aligned(view.student.features[student], view.teacher.features[teacher])
-            for student, teacher in pairs(self.layers)
-        ]
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        vectors = [self._aligned(*pair) for pair in paired_features(self.layers, inputs)]
         summands = [
             jnp.sum(jnp.square(_transition(s0, s1) - _transition(t0, t1)), axis=(1, 2, 3))
             for (s0, t0), (s1, t1) in itertools.pairwise(vectors)
         ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return total(summands)
 
     def oriented(self, vectors: Array) -> Array:
         """The teacher's vectors (B, C, k), with their signs fixed."""

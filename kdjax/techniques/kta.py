@@ -1,15 +1,15 @@
 """Knowledge adaptation for segmentation: the teacher's normalised map, and which positions are alike in it."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import flat, magnitude, norm, projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import flat, norm, unit
+from kdjax.techniques.base import Knobs, Paper, number
+from kdjax.techniques.layers import ProjectedMaps
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'He, Shen, Tian, Gong, Sun, Yan',
@@ -21,38 +21,7 @@ PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Adapted(Term):
-    """A pair of maps, the student's adapted to the teacher's channels by a learned 1x1 convolution."""
-
-    layer: str = 'stage2'
-    projected: bool = True
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projected else 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = self._read(view)
-        return TermOut(self._distance(projected(params, student, teacher), teacher), memory, {})
-
-    def _distance(self, student: Array, teacher: Array) -> Array:
-        raise NotImplementedError
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Translation(_Adapted):
+class Translation(ProjectedMaps):
     """|| t/||t||_q - s/||s||_q ||_p between whole maps. Values: (B,).
 
     In the paper t is the code of an autoencoder of the teacher's map; here it is the tap itself. Forms: 'paper';
@@ -68,20 +37,14 @@ class Translation(_Adapted):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
 
-    p: int = 1
-    q: int = 2
+    p: int = number(1, minimum=1)
+    q: int = number(2, minimum=1)
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        for name, order in (('p', self.p), ('q', self.q)):
-            if not isinstance(order, int) or order < 1:
-                raise UsageError(f'{name} of Translation must be a positive integer, got {order!r}')
-
-    def _distance(self, student: Array, teacher: Array) -> Array:
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         sides = (flat(student), flat(teacher))
-        left, right = (x / jnp.maximum(_norm(x, self.q), 1e-12) for x in sides)
-        distance = _norm(left - right, self.p)[:, 0]
+        left, right = (x / jnp.maximum(norm(x, order=self.q), 1e-12) for x in sides)
+        distance = norm(left - right, order=self.p)[:, 0]
         return distance / left.shape[1] if self.form == 'torchdistill' and self.p == 1 else distance
 
     @classmethod
@@ -90,7 +53,7 @@ class Translation(_Adapted):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Affinity(_Adapted):
+class Affinity(ProjectedMaps):
     """Distance of the similarities between positions of one map. Values: (B,).
 
     Forms: 'paper': || A_s - A_t ||_F^2 with A_ij = cos(f_i, f_j) / (H W) between positions i, j; 'torchdistill': the
@@ -107,7 +70,7 @@ class Affinity(_Adapted):
 
     form: str = 'paper'
 
-    def _distance(self, student: Array, teacher: Array) -> Array:
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         positions = student.shape[1] * student.shape[2]
         left, right = (x.reshape(x.shape[0], positions, x.shape[-1]) for x in (student, teacher))
         if self.form == 'paper':
@@ -122,12 +85,3 @@ class Affinity(_Adapted):
     def specimens(cls) -> Sequence[Self]:
         learned = [cls(), cls(layer='map', form='torchdistill')]
         return [*learned, cls(layer='map', projected=False, form='torchdistill')]
-
-
-def _norm(x: Array, order: int) -> Array:
-    """Norm over the last axis, keeping it; its gradient at 0 is 0."""
-    if order == 2:
-        return norm(x)
-    total = jnp.sum(magnitude(x) ** order, axis=-1, keepdims=True)
-    positive = total > 0
-    return jnp.where(positive, jnp.where(positive, total, 1) ** (1 / order), 0)

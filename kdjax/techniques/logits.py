@@ -1,14 +1,13 @@
 """Logit matching: the student's logits approach the teacher's, before any softmax."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,21 +25,16 @@ class LogitMatching(Term):
 
     PAPER: ClassVar[Paper] = Paper('Ba, Caruana', 'Do Deep Nets Really Need to be Deep?', 'NIPS', 2014, '1312.6184')
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'centred')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     form: str = 'paper'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
         possible = jnp.isfinite(student) & jnp.isfinite(teacher)
         gap = jnp.where(possible, wide(student), 0) - jnp.where(possible, wide(teacher), 0)
         if self.form == 'centred':
             count = jnp.sum(possible, axis=-1, keepdims=True).astype(gap.dtype)
             gap = jnp.where(possible, gap - jnp.sum(gap, axis=-1, keepdims=True) / jnp.maximum(count, 1), 0)
         square = jnp.sum(jnp.square(gap), axis=-1)
-        return TermOut(square / 2 if self.form == 'paper' else square / student.shape[-1], memory, {})
+        return square / 2 if self.form == 'paper' else square / student.shape[-1]

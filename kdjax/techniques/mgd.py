@@ -1,7 +1,7 @@
 """Masked generative distillation: from a part of the student's map, a small network generates the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,9 +9,10 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import example_keys, same_maps
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.errors import unknown
+from kdjax.techniques.algebra import example_keys
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob, number
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 MASKS = ('spatial', 'channel')
@@ -34,7 +35,7 @@ class _Generator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class MaskedGeneration(Term):
+class MaskedGeneration(MapTerm):
     """|| t - G(m * align(s)) ||^2, summed over channels and positions. Values: (B,).
 
     m is 0 with probability `masked`, drawn per example and step for each position, or, for classifiers, each channel.
@@ -51,43 +52,31 @@ class MaskedGeneration(Term):
         'Yang, Li, Shao, Shi, Yuan, Yuan', 'Masked Generative Distillation', 'ECCV', 2022, '2205.01529'
     )
 
-    layer: str = 'stage2'
     mask: str = 'spatial'
-    width: int = 0
-    masked: float = knob(0.65, minimum=0.0)
+    width: int = number(0, minimum=0)
+    masked: float = knob(0.65, minimum=0.0, below=1.0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.mask not in MASKS:
             raise unknown('mask', self.mask, MASKS, ' of MaskedGeneration')
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of MaskedGeneration must be an integer >= 0, got {self.width!r}')
-        if self.masked >= 1:
-            raise UsageError(f'masked of MaskedGeneration must be < 1, got {self.masked!r}')
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         return init_module(self._generator(teacher), key, student, jnp.ones((), student.dtype)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         shape = (*teacher.shape[1:3], 1) if self.mask == 'spatial' else (1, 1, teacher.shape[-1])
-        kept = (self.draw(key, view, shape) >= knobs['masked']).astype(student.dtype)
+        kept = (self.draw(key, inputs, shape) >= knobs['masked']).astype(student.dtype)
         guess = apply_module(self._generator(teacher), params, student, kept)
         return TermOut(jnp.sum(jnp.square(teacher - guess), axis=(1, 2, 3)), memory, {})
 
-    def draw(self, key: Array, view: TermInputs, shape: tuple[int, ...]) -> Array:
+    def draw(self, key: Array, inputs: TermInputs, shape: tuple[int, ...]) -> Array:
         """Uniform numbers below 1; what is below `masked` is masked. (B, *shape)"""
-        return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, view))
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+        return jax.vmap(lambda own: jax.random.uniform(own, shape, jnp.float32))(example_keys(key, inputs))
 
     def _generator(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.width or teacher.shape[-1])

@@ -1,14 +1,13 @@
 """MiniLLM: the student looks for the teacher's modes, by the reverse KL divergence."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import kl_divergence, log_probabilities
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -26,15 +25,10 @@ class ReverseKL(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Gu, Dong, Wei, Huang', 'MiniLLM: Knowledge Distillation of Large Language Models', 'ICLR', 2024, '2306.08543'
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(1.0, above=0.0)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
-        return TermOut(kl_divergence(log_q, log_p) * jnp.square(knobs['temperature']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
+        return kl_divergence(log_q, log_p) * jnp.square(knobs['temperature'])

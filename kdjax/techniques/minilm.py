@@ -1,13 +1,13 @@
 """MiniLM: the student's last layer attends, and relates its values, as the teacher's does."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired, pairs
-from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, number
+from kdjax.techniques.layers import LayerTerm
+from kdjax.techniques.tokens import attention_divergence, over_tokens, relation_divergence
+from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
     'Wang, Wei, Dong, Bao, Yang, Zhou',
@@ -19,7 +19,7 @@ _PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionDistributions(Term):
+class AttentionDistributions(LayerTerm):
     """KL(A^T || A^S) of the last layer's attention, the mean over heads and rows (L_AT, sec. 3.1).
 
     Softmaxes are over real columns. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
@@ -29,27 +29,16 @@ class AttentionDistributions(Term):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'attention2'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
-        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, view), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        return over_tokens(attention_divergence(*self.features(inputs), inputs), inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ValueRelations(Term):
+class ValueRelations(LayerTerm):
     """KL(VR^T || VR^S), VR = softmax(V V^T / sqrt(d)) by head, the mean over heads and rows (L_VR, sec. 3.2).
 
     The two widths may differ. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
@@ -60,33 +49,13 @@ class ValueRelations(Term):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'value'
-    heads: int = 12
+    heads: int = number(12, minimum=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 1:
-            raise UsageError(f'heads of ValueRelations must be at least 1, got {self.heads}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = (
-            relations(real_states(side.features[tap], view), self.heads)
-            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
-        )
-        student, teacher = same_scores(student, teacher)
-        values_BN = attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
-        return TermOut(over_tokens(values_BN, view), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        return over_tokens(relation_divergence(*self.features(inputs), self.heads, inputs), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

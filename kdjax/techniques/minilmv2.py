@@ -1,13 +1,14 @@
 """MiniLMv2: relations among queries, keys and values of one layer, in as many heads as one likes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
-from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob, paired, pairs
-from kdjax.techniques.tokens import attention_divergence, over_tokens, real_states, real_tokens, relations, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import total
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, number
+from kdjax.techniques.layers import paired, paired_features
+from kdjax.techniques.tokens import over_tokens, relation_divergence
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,42 +33,25 @@ class SelfAttentionRelations(Term):
         2021,
         '2012.15828',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     query: str = 'query'
     key: str = 'key'
     value: str = 'value'
-    heads: int = 48
+    heads: int = number(48, minimum=1)
     query_weight: float = knob(1.0, minimum=0.0)
     key_weight: float = knob(1.0, minimum=0.0)
     value_weight: float = knob(1.0, minimum=0.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.heads < 1:
-            raise UsageError(f'heads of SelfAttentionRelations must be at least 1, got {self.heads}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
     def taps(self) -> Taps:
         return paired((self.query, self.key, self.value))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        weights = (knobs[f'{part}_weight'] for part in ('query', 'key', 'value'))
-        layers = pairs((self.query, self.key, self.value))
-        distances = [weight * self._distance(view, *taps) for weight, taps in zip(weights, layers, strict=True)]
-        return TermOut(over_tokens(sum(distances[1:], distances[0]), view), memory, {})
-
-    def _distance(self, view: TermInputs, student_tap: str, teacher_tap: str) -> Array:
-        student, teacher = (
-            relations(real_states(side.features[tap], view), self.heads)
-            for side, tap in ((view.student, student_tap), (view.teacher, teacher_tap))
-        )
-        student, teacher = same_scores(student, teacher)
-        return attention_divergence(student, teacher, real_tokens(view, student.shape[-1]))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        parts = zip(('query', 'key', 'value'), paired_features((self.query, self.key, self.value), inputs), strict=True)
+        distances = [
+            knobs[f'{part}_weight'] * relation_divergence(*features, self.heads, inputs) for part, features in parts
+        ]
+        return over_tokens(total(distances), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -1,15 +1,15 @@
 """Multi-level logit distillation: predictions are aligned by example, between examples and between classes."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.algebra import example_mask, real_median, same_classes, total, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import divergence, label_loss, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -42,6 +42,8 @@ class MultiLevel(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repo')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(4.0, above=0.0)
     others: tuple[float, ...] = (3.0, 5.0, 2.0, 6.0)
@@ -59,21 +61,13 @@ class MultiLevel(Term):
             raise UsageError(f'MultiLevel needs at least one level, got {self.levels!r}, and temperatures > 0, got '
                              f'{self.others!r}')  # fmt: skip
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
     def taps(self) -> Taps:
         return Taps((self.strong,), (self.strong,)) if self.strong else Taps()
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        weak, strong, mask = same_classes(view), self._strong(view), example_mask(view)
+        weak, strong, mask = same_classes(inputs), self._strong(inputs), example_mask(inputs)
         if weak[0].ndim != 2:
             raise UsageError(f'levels are of logits (B, K), got {weak[0].shape}')
         temperatures: list[Array | float] = [knobs['temperature'], *self.others]
@@ -91,15 +85,15 @@ class MultiLevel(Term):
         logs = {name: jnp.sum(jnp.where(mask > 0, value, 0)) / count.astype(value.dtype)
                 for name, value in values.items()}  # fmt: skip
         summands = list(values.values())
-        return TermOut(sum(summands[1:], summands[0]), memory, logs)
+        return TermOut(total(summands), memory, logs)
 
-    def _strong(self, view: TermInputs) -> tuple[Array, ...]:
+    def _strong(self, inputs: TermInputs) -> tuple[Array, ...]:
         if not self.strong:
             return ()
-        sides = view.student.features[self.strong], view.teacher.features[self.strong]
-        if any(side.shape != view.student.logits.shape for side in sides):
+        sides = inputs.student.features[self.strong], inputs.teacher.features[self.strong]
+        if any(side.shape != inputs.student.logits.shape for side in sides):
             raise UsageError(f'strong views {sides[0].shape} and {sides[1].shape} in {self.strong!r} must have the '
-                             f'shape of the logits {view.student.logits.shape}')  # fmt: skip
+                             f'shape of the logits {inputs.student.logits.shape}')  # fmt: skip
         return sides
 
     def _summed(self, level: str, logits: Sequence[Array], temperatures: Sequence[Array | float], mask: Array) -> Array:
@@ -144,10 +138,8 @@ class StrongLabels(Term):
     def taps(self) -> Taps:
         return Taps(student=(self.tap,))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        return TermOut(label_loss(view.student.features[self.tap], view.batch['labels']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        return label_loss(inputs.student.features[self.tap], inputs.batch['labels'])
 
 
 def _shares(teacher_BK: Array, mask: Array) -> dict[str, Array]:
@@ -160,8 +152,5 @@ def _shares(teacher_BK: Array, mask: Array) -> dict[str, Array]:
 
 def _below_median(x: Array, real: Array) -> Array:
     """Share of the real entries that are at most their median, the mean of the middle two. ()"""
-    count = jnp.sum(real)
-    ascending = jnp.sort(jnp.where(real, x, jnp.inf))
-    middle = ascending[jnp.array([jnp.maximum(count - 1, 0) // 2, count // 2])]
-    low = jnp.sum(real & (x <= jnp.mean(middle)))
-    return low.astype(x.dtype) / jnp.maximum(count, 1).astype(x.dtype)
+    low = jnp.sum(real & (x <= real_median(x, real)))
+    return low.astype(x.dtype) / jnp.maximum(jnp.sum(real), 1).astype(x.dtype)

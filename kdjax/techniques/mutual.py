@@ -1,16 +1,15 @@
 """Mutual learning: peers that start apart teach each other from the first step."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import Paper, Taps, Term
+from kdjax.techniques.base import Knobs, Paper, Taps, Term
 from kdjax.techniques.distributions import divergence, label_loss
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,10 +37,8 @@ class MutualLearning(Term):
     def taps(self) -> Taps:
         return Taps(student=('peers',))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        logits_BMK = view.student.features['peers']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        logits_BMK = inputs.student.features['peers']
         if logits_BMK.ndim != 3 or logits_BMK.shape[1] < 2:
             raise UsageError(f"mutual learning needs logits (B, M, K) of 2 peers or more in 'peers', got "
                              f'{logits_BMK.shape}; set peers of the fit to 2 or more')  # fmt: skip
@@ -51,8 +48,8 @@ class MutualLearning(Term):
         taught_BMM = divergence(fixed_BMK[:, None], logits_BMK[:, :, None])
         values_BM = jnp.sum(taught_BMM, axis=2) / (peers - 1)
         if self.form == 'first':
-            return TermOut(values_BM[:, 0], memory, {})
+            return values_BM[:, 0]
         if self.form == 'paper':
-            labels_BM = jnp.broadcast_to(view.batch['labels'][:, None], values_BM.shape)
+            labels_BM = jnp.broadcast_to(inputs.batch['labels'][:, None], values_BM.shape)
             values_BM = values_BM + label_loss(logits_BMK, labels_BM)
-        return TermOut(jnp.sum(values_BM, axis=1), memory, {})
+        return jnp.sum(values_BM, axis=1)

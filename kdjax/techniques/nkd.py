@@ -1,15 +1,14 @@
 """Normalised distillation: the teacher's probability of the label, and its other classes normalised by themselves."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax, same_classes
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -36,12 +35,10 @@ class NormalizedTargets(Term):
     gamma: float = knob(1.5, minimum=0.0)
     temperature: float = knob(1.0, above=0.0)
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         others = (log_softmax(rivals(logits, labels), temperature) for logits in (teacher, student))
         target = jnp.exp(-label_loss(teacher, labels)) * label_loss(student, labels)
         rest = jnp.square(temperature) * cross_entropy(*others)
-        return TermOut(target + knobs['gamma'] * rest, memory, {})
+        return target + knobs['gamma'] * rest

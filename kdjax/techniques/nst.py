@@ -7,9 +7,10 @@ from typing import ClassVar, Self
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import example_mask, smaller_map, token_mask, unit, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import example_mask, same_maps, token_mask, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
+from kdjax.techniques.layers import LayerwiseTerm, paired
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Huang, Wang', 'Like What You Like: Knowledge Distill via Neuron Selectivity Transfer', 'arXiv', 2017, '1707.01219'
@@ -17,7 +18,7 @@ PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class NeuronSelectivity(Term):
+class NeuronSelectivity(LayerwiseTerm):
     """Squared maximum mean discrepancy of channels, summed over pairs of layers (eq. 5-6). Values: (B,).
 
     mean_{i,i'} k(t_i, t_i') + mean_{j,j'} k(s_j, s_j') - 2 mean_{i,j} k(t_i, s_j), where t_i and s_j are the channels'
@@ -30,8 +31,8 @@ class NeuronSelectivity(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layers: tuple[str, ...] = ('stage1', 'stage2')
     kernel: str = 'polynomial'
 
     def __post_init__(self) -> None:
@@ -39,26 +40,8 @@ class NeuronSelectivity(Term):
         if self.kernel not in KERNELS:
             raise unknown('kernel', self.kernel, KERNELS, ' of NeuronSelectivity')
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        summands = [
-            self._discrepancy(view.student.features[student], view.teacher.features[teacher])
-            for student, teacher in pairs(self.layers)
-        ]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
-
-    def _discrepancy(self, student: Array, teacher: Array) -> Array:
-        if student.ndim != 4 or teacher.ndim != 4:
-            raise UsageError(f'neuron selectivity needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
-        student, teacher = (_patterns(x) for x in smaller_map(wide(student), wide(teacher)))
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (_patterns(x) for x in same_maps(student, teacher))
         if self.kernel == 'polynomial' and student.shape[1] < student.shape[2]:
             return by_positions(student, teacher)
         spread = jnp.mean(_distances(teacher, student), axis=(1, 2), keepdims=True)
@@ -122,6 +105,7 @@ class TokenSelectivity(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('example', 'textbrewer')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, str] = ('hidden2', 'hidden2')
     form: str = 'example'
@@ -135,28 +119,22 @@ class TokenSelectivity(Term):
     def scope(self) -> Scope:
         return 'batch' if self.form == 'textbrewer' else 'example'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(view[:2], self.taps(), strict=True)]
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        sides = [[wide(side.features[tap]) for tap in taps] for side, taps in zip(inputs[:2], self.taps(), strict=True)]
         shapes = [x.shape for side in sides for x in side]
         if any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
             raise UsageError(f'TokenSelectivity needs tokens (B, N, D) of one B and N, got {shapes}')
-        mask = token_mask(view, shapes[0][1]).astype(sides[0][0].dtype)
+        mask = token_mask(inputs, shapes[0][1]).astype(sides[0][0].dtype)
         student, teacher = (_token_products(left, right, mask) for left, right in sides)
         gap = student - teacher
         square, counted = jnp.sum(jnp.square(gap), axis=(1, 2)), jnp.square(jnp.sum(mask, axis=1))
         if self.form == 'textbrewer':
-            real = example_mask(view).astype(square.dtype)
+            real = example_mask(inputs).astype(square.dtype)
             counted = jnp.sum(jnp.where(real > 0, counted, 0)) / jnp.maximum(jnp.sum(real), 1)
-        return TermOut(square / jnp.where(counted > 0, counted, 1), memory, {})
+        return square / jnp.where(counted > 0, counted, 1)
 
 
 def _token_products(left: Array, right: Array, mask_BN: Array) -> Array:

@@ -1,17 +1,16 @@
 """One-for-all: stages of any architecture are compared where all are alike, in the logits."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import log_softmax, same_classes, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.algebra import log_softmax, same_classes, total
+from kdjax.techniques.base import Knobs, Paper, knob
+from kdjax.techniques.exits import ExitTerm, exit_vector
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -22,16 +21,12 @@ class _Exit(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        if x.ndim == 4:
-            x = nn.relu(Conv(2 * x.shape[-1], (3, 3), (2, 2))(x))
-            x = jnp.mean(x, axis=(1, 2))
-        elif x.ndim == 3:
-            x = jnp.mean(nn.gelu(nn.Dense(2 * x.shape[-1])(x)), axis=1)
+        x = exit_vector(x)
         return nn.Dense(self.classes)(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class OneForAll(Term):
+class OneForAll(ExitTerm):
     """-sum_c [(p^t_c + 1_{c=y})^gamma - 1_{c=y}] log p^s_c, summed over the student's exits (eq. 6). Values: (B,).
 
     p = softmax(z / T); no factor T^2. gamma > 1 raises the label's share of a teacher that is sure of it; gamma = 1 is
@@ -52,44 +47,25 @@ class OneForAll(Term):
         '2310.19444',
     )
 
-    layers: tuple[str, ...] = ()
     gamma: float = knob(1.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)
 
-    def taps(self) -> Taps:
-        return Taps(student=tuple(self.layers))
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return {
-            layer: init_module(self._head(view), jax.random.fold_in(key, index), self._read(view, layer))
-            for index, layer in enumerate(self.layers)
-        }, {}
-
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
-        exits = [apply_module(self._head(view), params[layer], self._read(view, layer)) for layer in self.layers]
-        summands = [self._value(logits, teacher, view.batch['labels'], knobs) for logits in exits or [student]]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        student, teacher = same_classes(inputs)
+        exits = self.answers(params, inputs) or [student]
+        return TermOut(total([self._value(x, teacher, inputs.batch['labels'], knobs) for x in exits]), memory, {})
 
-    def _value(self, student: Array, teacher: Array, labels: Array, knobs: Mapping[str, Array]) -> Array:
+    def _value(self, student: Array, teacher: Array, labels: Array, knobs: Knobs) -> Array:
         log_teacher = log_softmax(teacher, knobs['temperature'])
         target = jax.nn.one_hot(labels, student.shape[-1], dtype=log_teacher.dtype)
         share = (jnp.exp(log_teacher) + target) ** knobs['gamma'] - target
         log_student = log_softmax(student, knobs['temperature'])
         return -jnp.sum(share * jnp.maximum(log_student, jnp.finfo(log_student.dtype).min), axis=-1)
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        return _Exit(view.teacher.logits.shape[-1])
-
-    def _read(self, view: TermInputs, layer: str) -> Array:
-        feature = wide(view.student.features[layer])
-        if feature.ndim not in (2, 3, 4):
-            raise UsageError(
-                f'exit {layer!r}: {feature.shape} is no map (B, H, W, C), tokens (B, N, D) or vector (B, D)'
-            )
-        return feature
+    def head(self, inputs: TermInputs) -> nn.Module:
+        return _Exit(inputs.teacher.logits.shape[-1])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

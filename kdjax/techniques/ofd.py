@@ -1,7 +1,6 @@
 """Overhaul of feature distillation: a partial distance to the teacher's pre-activations behind a margin ReLU."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
@@ -11,8 +10,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, flat, smaller_map, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, same_maps, total
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -41,7 +41,7 @@ class _Connector(nn.Module):
 
     def _connect(self, x: Array, width: int, mask_B: Array) -> Any:
         x = Conv(width, (self.kernel_size, self.kernel_size), use_bias=False)(x)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ class Overhaul(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     norms: tuple[str, ...] = ()
-    floor: float = 1e-6
+    floor: float = number(1e-6, minimum=0.0)
     connector: bool = True
     kernel_size: int = 1
     form: str = 'paper'
@@ -89,8 +89,6 @@ class Overhaul(Term):
         super().__post_init__()
         if self.norms and len(self.norms) != len(self.layers):
             raise UsageError(f'Overhaul needs one of norms per layer or none, got {self.norms!r} for {self.layers!r}')
-        if not 0 <= self.floor < math.inf:
-            raise UsageError(f'floor of Overhaul must be >= 0, got {self.floor!r}')
         if not isinstance(self.kernel_size, int) or self.kernel_size % 2 != 1:
             raise UsageError(f'kernel_size of Overhaul must be an odd positive integer, got {self.kernel_size!r}')
 
@@ -109,13 +107,13 @@ class Overhaul(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        students, teachers = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        students, teachers = self._layers(inputs)
         params = {}
         if self.connector:
-            params['connector'] = init_module(self._module(teachers), key, students, example_mask(view))
+            params['connector'] = init_module(self._module(teachers), key, students, example_mask(inputs))
         if self.norms:  # a place for what `adopt` brings
-            params['margins'] = [self._observed(teacher, example_mask(view)) for teacher in teachers]
+            params['margins'] = [self._observed(teacher, example_mask(inputs)) for teacher in teachers]
         return params, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
@@ -133,20 +131,20 @@ class Overhaul(Term):
         return {**params, 'margins': [m.astype(p.dtype) for m, p in zip(margins, params['margins'], strict=True)]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
+        students, teachers = self._layers(inputs)
         if self.connector:
-            students = list(apply_module(self._module(teachers), params['connector'], students, example_mask(view)))
-        layers = zip(students, teachers, self.margins(params, view), strict=True)
+            students = list(apply_module(self._module(teachers), params['connector'], students, example_mask(inputs)))
+        layers = zip(students, teachers, self.margins(params, inputs), strict=True)
         summands = [self._distance(*layer) * self._share(place) for place, layer in enumerate(layers, start=1)]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        return TermOut(total(summands), memory, {})
 
-    def margins(self, params: Tree, view: TermInputs) -> list[Array]:
+    def margins(self, params: Tree, inputs: TermInputs) -> list[Array]:
         """m per layer. (C,)"""
         if self.norms:
             return list(jax.lax.stop_gradient(params['margins']))
-        return [self._observed(teacher, example_mask(view)) for teacher in self._read(view)[1]]
+        return [self._observed(teacher, example_mask(inputs)) for teacher in self._layers(inputs)[1]]
 
     def _observed(self, teacher: Array, mask_B: Array) -> Array:
         negative = (teacher < 0) & (mask_B[:, None, None, None] > 0)
@@ -163,16 +161,15 @@ class Overhaul(Term):
     def _share(self, place: int) -> float:
         return 2.0 ** (place - len(self.layers)) if self.form == 'halving' else 1.0
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _layers(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
-        for student_tap, teacher_tap in pairs(self.layers):
-            student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
-            if student.ndim != 4 or teacher.ndim != 4:
-                raise UsageError(f'overhaul needs maps (B, H, W, C), got {student.shape} and {teacher.shape}')
+        for layer, pair in zip(self.layers, paired_features(self.layers, inputs), strict=True):
+            student, teacher = same_maps(*pair)
             if student.shape[-1] != teacher.shape[-1] and not self.connector:
-                raise UsageError(f'overhaul of {student_tap!r}: {student.shape[-1]} and {teacher.shape[-1]} channels '
-                                 'differ; set connector=True')  # fmt: skip
-            student, teacher = smaller_map(student, teacher)
+                raise UsageError(
+                    f'overhaul of {layer!r}: {student.shape[-1]} and {teacher.shape[-1]} channels differ; '
+                    'set connector=True'
+                )
             students.append(student)
             teachers.append(teacher)
         return students, teachers

@@ -1,18 +1,19 @@
 """Pearson distillation for detectors: features agree up to a scale and an offset of each channel."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, norm, per_example, projected, projection, same_maps, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import example_mask, norm, per_example, unit
+from kdjax.techniques.base import Knobs, Paper, Scope
+from kdjax.techniques.layers import ProjectedMaps
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PearsonFeatures(Term):
+class PearsonFeatures(ProjectedMaps):
     """Half the mean square of z(s) - z(t), z standardising a channel over batch and positions. Values: (B,).
 
     The mean over the batch is 1 - r, r being Pearson's correlation, averaged over channels. Forms: 'paper'; 'mmrazor':
@@ -32,36 +33,14 @@ class PearsonFeatures(Term):
         '2207.02039',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mmrazor')
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'stage2'
-    projected: bool = True
     form: str = 'paper'
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projected else 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return (projection(key, *self._read(view)) if self.projected else {}), {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = self._read(view)
-        mask = example_mask(view)
-        gap = self._standard(projected(params, student, teacher), mask) - self._standard(teacher, mask)
-        return TermOut(0.5 * per_example(jnp.square(gap)), memory, {})
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        mask = example_mask(inputs)
+        gap = self._standard(student, mask) - self._standard(teacher, mask)
+        return 0.5 * per_example(jnp.square(gap))
 
     def _standard(self, x: Array, mask_B: Array) -> Array:
         """Each channel standardised over the real examples; 0 in padding, and in a channel that is constant."""

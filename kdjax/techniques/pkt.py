@@ -1,15 +1,15 @@
 """Probabilistic transfer: the student's features give an example the same likely neighbours as the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, norm, real_count, real_pairs, real_rows
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, number
+from kdjax.techniques.layers import paired, paired_features
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
     'Passalis, Tefas', 'Learning Deep Representations with Probabilistic Knowledge Transfer', 'ECCV', 2018, '1803.10837'
@@ -20,45 +20,37 @@ PAPER = Paper(
 class _Neighbours(Term):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
-    added: float = 1e-7
+    added: float = number(1e-7, above=0.0)
     form: str = 'code'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.added > 0:
-            raise UsageError(f'added of {type(self).__name__} must be > 0, got {self.added!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def minimum(self) -> float:
         return -self.added  # what is added makes it only nearly a divergence
 
-    def _among(self, view: TermInputs) -> Array:
+    def _among(self, inputs: TermInputs) -> Array:
         """1 for the pairs (i, j) of real examples that have a probability. (B, B)"""
         if self.form == 'paper':
-            return real_pairs(view)
-        mask = example_mask(view)
+            return real_pairs(inputs)
+        mask = example_mask(inputs)
         return mask[:, None] * mask
 
-    def _probabilities(self, feature: Array, view: TermInputs) -> Array:
-        rows_BD = real_rows(feature, view)
+    def _probabilities(self, feature: Array, inputs: TermInputs) -> Array:
+        rows_BD = real_rows(feature, inputs)
         rows_BD = rows_BD / (norm(rows_BD) + self.added)
-        return self._shares((rows_BD @ rows_BD.T + 1) / 2, view)
+        return self._shares((rows_BD @ rows_BD.T + 1) / 2, inputs)
 
-    def _shares(self, kernel_BB: Array, view: TermInputs) -> Array:
+    def _shares(self, kernel_BB: Array, inputs: TermInputs) -> Array:
         """Each row over its sum."""
-        kernel_BB = kernel_BB * self._among(view).astype(kernel_BB.dtype)
+        kernel_BB = kernel_BB * self._among(inputs).astype(kernel_BB.dtype)
         total = jnp.sum(kernel_BB, axis=1, keepdims=True)
         return kernel_BB / jnp.where(total > 0, total, 1)
 
-    def _divergence(self, target_BB: Array, student_BB: Array, view: TermInputs) -> Array:
+    def _divergence(self, target_BB: Array, student_BB: Array, inputs: TermInputs) -> Array:
         rows = jnp.sum(target_BB * jnp.log((target_BB + self.added) / (student_BB + self.added)), axis=1)
-        return rows if self.form == 'paper' else rows / real_count(view).astype(rows.dtype)
+        return rows if self.form == 'paper' else rows / real_count(inputs).astype(rows.dtype)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -74,20 +66,14 @@ class ProbabilisticTransfer(_Neighbours):
       form: which of the above.
     """
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     def taps(self) -> Taps:
         return paired([self.layer])
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        ((student, teacher),) = pairs([self.layer])
-        student_BB = self._probabilities(view.student.features[student], view)
-        teacher_BB = self._probabilities(view.teacher.features[teacher], view)
-        return TermOut(self._divergence(teacher_BB, student_BB, view), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student_BB, teacher_BB = (self._probabilities(x, inputs) for x in paired_features([self.layer], inputs)[0])
+        return self._divergence(teacher_BB, student_BB, inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,12 +93,10 @@ class LabelTransfer(_Neighbours):
     def taps(self) -> Taps:
         return Taps((self.layer,))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        labels = view.batch['labels']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        labels = inputs.batch['labels']
         if labels.ndim != 1:
             raise UsageError(f'LabelTransfer needs one label per example, got labels {labels.shape}')
-        student_BB = self._probabilities(view.student.features[self.layer], view)
-        agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), view)
-        return TermOut(self._divergence(agree_BB, student_BB, view), memory, {})
+        student_BB = self._probabilities(inputs.student.features[self.layer], inputs)
+        agree_BB = self._shares((labels[:, None] == labels).astype(student_BB.dtype), inputs)
+        return self._divergence(agree_BB, student_BB, inputs)

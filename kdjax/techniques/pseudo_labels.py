@@ -1,16 +1,15 @@
 """Pseudo-labels: the class that the teacher finds most probable is taken for the label."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, same_classes
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import label_loss
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -33,22 +32,15 @@ class PseudoLabels(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'weighted')
 
-    threshold: float = knob(0.0, minimum=0.0)
+    threshold: float = knob(0.0, minimum=0.0, maximum=1.0)
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.threshold > 1:
-            raise UsageError(f'threshold of PseudoLabels must be in [0, 1], got {self.threshold!r}')
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
         sure = jnp.exp(jnp.max(log_softmax(teacher), axis=-1))
         values = label_loss(student, jnp.argmax(teacher, axis=-1))
         values = jnp.where(sure >= knobs['threshold'], values, 0)
-        return TermOut(values * sure if self.form == 'weighted' else values, memory, {})
+        return values * sure if self.form == 'weighted' else values
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

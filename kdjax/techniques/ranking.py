@@ -1,7 +1,7 @@
 """Pairwise ranking: the student orders the teacher's most probable classes as the teacher does."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,9 +9,9 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, real
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, knob
 from kdjax.techniques.distributions import real_logits, top_classes
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 DISTINCT = 1e-8  # a smaller gap between probabilities, or a smaller probability, makes no pair
 
@@ -38,16 +38,14 @@ class _Pairs(Term):
     def taps(self) -> Taps:
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        ids, top = top_classes(view, self.keep)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        ids, top = top_classes(inputs, self.keep)
         teacher = jnp.exp(top)
         found = (_gaps(teacher) > DISTINCT) & (teacher[..., None, :] > DISTINCT)
-        losses = self._losses(real_logits(view.student.logits, view), ids, teacher, knobs)
+        losses = self._losses(real_logits(inputs.student.logits, inputs), ids, teacher, knobs)
         sums = jnp.sum(jnp.where(found, losses, 0), axis=(-2, -1))
         counts = jnp.sum(found, axis=(-2, -1)).astype(sums.dtype)
-        return TermOut(self._values(sums, counts, real(view, sums.ndim)), memory, {})
+        return self._values(sums, counts, real(inputs, sums.ndim))
 
     def _values(self, sums: Array, counts: Array, tokens: Array) -> Array:
         """The mean over a token's pairs; or what has as its mean over tokens the mean over all pairs of the batch."""
@@ -56,7 +54,7 @@ class _Pairs(Term):
         tokens = jnp.broadcast_to(tokens, sums.shape).astype(sums.dtype)
         return sums * (jnp.sum(tokens) / jnp.maximum(jnp.sum(tokens * counts), 1))
 
-    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Mapping[str, Array]) -> Array:
+    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Knobs) -> Array:
         """Of every pair (i, j) of the k classes. (..., k, k)"""
         raise NotImplementedError
 
@@ -85,7 +83,7 @@ class LogisticRanking(_Pairs):
         2005,
     )
 
-    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Mapping[str, Array]) -> Array:
+    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Knobs) -> Array:
         chosen = jnp.take_along_axis(logits, ids, axis=-1)
         possible = chosen > -jnp.inf  # a class that the student rules out has no rank to learn
         both = possible[..., :, None] & possible[..., None, :]
@@ -117,7 +115,7 @@ class MarginRanking(_Pairs):
 
     margin: float = knob(0.25, minimum=0.0)
 
-    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Mapping[str, Array]) -> Array:
+    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Knobs) -> Array:
         return jax.nn.relu(knobs['margin'] - _gaps(_probabilities(logits, ids)))
 
 
@@ -139,7 +137,7 @@ class GapRanking(_Pairs):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.keep else 'free'  # with taps there is nothing that a student could equal
 
-    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Mapping[str, Array]) -> Array:
+    def _losses(self, logits: Array, ids: Array, teacher: Array, knobs: Knobs) -> Array:
         return jax.nn.relu(_gaps(teacher) - _gaps(_probabilities(logits, ids)))
 
 

@@ -1,7 +1,7 @@
 """Ranking distillation: the items that the teacher ranks first are positives for the student, weighted by rank."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, same_classes
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob, number
 from kdjax.techniques.distributions import real_logits
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -24,44 +24,39 @@ class _Ranking(Term):
         '1809.07428',
     )
 
-    first: int = 10
+    first: int = number(10, minimum=1)
     skip_label: bool = True
     decay: float = knob(1.0, above=0.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.first < 1:
-            raise UsageError(f'first of {type(self).__name__} must be at least 1, got {self.first!r}')
-
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BI, ranked_BK = self._read(view)
+        student_BI, ranked_BK = self._read(inputs)
         scores_BK = jnp.take_along_axis(student_BI, ranked_BK, axis=1)
-        drawn_BS = self.drawn_items(student_BI.shape[1], view, example_keys(key, view))
+        drawn_BS = self.drawn_items(student_BI.shape[1], inputs, example_keys(key, inputs))
         samples_BS = None if drawn_BS is None else jnp.take_along_axis(student_BI, drawn_BS, axis=1)
         weight_BK = jax.lax.stop_gradient(self.item_weights(scores_BK, samples_BS, student_BI.shape[1], knobs))
         return TermOut(jnp.sum(weight_BK * jax.nn.softplus(-scores_BK), axis=1), memory, {})
 
-    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array | None:
+    def drawn_items(self, items: int, inputs: TermInputs, keys_B: Array) -> Array | None:
         """Items that the student's ranks are estimated from, (B, samples), where they are."""
-        del items, view, keys_B
+        del items, inputs, keys_B
         return None
 
-    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Knobs) -> Array:
         """w of the teacher's first items, in its order, by the student's scores of them and of a sample. (B, K)"""
         del samples_BS, items
         position_K = jnp.arange(1, self.first + 1).astype(scores_BK.dtype)
         return jnp.broadcast_to(jax.nn.softmax(-position_K / knobs['decay']), scores_BK.shape)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array]:
         """The student's scores (B, items), and the teacher's first items, best first (B, K)."""
-        student, teacher = (real_logits(logits, view) for logits in same_classes(view))
+        student, teacher = (real_logits(logits, inputs) for logits in same_classes(inputs))
         if student.ndim != 2 or self.first > student.shape[1] - self.skip_label:
             raise UsageError(f'{type(self).__name__} ranks the first {self.first} items, so it needs scores (B, items) '
                              f'of more, got logits {student.shape}')  # fmt: skip
         if self.skip_label:
-            known = jax.nn.one_hot(view.batch['labels'], teacher.shape[1], dtype=bool)
+            known = jax.nn.one_hot(inputs.batch['labels'], teacher.shape[1], dtype=bool)
             teacher = jnp.where(known, -jnp.inf, teacher)
         return student, jax.lax.top_k(teacher, self.first)[1]
 
@@ -100,24 +95,18 @@ class HybridRanking(_Ranking):
       slope: mu; knob, > 0.
     """
 
-    samples: int = 100
-    items: int = 0
+    samples: int = number(100, minimum=1)
+    items: int = number(0, minimum=0)
     slope: float = knob(0.1, above=0.0)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.samples < 1 or self.items < 0:
-            raise UsageError('HybridRanking needs samples >= 1 and items >= 0, '
-                             f'got {self.samples!r} and {self.items!r}')  # fmt: skip
-
-    def drawn_items(self, items: int, view: TermInputs, keys_B: Array) -> Array:
+    def drawn_items(self, items: int, inputs: TermInputs, keys_B: Array) -> Array:
         others = items - self.skip_label
         drawn_BS = jax.vmap(lambda key: jax.random.randint(key, (self.samples,), 0, others))(keys_B)
         if not self.skip_label:
             return drawn_BS
-        return drawn_BS + (drawn_BS >= view.batch['labels'][:, None]).astype(drawn_BS.dtype)
+        return drawn_BS + (drawn_BS >= inputs.batch['labels'][:, None]).astype(drawn_BS.dtype)
 
-    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Mapping[str, Array]) -> Array:
+    def item_weights(self, scores_BK: Array, samples_BS: Array | None, items: int, knobs: Knobs) -> Array:
         position_BK = super().item_weights(scores_BK, samples_BS, items, knobs)
         assert samples_BS is not None
         above_BK = jnp.sum(scores_BK[:, :, None] < samples_BS[:, None, :], axis=2)

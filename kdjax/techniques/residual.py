@@ -1,16 +1,15 @@
 """The hint as a residual: a small head learns what the teacher's logits have and the student's lack."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, same_classes, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module
+from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, number
 from kdjax.types import Array, Net, Outputs, TermInputs, TermOut, Tree
 
 
@@ -48,27 +47,22 @@ class ResidualHint(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('joint', 'detached')
 
     layer: str = 'penult'
-    width: int = 32
+    width: int = number(32, minimum=0)
     form: str = 'joint'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of ResidualHint must be an integer >= 0, got {self.width!r}')
 
     def taps(self) -> Taps:
         return Taps((self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(self._head(view.student), key, flat(view.student.features[self.layer])), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(self._head(inputs.student), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = same_classes(view)
+        student, teacher = same_classes(inputs)
         if self.form == 'detached':
             student = jax.lax.stop_gradient(student)
-        residual = self.residual(params, view.student)
+        residual = self.residual(params, inputs.student)
         values = jnp.mean(jnp.square(residual - (wide(teacher) - wide(student))), axis=-1)
         return TermOut(values, memory, {'residual': jnp.mean(jnp.abs(residual))})
 

@@ -1,7 +1,7 @@
 """Knowledge review: each student layer, fused with the deeper ones, predicts the teacher's layer of its level."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -9,8 +9,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, per_example, pool_to, wide
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, pool_to, total, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, number
+from kdjax.techniques.layers import paired, paired_features
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -39,7 +40,7 @@ class Fusion(nn.Module):
 
     def _convolved(self, x: Array, channels: int, size: int, mask_B: Array) -> Array:
         x = Conv(channels, (size, size), use_bias=False, kernel_init=nn.initializers.lecun_uniform())(x)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B)
 
 
 class Gates(nn.Module):
@@ -89,13 +90,11 @@ class Review(Term):
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
     fused: bool = True
-    width: int = 512
+    width: int = number(512, minimum=1)
     levels: tuple[int, ...] = (4, 2, 1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 1:
-            raise UsageError(f'width of Review must be a positive integer, got {self.width!r}')
         if any(not isinstance(level, int) or level < 1 for level in self.levels):
             raise UsageError(f'levels of Review must be positive integers, got {self.levels!r}')
 
@@ -110,47 +109,47 @@ class Review(Term):
     def taps(self) -> Taps:
         return paired(self.layers)
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         if not self.fused:
             return {}, {}
-        students, teachers = self._read(view)
-        return init_module(self._chain(students, teachers), key, students, example_mask(view)), {}
+        students, teachers = self._layers(inputs)
+        return init_module(self._chain(students, teachers), key, students, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        teachers = self._read(view)[1]
-        summands = [self._context(s, t) for s, t in zip(self.reviewed(params, view), teachers, strict=True)]
-        return TermOut(sum(summands[1:], summands[0]), memory, {})
+        teachers = self._layers(inputs)[1]
+        summands = [self._context(s, t) for s, t in zip(self.reviewed(params, inputs), teachers, strict=True)]
+        return TermOut(total(summands), memory, {})
 
-    def reviewed(self, params: Tree, view: TermInputs) -> list[Array]:
+    def reviewed(self, params: Tree, inputs: TermInputs) -> list[Array]:
         """Guesses of the teacher's maps, from shallow to deep; without fusions the student's own maps."""
-        students, teachers = self._read(view)
+        students, teachers = self._layers(inputs)
         if not self.fused:
             return students
-        return list(apply_module(self._chain(students, teachers), params, students, example_mask(view)))
+        return list(apply_module(self._chain(students, teachers), params, students, example_mask(inputs)))
 
     def _context(self, student: Array, teacher: Array) -> Array:
         gap = student - teacher  # pooled, it is the gap of what is pooled
         square = per_example(jnp.square(gap))
-        total = weight = 1.0
+        weights = weight = 1.0
         for level in self.levels:
             if level < student.shape[1]:
                 weight /= 2
-                total += weight
+                weights += weight
                 square = square + weight * per_example(jnp.square(pool_to(gap, level, level)))
-        return square / total
+        return square / weights
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
+    def _layers(self, inputs: TermInputs) -> tuple[list[Array], list[Array]]:
         students, teachers = [], []
-        for student, teacher in pairs(self.layers):
-            maps = [_as_map(view.student.features[student]), _as_map(view.teacher.features[teacher])]
-            if not self.fused and maps[0].shape != maps[1].shape:
+        for layer, pair in zip(self.layers, paired_features(self.layers, inputs), strict=True):
+            student, teacher = map(_as_map, pair)
+            if not self.fused and student.shape != teacher.shape:
                 raise UsageError(
-                    f'review of {student!r}: shapes {maps[0].shape} and {maps[1].shape} differ; set fused=True'
+                    f'review of {layer!r}: shapes {student.shape} and {teacher.shape} differ; set fused=True'
                 )
-            students.append(maps[0])
-            teachers.append(maps[1])
+            students.append(student)
+            teachers.append(teacher)
         return students, teachers
 
     def _chain(self, students: Sequence[Array], teachers: Sequence[Array]) -> nn.Module:

@@ -1,7 +1,7 @@
 """Relational distillation: distances and angles between examples are those that the teacher sees."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import optax
 
 from kdjax.techniques.algebra import real_count, real_pairs, real_rows, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
+from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper('Park, Kim, Lu, Cho', 'Relational Knowledge Distillation', 'CVPR', 2019, '1904.05068')
 # Two equal examples are this far apart, so that a batch of equal ones has a scale.
@@ -19,28 +20,17 @@ CHUNK = 16  # vertices at a time: memory is CHUNK B (B + D), not B^2 (B + D)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class _Relations(Term):
+class _Relations(LayerTerm):
     PAPER: ClassVar[Paper] = PAPER
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    layer: str = 'penult'
     unit_length: bool = False
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
+    def features(self, inputs: TermInputs) -> Pair:
         """Student and teacher (B, D), 0 where there is padding, each example scaled to length 1 if asked for."""
-        ((student, teacher),) = pairs([self.layer])
-        rows = real_rows(view.student.features[student], view), real_rows(view.teacher.features[teacher], view)
-        return (unit(rows[0]), unit(rows[1])) if self.unit_length else rows
+        student, teacher = (real_rows(feature, inputs) for feature in super().features(inputs))
+        return (unit(student), unit(teacher)) if self.unit_length else (student, teacher)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -61,12 +51,10 @@ class DistanceRelations(_Relations):
 
     form: str = 'paper'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (self._relative(x, real_pairs(view).astype(x.dtype)) for x in self._read(view))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (self._relative(x, real_pairs(inputs).astype(x.dtype)) for x in self.features(inputs))
         rows = jnp.sum(optax.losses.huber_loss(student, teacher), axis=1)
-        return TermOut(rows / real_count(view).astype(rows.dtype), memory, {})
+        return rows / real_count(inputs).astype(rows.dtype)
 
     def _relative(self, x_BD: Array, pairs_BB: Array) -> Array:
         square_BB = jax.lax.map(jax.checkpoint(lambda x: jnp.sum(jnp.square(x_BD - x), axis=1)), x_BD, batch_size=CHUNK)
@@ -94,11 +82,9 @@ class AngleRelations(_Relations):
       unit_length: whether each example is first scaled to length 1 (mmrazor with_l2_norm).
     """
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student_BD, teacher_BD = self._read(view)
-        pairs_BB = real_pairs(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student_BD, teacher_BD = self.features(inputs)
+        pairs_BB = real_pairs(inputs)
 
         @jax.checkpoint
         def at(vertex: tuple[Array, Array, Array]) -> Array:
@@ -107,7 +93,7 @@ class AngleRelations(_Relations):
             return jnp.sum(optax.losses.huber_loss(*angles))
 
         sums = jax.lax.map(at, (student_BD, teacher_BD, pairs_BB), batch_size=CHUNK)
-        return TermOut(sums / jnp.square(real_count(view)).astype(sums.dtype), memory, {})
+        return sums / jnp.square(real_count(inputs)).astype(sums.dtype)
 
 
 def _cosines(edges_BD: Array, others_B: Array) -> Array:

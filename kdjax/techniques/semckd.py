@@ -1,7 +1,7 @@
 """Semantic calibration: attention decides, per example, which teacher layers each student layer learns from."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,19 +10,22 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, per_example, real, smaller_map, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, per_example, pooled, smaller_map, unit
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, knob, number
+from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
+
+Sides = Sequence[Sequence[Array]]  # of the student and of the teacher, by layer
 
 
 class _Embedding(nn.Module):
-    """A map's pooled channels as a vector of length 1, by two linear layers with a ReLU between."""
+    """What is known of examples (B, D) as vectors of length 1, by two linear layers with a ReLU between."""
 
     width: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        hidden = nn.relu(nn.Dense(2 * self.width)(jnp.mean(x, axis=(1, 2))))
+    def __call__(self, x_BD: Array) -> Array:
+        hidden = nn.relu(nn.Dense(2 * self.width)(x_BD))
         return unit(nn.Dense(self.width)(hidden))
 
 
@@ -36,7 +39,7 @@ class _Projector(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for size in (1, 3):
             x = Conv(self.width, (size, size), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+            x = nn.relu(batch_norm(x, mask_B))
         return Conv(self.channels, (1, 1), use_bias=False)(x)
 
 
@@ -47,11 +50,10 @@ class _Calibration(nn.Module):
     middle: int
 
     @nn.compact
-    def __call__(
-        self, students: Sequence[Array], teachers: Sequence[Array], temperature: Array, mask_B: Array
-    ) -> tuple[Array, Array]:
-        queries = jnp.stack([_Embedding(self.width, name=f'query{s}')(x) for s, x in enumerate(students)], axis=1)
-        keys = jnp.stack([_Embedding(self.width, name=f'key{t}')(x) for t, x in enumerate(teachers)], axis=1)
+    def __call__(self, sides: Sides, descriptors: Sides, temperature: Array, mask_B: Array) -> tuple[Array, Array]:
+        (students, teachers), (of_students, of_teachers) = sides, descriptors
+        queries = jnp.stack([_Embedding(self.width, name=f'query{s}')(x) for s, x in enumerate(of_students)], axis=1)
+        keys = jnp.stack([_Embedding(self.width, name=f'key{t}')(x) for t, x in enumerate(of_teachers)], axis=1)
         rows = []
         for s, student in enumerate(students):
             row = []
@@ -65,17 +67,25 @@ class _Calibration(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SemanticCalibration(Term):
+class SemanticCalibration(CrossLayerTerm):
     """1/S sum_st a_st mean (P_st(s) - t)^2, with learned attention a of student layer s over teacher layers t.
 
-    Values: (B,). a = softmax_t(q_s . k_t / T). The paper embeds an example's similarities to its batch, which makes
-    learned weights depend on the size and order of the batch; here q and k embed the example's own pooled channels.
+    Values: (B,). a = softmax_t(q_s . k_t / T), where q and k embed, by form:
+
+    | form   | what of an example's map x_i                               | as in                                     |
+    |--------|------------------------------------------------------------|-------------------------------------------|
+    | pooled | its pooled channels                                        |                                           |
+    | paper  | its similarities <x_i, x_j> to all examples of its batch   | the paper, the authors' code              |
+
+    'paper' makes what is learned depend on the size of the *global* batch, which must then stay as it is; examples come
+    in the order of their ids (equal ids: of their views), padding last, so that their order does not matter.
 
     Attributes:
       students, teachers: taps of maps (B, H, W, C); of a pair, the larger map is average-pooled.
       width: of the embeddings q, k.
       middle: channels in the middle of the projectors P; 0 for twice the teacher's.
       temperature: T; knob, > 0.
+      form: which of the above.
     """
 
     PAPER: ClassVar[Paper] = Paper(
@@ -85,55 +95,45 @@ class SemanticCalibration(Term):
         2021,
         '2012.03236',
     )
+    FORMS: ClassVar[tuple[str, ...]] = ('pooled', 'paper')
 
-    students: tuple[str, ...] = ('stage1', 'stage2')
-    teachers: tuple[str, ...] = ('stage1', 'stage2')
-    width: int = 32
-    middle: int = 0
+    middle: int = number(0, minimum=0)
     temperature: float = knob(1.0, above=0.0)
+    form: str = 'pooled'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.students or not self.teachers:
-            raise UsageError(f'SemanticCalibration needs taps on both sides, got {self.students} and {self.teachers}')
-        if not isinstance(self.width, int) or self.width < 1 or not isinstance(self.middle, int) or self.middle < 0:
-            raise UsageError(
-                f'SemanticCalibration needs integers width >= 1 and middle >= 0, got {self.width!r} and {self.middle!r}'
-            )
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    def taps(self) -> Taps:
-        return Taps(self.students, self.teachers)
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        one = jnp.ones((), example_mask(view).dtype)
-        return init_module(self._module(), key, *self._read(view), one, example_mask(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        one = jnp.ones((), example_mask(inputs).dtype)
+        return init_module(self._module(), key, *self._descriptors(inputs), one, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        attention, distances = apply_module(
-            self._module(), params, *self._read(view), knobs['temperature'], example_mask(view)
-        )
+        attention, distances = self.calibrated(params, inputs, knobs)
         return TermOut(jnp.sum(attention * distances, axis=(1, 2)) / len(self.students), memory, {})
+
+    def calibrated(self, params: Tree, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
+        """Attention a and distances mean (P_st(s) - t)^2. (B, S, T) each"""
+        sides, descriptors = self._descriptors(inputs)
+        learned, size = params['query0']['Dense_0']['kernel'].shape[0], descriptors[0][0].shape[1]
+        if learned != size:
+            raise UsageError(f'form {self.form!r} was made for {learned} examples or channels, and is given {size}')
+        mask = example_mask(inputs)
+        attention, distances = apply_module(self._module(), params, sides, descriptors, knobs['temperature'], mask)
+        return attention, distances
+
+    def _descriptors(self, inputs: TermInputs) -> tuple[Sides, Sides]:
+        """Maps of both sides, and what of them is embedded, (B, D) each."""
+        sides = self.maps(inputs)
+        if self.form == 'pooled':
+            return sides, [[pooled(x) for x in side] for side in sides]
+        batch = inputs.batch
+        order = jnp.lexsort((batch['view'], batch['id'], example_mask(inputs) <= 0))  # real examples first
+        return sides, [[(flat(x) @ flat(x).T)[:, order] for x in side] for side in sides]
 
     def _module(self) -> nn.Module:
         return _Calibration(self.width, self.middle)
 
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
-        return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
-
     @classmethod
     def specimens(cls) -> Sequence[Self]:
-        return [cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)]
-
-
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
-    """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
-    for tap in taps:
-        if features[tap].ndim != 4:
-            raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
-    return [jnp.where(real(view, 4), wide(features[tap]), 0) for tap in taps]
+        small = cls(students=('stage1', 'stage2'), teachers=('stage2', 'map'), width=4, middle=2, temperature=0.2)
+        return [dataclasses.replace(small, form=form) for form in cls.FORMS]

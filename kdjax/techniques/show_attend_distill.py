@@ -2,16 +2,16 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, flat, pool_to, real, unit, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, pool_to, pooled, unit
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
+from kdjax.techniques.layers import CrossLayerTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -23,7 +23,7 @@ class _Linear(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = nn.Dense(self.width)(x)
-        return nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B)
 
 
 class _Attention(nn.Module):
@@ -34,10 +34,10 @@ class _Attention(nn.Module):
     @nn.compact
     def __call__(self, students: Sequence[Array], teachers: Sequence[Array], mask_B: Array) -> Array:
         query_BTD = jnp.stack(
-            [_Linear(self.width, name=f'query{t}')(_pooled(x), mask_B) for t, x in enumerate(teachers)], axis=1
+            [_Linear(self.width, name=f'query{t}')(pooled(x), mask_B) for t, x in enumerate(teachers)], axis=1
         )
         key_BSD = jnp.stack(
-            [nn.relu(_Linear(self.width, name=f'key{s}')(_pooled(x), mask_B)) for s, x in enumerate(students)], axis=1
+            [nn.relu(_Linear(self.width, name=f'key{s}')(pooled(x), mask_B)) for s, x in enumerate(students)], axis=1
         )
         turned = _Linear(self.width * len(teachers), name='bilinear')(key_BSD, mask_B)
         turned_BSTD = turned.reshape(*key_BSD.shape[:2], len(teachers), self.width)
@@ -49,7 +49,7 @@ class _Attention(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionLinks(Term):
+class AttentionLinks(CrossLayerTerm):
     """sum_t sum_s a_ts mean (h_s - h_t)^2 over positions, with learned attention a of t over student layers s.
 
     Values: (B,). h is the mean over channels of f^2, of the student average-pooled to the teacher's map, at length 1.
@@ -68,53 +68,22 @@ class AttentionLinks(Term):
         '2102.02973',
     )
 
-    students: tuple[str, ...] = ('stage1', 'stage2')
-    teachers: tuple[str, ...] = ('stage1', 'stage2')
-    width: int = 128
+    width: int = number(128, minimum=1)
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.students or not self.teachers:
-            raise UsageError(f'AttentionLinks needs taps on both sides, got {self.students} and {self.teachers}')
-        if not isinstance(self.width, int) or self.width < 1:
-            raise UsageError(f'width of AttentionLinks must be a positive integer, got {self.width!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    def taps(self) -> Taps:
-        return Taps(self.students, self.teachers)
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(_Attention(self.width), key, *self._read(view), example_mask(view)), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(_Attention(self.width), key, *self.maps(inputs), example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        students, teachers = self._read(view)
-        attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(view))
+        students, teachers = self.maps(inputs)
+        attention_BTS = apply_module(_Attention(self.width), params, students, teachers, example_mask(inputs))
         distances_BTS = jnp.stack([jnp.stack([_distance(s, t) for s in students], -1) for t in teachers], 1)
         return TermOut(jnp.sum(attention_BTS * distances_BTS, axis=(1, 2)), memory, {})
-
-    def _read(self, view: TermInputs) -> tuple[list[Array], list[Array]]:
-        return _maps(view.student.features, self.students, view), _maps(view.teacher.features, self.teachers, view)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(students=('stage1', 'stage2'), teachers=('stage1', 'stage2', 'map'), width=3)]
-
-
-def _maps(features: Mapping[str, Array], taps: Sequence[str], view: TermInputs) -> list[Array]:
-    """Maps, 0 where there is padding: not even an overflow there reaches a gradient."""
-    for tap in taps:
-        if features[tap].ndim != 4:
-            raise UsageError(f'tap {tap!r} must be a map (B, H, W, C), got {features[tap].shape}')
-    return [jnp.where(real(view, 4), wide(features[tap]), 0) for tap in taps]
-
-
-def _pooled(x: Array) -> Array:
-    return jnp.mean(x, axis=(1, 2))
 
 
 def _distance(student: Array, teacher: Array) -> Array:

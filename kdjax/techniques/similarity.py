@@ -1,18 +1,18 @@
 """Similarity-preserving distillation: examples that are alike for the teacher are alike for the student."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, flat, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import example_mask, flat, real_count, unit
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
+from kdjax.techniques.layers import LayerwiseTerm
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SimilarityPreserving(Term):
+class SimilarityPreserving(LayerwiseTerm):
     """1/b^2 || G_s - G_t ||_F^2, G = F F^T with rows normalised (eq. 2-4), summed over layers. Values: (B,).
 
     An example's value is its row's sum over b, the number of real examples of the *global* batch, whatever the number
@@ -28,33 +28,16 @@ class SimilarityPreserving(Term):
         'Tung, Mori', 'Similarity-Preserving Knowledge Distillation', 'ICCV', 2019, '1907.09682'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'torchdistill')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage2',)
     form: str = 'paper'
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        mask = example_mask(view)
-        total = jnp.zeros(mask.shape, mask.dtype)
-        for student, teacher in pairs(self.layers):
-            difference = self._gram(view.student.features[student], mask) - self._gram(
-                view.teacher.features[teacher], mask
-            )
-            rows = jnp.sum(jnp.square(difference), axis=1)
-            total = total.astype(rows.dtype) + rows / jnp.maximum(jnp.sum(mask), 1).astype(rows.dtype)
-        return TermOut(total, memory, {})
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        mask = example_mask(inputs)
+        rows = jnp.sum(jnp.square(self._gram(student, mask) - self._gram(teacher, mask)), axis=1)
+        return rows / real_count(inputs).astype(rows.dtype)
 
     def _gram(self, feature: Array, mask_B: Array) -> Array:
         """Row-normalised similarities between real examples; 0 in the rows and columns of padding. (B, B)"""

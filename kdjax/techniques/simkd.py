@@ -9,8 +9,9 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, per_example, same_maps
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
+from kdjax.techniques.layers import MapTerm
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -24,12 +25,12 @@ class _Projector(nn.Module):
     def __call__(self, x: Array, mask_B: Array) -> Array:
         for channels, size in ((self.width, 1), (self.width, 3), (self.channels, 1)):
             x = Conv(channels, (size, size), use_bias=False)(x)
-            x = nn.relu(nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B)))
+            x = nn.relu(batch_norm(x, mask_B))
         return x
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ReusedClassifier(Term):
+class ReusedClassifier(MapTerm):
     """Mean square of f_t - P(f_s), with a learned projector P. Values: (B,).
 
     The paper trains with this term alone, without labels, and answers with the teacher's classifier on the pooled
@@ -49,30 +50,18 @@ class ReusedClassifier(Term):
         2022,
         '2203.14001',
     )
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'stage2'
-    factor: int = 2
+    factor: int = number(2, minimum=1)
     classifier: str = 'head'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not isinstance(self.factor, int) or self.factor < 1:
-            raise UsageError(f'factor of ReusedClassifier must be a positive integer, got {self.factor!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def adopts(self) -> bool:
         return bool(self.classifier)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
-        return {'projector': init_module(self._module(teacher), key, student, example_mask(view))}, {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
+        return {'projector': init_module(self._module(teacher), key, student, example_mask(inputs))}, {}
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
         if not self.classifier:
@@ -85,24 +74,20 @@ class ReusedClassifier(Term):
         return {**params, 'classifier': layers[self.classifier]}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        gap = self.regressed(params, view) - self._read(view)[1]
+        gap = self.regressed(params, inputs) - self.features(inputs)[1]
         return TermOut(per_example(jnp.square(gap)), memory, {})
 
-    def regressed(self, params: Tree, view: TermInputs) -> Array:
+    def regressed(self, params: Tree, inputs: TermInputs) -> Array:
         """P(f_s), normalised by the batch. (B, H, W, C)"""
-        student, teacher = self._read(view)
-        return apply_module(self._module(teacher), params['projector'], student, example_mask(view))
+        student, teacher = self.features(inputs)
+        return apply_module(self._module(teacher), params['projector'], student, example_mask(inputs))
 
-    def predicted(self, params: Tree, view: TermInputs) -> Array:
+    def predicted(self, params: Tree, inputs: TermInputs) -> Array:
         """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
-        pooled = jnp.mean(self.regressed(params, view), axis=(1, 2))
+        pooled = jnp.mean(self.regressed(params, inputs), axis=(1, 2))
         return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
-
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student, teacher),) = pairs([self.layer])
-        return same_maps(view.student.features[student], view.teacher.features[teacher])
 
     def _module(self, teacher: Array) -> nn.Module:
         return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])

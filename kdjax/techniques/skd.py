@@ -1,16 +1,15 @@
 """Streamlined distillation: predictions one by one, and their directions within the batch."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.algebra import example_mask, flat, same_classes, unit
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Term, knob
+from kdjax.techniques.algebra import example_mask, flat, real_median, same_classes, unit
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Term, knob
 from kdjax.techniques.distributions import divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 PAPER = Paper('Jeong, Lee, Choi', 'Streamlined Knowledge Distillation', 'CVPR', 2026)
 
@@ -30,6 +29,7 @@ class StreamlinedInstance(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'scaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(4.0, above=0.0)
     unsure_only: bool = False
@@ -39,22 +39,16 @@ class StreamlinedInstance(Term):
     def scope(self) -> Scope:
         return 'batch' if self.unsure_only else 'example'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
         values = divergence(teacher, student, knobs['temperature'])
         if self.form == 'scaled':
             values = values * jnp.square(knobs['temperature'])
         if self.unsure_only:
             sureness = jnp.max(jax.nn.softmax(flat(teacher), axis=-1), axis=-1)
-            unsure = sureness <= _median(sureness, example_mask(view) > 0)
+            unsure = sureness <= real_median(sureness, example_mask(inputs) > 0)
             values = jnp.where(unsure, values, 0)
-        return TermOut(values, memory, {})
+        return values
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -73,23 +67,15 @@ class StreamlinedDirection(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'code')
+    scope: ClassVar[Scope] = 'batch'
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     tikhonov: float = knob(0.1, above=0.0)
     form: str = 'paper'
 
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
-        real_B = example_mask(view) > 0
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
+        real_B = example_mask(inputs) > 0
         gap_BB = self._gram(student, real_B) - self._gram(teacher, real_B)
         count = jnp.sum(real_B).astype(gap_BB.dtype)
         rows = jnp.where(real_B[:, None], gap_BB - jnp.sum(gap_BB, axis=0) / jnp.maximum(count, 1), 0)
@@ -100,7 +86,7 @@ class StreamlinedDirection(Term):
         square_B = jnp.sum(gap_BB * solved_BB, axis=1)
         positive = square_B > 0
         values = jnp.where(positive, jnp.sqrt(jnp.where(positive, square_B, 1)), 0)
-        return TermOut(values * (self._share(teacher, real_B) if self.form == 'code' else 1), memory, {})
+        return values * (self._share(teacher, real_B) if self.form == 'code' else 1)
 
     def _gram(self, logits: Array, real_B: Array) -> Array:
         unit_BK = unit(jnp.where(real_B[:, None], flat(logits), 0))
@@ -109,10 +95,3 @@ class StreamlinedDirection(Term):
     def _share(self, teacher: Array, real_B: Array) -> Array:
         summed_K = jnp.sum(jnp.where(real_B[:, None], jax.nn.softmax(flat(teacher), axis=-1), 0), axis=0)
         return jnp.mean((summed_K <= jnp.median(summed_K)).astype(summed_K.dtype))
-
-
-def _median(x_B: Array, real_B: Array) -> Array:
-    """The median of the real entries, between the middle two of an even number. ()"""
-    ordered_B = jnp.sort(jnp.where(real_B, x_B, jnp.inf))
-    last = jnp.maximum(jnp.sum(real_B) - 1, 0)
-    return (ordered_B[last // 2] + ordered_B[(last + 1) // 2]) / 2

@@ -1,7 +1,6 @@
 """Sobolev training: the student's derivatives by its inputs approach the teacher's, beside its values."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,12 +8,13 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, paired
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerTerm
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Sobolev(Term):
+class Sobolev(LayerTerm):
     """E_v || D_v f_s - D_v f_t ||^2 over random directions v in the space of inputs (stochastic form, eq. 3). (B,).
 
     For directions of unit covariance it is || J_s - J_t ||_F^2, the term of first order of eq. 1, and for those of
@@ -35,26 +35,18 @@ class Sobolev(Term):
         '1706.04859',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('logits', 'log_probabilities')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'tangents'
     form: str = 'logits'
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        slopes = [wide(side.features[tap]) for side, (tap,) in zip(view[:2], self.taps(), strict=True)]
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        slopes = [wide(slope) for slope in self.features(inputs)]
         if slopes[0].ndim != 3 or slopes[0].shape != slopes[1].shape:
             raise UsageError(f'{self.layer!r} must be (B, M, K) on both sides, got {[x.shape for x in slopes]}')
         if self.form == 'log_probabilities':
-            slopes = [_of_log_softmax(z, slope) for z, slope in zip(same_classes(view), slopes, strict=True)]
-        return TermOut(jnp.mean(jnp.sum(jnp.square(slopes[0] - slopes[1]), axis=-1), axis=1), memory, {})
+            slopes = [_of_log_softmax(z, slope) for z, slope in zip(same_classes(inputs), slopes, strict=True)]
+        return jnp.mean(jnp.sum(jnp.square(slopes[0] - slopes[1]), axis=-1), axis=1)
 
 
 def _of_log_softmax(logits_BK: Array, slope_BMK: Array) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import log_softmax
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob
 from kdjax.techniques.distributions import (
     jensen_shannon,
     kl_divergence,
@@ -19,7 +19,7 @@ from kdjax.techniques.distributions import (
     top_classes,
     total_variation,
 )
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 DIVERGENCES: Mapping[str, Callable[[Array, Array], Array]] = {
     'kl': kl_divergence,
@@ -87,13 +87,11 @@ class SparseTargets(Term):
     def taps(self) -> Taps:
         return Taps() if self.keep else Taps((), ('top_ids', 'top_log_probs'))
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        values = DIVERGENCES[self.divergence](*self._sides(view, knobs))
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        values = DIVERGENCES[self.divergence](*self._sides(inputs, knobs))
+        return values * jnp.square(knobs['temperature'])
 
-    def dense_range(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def dense_range(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
         """Between what numbers the value of the whole teacher lies, given the k classes; each (B,) or (B, N).
 
         Merging classes cannot raise a divergence, so 'bucket' is the lower one. The upper one takes each class outside
@@ -107,12 +105,12 @@ class SparseTargets(Term):
             raise UsageError(f'the range is known only at the temperature that the teacher was asked at, not at '
                              f'{self.temperature:g} after {self.generation_temperature:g}')  # fmt: skip
         bucket = dataclasses.replace(self, form='bucket')
-        log_p, log_q = bucket._sides(view, knobs)
+        log_p, log_q = bucket._sides(inputs, knobs)
         squared, low = jnp.square(knobs['temperature']), DIVERGENCES[self.divergence](log_p, log_q)
-        ids, top = top_classes(view, self.keep, knobs['generation_temperature'])
-        if ids.shape[-1] == view.student.logits.shape[-1]:
+        ids, top = top_classes(inputs, self.keep, knobs['generation_temperature'])
+        if ids.shape[-1] == inputs.student.logits.shape[-1]:
             return squared * low, squared * low
-        all_q = log_softmax(real_logits(view.student.logits, view), knobs['temperature'])
+        all_q = log_softmax(real_logits(inputs.student.logits, inputs), knobs['temperature'])
         outside_q = jnp.min(jnp.where(_kept(ids, all_q.shape[-1]), jnp.inf, all_q), axis=-1)
         rest_p, rest_q = log_p[..., -1], log_q[..., -1]
         p, q = jnp.exp(rest_p), jnp.exp(rest_q)
@@ -126,10 +124,10 @@ class SparseTargets(Term):
             spread = jnp.minimum(p, q)
         return squared * low, squared * (low + spread)
 
-    def _sides(self, view: TermInputs, knobs: Mapping[str, Array]) -> tuple[Array, Array]:
+    def _sides(self, inputs: TermInputs, knobs: Knobs) -> tuple[Array, Array]:
         """Log-probabilities of teacher and student, (..., k), or (..., k + 1) where something is outside."""
-        ids, top = top_classes(view, self.keep, knobs['generation_temperature'])
-        log_q = log_softmax(real_logits(view.student.logits, view), knobs['temperature'])
+        ids, top = top_classes(inputs, self.keep, knobs['generation_temperature'])
+        log_q = log_softmax(real_logits(inputs.student.logits, inputs), knobs['temperature'])
         others = log_q.shape[-1] - ids.shape[-1]
         power = knobs['generation_temperature'] / knobs['temperature']
         inside = jnp.take_along_axis(log_q, ids, axis=-1)

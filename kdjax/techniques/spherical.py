@@ -1,16 +1,15 @@
 """Spherical distillation: the logits of both sides are put on one sphere, so that confidence is not transferred."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -32,20 +31,15 @@ class SphericalTargets(Term):
         2020,
         '2010.07485',
     )
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     multiplier: float = knob(2.0, above=0.0)
     temperature: float = knob(4.0, above=0.0)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (knobs['multiplier'] * _normalized(logits) for logits in same_classes(view))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (knobs['multiplier'] * _normalized(logits) for logits in same_classes(inputs))
         temperature = knobs['temperature']
-        return TermOut(jnp.square(temperature) * divergence(teacher, student, temperature), memory, {})
+        return jnp.square(temperature) * divergence(teacher, student, temperature)
 
 
 def _normalized(logits: Array) -> Array:

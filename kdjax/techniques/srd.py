@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -10,8 +10,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import counted, example_mask, flat, magnitude
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, flat, magnitude
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 TINY = 1e-30
@@ -28,12 +29,11 @@ class _Projector(nn.Module):
         return self._normed(student, mask_B), self._normed(teacher, mask_B)
 
     def _normed(self, x: Array, mask_B: Array) -> Array:
-        norm = nn.BatchNorm(use_running_average=False, momentum=0.9, use_scale=False, use_bias=False)
-        return norm(x, mask=counted(x, mask_B))
+        return batch_norm(x, mask_B, use_scale=False, use_bias=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class LogPowerSum(Term):
+class LogPowerSum(LayerTerm):
     """log sum_bd |P(s) - t|^a over the batch, with a learned linear projector P, both sides normalised.
 
     Values: (B,), one number, which every real example answers. Batch normalisation, without scale and offset, keeps
@@ -53,45 +53,34 @@ class LogPowerSum(Term):
         2024,
         '2303.11098',
     )
+    scope: ClassVar[Scope] = 'batch'
+    minimum: ClassVar[float] = -math.inf
 
-    layer: str = 'penult'
     projected: bool = True
     power: float = knob(4.0, minimum=1.0)
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.projected else 'stationary'
 
-    @property
-    def minimum(self) -> float:
-        return -math.inf
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         if not self.projected:
             return {}, {}
-        return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(view)), {}
+        return init_module(_Projector(teacher.shape[-1]), key, student, teacher, example_mask(inputs)), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
-        mask = example_mask(view)
+        student, teacher = self.features(inputs)
+        mask = example_mask(inputs)
         if self.projected:
             student, teacher = apply_module(_Projector(teacher.shape[-1]), params, student, teacher, mask)
         gap = jnp.where(mask[:, None] > 0, magnitude(student - teacher), 0)
         return TermOut(jnp.broadcast_to(_log_sum(gap, knobs['power']), mask.shape), memory, {})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = flat(view.student.features[student_tap]), flat(view.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(flat, super().features(inputs))
         if not self.projected and student.shape != teacher.shape:
             raise UsageError(f'features {student.shape} and {teacher.shape} differ in width; set projected=True')
         return student, teacher

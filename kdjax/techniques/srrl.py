@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import counted, example_mask, per_example, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob, paired, pairs
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, pooled, wide
+from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, knob
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -22,12 +23,12 @@ class _Connector(nn.Module):
     @nn.compact
     def __call__(self, x: Array, mask_B: Array) -> Array:
         x = nn.Dense(self.width, use_bias=False)(x)
-        x = nn.BatchNorm(use_running_average=False, momentum=0.9)(x, mask=counted(x, mask_B))
-        return _pooled(nn.relu(x))
+        x = batch_norm(x, mask_B)
+        return pooled(nn.relu(x))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class SoftmaxRegression(Term):
+class SoftmaxRegression(LayerTerm):
     """alpha ||h_t - r(h_s)||^2 + beta ||W r(h_s) + b - z_t||^2, both as means (eq. 2, 5). Values: (B,).
 
     h are features after pooling, r a learned connector, (W, b) the teacher's own classifier, fixed. Also cls_KD.
@@ -47,27 +48,20 @@ class SoftmaxRegression(Term):
         'ICLR',
         2021,
     )
+    scope: ClassVar[Scope] = 'batch'
 
-    layer: str = 'penult'
     classifier: str = 'head'
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(5.0, minimum=0.0)
 
     @property
-    def scope(self) -> Scope:
-        return 'batch'
-
-    @property
     def adopts(self) -> bool:
         return bool(self.classifier)
 
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher_BD = self._read(view)
-        connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(view))
-        classes = view.teacher.logits.shape[-1]
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher_BD = self.features(inputs)
+        connector = init_module(_Connector(teacher_BD.shape[1]), key, student, example_mask(inputs))
+        classes = inputs.teacher.logits.shape[-1]
         classifier = init_module(nn.Dense(classes), jax.random.fold_in(key, 1), teacher_BD)
         return {'connector': connector, 'classifier': classifier}, {}
 
@@ -89,19 +83,19 @@ class SoftmaxRegression(Term):
         return {**params, 'classifier': found}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student_BD, teacher_BD = self.features(params, view)
+        student_BD, teacher_BD = self.representations(params, inputs)
         representation = per_example(jnp.square(student_BD - teacher_BD))
         logits_BK = self.logits(params, student_BD)
-        regression = per_example(jnp.square(logits_BK - wide(view.teacher.logits)))
+        regression = per_example(jnp.square(logits_BK - wide(inputs.teacher.logits)))
         return TermOut(knobs['alpha'] * representation + knobs['beta'] * regression, memory, {})
 
-    def features(self, params: Tree, view: TermInputs) -> tuple[Array, Array]:
+    def representations(self, params: Tree, inputs: TermInputs) -> tuple[Array, Array]:
         """r(h_s) and h_t. (B, D) each"""
-        student, teacher_BD = self._read(view)
+        student, teacher_BD = self.features(inputs)
         module = _Connector(teacher_BD.shape[1])
-        return apply_module(module, params['connector'], student, example_mask(view)), teacher_BD
+        return apply_module(module, params['connector'], student, example_mask(inputs)), teacher_BD
 
     def logits(self, params: Tree, student_BD: Array) -> Array:
         """What the classifier says of the connected features. (B, K)"""
@@ -110,20 +104,15 @@ class SoftmaxRegression(Term):
             classifier = jax.lax.stop_gradient(classifier)
         return student_BD @ wide(classifier['kernel']) + wide(classifier['bias'])
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim not in (2, 4) or teacher.ndim not in (2, 4):
             raise UsageError(
                 f'{self.layer!r} must be maps (B, H, W, C) or vectors (B, D), got {student.shape} and {teacher.shape}'
             )
-        return student, _pooled(teacher)
+        return student, pooled(teacher)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         # A law's world has no teacher weights.
         return [cls(classifier=''), cls(classifier='', layer='stage2')]
-
-
-def _pooled(feature: Array) -> Array:
-    return jnp.mean(feature, axis=(1, 2)) if feature.ndim == 4 else feature

@@ -1,16 +1,14 @@
 """Logit standardisation: soft targets of z-scores, so that the student matches relations and not magnitudes."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.errors import UsageError
 from kdjax.techniques.algebra import same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob, number
 from kdjax.techniques.distributions import divergence, standardized
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,23 +28,13 @@ class StandardizedTargets(Term):
         'Sun, Ren, Li, Wang, Cao', 'Logit Standardization in Knowledge Distillation', 'CVPR', 2024, '2403.01427'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'unscaled')
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     temperature: float = knob(2.0, above=0.0)
-    epsilon: float = 1e-7
+    epsilon: float = number(1e-7, above=0.0)
     form: str = 'paper'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not self.epsilon > 0:
-            raise UsageError(f'epsilon of StandardizedTargets must be > 0, got {self.epsilon!r}')
-
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(view))
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = (standardized(logits, self.epsilon) for logits in same_classes(inputs))
         factor = jnp.square(knobs['temperature']) if self.form == 'paper' else 1.0
-        return TermOut(factor * divergence(teacher, student, knobs['temperature']), memory, {})
+        return factor * divergence(teacher, student, knobs['temperature'])

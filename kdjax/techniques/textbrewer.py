@@ -2,19 +2,20 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import example_mask
-from kdjax.techniques.base import AtTeacher, Paper, Scope, Taps, Term, paired, pairs
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
+from kdjax.techniques.layers import LayerwiseTerm
 from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionMatch(Term):
+class AttentionMatch(LayerwiseTerm):
     """Distance of attention scores before the softmax, summed over pairs of layers. Values: (B,), or (B, N) per token.
 
     | form    | value of a token n                                 | TextBrewer       |
@@ -61,18 +62,9 @@ class AttentionMatch(Term):
         whole = self.cut == -math.inf and not self.padded_columns  # the probabilities that count sum to 1
         return 'stationary' if whole else 'free'
 
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distances = [self._distance(view, *taps) for taps in pairs(self.layers)]
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
-
-    def _distance(self, view: TermInputs, student_tap: str, teacher_tap: str) -> Array:
-        student, teacher = same_scores(view.student.features[student_tap], view.teacher.features[teacher_tap])
-        real_BN = real_tokens(view, student.shape[-1])
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_scores(student, teacher)
+        real_BN = real_tokens(inputs, student.shape[-1])
         # Masked before heads are merged: what a padded row or column holds, even nan, must not reach a gradient.
         rows = real_BN[:, None, :, None]
         counted = rows & (real_BN[:, None, None] | self.padded_columns)
@@ -81,23 +73,23 @@ class AttentionMatch(Term):
             merge = jnp.sum if self.form == 'mse_sum' else jnp.mean
             student, teacher = (merge(score, axis=1, keepdims=True) for score in (student, teacher))
         squares = self.form.startswith('mse')
-        return (self._squares if squares else self._entropy)(student, teacher, real_BN, view)
+        return (self._squares if squares else self._entropy)(student, teacher, real_BN, inputs)
 
-    def _squares(self, student: Array, teacher: Array, real_BN: Array, view: TermInputs) -> Array:
+    def _squares(self, student: Array, teacher: Array, real_BN: Array, inputs: TermInputs) -> Array:
         student, teacher = (jnp.where(score > self.cut, score, 0) for score in (student, teacher))
         sums_BN = jnp.sum(jnp.mean(jnp.square(_masked(student - teacher, real_BN)), axis=1), axis=-1)
         length_B = jnp.sum(real_BN, axis=1).astype(student.dtype)
         # What the objective's mean over tokens or examples divides by, over the number of pairs.
-        per_token = view.batch['mask'].ndim == 2
-        counted = jnp.sum(length_B) if per_token else jnp.sum(example_mask(view)).astype(student.dtype)
+        per_token = inputs.batch['mask'].ndim == 2
+        counted = jnp.sum(length_B) if per_token else jnp.sum(example_mask(inputs)).astype(student.dtype)
         scale = counted / jnp.maximum(jnp.sum(jnp.square(length_B)), 1)
         return (sums_BN if per_token else jnp.sum(sums_BN, axis=1)) * scale
 
-    def _entropy(self, student: Array, teacher: Array, real_BN: Array, view: TermInputs) -> Array:
+    def _entropy(self, student: Array, teacher: Array, real_BN: Array, inputs: TermInputs) -> Array:
         columns_BN = jnp.ones_like(real_BN) if self.padded_columns else real_BN
         probability = jnp.where(teacher > self.cut, jnp.exp(log_attention(teacher, columns_BN)), 0)
         products = _masked(probability * log_attention(student, columns_BN), real_BN)
-        return over_tokens(-jnp.mean(jnp.sum(products, axis=-1), axis=1), view)
+        return over_tokens(-jnp.mean(jnp.sum(products, axis=-1), axis=1), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -1,7 +1,6 @@
 """Teacher-free distillation: a made-up teacher that is right and, softened, nearly even."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -9,9 +8,9 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax
-from kdjax.techniques.base import Paper, Term, knob
+from kdjax.techniques.base import Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import kl_divergence
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -38,19 +37,12 @@ class VirtualTeacher(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('virtual', 'repo')
     TEACHER: ClassVar[bool] = False
 
-    correct: float = knob(0.99, above=0.0)
+    correct: float = knob(0.99, above=0.0, maximum=1.0)
     temperature: float = knob(20.0, above=0.0)
     form: str = 'virtual'
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.correct > 1:
-            raise UsageError(f'correct of VirtualTeacher must be in (0, 1], got {self.correct!r}')
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        logits, labels, temperature = view.student.logits, view.batch['labels'], knobs['temperature']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        logits, labels, temperature = inputs.student.logits, inputs.batch['labels'], knobs['temperature']
         classes = logits.shape[-1]
         if labels.shape != logits.shape[:-1] or classes < 2:
             raise UsageError(f'labels {labels.shape} and logits {logits.shape} do not fit: wanted are logits (..., K) '
@@ -59,4 +51,4 @@ class VirtualTeacher(Term):
         label = jax.nn.one_hot(labels, classes, dtype=bool)
         virtual = jnp.where(label, knobs['correct'], (1 - knobs['correct']) / (classes - 1)).astype(log_student.dtype)
         values = kl_divergence(log_softmax(virtual, temperature), log_student)
-        return TermOut(values / classes if self.form == 'repo' else values, memory, {})
+        return values / classes if self.form == 'repo' else values

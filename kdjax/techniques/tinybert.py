@@ -1,17 +1,16 @@
 """TinyBERT: attention scores, hidden states and embeddings of the student approach the teacher's."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
-import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
-from kdjax.errors import UsageError, unknown
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.techniques.tokens import over_tokens, real_states, real_tokens, same_scores
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.errors import unknown
+from kdjax.techniques.base import AtTeacher, Knobs, Paper
+from kdjax.techniques.layers import LayerwiseTerm
+from kdjax.techniques.tokens import ProjectedTokens, over_tokens, real_tokens, same_scores
+from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
     'Jiao, Yin, Shang, Jiang, Chen, Li, Wang, Liu',
@@ -24,45 +23,33 @@ PROJECTIONS = ('shared', 'own', 'none')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class AttentionScores(Term):
+class AttentionScores(LayerwiseTerm):
     """1/h sum_i MSE(A^S_i, A^T_i) over heads, summed over pairs of layers (eq. 7). Values: (B,), or (B, N) per token.
 
     A are the scores before the softmax. Rows and columns of padding do not count, so an example's value is the mean
     over the pairs of its real tokens.
 
     Attributes:
-      layers: pairs of scores (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'; algebra.layer_map spreads them.
+      layers: pairs of scores (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'; tokens.layer_map spreads them.
       cut: a score at or below it counts as 0, as in the authors' code, where padding has scores of -1e4.
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('attention1', 'attention2')
     cut: float = -1e2
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distances = [self._distance(view, *taps) for taps in pairs(self.layers)]
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
-
-    def _distance(self, view: TermInputs, student: str, teacher: str) -> Array:
-        scores = same_scores(view.student.features[student], view.teacher.features[teacher])
-        real_BN = real_tokens(view, scores[0].shape[-1])
-        own, other = (jnp.where((score > self.cut) & real_BN[:, None, None], score, 0) for score in scores)
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_scores(student, teacher)
+        real_BN = real_tokens(inputs, student.shape[-1])
+        own, other = (jnp.where((x > self.cut) & real_BN[:, None, None], x, 0) for x in (student, teacher))
         columns_B1 = jnp.maximum(jnp.sum(real_BN, axis=1, keepdims=True), 1).astype(own.dtype)
-        return over_tokens(jnp.mean(jnp.sum(jnp.square(own - other), axis=-1), axis=1) / columns_B1, view)
+        return over_tokens(jnp.mean(jnp.sum(jnp.square(own - other), axis=-1), axis=1) / columns_B1, inputs)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class HiddenStates(Term):
+class HiddenStates(ProjectedTokens):
     """MSE(H^S W_h, H^T), summed over pairs of layers (eq. 8). Values: (B,), or (B, N) per token.
 
     The mean is over real tokens and the teacher's width. The embeddings' W_e (eq. 9) is another term's, of the layer
@@ -75,7 +62,6 @@ class HiddenStates(Term):
 
     PAPER: ClassVar[Paper] = _PAPER
 
-    layers: tuple[str, ...] = ('hidden1', 'hidden2')
     projection: str = 'shared'
 
     def __post_init__(self) -> None:
@@ -83,57 +69,13 @@ class HiddenStates(Term):
         if self.projection not in PROJECTIONS:
             raise unknown('projection', self.projection, PROJECTIONS, ' of HiddenStates')
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'zero' if self.projection == 'none' else 'free'
-
-    def taps(self) -> Taps:
-        return paired(self.layers)
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = {self._matrix(layer): self._read(view, *taps) for layer, taps in self._pairs()}
-        if self.projection == 'none':
-            return {}, {}
-        keys = jax.random.split(key, len(read))
-        matrices = {
-            name: init_module(_linear(teacher), own, student)
-            for own, (name, (student, teacher)) in zip(keys, read.items(), strict=True)
-        }
-        return matrices, {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distances = []
-        for layer, taps in self._pairs():
-            student, teacher = self._read(view, *taps)
-            if self.projection != 'none':
-                student = apply_module(_linear(teacher), params[self._matrix(layer)], student)
-            distances.append(over_tokens(jnp.mean(jnp.square(student - teacher), axis=-1), view))
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
-
-    def _pairs(self) -> Sequence[tuple[str, tuple[str, str]]]:
-        return list(zip(self.layers, pairs(self.layers), strict=True))
-
-    def _matrix(self, layer: str) -> str:
+    def matrix(self, layer: str) -> str:
         return 'shared' if self.projection == 'shared' else layer
 
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array]:
-        own = real_states(view.student.features[student], view)
-        other = real_states(view.teacher.features[teacher], view)
-        if own.shape[:-1] != other.shape[:-1] or (self.projection == 'none' and own.shape != other.shape):
-            raise UsageError(
-                f'shapes of {student!r} {own.shape} and {teacher!r} {other.shape} do not fit; only their width may '
-                f"differ, and that with projection='shared' or 'own', here {self.projection!r}"
-            )
-        return own, other
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        return over_tokens(jnp.mean(jnp.square(student - teacher), axis=-1), inputs)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         fixed = cls(layers=('match',), projection='none')
         return [cls(), cls(layers=('embedding', 'hidden1:hidden2'), projection='own'), fixed]
-
-
-def _linear(teacher: Array) -> nn.Module:
-    """A matrix, without a bias, as in the paper."""
-    return nn.Dense(teacher.shape[-1], use_bias=False)

@@ -1,11 +1,19 @@
-"""Arithmetic of tokens and attention that several papers share: padded tokens change nothing."""
+"""What terms of tokens and attention share: padded tokens change nothing."""
+
+import dataclasses
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, token_mask, wide
-from kdjax.types import Array, TermInputs
+from kdjax.techniques.base import AtTeacher, Knobs, apply_module, init_module
+from kdjax.techniques.layers import LayerwiseTerm, Pair
+from kdjax.types import Array, TermInputs, TermOut, Tree
+
+NO_PROJECTION = (False, 'none')
 
 
 def layer_map(strategy: str, student: int, teacher: int, name: str = 'hidden') -> tuple[str, ...]:
@@ -24,19 +32,19 @@ def layer_map(strategy: str, student: int, teacher: int, name: str = 'hidden') -
     return tuple(f'{name}{layer}:{name}{read[strategy](layer)}' for layer in range(1, student + 1))
 
 
-def real_tokens(view: TermInputs, tokens: int) -> Array:
+def real_tokens(inputs: TermInputs, tokens: int) -> Array:
     """True for real tokens of real examples. (B, N)
 
     Raises:
       UsageError: the mask has another number of tokens.
     """
-    mask_BN = token_mask(view, tokens)
+    mask_BN = token_mask(inputs, tokens)
     if mask_BN.shape[1] != tokens:
         raise UsageError(f'the mask is of {mask_BN.shape[1]} tokens, the feature has {tokens}')
     return mask_BN > 0
 
 
-def real_states(x: Array, view: TermInputs) -> Array:
+def real_states(x: Array, inputs: TermInputs) -> Array:
     """Tokens (B, N, D) or vectors (B, D), at least float32, and 0 where there is padding: no gradient comes from there.
 
     Raises:
@@ -44,17 +52,26 @@ def real_states(x: Array, view: TermInputs) -> Array:
     """
     if x.ndim not in (2, 3):
         raise UsageError(f'needs tokens (B, N, D) or vectors (B, D), got {x.shape}')
-    known = real_tokens(view, x.shape[1]) if x.ndim == 3 else example_mask(view) > 0
+    known = real_tokens(inputs, x.shape[1]) if x.ndim == 3 else example_mask(inputs) > 0
     return jnp.where(known[..., None], wide(x), 0)
 
 
-def over_tokens(values: Array, view: TermInputs) -> Array:
+def check_widths(layer: str, student: Array, teacher: Array, projection: bool | str) -> None:
+    """Raises UsageError where two features differ in more than their width, or in that without a projection."""
+    if student.shape[:-1] != teacher.shape[:-1] or (student.shape != teacher.shape and projection in NO_PROJECTION):
+        raise UsageError(
+            f'shapes {student.shape} and {teacher.shape} of {layer!r} do not fit: only their width may differ, '
+            f'and that with a projection, here projection={projection!r}'
+        )
+
+
+def over_tokens(values: Array, inputs: TermInputs) -> Array:
     """Of values (B, N) the mean over an example's real tokens (B,); all, 0 at padding, where the mask is per token."""
     if values.ndim == 1:
         return values
-    real_BN = real_tokens(view, values.shape[1])
+    real_BN = real_tokens(inputs, values.shape[1])
     values_BN = jnp.where(real_BN, values, 0)
-    if view.batch['mask'].ndim == 2:
+    if inputs.batch['mask'].ndim == 2:
         return values_BN
     return jnp.sum(values_BN, axis=1) / jnp.maximum(jnp.sum(real_BN, axis=1), 1).astype(values.dtype)
 
@@ -79,11 +96,23 @@ def log_attention(scores: Array, real_BN: Array) -> Array:
     return jax.nn.log_softmax(jnp.where(real_BN[:, None, None], jnp.maximum(wide(scores), lowest), lowest), axis=-1)
 
 
-def attention_divergence(student: Array, teacher: Array, real_BN: Array) -> Array:
-    """KL of the student's attention from the teacher's, over the real columns, as a mean over heads. (B, N)"""
+def attention_divergence(student: Array, teacher: Array, inputs: TermInputs) -> Array:
+    """KL of the student's attention from the teacher's, of scores, over the real columns, as a mean over heads. (B, N)
+
+    Raises:
+      UsageError: the scores are not such, or of two shapes.
+    """
+    student, teacher = same_scores(student, teacher)
+    real_BN = real_tokens(inputs, student.shape[-1])
     rows = real_BN[:, None, :, None]
     log_student, log_teacher = (log_attention(jnp.where(rows, score, 0), real_BN) for score in (student, teacher))
     return jnp.mean(jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1), axis=1)
+
+
+def relation_divergence(student: Array, teacher: Array, heads: int, inputs: TermInputs) -> Array:
+    """The same of the attention that `relations` between tokens make. (B, N)"""
+    student, teacher = (relations(real_states(x, inputs), heads) for x in (student, teacher))
+    return attention_divergence(student, teacher, inputs)
 
 
 def relations(x_BND: Array, heads: int) -> Array:
@@ -96,3 +125,72 @@ def relations(x_BND: Array, heads: int) -> Array:
         raise UsageError(f'needs tokens (B, N, D) with D a multiple of {heads} heads, got {x_BND.shape}')
     parts = x_BND.reshape(*x_BND.shape[:2], heads, -1)
     return jnp.einsum('bnhd,bmhd->bhnm', parts, parts) / parts.shape[-1] ** 0.5
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ProjectedTokens(LayerwiseTerm):
+    """A distance of tokens or vectors, the student's brought to the teacher's width by a learned matrix where asked.
+
+    Attributes:
+      layers: pairs of tokens (B, N, D) or vectors (B, D), 'tap' or 'student_tap:teacher_tap'.
+      projection: whether each layer learns such a matrix; without it (or by 'none') the widths must be equal.
+    """
+
+    BIAS: ClassVar[bool] = False  # whether what is learned adds a vector too
+
+    layers: tuple[str, ...] = ('hidden1', 'hidden2')
+    projection: bool | str = False
+
+    @property
+    def projects(self) -> bool:
+        """Whether anything is learned."""
+        return self.projection not in NO_PROJECTION
+
+    @property
+    def at_teacher(self) -> AtTeacher:
+        return 'free' if self.projects else 'zero'
+
+    def matrix(self, layer: str) -> str:
+        """The name of a layer's matrix among the parameters."""
+        return layer
+
+    def states(self, feature: Array, inputs: TermInputs) -> Array:
+        """What is compared of a feature, (B, N, D) or (B, D), and 0 where there is padding."""
+        return real_states(feature, inputs)
+
+    def features(self, inputs: TermInputs) -> list[Pair]:
+        found = []
+        for layer, pair in zip(self.layers, super().features(inputs), strict=True):
+            student, teacher = (self.states(feature, inputs) for feature in pair)
+            check_widths(layer, student, teacher, self.projection)
+            found.append((student, teacher))
+        return found
+
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        features = self.features(inputs)
+        if not self.projects:
+            return {}, {}
+        matrices = dict(zip(map(self.matrix, self.layers), features, strict=True))
+        keys = jax.random.split(key, len(matrices))
+        return {
+            name: init_module(self._module(teacher), own, student)
+            for own, (name, (student, teacher)) in zip(keys, matrices.items(), strict=True)
+        }, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
+    ) -> TermOut:
+        return TermOut(self.summed(self.projected(params, inputs), inputs, knobs), memory, {})
+
+    def projected(self, params: Tree, inputs: TermInputs) -> list[Pair]:
+        """What is compared, pair by pair, both in the teacher's width."""
+        features = self.features(inputs)
+        if not self.projects:
+            return features
+        return [
+            (apply_module(self._module(teacher), params[self.matrix(layer)], student), teacher)
+            for layer, (student, teacher) in zip(self.layers, features, strict=True)
+        ]
+
+    def _module(self, teacher: Array) -> nn.Module:
+        return nn.Dense(teacher.shape[-1], use_bias=self.BIAS)

@@ -1,16 +1,16 @@
 """ULD: distillation between vocabularies that have nothing to do with each other."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import real_logits, two_vocabularies
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -40,16 +40,14 @@ class UniversalLogits(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if all(student == teacher for student, teacher in self.matched) else 'free'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        sides = two_vocabularies(view, self.matched)
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        sides = two_vocabularies(inputs, self.matched)
         student, teacher = (
-            self._sorted(self.probabilities(real_logits(logits, view), knobs['temperature']), ids)
+            self._sorted(self.probabilities(real_logits(logits, inputs), knobs['temperature']), ids)
             for logits, ids in zip(sides, tuple(zip(*self.matched, strict=True)) or ((), ()), strict=True)
         )
         size = max(student.shape[-1], teacher.shape[-1])
-        return TermOut(jnp.sum(magnitude(_filled(student, size) - _filled(teacher, size)), axis=-1), memory, {})
+        return jnp.sum(magnitude(_filled(student, size) - _filled(teacher, size)), axis=-1)
 
     def probabilities(self, logits: Array, temperature: Array) -> Array:
         """softmax(logits / T)."""

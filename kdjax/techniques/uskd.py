@@ -1,7 +1,6 @@
 """Universal self-distillation: soft labels without a teacher, from the student's own confidence and ranking."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
@@ -10,7 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_mask, flat, log_softmax, wide
-from kdjax.techniques.base import Paper, Scope, Taps, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, number
 from kdjax.techniques.distributions import cross_entropy, label_loss, rivals
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -49,43 +48,35 @@ class SelfTargets(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'cls_KD')
     TEACHER: ClassVar[bool] = False
+    scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'
     alpha: float = knob(1.0, minimum=0.0)
     beta: float = knob(0.1, minimum=0.0)
     mu: float = knob(0.005, minimum=0.0)
-    smoothing: float = 0.1
+    smoothing: float = number(0.1, minimum=0.0, below=1.0)
     form: str = 'paper'
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 <= self.smoothing < 1:
-            raise UsageError(f'smoothing of SelfTargets must be in [0, 1), got {self.smoothing!r}')
-
-    @property
-    def scope(self) -> Scope:
-        return 'batch'
 
     def taps(self) -> Taps:
         return Taps(student=(self.layer,))
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        return init_module(self._head(view), key, flat(view.student.features[self.layer])), {}
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        return init_module(self._head(inputs), key, flat(inputs.student.features[self.layer])), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        logits, labels = view.student.logits, view.batch['labels']
+        logits, labels = inputs.student.logits, inputs.batch['labels']
         if logits.ndim != 2:
             raise UsageError(f'self-distillation needs logits (B, K), got {logits.shape}')
-        head = apply_module(self._head(view), params, flat(view.student.features[self.layer]))
+        head = apply_module(self._head(inputs), params, flat(inputs.student.features[self.layer]))
         others = rivals(logits, labels)
         hard, weak = label_loss(logits, labels), label_loss(head, labels)
         zipf = jnp.log(jax.lax.stop_gradient(self._zipf(logits, head, labels)))
         rest = cross_entropy(jax.nn.log_softmax(zipf, axis=-1), log_softmax(others))
         even = -jnp.mean(log_softmax(head), axis=-1)
         smooth = weak + self.smoothing * (even - weak)
-        target = jax.lax.stop_gradient(_confidence(hard, example_mask(view)))
+        target = jax.lax.stop_gradient(_confidence(hard, example_mask(inputs)))
         return TermOut(knobs['alpha'] * target * hard + knobs['beta'] * rest + knobs['mu'] * smooth, memory, {})
 
     def _zipf(self, logits: Array, head: Array, labels: Array) -> Array:
@@ -98,8 +89,8 @@ class SelfTargets(Term):
         rank = jnp.argsort(jnp.argsort(-score, axis=-1), axis=-1)
         return jnp.where(label, 0, 1 / (1 + rank).astype(score.dtype))
 
-    def _head(self, view: TermInputs) -> nn.Module:
-        return nn.Dense(view.student.logits.shape[-1])
+    def _head(self, inputs: TermInputs) -> nn.Module:
+        return nn.Dense(inputs.student.logits.shape[-1])
 
 
 def _confidence(hard: Array, mask: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -10,7 +10,8 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import flat, smaller_map, wide
-from kdjax.techniques.base import Paper, Taps, Term, apply_module, init_module, paired, pairs
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
+from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -28,7 +29,7 @@ class _Mean(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class VariationalInformation(Term):
+class VariationalInformation(LayerTerm):
     """-log q(t | s): Gaussian with learned mean mu(s) and learned variance v_c per channel (eq. 4-6). Values: (B,).
 
     Per position and channel 1/2 ((t - mu(s))^2 / v_c + log v_c), v_c = floor + softplus(a_c), without the constant
@@ -51,48 +52,39 @@ class VariationalInformation(Term):
         '1904.05835',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean')
+    minimum: ClassVar[float] = -math.inf
 
     layer: str = 'stage2'
-    width: int = 0
+    width: int = number(0, minimum=0)
     start: float = 5.0
     floor: float = 1e-5
     form: str = 'paper'
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not isinstance(self.width, int) or self.width < 0:
-            raise UsageError(f'width of VariationalInformation must be an integer >= 0, got {self.width!r}')
         if not 0 < self.floor < self.start < math.inf:
             raise UsageError('VariationalInformation needs 0 < floor < start, '
                              f'got floor {self.floor!r} and start {self.start!r}')  # fmt: skip
 
-    @property
-    def minimum(self) -> float:
-        return -math.inf
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher = self.features(inputs)
         # The inverse of softplus, in a form that does not overflow.
         gap = self.start - self.floor
         variance = jnp.full(teacher.shape[-1], gap + math.log(-math.expm1(-gap)), teacher.dtype)
         return {'mean': init_module(self._module(teacher), key, student), 'variance': variance}, {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher = self._read(view)
+        student, teacher = self.features(inputs)
         mean = apply_module(self._module(teacher), params['mean'], student)
         variance = self.floor + nn.softplus(params['variance'])
         values = flat(0.5 * (jnp.square(teacher - mean) / variance + jnp.log(variance)))
         reduce = jnp.mean if self.form == 'mean' else jnp.sum
         return TermOut(reduce(values, axis=1), memory, {'variance': jnp.mean(variance)})
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array]:
-        ((student_tap, teacher_tap),) = pairs([self.layer])
-        student, teacher = wide(view.student.features[student_tap]), wide(view.teacher.features[teacher_tap])
+    def features(self, inputs: TermInputs) -> Pair:
+        student, teacher = map(wide, super().features(inputs))
         if student.ndim != teacher.ndim or student.ndim not in (2, 4):
             raise UsageError(f'variational information of {self.layer!r}: both must be maps (B, H, W, C) or vectors '
                              f'(B, D), got {student.shape} and {teacher.shape}')  # fmt: skip

@@ -1,7 +1,7 @@
 """ViTKD: shallow layers mimic the teacher's, a deep one generates it from tokens of which some are hidden."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import ClassVar, Self
 
 import jax
@@ -11,8 +11,9 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
-from kdjax.techniques.base import AtTeacher, Paper, Taps, Term, apply_module, init_module, paired, pairs
-from kdjax.techniques.tokens import real_states
+from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
+from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.tokens import ProjectedTokens, check_widths, real_states
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 _PAPER = Paper(
@@ -25,7 +26,7 @@ _PAPER = Paper(
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Mimicking(Term):
+class Mimicking(ProjectedTokens):
     """|| fc(F^S) - F^T ||^2 over patches and width, summed over shallow layers (L_lr). Values: (B,).
 
     The paper's alpha, 3e-5, is this term's weight.
@@ -38,42 +39,22 @@ class Mimicking(Term):
 
     PAPER: ClassVar[Paper] = _PAPER
 
-    layers: tuple[str, ...] = ('hidden1', 'hidden2')
+    BIAS: ClassVar[bool] = True
+
     skip: int = 0
     projection: bool = True
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'free' if self.projection else 'zero'
+    def states(self, feature: Array, inputs: TermInputs) -> Array:
+        return _patches(feature, inputs)[:, self.skip :]
 
-    def taps(self) -> Taps:
-        return paired(self.layers)
+    def projected(self, params: Tree, inputs: TermInputs) -> list[Pair]:
+        # What is learned adds to padding too, and the teacher is 0 there.
+        real = [_real(inputs.student.features[tap], inputs, self.skip)[..., None] for tap in self.taps().student]
+        features = zip(super().projected(params, inputs), real, strict=True)
+        return [(jnp.where(real_BN1, student, 0), teacher) for (student, teacher), real_BN1 in features]
 
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        read = [self._read(view, *taps) for taps in pairs(self.layers)]
-        if not self.projection:
-            return {}, {}
-        keys = jax.random.split(key, len(read))
-        layers = {
-            layer: init_module(nn.Dense(teacher.shape[-1]), own, student)
-            for layer, own, (student, teacher, _) in zip(self.layers, keys, read, strict=True)
-        }
-        return layers, {}
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        distances = []
-        for layer, taps in zip(self.layers, pairs(self.layers), strict=True):
-            student, teacher, real_BN = self._read(view, *taps)
-            if self.projection:
-                student = apply_module(nn.Dense(teacher.shape[-1]), params[layer], student)
-            difference = jnp.where(real_BN[..., None], student - teacher, 0)
-            distances.append(jnp.sum(jnp.square(difference), axis=(1, 2)))
-        return TermOut(sum(distances[1:], distances[0]), memory, {})
-
-    def _read(self, view: TermInputs, student: str, teacher: str) -> tuple[Array, Array, Array]:
-        return _read(view, (student, teacher), self.skip, self.projection)
+    def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
+        return jnp.sum(jnp.square(student - teacher), axis=(1, 2))
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -102,7 +83,7 @@ class _Generator(nn.Module):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Generation(Term):
+class Generation(LayerTerm):
     """1/lambda || M (G(fc(F^S), M) - F^T) ||^2 over patches and width of a deep layer (L_gen). Values: (B,).
 
     M hides the share lambda of patches at random; G puts a learned token in their place and generates them by two 3x3
@@ -119,34 +100,26 @@ class Generation(Term):
     PAPER: ClassVar[Paper] = _PAPER
 
     layer: str = 'hidden2'
-    ratio: float = 0.5
+    ratio: float = number(0.5, above=0.0, maximum=1.0)
     skip: int = 0
     projection: bool = True
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not 0 < self.ratio <= 1:
-            raise UsageError(f'ratio of Generation must be in (0, 1], got {self.ratio}')
-
-    def taps(self) -> Taps:
-        return paired([self.layer])
-
-    def init(self, key: Array, view: TermInputs) -> tuple[Tree, Tree]:
-        student, teacher, real_BN = self._read(view)
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        student, teacher, real_BN = self._read(inputs)
         return init_module(self._module(teacher), key, student, real_BN, real_BN), {}
 
     def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        student, teacher, real_BN = self._read(view)
-        hidden_BN = self._hidden(self.noise(key, view, student.shape[1]), real_BN)
+        student, teacher, real_BN = self._read(inputs)
+        hidden_BN = self._hidden(self.noise(key, inputs, student.shape[1]), real_BN)
         generated = apply_module(self._module(teacher), params, student, hidden_BN, real_BN)
         difference = jnp.where(hidden_BN[..., None], generated - teacher, 0)
         return TermOut(jnp.sum(jnp.square(difference), axis=(1, 2)) / self.ratio, memory, {})
 
-    def noise(self, key: Array, view: TermInputs, patches: int) -> Array:
+    def noise(self, key: Array, inputs: TermInputs, patches: int) -> Array:
         """Uniform numbers by which patches are hidden: the smallest stay visible. (B, N)"""
-        return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, view))
+        return jax.vmap(lambda own: jax.random.uniform(own, (patches,)))(example_keys(key, inputs))
 
     def _hidden(self, noise_BN: Array, real_BN: Array) -> Array:
         visible = [int(count * (1 - self.ratio)) for count in range(real_BN.shape[1] + 1)]  # of so many real patches
@@ -157,39 +130,33 @@ class Generation(Term):
     def _module(self, teacher: Array) -> nn.Module:
         return _Generator(teacher.shape[-1], self.projection)
 
-    def _read(self, view: TermInputs) -> tuple[Array, Array, Array]:
-        (taps,) = pairs([self.layer])
-        student, teacher, real_BN = _read(view, taps, self.skip, self.projection)
+    def _read(self, inputs: TermInputs) -> tuple[Array, Array, Array]:
+        """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
+        features = self.features(inputs)
+        student, teacher = (_patches(feature, inputs)[:, self.skip :] for feature in features)
+        check_widths(self.layer, student, teacher, self.projection)
         patches = student.shape[1]
         if round(patches**0.5) ** 2 != patches:
             raise UsageError(
                 f'{patches} patches of layer {self.layer!r} are not a square; tokens that are no patches are left out '
                 f'with skip, here {self.skip}'
             )
-        return student, teacher, real_BN
+        return student, teacher, _real(features[0], inputs, self.skip)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(layer='stage2'), cls(layer='map', projection=False)]
 
 
-def _read(view: TermInputs, taps: tuple[str, str], skip: int, projection: bool) -> tuple[Array, Array, Array]:
-    """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
-    sides = [side.features[tap] for side, tap in zip((view.student, view.teacher), taps, strict=True)]
-    student, teacher = (_patches(feature, view)[:, skip:] for feature in sides)
-    if student.shape[:-1] != teacher.shape[:-1] or not (projection or student.shape == teacher.shape):
-        raise UsageError(
-            f'patches of {taps[0]!r} {student.shape} and {taps[1]!r} {teacher.shape} do not fit; only their width may '
-            f'differ, and that with projection=True, here {projection}'
-        )
-    ones = jnp.ones((*sides[0].shape[:-1], 1), sides[0].dtype)
-    return student, teacher, _patches(ones, view)[:, skip:, 0] > 0
+def _real(feature: Array, inputs: TermInputs, skip: int) -> Array:
+    """Which patches of a feature are real. (B, N)"""
+    return _patches(jnp.ones((*feature.shape[:-1], 1), feature.dtype), inputs)[:, skip:, 0] > 0
 
 
-def _patches(feature: Array, view: TermInputs) -> Array:
+def _patches(feature: Array, inputs: TermInputs) -> Array:
     if feature.ndim == 4:
-        known = example_mask(view)[:, None, None, None] > 0
+        known = example_mask(inputs)[:, None, None, None] > 0
         return jnp.where(known, wide(feature), 0).reshape(feature.shape[0], -1, feature.shape[-1])
     if feature.ndim != 3:
         raise UsageError(f'needs tokens (B, N, D) or maps (B, H, W, D), got {feature.shape}')
-    return real_states(feature, view)
+    return real_states(feature, inputs)

@@ -1,14 +1,13 @@
 """Word-level distillation: soft targets at every position of a sequence."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax.numpy as jnp
 
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import cross_entropy, kl_divergence, log_probabilities
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -34,9 +33,7 @@ class WordLevel(Term):
     def at_teacher(self) -> AtTeacher:
         return 'zero' if self.form == 'kl' else 'stationary'
 
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        log_p, log_q = log_probabilities(view, knobs['temperature'])
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        log_p, log_q = log_probabilities(inputs, knobs['temperature'])
         values = kl_divergence(log_p, log_q) if self.form == 'kl' else cross_entropy(log_p, log_q)
-        return TermOut(values * jnp.square(knobs['temperature']), memory, {})
+        return values * jnp.square(knobs['temperature'])

@@ -1,16 +1,15 @@
 """Weighted soft labels: a soft label counts more where the student lags behind the teacher."""
 
 import dataclasses
-from collections.abc import Mapping
 from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes
-from kdjax.techniques.base import AtTeacher, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.techniques.distributions import label_loss, soft_cross_entropy
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, TermInputs
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -30,20 +29,15 @@ class WeightedSoftLabels(Term):
         2021,
         '2102.00650',
     )
+    at_teacher: ClassVar[AtTeacher] = 'stationary'
 
     temperature: float = knob(4.0, above=0.0)
 
-    @property
-    def at_teacher(self) -> AtTeacher:
-        return 'stationary'
-
-    def __call__(
-        self, params: Tree, memory: Tree, view: TermInputs, knobs: Mapping[str, Array], *, step: Array, key: Array
-    ) -> TermOut:
-        student, teacher = same_classes(view)
-        labels, temperature = view.batch['labels'], knobs['temperature']
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        student, teacher = same_classes(inputs)
+        labels, temperature = inputs.batch['labels'], knobs['temperature']
         # A teacher that is certain of the label counts as 1e-7 away from it, as in the authors' code.
         ratio = label_loss(student, labels) / (label_loss(teacher, labels) + 1e-7)
         share = jax.lax.stop_gradient(-jnp.expm1(-ratio))
         soft = soft_cross_entropy(teacher, student, temperature)
-        return TermOut(share * jnp.square(temperature) * soft, memory, {})
+        return share * jnp.square(temperature) * soft

@@ -46,11 +46,11 @@ def anatomy(
     def losses(shares: Shares) -> Array:
         return jnp.stack([shares.weighted[name] for name in terms])
 
-    found = gradients(
+    result = gradients(
         state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, losses=losses,
         pulled=_batched, source=source, axis=axis, accumulate=accumulate,
     )  # fmt: skip
-    norms, cosines = compared(found.grads)
+    norms, cosines = compared(result.grads)
     pairs = itertools.combinations(range(len(terms)), 2)
     return {
         'norms': dict(zip(terms, norms, strict=True)),
@@ -60,9 +60,9 @@ def anatomy(
 
 def look(state: State, teacher_vars: Tree, batch: Batch, knobs: Knobs, **parts: Any) -> tuple[State, Logs]:
     """`anatomy` as a step that changes nothing, which every layout and runner can take: 'norm/a', 'cosine/a|b'."""
-    found = anatomy(state, teacher_vars, batch, knobs, **parts)
-    norms = {f'norm/{name}': value for name, value in found['norms'].items()}
-    return state, {**norms, **{f'cosine/{pair}': value for pair, value in found['cosines'].items()}}
+    result = anatomy(state, teacher_vars, batch, knobs, **parts)
+    norms = {f'norm/{name}': value for name, value in result['norms'].items()}
+    return state, {**norms, **{f'cosine/{pair}': value for pair, value in result['cosines'].items()}}
 
 
 def compared(grads: Tree) -> tuple[Array, Array]:

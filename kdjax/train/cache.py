@@ -17,10 +17,9 @@ from kdjax.jit_cache import bound, compiled
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
-from kdjax.types import Array, Teacher, Tree
+from kdjax.types import Array, Column, Teacher, Tree
 
 ADDRESS = 'address.json'
-DTYPES = ('float16', 'float32', 'float64')  # what numpy's files can say
 
 
 class Address(NamedTuple):
@@ -32,13 +31,12 @@ class Address(NamedTuple):
     augment: str  # of the augmentation
     seed: int  # of the augmentation
     views: int  # per example
-    dtype: str  # of the table, one of DTYPES
 
 
 def compute(
     teacher: Teacher,
     variables: Tree,
-    inputs: np.ndarray,
+    inputs: Column,
     augment: Augment,
     seed: int,
     view_count: int,
@@ -51,7 +49,7 @@ def compute(
 
     Args:
       teacher, variables: whose outputs.
-      inputs: (N, ...) of all examples as stored, in the order of their ids.
+      inputs: (N, ...) of all examples as stored, in the order of their ids; read a batch at a time.
       augment, seed, view_count: which views.
       taps: features to keep beside the logits.
       batch_size: examples per forward pass.
@@ -97,13 +95,7 @@ def _forward(
 
 
 def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
-    """Writes the tables; the address comes last, so that a half-written cache has none.
-
-    Raises:
-      UsageError: a dtype that is not in DTYPES.
-    """
-    if address.dtype not in DTYPES:
-        raise unknown('dtype of a cache', address.dtype, DTYPES)
+    """Writes the tables, in float32; the address comes last, so that a half-written cache has none."""
     distributed.by_first(lambda: _write(folder, tables, address))
 
 
@@ -112,7 +104,7 @@ def _write(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> 
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     for k, table in enumerate(tables.values()):
-        np.save(folder / f'{k}.npy', table.astype(address.dtype))
+        np.save(folder / f'{k}.npy', table.astype(np.float32))
     replace(folder / ADDRESS, json.dumps({**address._asdict(), 'tables': list(tables)}))
 
 
@@ -120,14 +112,14 @@ def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
     """The tables, mapped into memory.
 
     Raises:
-      UsageError: there is no whole cache here, or it is stale: of another teacher, data set, augmentation or dtype.
+      UsageError: there is no whole cache here, or it is stale: of another teacher, data set or augmentation.
     """
     path = folder / ADDRESS
     if not path.exists():
         raise UsageError(f'no complete teacher cache in {folder}')
-    found = json.loads(path.read_text())
-    stale = [f'{name} {found.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
-             if found.get(name) != value]  # fmt: skip
+    stored = json.loads(path.read_text())
+    stale = [f'{name} {stored.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
+             if stored.get(name) != value]  # fmt: skip
     if stale:
         raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
-    return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(found['tables'])}
+    return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(stored['tables'])}

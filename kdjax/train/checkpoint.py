@@ -142,9 +142,9 @@ def _manager(folder: Path, name: str, keep: int) -> Any:
     """What writes `folder`/`name` and keeps the newest few."""
     ocp = _orbax()
     # Both managers write at once: without a name of its own each would take the other's barriers for its own.
-    own = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
+    processes = ocp.options.MultiprocessingOptions(barrier_sync_key_prefix=name)
     options = ocp.CheckpointManagerOptions(
-        max_to_keep=keep, enable_async_checkpointing=True, create=True, multiprocessing_options=own
+        max_to_keep=keep, enable_async_checkpointing=True, create=True, multiprocessing_options=processes
     )
     return ocp.CheckpointManager(folder.absolute() / name, options=options)
 

@@ -57,13 +57,13 @@ def given(text: str, environment: Mapping[str, str]) -> dict[str, Any]:
     """Arguments of jax.distributed.initialize; none where JAX is to find them."""
     where = f'--distributed={text}'
     if text == AUTO:
-        found = [environment.get(name) for name in VARIABLES]
-        if not any(found):
+        given = [environment.get(name) for name in VARIABLES]
+        if not any(given):
             return {}
-        if not all(found):
-            missing = ', '.join(name for name, value in zip(VARIABLES, found, strict=True) if not value)
+        if not all(given):
+            missing = ', '.join(name for name, value in zip(VARIABLES, given, strict=True) if not value)
             raise UsageError(f'{where}: {missing} must be set as well; all of {", ".join(VARIABLES)} or none')
-        text, where = ','.join(map(str, found)), ', '.join(VARIABLES)
+        text, where = ','.join(map(str, given)), ', '.join(VARIABLES)
     parts = re.fullmatch(r'([^,\s]+:\d+),(\d+),(\d+)', text)
     if not parts:
         raise UsageError(f'{where} is {text!r}; it must be {AUTO!r} or {FORM}')

@@ -15,6 +15,8 @@ from kdjax.cpu import onednn
 from kdjax.train import ledger
 from kdjax.train.grid import Step
 
+AUTO = 'auto'  # as run.layout: the fastest, by a short measurement
+CELLS = 'cells'  # as a layout: cells split over devices, batched on each
 UNROLLED = 8  # cells up to which a list of them is tried: every cell is compiled anew
 SHORT = 10  # dispatches below which a run is over before a measurement pays
 
@@ -117,7 +119,7 @@ def _remember(address: str, layout: str, times: Mapping[str, Times]) -> str:
     """Writes a choice down; of two processes that measured at once, both go by the first."""
     known = _remembered()
     if address not in known:
-        entry = {'layout': layout, 'seconds': {name: own._asdict() for name, own in times.items()}}
+        entry = {'layout': layout, 'seconds': {name: measured._asdict() for name, measured in times.items()}}
         _store().parent.mkdir(parents=True, exist_ok=True)
         ledger.replace(_store(), json.dumps({**known, address: entry}, indent=1))
         return layout

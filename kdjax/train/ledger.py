@@ -1,16 +1,15 @@
-"""What a run writes down while it goes: scalars and events as JSON lines, a manifest, TensorBoard events."""
+"""What a run writes down while it goes: scalars and events as JSON lines, and what they are numbers of."""
 
 import json
 import math
 import os
 import platform
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 
@@ -19,29 +18,57 @@ from kdjax.errors import UsageError
 PACKAGES = ('kdjax', 'jax', 'jaxlib', 'flax', 'optax', 'orbax-checkpoint', 'numpy', 'scikit-learn', 'ml-collections')
 
 
+class Logger(Protocol):
+    """What a run writes its scalars and events to, and finds those of before in, when it goes on."""
+
+    path: Path  # of the lines
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None: ...
+
+    def write(self, kind: str, **fields: Any) -> None:
+        """Appends one line."""
+
+    def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Appends the values of a step: numbers, or one array of cells each."""
+
+    def flush(self) -> None:
+        """Hands everything written so far to the operating system."""
+
+    def rewind(self, step: int) -> None:
+        """Forgets what is later than `step`."""
+
+
 class Ledger:
-    """Appends to `folder`/ledger.jsonl, one JSON object a line, and mirrors scalars to TensorBoard (and wandb).
+    """Appends to `folder`/ledger.jsonl, one JSON object a line, and mirrors scalars where that is asked for.
 
     A line has 'kind' ('train', 'validation', ...) and most have 'step'. Numbers that are not finite become null.
+
+    Args:
+      folder: is made where it is not there.
+      tensorboard: whether to mirror to TensorBoard's files in `folder`/tensorboard (extra 'tensorboard').
+      wandb: whether to mirror to Weights & Biases (extra 'wandb').
+
+    Raises:
+      UsageError: a mirror's package is not installed.
     """
 
-    def __init__(self, folder: Path, *, wandb: bool = False) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = False, wandb: bool = False) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        self._wandb = _wandb(folder) if wandb else None  # before anything is open: it may not be installed
+        # Before anything is open: they may not be installed.
+        wanted = ((_TensorBoard, tensorboard), (_WeightsAndBiases, wandb))
+        self._mirrors: list[_Mirror] = [mirror(folder) for mirror, asked in wanted if asked]
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
-        # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
-        writer, self._summary = _tensorboard()
-        self._events = writer(str(folder / 'tensorboard'), max_queue=1_000_000)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
         self._file.close()
-        self._events.close()
-        if self._wandb is not None:
-            self._wandb.finish()
+        for mirror in self._mirrors:
+            mirror.close()
 
     def write(self, kind: str, **fields: Any) -> None:
         """Appends one line."""
@@ -50,12 +77,11 @@ class Ledger:
     def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
         """One line, mirrored as the mean over cells. Values: numbers or one array of cells each."""
         self.write(kind, step=step, **values)
-        read = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
-        means = {name: mean for name, mean in read.items() if math.isfinite(mean)}
-        shown = [self._summary.Value(tag=name, simple_value=mean) for name, mean in means.items()]
-        self._events.add_summary(self._summary(value=shown), step)
-        if self._wandb is not None:
-            self._wandb.log(means, step=step)
+        if self._mirrors:
+            read = {f'{kind}/{name}': _mean(value) for name, value in values.items()}
+            means = {name: mean for name, mean in read.items() if math.isfinite(mean)}
+            for mirror in self._mirrors:
+                mirror.log(step, means)
 
     def flush(self) -> None:
         """Hands everything written so far to the operating system."""
@@ -69,23 +95,82 @@ class Ledger:
         self._file = self.path.open('a')
 
 
-class Reader(Ledger):
-    """The ledger of a process that writes none: it reads the one of the process that does."""
+class NullLogger:
+    """Writes nothing: of a process that reads the ledger which another process of its job writes.
 
-    def __init__(self, folder: Path, *, wandb: bool = False) -> None:
+    Args:
+      folder: of that ledger.
+    """
+
+    def __init__(self, folder: Path) -> None:
         self.path = folder / 'ledger.jsonl'
 
+    def __enter__(self) -> Self:
+        return self
+
     def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        pass
+        """Has nothing to close."""
 
     def write(self, kind: str, **fields: Any) -> None:
-        """Nothing; nor do the others."""
+        """Writes nothing."""
 
-    def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None: ...
+    def scalars(self, kind: str, step: int, values: Mapping[str, Any]) -> None:
+        """Writes nothing."""
 
-    def flush(self) -> None: ...
+    def flush(self) -> None:
+        """Has nothing to hand on."""
 
-    def rewind(self, step: int) -> None: ...
+    def rewind(self, step: int) -> None:
+        """Forgets nothing; the process that writes does."""
+
+
+class _Mirror(Protocol):
+    """Another place that shows the curves."""
+
+    def log(self, step: int, values: Mapping[str, float]) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class _TensorBoard:
+    """TensorBoard's files, of tensorboardX."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from tensorboardX import FileWriter
+            from tensorboardX.proto.summary_pb2 import Summary
+        except ImportError as error:
+            raise _missing('tensorboard', 'tensorboardX') from error
+        # A queue that never fills: on a full disk its writer dies, and waiting for it would hang the run.
+        self._events, self._summary = FileWriter(str(folder / 'tensorboard'), max_queue=1_000_000), Summary
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        shown = [self._summary.Value(tag=name, simple_value=value) for name, value in values.items()]
+        self._events.add_summary(self._summary(value=shown), step)
+
+    def close(self) -> None:
+        self._events.close()
+
+
+class _WeightsAndBiases:
+    """A run of Weights & Biases, named after its folder."""
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            import wandb
+        except ImportError as error:
+            raise _missing('wandb', 'wandb') from error
+        self._run = wandb.init(project='kdjax', dir=str(folder), resume='allow', id=folder.name)
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        self._run.log(values, step=step)
+
+    def close(self) -> None:
+        self._run.finish()
+
+
+def _missing(extra: str, package: str) -> UsageError:
+    return UsageError(f"track.{extra} is set but {package} is not installed: pip install 'kdjax[{extra}]'")
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
@@ -121,13 +206,13 @@ def plain(value: Any) -> Any:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {'python': platform.python_version()}
+    result = {'python': platform.python_version()}
     for package in PACKAGES:
         try:
-            found[package] = metadata.version(package)
+            result[package] = metadata.version(package)
         except metadata.PackageNotFoundError:
-            found[package] = 'not installed'
-    return found
+            result[package] = 'not installed'
+    return result
 
 
 def machine() -> dict[str, Any]:
@@ -169,32 +254,7 @@ def _processor() -> str:
     return platform.processor() or platform.machine()
 
 
-def _tensorboard() -> tuple[Any, Any]:
-    """The writer of TensorBoard's files, and what is written: loaded by a run that trains, nobody else needs it.
-
-    tensorboardX loads PyTorch where it is installed, for the graphs of its networks: seconds, for nothing.
-    """
-    apart = 'torch' not in sys.modules
-    if apart:
-        sys.modules['torch'] = None  # type: ignore[assignment]  # to whoever imports it, it is not there
-    try:
-        from tensorboardX import FileWriter
-        from tensorboardX.proto.summary_pb2 import Summary
-    finally:
-        if apart:
-            del sys.modules['torch']
-    return FileWriter, Summary
-
-
 def _mean(value: Any) -> float:
     array = np.asarray(value, np.float64)
     finite = array[np.isfinite(array)]
     return float(finite.mean()) if finite.size else math.nan
-
-
-def _wandb(folder: Path) -> Any:
-    try:
-        import wandb
-    except ImportError as error:
-        raise UsageError("track.wandb is set but wandb is not installed: pip install 'kdjax[wandb]'") from error
-    return wandb.init(project='kdjax', dir=str(folder), resume='allow', id=folder.name)

@@ -16,7 +16,7 @@ from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
-from kdjax.train.ledger import Ledger, read
+from kdjax.train.ledger import Logger, read
 from kdjax.types import Array, State, Tree
 
 Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
@@ -83,10 +83,10 @@ def fit(
     save_every: int,
     folder: Path,
     identity: str,
-    ledger: Ledger,
+    ledger: Logger,
     progress: Progress,
     stop: StopSignals,
-    kept: Callable[[Tree], Tree] = lambda variables: variables,
+    select_student: Callable[[Tree], Tree] = lambda variables: variables,
     tolerant: bool = False,
     best: Best | None = None,
     anatomy: Step | None = None,
@@ -111,7 +111,7 @@ def fit(
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
-      kept: the variables of the student among those that are trained: one of several peers.
+      select_student: the variables of the student among those that are trained: one of several peers.
       best: the best so far of a state that has been trained before.
       tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
       anatomy: compiled like `run`, but over the batch of one step: gives the state back as it is, and numbers (C,) that
@@ -127,7 +127,7 @@ def fit(
     )
     cells = int(knobs['seed'].shape[0])
     # Copies: the state's own buffers are donated to the first step.
-    best = best or unscored(trees.detached(kept(student(state))), cells)
+    best = best or unscored(trees.detached(select_student(student(state))), cells)
     with Checkpoints(folder, identity) as checkpoints:
         saved = checkpoints.latest_step()
         done = saved or int(np.ravel(state.step)[0])
@@ -157,10 +157,10 @@ def fit(
                     break
                 raise _all_diverged(failures)
             if done % validate_every == 0 or done == steps:
-                metrics = dict(validate(kept(student(state))))
+                metrics = dict(validate(select_student(student(state))))
                 ledger.scalars('validation', done, metrics)
                 history.append({'kind': 'validation', 'step': done, **metrics})
-                best = _better(best, metrics['accuracy'], kept(student(state)))
+                best = _better(best, metrics['accuracy'], select_student(student(state)))
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
@@ -176,14 +176,14 @@ def fit(
         checkpoints.wait()
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     # On the host: what takes cells apart there needs no program for it.
-    variables, best_variables, terms = jax.device_get((kept(student(state)), best.variables, terms))
+    variables, best_variables, terms = jax.device_get((select_student(student(state)), best.variables, terms))
     return Fitted(variables, best_variables, terms, history, looks, failures)
 
 
 class _Sent(NamedTuple):
     """Chunks that were sent off, whose logs are not written down yet."""
 
-    ledger: Ledger
+    ledger: Logger
     checkpoints: Checkpoints
     progress: Progress
     failures: dict[int, dict[str, Any]]  # cell -> where it went wrong, of the chunks that are written down
@@ -210,7 +210,7 @@ def student(state: State) -> Tree:
     return parallel.local({'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats})
 
 
-def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
+def _record(ledger: Logger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
     """Writes the logs of a chunk, (steps, C) each; returns the cells that went wrong and the first step where."""
     count, cells = logs['loss'].shape
     for k in range(count):
@@ -218,11 +218,11 @@ def _record(ledger: Ledger, start: int, logs: Mapping[str, np.ndarray]) -> dict[
     failures = {}
     for cell in range(cells):
         wrong = {name: np.flatnonzero(~np.isfinite(values[:, cell])) for name, values in logs.items()}
-        steps = [found[0] for found in wrong.values() if found.size]
+        steps = [positions[0] for positions in wrong.values() if positions.size]
         if steps:
             first = min(steps)
-            names = [name.removeprefix('term/') for name, found in wrong.items()
-                     if name.startswith('term/') and found.size and found[0] == first]  # fmt: skip
+            names = [name.removeprefix('term/') for name, positions in wrong.items()
+                     if name.startswith('term/') and positions.size and positions[0] == first]  # fmt: skip
             failures[cell] = {'step': start + int(first) + 1, 'term': ', '.join(names) or 'gradient'}
     return failures
 
@@ -234,9 +234,11 @@ def _shown(values: np.ndarray) -> Any:
 
 def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:
     first = min(failures.values(), key=lambda failure: failure['step'])
-    kept = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
+    select_student = (
+        f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
+    )
     return UsageError(
-        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({kept}); '
+        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({select_student}); '
         'lower the learning rate or the weight of that term'
     )
 

@@ -3,7 +3,7 @@
 Each device returns its share of the loss; the shares sum to the loss of the global batch. With `axis` the device axis:
 
   example scope:  share = sum(values * mask) / psum(sum(mask))
-  batch scope:    share = sum(values * mask) / sum(mask) / axis_size       on the view gathered from all devices
+  batch scope:    share = sum(values * mask) / sum(mask) / axis_size       on the inputs gathered from all devices
   loss share    = sum_i weight_i * share_i
 """
 
@@ -45,7 +45,7 @@ class Objective:
         """Knobs by term name."""
         return {name: term.knobs() for name, term in self.terms}
 
-    def init(self, key: Array, view: TermInputs) -> tuple[dict[str, Tree], dict[str, Tree]]:
+    def init(self, key: Array, inputs: TermInputs) -> tuple[dict[str, Tree], dict[str, Tree]]:
         """Learned parameters and memory of every term, by name.
 
         Raises:
@@ -54,9 +54,9 @@ class Objective:
         """
         params, memory = {}, {}
         for name, term in self.terms:
-            check_taps(name, term, view)
+            check_taps(name, term, inputs)
             with _named(name):
-                params[name], memory[name] = term.init(term_key(key, name), view)
+                params[name], memory[name] = term.init(term_key(key, name), inputs)
             if jax.tree.leaves(memory[name]) and term.scope != 'batch':
                 raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
         return params, memory
@@ -77,7 +77,7 @@ class Objective:
         self,
         params: Mapping[str, Tree],
         memory: Mapping[str, Tree],
-        view: TermInputs,
+        inputs: TermInputs,
         knobs: Mapping[str, Mapping[str, Array]],
         *,
         step: Array,
@@ -89,20 +89,20 @@ class Objective:
 
         Args:
           params, memory: of the terms, by name.
-          view: student and teacher outputs on this device's part of the batch.
+          inputs: student and teacher outputs on this device's part of the batch.
           knobs: values of the knobs, by term name.
           step: global step, () int32.
           key: random key of the step, the same on all devices.
           axis: name of the device axis; None where the batch is whole.
-          denominator_mask: mask whose sum is averaged over, where `view` is only a part of this device's batch
+          denominator_mask: mask whose sum is averaged over, where `inputs` are only a part of this device's batch
             (gradient accumulation).
         """
-        whole = gathered(view, axis) if any(term.scope == 'batch' for _, term in self.terms) else view
+        whole = gathered(inputs, axis) if any(term.scope == 'batch' for _, term in self.terms) else inputs
         size = 1 if axis is None else jax.lax.axis_size(axis)
         knobs = {name: term.scheduled(knobs[name], step) for name, term in self.terms}
         parts, next_memory, logs = {}, {}, {}
         for name, term in self.terms:
-            seen = whole if term.scope == 'batch' else view
+            seen = whole if term.scope == 'batch' else inputs
             with _named(name):
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
             if term.scope == 'batch':
@@ -137,16 +137,16 @@ def term_key(key: Array, name: str) -> Array:
     return jax.random.fold_in(key, zlib.crc32(name.encode()))
 
 
-def gathered(view: TermInputs, axis: str | None) -> TermInputs:
-    """The view of the whole batch; gradients flow back to the device that an example lies on."""
+def gathered(inputs: TermInputs, axis: str | None) -> TermInputs:
+    """The inputs of the whole batch; gradients flow back to the device that an example lies on."""
     if axis is None:
-        return view
-    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), view)
+        return inputs
+    return jax.tree.map(lambda leaf: jax.lax.all_gather(leaf, axis, tiled=True), inputs)
 
 
-def check_taps(name: str, term: Term, view: TermInputs) -> None:
+def check_taps(name: str, term: Term, inputs: TermInputs) -> None:
     """Raises UsageError where `term` reads a tap that a network does not give; lists taps with their shapes."""
-    for side, wanted, outputs in zip(('student', 'teacher'), term.taps(), (view.student, view.teacher), strict=True):
+    for side, wanted, outputs in zip(('student', 'teacher'), term.taps(), inputs[:2], strict=True):
         for tap in wanted:
             if tap not in outputs.features:
                 raise unknown('tap', tap, described(outputs), f' of the {side}, read by term {name!r}')

@@ -43,7 +43,8 @@ def build(
 
     Args:
       name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay) or 'dot'
-        (sgd whose momentum is larger for what the teacher says; its `update` takes gradients `Apart`).
+        (sgd whose momentum is larger for what the teacher says; its `update` takes gradients
+        `SplitGradients`).
       steps: length of the run, in steps.
       schedule: 'constant', 'step', 'cosine' or 'linear' (the last two end at 0), after the warm-up.
       warmup: steps of linear warm-up from 0.
@@ -84,7 +85,7 @@ def build(
     return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *bounding, *averaging))
 
 
-class Apart(NamedTuple):
+class SplitGradients(NamedTuple):
     """Gradients of the terms that need no teacher, and of those that do."""
 
     task: Tree
@@ -101,12 +102,14 @@ def _split_momentum(
     Reference: Zhao, Cui, Song, Liang, DOT: A Distillation-Oriented Trainer, ICCV 2023, eq. 5-7.
     """
 
-    def init(params: Tree) -> Apart:
-        return Apart(*(jax.tree.map(jnp.zeros_like, params) for _ in Apart._fields))
+    def init(params: Tree) -> SplitGradients:
+        return SplitGradients(*(jax.tree.map(jnp.zeros_like, params) for _ in SplitGradients._fields))
 
-    def update(updates: Apart, state: Apart, params: Tree = None, **extra: Any) -> tuple[Tree, Apart]:
+    def update(
+        updates: SplitGradients, state: SplitGradients, params: Tree = None, **extra: Any
+    ) -> tuple[Tree, SplitGradients]:
         task, _ = decayed.update(updates.task, optax.EmptyState(), params, **extra)
-        after = Apart(
+        after = SplitGradients(
             jax.tree.map(lambda v, g: (momentum - delta) * v + g, state.task, task),
             jax.tree.map(lambda v, g: (momentum + delta) * v + g, state.distill, updates.distill),
         )
@@ -123,8 +126,8 @@ class Average(NamedTuple):
 
 def averaged(params: Tree, opt: Tree) -> Tree:
     """What a network is used with: the moving average kept in the optimiser state `opt`, else `params` themselves."""
-    found = [leaf for leaf in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(leaf)]
-    return found[0].params if found else params
+    averages = [leaf for leaf in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(leaf)]
+    return averages[0].params if averages else params
 
 
 MASKS: Mapping[str, Callable[[Tree], Tree]] = {

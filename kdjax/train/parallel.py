@@ -1,12 +1,12 @@
 """Runners: how a step is laid over devices. All give the same parameters up to rounding.
 
-| runner    | wraps                                   | splits over devices |
-|-----------|-----------------------------------------|---------------------|
-| single    | jit                                     | nothing             |
-| pmap      | pmap                                    | examples            |
-| sharded   | jit with NamedSharding                  | examples            |
-| shard_map | jit of shard_map                        | examples            |
-| cells     | jit of shard_map, axes 'cell' and 'data' | cells, then examples |
+| runner    | wraps                  | splits over devices |
+|-----------|------------------------|---------------------|
+| single    | jit                    | nothing             |
+| pmap      | pmap                   | examples            |
+| sharded   | jit with NamedSharding | examples            |
+| shard_map | jit of shard_map       | examples            |
+| cells     | jit of shard_map       | cells               |
 
 'sharded' also runs over several processes: each holds its own examples of a batch, and everything else whole.
 """
@@ -29,12 +29,10 @@ SPANNING = 'sharded'  # the runner that several processes share
 Devices = Sequence[jax.Device]
 
 
-def axis_of(runner: str, data_devices: int = 1) -> str | None:
+def axis_of(runner: str) -> str | None:
     """Name of the device axis that a step (and synchronised batch statistics) must reduce over under `runner`."""
     if runner not in RUNNERS:
         raise unknown('runner', runner, RUNNERS)
-    if runner == 'cells':
-        return AXIS if data_devices > 1 else None
     return AXIS if runner in ('pmap', 'shard_map') else None
 
 
@@ -45,7 +43,6 @@ def wrap(
     *,
     batch_axis: int = 0,
     cell_axis: int | None = None,
-    data_devices: int = 1,
 ) -> Step:
     """Compiles `step` for `devices`.
 
@@ -56,7 +53,6 @@ def wrap(
       devices: the devices to use; 'single' uses the first.
       batch_axis: which axis of a batch's leaves counts examples (1 or 2 under scan or with a batch per cell).
       cell_axis: which axis of a batch's leaves counts cells; None where cells share batches. For 'cells'.
-      data_devices: devices that share one cell's batch. For 'cells'.
 
     Raises:
       UsageError: unknown runner, sizes that do not divide, or host devices that would deadlock.
@@ -66,7 +62,7 @@ def wrap(
     check_processes(runner, devices)
     check_host_devices(devices, os.environ)
     if runner == 'cells':
-        return _cells(step, devices, batch_axis, cell_axis, data_devices)
+        return _cells(step, devices, batch_axis, cell_axis)
     return RUNNERS[runner](step, devices, batch_axis)
 
 
@@ -86,13 +82,13 @@ def check_processes(runner: str, devices: Devices, batch_sizes: Sequence[int] = 
 
 def check_host_devices(devices: Devices, environment: Any) -> None:
     """Raises UsageError where several host devices share too small a thread pool: their all-reduce would never meet."""
-    own = len(_own(devices))
-    if own < 2 or devices[0].platform != 'cpu':
+    local = len(_own(devices))
+    if local < 2 or devices[0].platform != 'cpu':
         return
     threads = int(environment.get('NPROC', 0))
-    if threads < 2 * own:
+    if threads < 2 * local:
         raise UsageError(
-            f'{own} host devices need the environment variable NPROC >= {2 * own} before start, '
+            f'{local} host devices need the environment variable NPROC >= {2 * local} before start, '
             f'got {threads or "none"}: with fewer threads their collectives deadlock'
         )
 
@@ -109,8 +105,8 @@ def spans(devices: Devices) -> bool:
 
 def own_part(devices: Devices, size: int) -> slice:
     """Which examples of a batch of `size`, split over `devices`, this process holds."""
-    own = _own(devices)
-    return slice(own[0] * size // len(devices), (own[-1] + 1) * size // len(devices))
+    local = _own(devices)
+    return slice(local[0] * size // len(devices), (local[-1] + 1) * size // len(devices))
 
 
 def everywhere(tree: Tree, devices: Devices) -> Tree:
@@ -183,12 +179,9 @@ def _shard_map(step: Step, devices: Devices, batch_axis: int) -> Step:
     return run
 
 
-def _cells(step: Step, devices: Devices, batch_axis: int, cell_axis: int | None, data_devices: int) -> Step:
-    if len(devices) % data_devices:
-        raise UsageError(f'data_devices must divide the {len(devices)} devices, got {data_devices}')
-    rows = len(devices) // data_devices
-    mesh = _mesh(('cell', AXIS), (rows, data_devices), devices)
-    batch_spec = _spec({batch_axis: AXIS} if cell_axis is None else {batch_axis: AXIS, cell_axis: 'cell'})
+def _cells(step: Step, devices: Devices, batch_axis: int, cell_axis: int | None = None) -> Step:
+    mesh = _mesh(('cell',), (len(devices),), devices)
+    batch_spec = P() if cell_axis is None else _spec({cell_axis: 'cell'})
     # Logs have the axes of a batch up to the examples, cells last.
     logs_spec = _spec({(batch_axis if cell_axis is None else cell_axis): 'cell'})
     mapped = jax.shard_map(
@@ -201,8 +194,7 @@ def _cells(step: Step, devices: Devices, batch_axis: int, cell_axis: int | None,
     compiled = jax.jit(mapped, donate_argnums=0)
 
     def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
-        _check_split(knobs, 0, rows, 'grid of cells')
-        _check_split(batch, batch_axis, data_devices, 'batch')
+        _check_split(knobs, 0, len(devices), 'grid of cells')
         return compiled(state, teacher_vars, batch, knobs)
 
     return run

@@ -20,11 +20,11 @@ def profiled(step: Step, folder: Path, dispatches: int) -> Step:
         if done == WARM:
             jax.block_until_ready(states)
             jax.profiler.start_trace(folder)
-        found = step(states, teacher_vars, batches, knobs)
+        result = step(states, teacher_vars, batches, knobs)
         done += 1
         if done == WARM + dispatches:
-            jax.block_until_ready(found)
+            jax.block_until_ready(result)
             jax.profiler.stop_trace()
-        return found
+        return result
 
     return run

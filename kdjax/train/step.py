@@ -77,7 +77,7 @@ def train_step(
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
     source: Source = given,
-    apart: bool = False,
+    split_gradients: bool = False,
     axis: str | None = None,
     accumulate: int = 1,
 ) -> tuple[State, Logs]:
@@ -90,7 +90,8 @@ def train_step(
       knobs: see the module.
       net, teacher, objective, tx: structure, static.
       source: where the teacher's variables come from: those given, or the student's own average.
-      apart: whether the optimiser is given the gradients of the task's and the teacher's terms apart (`optim.Apart`).
+      split_gradients: whether the optimiser is given the gradients of the task and those of the teacher by themselves
+        (`optim.SplitGradients`).
       axis: name of the device axis, None where the batch is whole.
       accumulate: micro-batches that B is cut into; denominators stay those of the global batch.
 
@@ -104,13 +105,13 @@ def train_step(
     taught = {name for name, term in objective.terms if term.TEACHER}
     grads, logs, stats, memory = gradients(
         state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, source=source, axis=axis,
-        accumulate=accumulate, losses=functools.partial(_apart, taught) if apart else _whole,
+        accumulate=accumulate, losses=functools.partial(_split, taught) if split_gradients else _whole,
     )  # fmt: skip
     updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
     params = optax.apply_updates(state.params, updates)
     return State(state.step + 1, params, stats, memory, opt), {
         **logs,
-        'grad_norm': trees.norm(trees.add(*grads) if apart else grads),
+        'grad_norm': trees.norm(trees.add(*grads) if split_gradients else grads),
     }
 
 
@@ -118,7 +119,7 @@ def one_by_one(pull: Pull, losses: Tree) -> Tree:
     """The gradient of each of the losses, in their place."""
     leaves, structure = jax.tree.flatten(losses)
     one, zero = jnp.ones_like(leaves[0]), jnp.zeros_like(leaves[0])
-    chosen = [[one if other == own else zero for other in range(len(leaves))] for own in range(len(leaves))]
+    chosen = [[one if other == index else zero for other in range(len(leaves))] for index in range(len(leaves))]
     return jax.tree.unflatten(structure, [pull(jax.tree.unflatten(structure, row))[0] for row in chosen])
 
 
@@ -154,19 +155,19 @@ def gradients(
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
         student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
-        view = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
+        inputs = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
         shares = objective.shares(
-            params['terms'], memory, view, knobs['terms'],
+            params['terms'], memory, inputs, knobs['terms'],
             step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
         )  # fmt: skip
         return losses(shares), (shares, stats)
 
     def learn(stats: Tree, memory: Tree, index: Array | int) -> tuple[tuple[Tree, Logs], Tree, Tree]:
         key, part = jax.random.fold_in(step_key, index), _micro_batch(batch, index, accumulate)
-        found, pull, (shares, stats) = jax.vjp(
+        values, pull, (shares, stats) = jax.vjp(
             lambda params: forward(params, stats, memory, part, key), state.params, has_aux=True
         )
-        grads = pulled(pull, found)
+        grads = pulled(pull, values)
         parts = {f'term/{name}': share for name, share in shares.parts.items()}
         means = {name: value / accumulate for name, value in shares.logs.items()}
         return (grads, {'loss': shares.loss, **parts, **means}), stats, shares.memory
@@ -176,8 +177,8 @@ def gradients(
 
         def more(carry: tuple, index: Array) -> tuple[tuple, None]:
             summed, stats, memory = carry
-            own, stats, memory = learn(stats, memory, index)
-            return (trees.add(summed, own), stats, memory), None
+            grads, stats, memory = learn(stats, memory, index)
+            return (trees.add(summed, grads), stats, memory), None
 
         (summed, stats, memory), _ = jax.lax.scan(more, (summed, stats, memory), jnp.arange(1, accumulate))
 
@@ -192,12 +193,12 @@ def _whole(shares: Shares) -> Array:
     return shares.loss
 
 
-def _apart(taught: set[str], shares: Shares) -> optim.Apart:
+def _split(taught: set[str], shares: Shares) -> optim.SplitGradients:
     """The sums of the terms that need no teacher, and of those that do."""
     groups: tuple[list[Array], list[Array]] = ([], [])
     for name, share in shares.weighted.items():
         groups[name in taught].append(share)
-    return optim.Apart(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups))
+    return optim.SplitGradients(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups))
 
 
 def _device_key(key: Array, axis: str | None) -> Array:

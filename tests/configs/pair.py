@@ -20,8 +20,9 @@ def get_config(arg=''):
     config.baseline = 'combined'
     config.teacher.fit.steps, config.fits.combined.steps = 30, 120
     for fit in (config.teacher.fit, config.fits.combined):
-        fit.learning_rate = (1e-2,)
+        fit.learning_rate = 1e-2
     config.run.runner = 'sharded'
     config.run.chunk, config.run.validate_every, config.run.save_every = 10, 30, 30
     config.run.anatomy_every = 60
+    config.track.tensorboard = True
     return config.lock()

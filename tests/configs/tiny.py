@@ -12,10 +12,10 @@ def get_config(arg=''):
     config.student.args.widths = (8,)
     config.teacher.args.widths = (32,)
     config.data.transfer_sizes = (50,)
-    config.terms.soft.temperature = (2.0, 4.0)
+    config.search = base.Search({'terms.soft.temperature': (2.0, 4.0)})
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps = 300 if arguments['kills'] else 30
-        fit.learning_rate = (1e-2,)
+        fit.learning_rate = 1e-2
     config.run.chunk, config.run.validate_every, config.run.save_every = (
         (10, 50, 20) if arguments['kills'] else (10, 10, 20)
     )

@@ -15,7 +15,7 @@ def get_config(arg=''):
     config.data.transfer_sizes = (50,)
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps = 200 if arguments['kills'] else 30
-        fit.learning_rate = (1e-2,)
+        fit.learning_rate = 1e-2
     config.fits.finetune.steps = 20
     config.run.chunk, config.run.validate_every, config.run.save_every, config.run.cells = 10, 10, 20, 4
     return config.lock()

@@ -6,6 +6,7 @@ from PIL import Image
 
 from kdjax.data import arrays, folder
 from kdjax.data.base import Split, checked, divided
+from kdjax.data.lazy import Lazy
 from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)
@@ -17,6 +18,26 @@ ARRAYS = {
         ('labels', np.arange(4 + k) % 3),
     )
 }
+
+
+def mapped(folder, **changed):
+    folder.mkdir()
+    for name, value in (ARRAYS | changed).items():
+        np.save(folder / f'{name}.npy', value)
+    return str(folder)
+
+
+def test_arrays_of_a_folder_stay_in_their_files(tmp_path):
+    found = checked(arrays.arrays(path=mapped(tmp_path / 'own', classes=np.array(['a', 'b', 'c']))))
+    assert found.classes == ('a', 'b', 'c')
+    assert all(isinstance(split.inputs, np.memmap) for split in found.splits.values())
+    assert found.checksum() == arrays.arrays(path=saved(tmp_path / 'own.npz')).checksum()
+    (tmp_path / 'own' / 'test_labels.npy').write_text('no array')
+    with pytest.raises(UsageError, match=r'arrays .*own. cannot be read'):
+        arrays.arrays(path=str(tmp_path / 'own'))
+    (tmp_path / 'own' / 'test_labels.npy').unlink()
+    with pytest.raises(UsageError, match=r"unknown array 'test_labels' in .*own'; there is: 'train_labels'"):
+        arrays.arrays(path=str(tmp_path / 'own'))
 
 
 def saved(path, **changed):
@@ -86,6 +107,15 @@ def test_images_in_folders_are_resized_and_labelled_by_folder(painted):
         (1, (150, 0, 0)),
     ]
     assert found.splits['validation'] is found.splits['test']
+
+
+def test_lazy_images_are_read_when_they_are_asked_for(painted):
+    found, wanted = (folder.images(folder=str(painted), size=4, validation=2, lazy=lazy) for lazy in (True, False))
+    assert all(isinstance(found.splits[name].inputs, Lazy) for name in ('train', 'validation', 'test'))
+    assert found.checksum() == wanted.checksum()
+    (painted / 'train' / 'red' / '1.png').write_text('no image')
+    with pytest.raises(UsageError, match=r'red/1\.png cannot be read as an image'):
+        [found.splits[name].inputs[:] for name in ('train', 'validation')]
 
 
 def test_a_folder_for_validation_is_used_where_there_is_one(painted):

@@ -13,6 +13,7 @@ from tensorflow_datasets.core.features import image_feature
 from tensorflow_datasets.image_classification import mnist
 
 from kdjax.data import originals, prepare, tfds, without_tensorflow
+from kdjax.data.lazy import Lazy
 from kdjax.errors import UsageError
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -68,6 +69,17 @@ def test_mnist_is_prepared_from_its_originals_and_nothing_else_is_left(few, rest
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')}
     assert prepare.prepare('tfds:mnist', data_dir=str(tmp_path)) == place
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
+
+
+def test_lazy_inputs_are_decoded_when_they_are_asked_for(prepared, restored):
+    found = tfds.prepared(name='mnist', data_dir=str(prepared('mnist')), lazy=True)
+    wanted = originals.mnist(folder=str(restored('mnist')))
+    for name, split in wanted.splits.items():
+        inputs, labels = found.splits[name]
+        assert isinstance(inputs, Lazy)
+        assert (inputs.shape, inputs.dtype) == (split.inputs.shape, split.inputs.dtype)
+        np.testing.assert_array_equal(labels, split.labels)
+        np.testing.assert_array_equal(inputs[[0, 7, -1]], split.inputs[[0, 7, -1]])
 
 
 @pytest.mark.slow
@@ -235,7 +247,7 @@ def test_a_validation_split_of_its_own_is_used_by_its_name(tmp_path):
 
 
 def test_what_cannot_be_held_in_one_array_or_is_no_classification_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=r"data set 'ragged' has inputs of different shapes, .*kdjax\.data\.stream"):
+    with pytest.raises(UsageError, match=r"data set 'ragged' has inputs of different shapes, .*kdjax\.data\.lazy"):
         tfds.prepared(**made(Ragged, tmp_path), validation='validation')
     with pytest.raises(UsageError, match="data set 'measured' is not a classification: its features are x, y"):
         tfds.prepared(**made(Measured, tmp_path))

@@ -10,15 +10,14 @@ import jax
 import jax.numpy as jnp
 import pytest
 import rotation
-from ml_collections import ConfigDict
 
-from configs import base, cifar
+from configs import cifar
 from kdjax import cost
 from kdjax.study import command_line
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.report import comparison as arms_
-from kdjax.study.report import published
+from kdjax.study.recipe.recipe import NetSpec
+from kdjax.study.report import comparison, published
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -76,11 +75,11 @@ def test_a_table_is_a_sweep_over_a_locked_config(name):
 @pytest.mark.parametrize('name', PAPERS)
 def test_every_number_of_a_paper_is_that_of_exactly_one_arm(name):
     config, points = module(name)['get_config'](), arms(name)
-    content = published.load(ROOT / config.expected)
-    for row in content['rows']:
-        assert sum(row['point'].items() <= point.items() for point in points) == 1, row['point']
-    described = {json.dumps(row['point'], sort_keys=True) for row in content['rows']}
-    assert len(described) == len(content['rows'])
+    numbers = published.load(ROOT / config.expected).rows
+    for row in numbers:
+        assert sum(row.point.items() <= point.items() for point in points) == 1, row.point
+    described = {json.dumps(row.point, sort_keys=True) for row in numbers}
+    assert len(described) == len(numbers)
     untold = [point for point in points if json.dumps({k: point[k] for k in ('method', 'pair')}) not in described]
     assert {point['method'] for point in untold} <= {'hard labels'}, 'an arm of which the paper says nothing'
 
@@ -89,26 +88,26 @@ def test_the_recipe_is_that_of_the_literature():
     """240 epochs of 781 batches of 64, drops after 150, 180 and 210; small mobile networks at a fifth of the rate."""
     cells = {(run.point['pair'], run.method): run.cells for run in planned('crd2020_cifar100').runs}
     (own,) = cells['resnet56-resnet20', 'KD']
-    assert (own.fit.steps, own.fit.batch_size, own.fit.learning_rate) == (187500, 64, (0.05,))
-    assert [round(share * 240) for share in own.fit.optim.milestones] == [150, 180, 210]
+    assert (own.fit.steps, own.fit.batch_size, own.fit.spec.learning_rate) == (187500, 64, (0.05,))
+    assert [round(share * 240) for share in own.fit.spec.optim['milestones']] == [150, 180, 210]
     assert {run.seed for run in planned('crd2020_cifar100').runs if run.point['pair'] == 'vgg13-vgg8'} == set(range(5))
     for pair, rate in (('vgg13-MobileNetV2', 0.01), ('wrn_40_2-ShuffleV1', 0.01), ('ResNet50-vgg8', 0.05)):
         assert cells[pair, 'AT'][0].fit.learning_rate == (rate,)
         assert cells[pair, 'AT'][0].config.teacher.fit.learning_rate == (0.05,)
     start, main = cells['wrn_40_2-ShuffleV1', 'AB']
-    assert (start.fit.steps, start.fit.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
+    assert (start.fit.steps, start.fit.spec.optim.get('schedule'), main.fit.steps) == (23437, None, 187500)
 
 
 def shallow(spec):
     """The network with as few layers as its kind can have: its taps and their shapes are the same."""
     least = {'resnet_cifar.resnet': {'depth': 8}, 'wide_resnet.wrn': {'depth': 10}}.get(spec.net, {})
-    return ConfigDict({'net': spec.net, 'args': {**spec.args, **least}})
+    return NetSpec(spec.net, {**spec.args, **least})
 
 
 @functools.cache
 def answer(spec):
     """Shapes of what a network, given as JSON, answers on a batch."""
-    net = build.net(ConfigDict(json.loads(spec)), 100, base.run())
+    net = build.net(NetSpec(*json.loads(spec)), 100, 'float32', None)
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
 
     def run(x):
@@ -120,8 +119,8 @@ def answer(spec):
 
 def test_channels_of_networks_are_those_that_tables_are_built_with():
     for network in cifar.NETWORKS.values():
-        spec = shallow(ConfigDict({'net': network.net, 'args': dict(network.args)}))
-        features = answer(json.dumps(spec.to_dict(), sort_keys=True)).features
+        spec = shallow(NetSpec(network.net, dict(network.args)))
+        features = answer(as_json(spec)).features
         maps = [features[f'stage{number}'].shape[-1] for number in range(1, len(network.channels) + 1)]
         assert tuple(maps) == network.channels
         assert f'stage{len(maps) + 1}' not in features
@@ -134,19 +133,23 @@ def test_every_method_fits_every_pair(name):
     for run in planned(name).runs:
         earlier = {}
         for cell in run.cells if run.seed == 0 else ():
-            sides = [json.dumps(shallow(spec).to_dict(), sort_keys=True) for spec in deep(cell.config)]
-            terms = build.objective(cell.config, cell.fit).terms
+            sides = [as_json(shallow(spec)) for spec in deep(cell.inputs, run.teacher.inputs)]
+            terms = cell.fit.objective.terms
             learned = {called: fitted(term, *sides) for called, term in terms}
             for called, term in terms:
                 term.adopt(learned[called], earlier, {})
             earlier = learned
 
 
-def deep(config):
+def as_json(spec):
+    return json.dumps([spec.net, spec.args])
+
+
+def deep(*inputs):
     """Student and teacher, after each was built as deep as it is meant to be."""
-    for spec in (config.student, config.teacher):
-        build.net(spec, 100, base.run())
-    return config.student, config.teacher
+    for each in inputs:
+        build.net(each.network, 100, 'float32', None)
+    return [each.network for each in inputs]
 
 
 @functools.cache
@@ -154,14 +157,14 @@ def fitted(term, student, teacher):
     """Shapes of what a term learns, once it has been initialised and has answered."""
     number, key = jax.ShapeDtypeStruct((4,), jnp.int32), jax.random.key(0)
     batch = {'labels': number, 'id': number, 'view': number, 'mask': jax.ShapeDtypeStruct((4,), jnp.float32)}
-    view = TermInputs(answer(student), answer(teacher), batch)
-    params, memory = jax.eval_shape(lambda view: term.init(key, view), view)
+    inputs = TermInputs(answer(student), answer(teacher), batch)
+    params, memory = jax.eval_shape(lambda inputs: term.init(key, inputs), inputs)
     knobs = {knob: jax.ShapeDtypeStruct((), jnp.float32) for knob in term.knobs()}
 
-    def ask(params, memory, view, knobs):
-        return term(params, memory, view, knobs, step=jnp.int32(0), key=key).values
+    def ask(params, memory, inputs, knobs):
+        return term(params, memory, inputs, knobs, step=jnp.int32(0), key=key).values
 
-    assert jax.eval_shape(ask, params, memory, view, knobs).shape == (4,)
+    assert jax.eval_shape(ask, params, memory, inputs, knobs).shape == (4,)
     return params
 
 
@@ -200,8 +203,8 @@ def test_two_steps_of_a_table(name, networks, method, tmp_path, monkeypatch):
         assert 0 <= place.record['last']['accuracy'] <= 1
     results = collect.results(found, tmp_path, 'python run.py')
     if name in PAPERS:
-        compared = published.compared(results['expected'], arms_.gather(results))
-        assert sum(row['verdict'] != 'no arm matches' for row in compared) == 1
+        rows = published.compare(results.published, comparison.group_runs(results)).rows
+        assert sum(row.verdict != 'no arm matches' for row in rows) == 1
 
 
 def test_every_experiment_has_a_workdir_of_its_own():

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from experiments.hinton2015_mnist import config as study
 from experiments.hinton2015_mnist import measure, publish
 from kdjax.errors import UsageError
+from kdjax.study.recipe.inputs import teacher_of
 from kdjax.study.sweep import expand, worker
 
 PARTS = ('main', 'small', 'wide')
@@ -36,20 +37,22 @@ def test_the_parts_are_the_whole():
 
 
 def test_students_are_plain_and_only_the_teacher_is_regularised(planned):
-    for run in planned.runs:
-        own = run.cells[-1].config
+    tasks = [run.cells[-1].inputs for run in planned.runs]
+    for own in tasks:
         assert set(own.student.args) == {'widths'}
-        assert own.data.views == 1
-        assert not own.fits.distilled.optim.get('max_norm')
-        assert len(set(own.student.args.widths)) == 1
-    assert own.teacher.args.widths == (1200, 1200)
-    assert own.teacher.args.dropout > 0
-    assert own.teacher.augment.to_dict() == {'kind': 'augment.shift', 'pixels': 2}
-    assert own.teacher.fit.optim.max_norm > 0
+        assert own.views.views == 1
+        assert not own.fit.spec.optim.get('max_norm')
+        assert len(set(own.student.args['widths'])) == 1
+    teacher, *others = [teacher_of(own.source) for own in tasks if own.source]
+    assert all(other == teacher for other in others)
+    assert teacher.network.args['widths'] == (1200, 1200)
+    assert teacher.network.args['dropout'] > 0
+    assert teacher.augment == {'kind': 'augment.shift', 'pixels': 2}
+    assert teacher.fit.spec.optim['max_norm'] > 0
 
 
 def test_the_transfer_sets_are_those_of_the_paper(planned):
-    classes = {run.point.get('transfer set', 'all'): run.cells[-1].config.data.classes for run in planned.runs}
+    classes = {run.point.get('transfer set', 'all'): run.cells[-1].inputs.classes for run in planned.runs}
     assert classes == {'all': (), 'without 3': (0, 1, 2, 4, 5, 6, 7, 8, 9), '7 and 8': (7, 8)}
 
 

@@ -87,7 +87,7 @@ def test_networks_say_what_those_of_kdjax_say_with_the_same_weights(case, tmp_pa
 
 
 class Sides:
-    """One view in both libraries: random logits and features of student and teacher."""
+    """The same inputs in both libraries: random logits and features of student and teacher."""
 
     def __init__(self, seed=0):
         random = np.random.default_rng(seed)
@@ -103,7 +103,7 @@ class Sides:
         self.labels, self.ids = random.integers(CLASSES, size=BATCH), np.arange(BATCH) * 2
         self.known = torch.from_numpy(random.integers(CLASSES, size=2 * BATCH))
 
-    def view(self):
+    def inputs(self):
         sides = (Outputs(self.logits[side], self.features[side]) for side in ('student', 'teacher'))
         batch = {'labels': self.labels, 'mask': np.ones(BATCH, np.float32), 'id': self.ids, 'view': 0 * self.ids}
         return jax.tree.map(jnp.asarray, TermInputs(*sides, {name: _32(value) for name, value in batch.items()}))
@@ -132,17 +132,17 @@ def _32(value):
     return value.astype(np.int32) if value.dtype == np.int64 else value
 
 
-def share(objective, params, memory, view):
+def share(objective, params, memory, inputs):
     """The loss of an objective of one term, its gradients by student logits and features, and the next memory."""
     knobs = jax.tree.map(jnp.float32, objective.knobs())
 
     def loss(student):
         shares = objective.shares(
-            params, memory, view._replace(student=student), knobs, step=jnp.int32(0), key=jax.random.key(0)
+            params, memory, inputs._replace(student=student), knobs, step=jnp.int32(0), key=jax.random.key(0)
         )
         return shares.loss, shares.memory
 
-    (value, memory), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(view.student)
+    (value, memory), grads = jax.jit(jax.value_and_grad(loss, has_aux=True))(inputs.student)
     return value, grads, memory
 
 
@@ -196,11 +196,11 @@ def test_a_term_and_its_gradients_are_those_of_kdjax(spec):
     sides = Sides()
     own = construct('kdjax.techniques', spec.kind, {**spec.args, 'weight': 1.0}, 'term')
     objective = Objective((('own', own),))
-    params, memory = objective.init(jax.random.key(0), sides.view())
+    params, memory = objective.init(jax.random.key(0), sides.inputs())
     theirs = torch_terms.TERMS[spec.kind](sides.data(), **spec.args)
     if spec.kind in FILL:
         FILL[spec.kind](theirs, params['own'])
-    value, grads, _ = share(objective, params, memory, sides.view())
+    value, grads, _ = share(objective, params, memory, sides.inputs())
     agree(theirs, sides, value, grads)
 
 
@@ -218,7 +218,7 @@ def test_the_contrast_is_that_of_kdjax_over_the_same_rows():
             return jnp.asarray(rows, jnp.int32)
 
     objective = Objective((('own', Fixed(**args)),))
-    params, memory = objective.init(jax.random.key(0), sides.view())
+    params, memory = objective.init(jax.random.key(0), sides.inputs())
     theirs = torch_terms.ContrastiveRepresentation(sides.data(), **args)
     for side in ('student', 'teacher'):
         own = params['own'][side]
@@ -226,7 +226,7 @@ def test_the_contrast_is_that_of_kdjax_over_the_same_rows():
         theirs.embed[side].load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in dense.items()})
         getattr(theirs, f'{side}_bank').copy_(torch.from_numpy(np.array(memory['own'][f'{side}_bank'])))
     for seen in (sides, later):
-        value, grads, memory = share(objective, params, memory, seen.view())
+        value, grads, memory = share(objective, params, memory, seen.inputs())
         chosen = torch.cat([torch.from_numpy(seen.ids)[:, None], torch.from_numpy(rows)], dim=1)
         agree(functools.partial(_contrasted, theirs, chosen), seen, value, grads)
         for bank in ('student_bank', 'teacher_bank'):

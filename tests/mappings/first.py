@@ -57,13 +57,13 @@ def sp(record, x):
 
 
 def fitnet(record, x):
-    given, view = record['hyperparams'], seen(x)
+    given, inputs = record['hyperparams'], seen(x)
     form, weight = fitnet_form(peer_of(record), given, x['student_feat'].size)
     params = fitnet_params(given.get('regressor', ''), x)
     unit_length = given.get('normalize', False)
     hint = Hint(layer='feat', regressor=bool(params), unit_length=unit_length, form=form, weight=weight)
-    answer = total({'hint': hint}, view, {'hint': params})
-    return answer._replace(outputs={'projected': nchw(hint.regressed(params, view))})
+    answer = total({'hint': hint}, inputs, {'hint': params})
+    return answer._replace(outputs={'projected': nchw(hint.regressed(params, inputs))})
 
 
 def fitnet_form(peer, given, size):

@@ -63,17 +63,17 @@ def ft(record, x):
     paraphraser, translator = (coder(x, f'param/{name}.') for name in ('paraphraser.encoder', 'translator.encoder'))
     if not translator:
         params = {'encoder': paraphraser, 'decoder': coder(x, 'param/paraphraser.decoder.', 'ConvTranspose')}
-        term, view = (
+        term, inputs = (
             Paraphrase(layer='feat', rate=given['k'], form='mean'),
             seen({**x, 'student_feat': x['teacher_feat']}),
         )
-        outputs = zip(('factor', 'rec'), map(nchw, term.paraphrased(params, view)), strict=True)
-        return total({'ft': term}, view, {'ft': params})._replace(outputs=dict(outputs))
+        outputs = zip(('factor', 'rec'), map(nchw, term.paraphrased(params, inputs)), strict=True)
+        return total({'ft': term}, inputs, {'ft': params})._replace(outputs=dict(outputs))
     normed = given['translator_bn']
     term = Factor(layer='feat', rate=given['k'], paraphraser='paraphrase', batch_norm=normed, form='mean')
-    params, view = {'translator': translator, 'paraphraser': paraphraser}, seen(x)
-    outputs = zip(('factor_s', 'factor_t'), map(nchw, term.factors(params, view)), strict=True)
-    return total({'ft': term}, view, {'ft': params})._replace(outputs=dict(outputs))
+    params, inputs = {'translator': translator, 'paraphraser': paraphraser}, seen(x)
+    outputs = zip(('factor_s', 'factor_t'), map(nchw, term.factors(params, inputs)), strict=True)
+    return total({'ft': term}, inputs, {'ft': params})._replace(outputs=dict(outputs))
 
 
 def factors(record, given, x):
@@ -144,10 +144,10 @@ class Unoriented(SingularVectors):
 
 def kdsvd(record, x):
     form = 'mdistiller' if peer_of(record) == 'mdistiller/kdsvd_loss' else 'paper'
-    term, view = Unoriented(layers=stages(x), count=record['hyperparams']['k'], form=form), seen(x)
-    teachers = [right_vectors(term._matrix(view.teacher.features[stage]))[1] for stage in stages(x)]
+    term, inputs = Unoriented(layers=stages(x), count=record['hyperparams']['k'], form=form), seen(x)
+    teachers = [right_vectors(term._matrix(inputs.teacher.features[stage]))[1] for stage in stages(x)]
     outputs = {f'teacher_v{k}': vectors[..., : term.count] for k, vectors in enumerate(teachers)}
-    return total({'kdsvd': term}, view)._replace(outputs=outputs)
+    return total({'kdsvd': term}, inputs)._replace(outputs=outputs)
 
 
 MAPPINGS = {'nst': nst, 'fsp': fsp, 'vid': vid, 'ab': ab, 'ft': ft, 'ofd': ofd, 'kdsvd': kdsvd}

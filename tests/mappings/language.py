@@ -21,11 +21,11 @@ GOLD_FLOOR = 1e-8  # of probabilities, before the logarithm
 
 
 def tokens(x):
-    """The view of a record of tokens; labels, where there are any, say which are real."""
-    view = seen(x)
+    """What terms see of a record of tokens; labels, where there are any, say which are real."""
+    inputs = seen(x)
     mask = x['mask'] if 'mask' in x else x['labels'] != IGNORED if 'labels' in x else None
     mask = jnp.ones(x['student_logits'].shape[:-1]) if mask is None else mask
-    return view._replace(batch={**view.batch, 'mask': mask.astype(float)})
+    return inputs._replace(batch={**inputs.batch, 'mask': mask.astype(float)})
 
 
 def token_kl(record, x):
@@ -58,14 +58,14 @@ def gkd_jsd(record, x):
     kind = Given if given.get('logits_are_probs') else GeneralizedJSD
     if kind is Given:
         x = {'student_logits': x['student_probs'], 'teacher_logits': x['teacher_probs']}
-    view = tokens(x) if len(size) == 3 else seen(x)
-    count, real = jnp.sum(view.batch['mask']), 'labels' in x
+    inputs = tokens(x) if len(size) == 3 else seen(x)
+    count, real = jnp.sum(inputs.batch['mask']), 'labels' in x
     divisor = {'sum': 1, 'mean': count * size[-1], 'batchmean': count if real else size[0]}
     divisor = given.get('num_items_in_batch') or divisor[given.get('reduction', 'batchmean')]
     term = kind(beta=given['beta'], temperature=given.get('temperature', 1.0), form='trl')
-    answer = total({'jsd': term}, view)
+    answer = total({'jsd': term}, inputs)
     # The peer's values of tokens that it ignores are those of any other token.
-    whole = view._replace(batch={**view.batch, 'mask': jnp.ones_like(view.batch['mask'])})
+    whole = inputs._replace(batch={**inputs.batch, 'mask': jnp.ones_like(inputs.batch['mask'])})
     return answer._replace(loss=answer.loss * count / divisor, outputs=total({'jsd': term}, whole).outputs)
 
 
@@ -80,10 +80,10 @@ def skew_kl(record, x):
 
 
 def sparse(x):
-    """The view of a record whose teacher gives only its most probable classes: log-probabilities, or their logits."""
-    view = tokens(x)
+    """What terms see where the teacher gives only its most probable classes: log-probabilities, or their logits."""
+    inputs = tokens(x)
     top = x['teacher_logprobs'] if 'teacher_logprobs' in x else x['teacher_topk_logits']
-    return view._replace(teacher=Outputs(None, {'top_ids': x['teacher_ids'], 'top_log_probs': top}))
+    return inputs._replace(teacher=Outputs(None, {'top_ids': x['teacher_ids'], 'top_log_probs': top}))
 
 
 def topk(record, x):
@@ -128,14 +128,14 @@ def uld(record, x):
     left = [x[f'{side}_probs'].shape[-1] - len(matched) for side in sides]
     share = len(matched) / x['teacher_probs'].shape[-1]
     weights = given.get('weights') or (share, 1 - share)
-    view = seen({'student_logits': x['student_probs'], 'teacher_logits': x['teacher_probs']})
+    inputs = seen({'student_logits': x['student_probs'], 'teacher_logits': x['teacher_probs']})
     terms = {}
     if matched:
         terms['matched'] = GivenMatched(matched=matched, beta=given['beta'], weight=weights[0])
     if all(left):
         terms['unmatched'] = GivenUnmatched(matched=matched, weight=weights[1])
-    parts = {name: total({name: dataclasses.replace(term, weight=1.0)}, view).loss for name, term in terms.items()}
-    return total(terms, view)._replace(outputs={'matched': jnp.zeros(()), 'unmatched': jnp.zeros(()), **parts})
+    parts = {name: total({name: dataclasses.replace(term, weight=1.0)}, inputs).loss for name, term in terms.items()}
+    return total(terms, inputs)._replace(outputs={'matched': jnp.zeros(()), 'unmatched': jnp.zeros(()), **parts})
 
 
 MAPPINGS = {

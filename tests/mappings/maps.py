@@ -14,7 +14,9 @@ from kdjax.techniques.ickd import ChannelCorrelation
 from kdjax.techniques.kta import Affinity, Translation
 from kdjax.techniques.mgd import MaskedGeneration
 from kdjax.techniques.pad import PrimeAware
+from kdjax.techniques.pkd import PearsonFeatures
 from kdjax.techniques.reviewkd import Fusion, Review
+from kdjax.techniques.semckd import SemanticCalibration
 from kdjax.techniques.simkd import ReusedClassifier
 from kdjax.techniques.srd import LogPowerSum
 
@@ -40,12 +42,12 @@ def reviewkd_full(given, x):
 
 def reviewkd_fusion(given, x):
     """One fusion: the loss is that of maps of one shape, the teacher's and what the fusion makes of the student's."""
-    view = seen(x)
+    inputs = seen(x)
     module = Fusion(given['mid_channel'], given['out_channel'], (given['out_shape'],) * 2)
-    inputs = view.student.features['feat'], nhwc(x['student_residual']) if given['fuse'] else None
-    guess, mixture = apply_module(module, fusion(x), *inputs, view.batch['mask'])
-    student = view.student._replace(features={'feat': guess})
-    answer = total({'review': Review(layers=('feat',), fused=False)}, view._replace(student=student))
+    maps = inputs.student.features['feat'], nhwc(x['student_residual']) if given['fuse'] else None
+    guess, mixture = apply_module(module, fusion(x), *maps, inputs.batch['mask'])
+    student = inputs.student._replace(features={'feat': guess})
+    answer = total({'review': Review(layers=('feat',), fused=False)}, inputs._replace(student=student))
     return answer._replace(outputs={'y': nchw(guess), 'residual': nchw(mixture)})
 
 
@@ -86,7 +88,7 @@ def mgd(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Drawn(MaskedGeneration):
-        def draw(self, key, view, shape):
+        def draw(self, key, inputs, shape):
             assert noise.shape[1:] == shape
             return noise
 
@@ -117,12 +119,42 @@ def pad(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Given(PrimeAware):
-        def log_variance(self, params, view):
+        def log_variance(self, params, inputs):
             return x['log_variance']
 
     given = record['hyperparams']
     term = Given(layer='emb', projected=False, eps=given['eps'], weight=counted(given, x['student_emb'].shape[0]))
     return total({'pad': term}, seen(x), {'pad': {'projection': {}}})
+
+
+def pkd_pearson(record, x):
+    weight = record['hyperparams']['loss_weight']
+    terms = {stage: PearsonFeatures(layer=stage, projected=False, form='mmrazor', weight=weight) for stage in stages(x)}
+    return total(terms, seen(x))
+
+
+def semckd(record, x):
+    given = record['hyperparams']
+    params = {f'{part}{k}': embedding(x, f'{part}_{k}') for part in ('query', 'key') for k in range(2)}
+    params |= {f'projector{s}_{t}': projector(x, f'regressor{s}{t}.regressor') for s in range(2) for t in range(2)}
+    term = SemanticCalibration(
+        students=stages(x),
+        teachers=stages(x),
+        width=given['feat_dim'] // given['factor'],
+        temperature=given['soft'],
+        form='paper',
+    )
+    answer = total({'semckd': term}, seen(x), {'semckd': params})
+    return answer._replace(outputs={'attention': term.calibrated(params, seen(x), term.knobs())[0]})
+
+
+def embedding(x, name):
+    return {f'Dense_{k}': layer(x, f'{name}.linear{k + 1}') for k in range(2)}
+
+
+def projector(x, name):
+    convolutions = {f'Conv_{k}': kernel(x, f'{name}.{3 * k}') for k in range(3)}
+    return convolutions | {f'BatchNorm_{k}': batch_norm(x, f'{name}.{3 * k + 1}') for k in range(2)}
 
 
 def srd(record, x):
@@ -149,12 +181,12 @@ def fbkd(record, x):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Given(AttentionGuided):
-        def compared(self, params, view):
+        def compared(self, params, inputs):
             names = {'feature': 'feat', 'spatial': 'spatial_pool', 'relation': 'relation'}
             pairs = {ours: tuple(nhwc(x[f'{side}_{name}']) for side in SIDES) for ours, name in names.items()}
             return Compared(channel=(x['student_channel_pool'], x['teacher_feat'].mean(axis=(2, 3))), **pairs)
 
-        def mask(self, view, temperature):
+        def mask(self, inputs, temperature):
             return nhwc(sum(x[f'{side}_spatial_mask'] for side in SIDES) / 2)
 
     given = record['hyperparams']
@@ -175,4 +207,6 @@ MAPPINGS = {
     'srd': srd,
     'kta': kta,
     'fbkd': fbkd,
+    'pkd_pearson': pkd_pearson,
+    'semckd': semckd,
 }

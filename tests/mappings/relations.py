@@ -6,7 +6,8 @@ from golden import KEY, counted, layer, peer_of, seen, stages, total
 
 from kdjax.techniques.cc import BilinearCongruence, CorrelationCongruence, NeighbourCongruence
 from kdjax.techniques.crd import ContrastiveRepresentation
-from kdjax.techniques.de_rrd import DistillationExperts
+from kdjax.techniques.darkrank import HardRank
+from kdjax.techniques.de_rrd import DistillationExperts, RelaxedRanking
 from kdjax.techniques.irg import InstanceEdges, InstanceTransformation
 from kdjax.techniques.logits import LogitMatching
 from kdjax.techniques.pkt import LabelTransfer, ProbabilisticTransfer
@@ -60,13 +61,13 @@ def crd(record, x):
     for step in ('1', '2'):
         drawn = x[f'contrast_idx{step}'][:, 1:]
         term = negatives_of(drawn)(temperature=given['nce_t'], momentum=given['nce_m'], **fields)
-        view = seen({f'{side}_emb': x[f'{side}_emb{step}'] for side in ('student', 'teacher')})
-        batch = {**view.batch, 'id': x[f'idx{step}'], 'labels': jnp.zeros(drawn.shape[0], int)}
-        view = view._replace(batch=batch)
+        inputs = seen({f'{side}_emb': x[f'{side}_emb{step}'] for side in ('student', 'teacher')})
+        batch = {**inputs.batch, 'id': x[f'idx{step}'], 'labels': jnp.zeros(drawn.shape[0], int)}
+        inputs = inputs._replace(batch=batch)
         if step == '1':
-            memory |= jax.lax.stop_gradient(term.normalisers(params, memory, view, KEY))
+            memory |= jax.lax.stop_gradient(term.normalisers(params, memory, inputs, KEY))
             outputs |= {'Z_v1': jnp.exp(memory['student_log_z']), 'Z_v2': jnp.exp(memory['teacher_log_z'])}
-        answer = total({'crd': term}, view, {'crd': params}, {'crd': memory})
+        answer = total({'crd': term}, inputs, {'crd': params}, {'crd': memory})
         memory = answer.memory['crd']
         losses.append(answer.loss)
         outputs |= {f'loss{step}': answer.loss, f'memory_v1_after{step}': memory['student_bank'],
@@ -113,6 +114,28 @@ def ranking(record, x):
     return answer._replace(loss=answer.loss + own.mean(), outputs={'regular_loss': own.mean(), 'weight': weight})
 
 
+def darkrank(record, x):
+    given = record['hyperparams']
+    ranked = {'length': given['permute_len'], 'unit_length': False}
+    return total({'rank': HardRank(layer='emb', alpha=given['alpha'], beta=given['beta'], **ranked)}, seen(x))
+
+
+def rrd(record, x):
+    """The record has the scores of the items that were drawn; here they are all items, in the teacher's order."""
+    (size, interesting), uninteresting = x['student_interesting'].shape, x['student_uninteresting'].shape[1]
+    scores = jnp.concatenate([x['student_interesting'], x['student_uninteresting']], axis=1)
+
+    class Drawn(RelaxedRanking):
+        def drawn_ranks(self, items, keys):
+            ranks = jnp.broadcast_to(jnp.arange(items), (size, items))
+            return ranks[:, :interesting], ranks[:, interesting:]
+
+    drawn = {'interesting': interesting, 'pool': interesting, 'uninteresting': uninteresting, 'skip_label': False}
+    teacher = -jnp.arange(scores.shape[1]) + jnp.zeros_like(scores)
+    inputs = seen({'student_logits': scores, 'teacher_logits': teacher})
+    return total({'rrd': Drawn(weight=float(size), **drawn)}, inputs)
+
+
 def weighted(kind, weight):
     """The technique; with a record's own sample of items, which are the last, and its weights where it has any."""
 
@@ -130,7 +153,7 @@ def experts(record, x):
     """Entities are users or items; the peer sums over the batch."""
     given = record['hyperparams']
     kind, batch = ('user' if given['is_user'] else 'item'), x['batch']
-    view = seen({f'{side}_emb': x[f'param/{kind}_emb{end}.weight'][batch]
+    inputs = seen({f'{side}_emb': x[f'param/{kind}_emb{end}.weight'][batch]
                  for side, end in (('student', ''), ('teacher', '_teacher'))})  # fmt: skip
     count = given['num_experts']
     params = {'experts': {}, 'gate': layer(x, f'{kind}_selection_net.0')}
@@ -144,7 +167,7 @@ def experts(record, x):
 
     width = params['experts']['Dense_0']['kernel'].shape[-1]
     term = Given(layer='emb', experts=count, width=width, temperature=given['T'], weight=float(batch.shape[0]))
-    return total({'experts': term}, view, {'experts': params})
+    return total({'experts': term}, inputs, {'experts': params})
 
 
 MAPPINGS = {
@@ -154,5 +177,7 @@ MAPPINGS = {
     'crd': crd,
     'irg': irg,
     'ranking_distillation': ranking,
+    'darkrank': darkrank,
+    'rrd': rrd,
     'distillation_experts': experts,
 }

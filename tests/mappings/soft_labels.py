@@ -16,7 +16,7 @@ from kdjax.techniques.standardization import StandardizedTargets
 
 
 def dkd(record, x):
-    given, view = record['hyperparams'], seen(x)
+    given, inputs = record['hyperparams'], seen(x)
     standardized = given.get('logit_stand', peer_of(record).startswith('logit-standardization-KD/'))
     # mmrazor: every reduction but 'batchmean' ends as a sum.
     weight = float(x['labels'].size) if given.get('reduction', 'batchmean') != 'batchmean' else 1.0
@@ -25,7 +25,7 @@ def dkd(record, x):
         term = DecoupledTargets(
             alpha=alpha, beta=beta, temperature=given['T'], standardized=standardized, weight=weight
         )
-        return total({'dkd': term}, view)
+        return total({'dkd': term}, inputs)
 
     parts = {'tckd': answer(1.0, 0.0).loss, 'nckd': answer(0.0, 1.0).loss}
     whole = answer(given['alpha'], given['beta'])
@@ -97,7 +97,7 @@ def mlld(record, x):
             temperature=given['T'], others=(), levels=(single[level],), strong='', standardized=standardized
         )
         return total({'levels': term}, seen(x))
-    view = seen({name.replace('logits_weak', 'logits').replace('logits_', ''): value for name, value in x.items()})
+    inputs = seen({name.replace('logits_weak', 'logits').replace('logits_', ''): value for name, value in x.items()})
     levels = MultiLevel(
         temperature=given['T'],
         standardized=given.get('logit_stand', False),
@@ -105,7 +105,7 @@ def mlld(record, x):
         form='repo',
     )
     hard = {'hard': CrossEntropy(weight=given['ce_weight']), 'strong': StrongLabels(weight=given['ce_weight'])}
-    soft, hard = total({'levels': levels}, view), total(hard, view)
+    soft, hard = total({'levels': levels}, inputs), total(hard, inputs)
     named = {'loss_kd': 'instance', 'loss_bc': 'batch', 'loss_cc': 'class'}
     outputs = {name: given['kd_weight'] * soft.outputs[level] for name, level in named.items()}
     return Answer(soft.loss + hard.loss, {**outputs, 'loss_ce': hard.loss}, soft.memory)

@@ -58,7 +58,7 @@ def vitkd(record, x):
     class Drawn(Generation):
         """With the noise of the peer."""
 
-        def noise(self, key, view, patches):
+        def noise(self, key, inputs, patches):
             return x['noise']
 
     lows = {

@@ -10,6 +10,8 @@ from kdjax.techniques.ofa import OneForAll
 from kdjax.techniques.skd import StreamlinedDirection, StreamlinedInstance
 from kdjax.techniques.srrl import SoftmaxRegression
 from kdjax.techniques.sskd import SelfSupervised
+from kdjax.techniques.uskd import SelfTargets
+from kdjax.techniques.wsld import WeightedSoftLabels
 
 
 def ctkd(record, x):
@@ -52,10 +54,10 @@ def dynamic_temperature(record, x):
 
 
 def dml(record, x):
-    view = seen(x)
-    peers = jnp.stack([view.student.logits, view.teacher.logits], axis=1)
-    student = view.student._replace(features={'peers': peers})
-    return total({'mutual': MutualLearning(form='first')}, view._replace(student=student))
+    inputs = seen(x)
+    peers = jnp.stack([inputs.student.logits, inputs.teacher.logits], axis=1)
+    student = inputs.student._replace(features={'peers': peers})
+    return total({'mutual': MutualLearning(form='first')}, inputs._replace(student=student))
 
 
 def srrl(record, x):
@@ -66,9 +68,20 @@ def srrl(record, x):
         'BatchNorm_0': batch_norm(x, 'Connectors.1'),
     }
     classifier = {'kernel': x['teacher_fc.weight'].T, 'bias': x['teacher_fc.bias']}
-    view, params = seen(x), {'connector': connector, 'classifier': classifier}
-    answer = total({'srrl': term}, view, {'srrl': params})
-    return answer._replace(outputs={'logit_st': term.logits(params, term.features(params, view)[0])})
+    inputs, params = seen(x), {'connector': connector, 'classifier': classifier}
+    answer = total({'srrl': term}, inputs, {'srrl': params})
+    return answer._replace(outputs={'logit_st': term.logits(params, term.representations(params, inputs)[0])})
+
+
+def wsld(record, x):
+    given = record['hyperparams']
+    return total({'wsld': WeightedSoftLabels(temperature=given['T'], weight=given['alpha'])}, seen(x))
+
+
+def uskd(record, x):
+    given = record['hyperparams']
+    term = SelfTargets(layer='feat_mid', alpha=given['alpha'], beta=given['beta'], mu=given['mu'], form='cls_KD')
+    return total({'uskd': term}, seen(x), {'uskd': layer(x, 'fc')})
 
 
 def skd(record, x):
@@ -110,4 +123,6 @@ MAPPINGS = {
     'srrl': srrl,
     'skd': skd,
     'sskd': sskd,
+    'wsld': wsld,
+    'uskd': uskd,
 }

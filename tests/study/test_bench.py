@@ -11,6 +11,7 @@ import pytest
 from kdjax.errors import UsageError
 from kdjax.study import bench
 from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train import layout
 from kdjax.train.loop import StopSignals
@@ -27,7 +28,8 @@ def config_of(**changes):
 
 
 def bench_cases(config):
-    return bench.bench_cases(Context(config, Screen(quiet=True), StopSignals()))
+    recipe = resolve(config)
+    return bench.bench_cases(recipe, Context(recipe.execution, Screen(quiet=True), StopSignals()))
 
 
 @pytest.fixture(scope='module')

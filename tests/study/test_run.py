@@ -40,8 +40,8 @@ def numbers(workdir):
     found = {}
     for name, artifact in stages(workdir).items():
         result = artifact['result']
-        for row in [*result.get('rows', []), result.get('teacher', {})]:
-            row.pop('latency_ms', None)
+        for cost in (result.get('cost', {}), result.get('teacher', {})):
+            cost.pop('latency_ms', None)
         found[name] = result
     return found
 
@@ -63,14 +63,21 @@ def test_the_main_job_leaves_its_artifacts_and_says_what_it_found(finished):
     names = {name.split('-')[0] for name in stages(workdir)}
     assert names == {'teacher', 'cache', 'baseline', 'distill', 'distill+finetune', 'combined', 'evaluate', 'report'}
     summary = json.loads((workdir / 'report' / 'summary.json').read_text())
-    assert {row['name'] for row in summary['rows']} == {'teacher', 'hard labels', 'combined', 'soft, then hard'}
-    students = [row for row in summary['rows'] if row['name'] != 'teacher']
-    assert all(row['n'] == 2 and row['transfer_size'] == 50 and row['params'] == 610 for row in students)
+    assert {row['name'] for row in summary['rows']} == {'hard labels', 'combined', 'soft, then hard'}
+    assert all(row['n'] == 2 and row['transfer_size'] == 50 for row in summary['rows'])
+    assert all(row['cost']['params'] == 610 for row in summary['rows'])
+    assert all(row['best']['accuracy']['n'] == 2 and row['best_step'] <= 30 for row in summary['rows'])
     assert 'hard labels' in done.stdout
     assert 'ETA' in done.stderr or 'teacher' in done.stderr
-    assert {'learning_curves.png', 'soft_labels.png', 'accuracy_vs_size.png', 'report.md', 'report.html'} <= {
-        path.name for path in (workdir / 'report').iterdir()
-    }
+    assert {
+        'learning_curves.png',
+        'soft_labels.png',
+        'gains.png',
+        'report.md',
+        'report.html',
+        'tables.tex',
+        'runs.csv',
+    } <= {path.name for path in (workdir / 'report').iterdir()}
 
 
 def test_a_second_run_does_nothing_again(finished):
@@ -120,7 +127,7 @@ def test_cells_over_devices_find_the_same(finished, tmp_path):
 
 def accuracies(workdir):
     summary = json.loads((workdir / 'report' / 'summary.json').read_text())
-    return {row['name']: row['accuracy']['mean'] for row in summary['rows']}
+    return {row['name']: row['last']['accuracy']['mean'] for row in summary['rows']}
 
 
 def test_killed_at_random_moments_it_ends_as_if_unbroken(tmp_path, pytestconfig):
@@ -292,7 +299,7 @@ def test_missed_bars_are_tried_again_and_then_said(tmp_path):
     done = run(tmp_path, *flags)
     assert done.returncode == 1, done.stderr
     assert 'params is 610, wanted at most 10 (off by 600)' in done.stdout
-    accept = json.loads((tmp_path / 'report' / 'summary.json').read_text())['accept']
+    accept = json.loads((tmp_path / 'report' / 'summary.json').read_text())['acceptance']
     assert [attempt['override'] for attempt in accept['attempts']] == [{}, {'temperature': 3.0}, {'transfer_size': 80}]
     assert not accept['met']
     assert len(list(tmp_path.glob('teacher-*'))) == 1

@@ -57,6 +57,32 @@ def test_metrics_of_every_cell_are_those_of_the_whole_split(batch_size):
             np.testing.assert_allclose(found[name][cell], value, rtol=1e-5, atol=1e-6, err_msg=name)
 
 
+class Counted:
+    """Inputs that are to be read in parts, and note how large those were."""
+
+    shape, dtype = INPUTS.shape, INPUTS.dtype
+
+    def __init__(self):
+        self.parts = []
+
+    def __len__(self):
+        return EXAMPLES
+
+    def __getitem__(self, key):
+        self.parts.append(len(INPUTS[key]))
+        return INPUTS[key]
+
+
+@pytest.mark.parametrize('batch_size', [1, 7, 23, 1024])
+def test_a_split_that_is_read_part_by_part_has_the_same_metrics(batch_size):
+    inputs = Counted()
+    found = evaluator(LINEAR, inputs, LABELS, TEACHER, batch_size, stream=True)({'params': WEIGHTS, 'stats': {}})
+    assert set(found) == set(measured(batch_size))
+    for name, values in measured(batch_size).items():
+        np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
+    assert (sum(inputs.parts), max(inputs.parts)) == (EXAMPLES, min(batch_size, EXAMPLES))
+
+
 def test_inputs_as_stored_are_made_what_the_network_sees():
     stored = np.round(INPUTS * 20).astype(np.int8)
     seen = evaluator(LINEAR, stored.astype(np.float32) / 20, LABELS, TEACHER, 7)({'params': WEIGHTS, 'stats': {}})

@@ -23,8 +23,8 @@ def _double():
         yield
 
 
-def view(student, teacher, **batch):
-    """A view of one tap 'f' on each side."""
+def inputs(student, teacher, **batch):
+    """Inputs of one tap 'f' on each side."""
     batch = {'mask': np.ones(len(student)), **batch}
     return TermInputs(Outputs(np.zeros((len(student), 2)), {'f': student}), Outputs(None, {'f': teacher}), batch)
 
@@ -61,7 +61,7 @@ def edge_divergences(temperature):
 @pytest.mark.parametrize(('form', 'divisor'), [('paper', 1), ('code', 6)])
 def test_localization(form, divisor):
     want = edge_divergences(4.0).mean(axis=(1, 2)) / divisor
-    close(ask(Localization(layer='f', temperature=4.0, form=form), view(*EDGES), {}), want)
+    close(ask(Localization(layer='f', temperature=4.0, form=form), inputs(*EDGES), {}), want)
 
 
 def test_localization_of_some_anchors():
@@ -69,14 +69,21 @@ def test_localization_of_some_anchors():
     mask = np.array([[1, 0, 1, 0, 0], [0, 0, 0, 0, 0], [1, 1, 1, 1, 1.0]])
     student, teacher = (np.where(mask[..., None, None] > 0, side, np.nan) for side in EDGES)
     term, edges = Localization(layer='f', temperature=4.0), edge_divergences(4.0).mean(axis=2)
-    close(ask(term, view(student, teacher, anchor_mask=mask), {}), [edges[0, [0, 2]].mean(), 0, edges[2].mean()])
-    slope = jax.grad(lambda student: jnp.sum(ask(term, view(student, teacher, anchor_mask=mask), {})))(student)
+    close(ask(term, inputs(student, teacher, anchor_mask=mask), {}), [edges[0, [0, 2]].mean(), 0, edges[2].mean()])
+    slope = jax.grad(lambda student: jnp.sum(ask(term, inputs(student, teacher, anchor_mask=mask), {})))(student)
     assert np.array_equal(np.any(np.asarray(slope) != 0, axis=(2, 3)), mask > 0)
+
+
+def test_an_anchor_may_count_in_part():
+    weight = np.array([[0.5, 0, 2.0, 0, 0], [0, 0, 0, 0, 0], [1, 0.25, 0.25, 1, 1]])
+    edges = edge_divergences(4.0).mean(axis=2)
+    want = (weight * edges).sum(axis=1) / np.maximum(weight.sum(axis=1), 1e-9)
+    close(ask(Localization(layer='f', temperature=4.0), inputs(*EDGES, anchor_mask=weight), {}), want)
 
 
 def test_localization_ignores_what_is_added_to_all_bins():
     term = Localization(layer='f')
-    close(ask(term, view(EDGES[0] + 7, EDGES[1] - 3), {}), ask(term, view(*EDGES), {}))
+    close(ask(term, inputs(EDGES[0] + 7, EDGES[1] - 3), {}), ask(term, inputs(*EDGES), {}))
 
 
 @pytest.mark.parametrize(
@@ -88,7 +95,7 @@ def test_localization_ignores_what_is_added_to_all_bins():
 )
 def test_edges_that_do_not_fit_are_refused(student, batch, message):
     with pytest.raises(UsageError, match=message):
-        ask(Localization(layer='f'), view(student, EDGES[1], **batch), {})
+        ask(Localization(layer='f'), inputs(student, EDGES[1], **batch), {})
 
 
 # ---- focal and global
@@ -151,7 +158,7 @@ def test_focal_and_global(form, channels):
     term = FocalGlobal(
         layer='f', temperature=0.7, foreground=2.0, background=3.0, attention=0.5, context=0.25, form=form
     )
-    seen = view(student, teacher, boxes=BOXES)
+    seen = inputs(student, teacher, boxes=BOXES)
     shapes = jax.eval_shape(lambda: term.init(jax.random.key(0), seen)[0])
     params = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape), shapes)
     assert ('align' in params) == (channels != C)
@@ -182,4 +189,4 @@ def test_without_a_box_all_is_background():
 )
 def test_maps_without_boxes_or_of_two_sizes_are_refused(teacher, batch, message):
     with pytest.raises(UsageError, match=message):
-        FocalGlobal(layer='f').init(jax.random.key(0), view(np.ones((B, H, W, C)), teacher, **batch))
+        FocalGlobal(layer='f').init(jax.random.key(0), inputs(np.ones((B, H, W, C)), teacher, **batch))

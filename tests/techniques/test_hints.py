@@ -33,8 +33,8 @@ def _double():
         yield
 
 
-def view(student=None, teacher=None, mask=None, logits=None, **batch):
-    """A view of taps by name, where an array alone is the tap 'f'."""
+def inputs(student=None, teacher=None, mask=None, logits=None, **batch):
+    """Inputs with taps by name, where an array alone is the tap 'f'."""
     taps = [x if isinstance(x, dict) else {} if x is None else {'f': x} for x in (student, teacher)]
     size = len(next(iter((*taps[0].values(), *taps[1].values()))))
     logits = np.zeros((2, size, K)) if logits is None else logits
@@ -95,27 +95,27 @@ def discrepancy(kind, student, teacher):
 @pytest.mark.parametrize('kernel', ['linear', 'polynomial', 'gaussian'])
 def test_neuron_selectivity(kernel):
     want = [discrepancy(kernel, s, t) for s, t in zip(STUDENT, TEACHER, strict=True)]
-    close(values(NeuronSelectivity(layers=('f',), kernel=kernel), view(STUDENT, TEACHER)), want)
+    close(values(NeuronSelectivity(layers=('f',), kernel=kernel), inputs(STUDENT, TEACHER)), want)
 
 
 def test_neuron_selectivity_of_maps_with_fewer_positions_than_channels():
     student, teacher = RNG.normal(size=(B, 2, 2, 7)), RNG.normal(size=(B, 2, 2, 9))
     want = [discrepancy('polynomial', s, t) for s, t in zip(student, teacher, strict=True)]
-    close(values(NeuronSelectivity(layers=('f',)), view(student, teacher)), want)
+    close(values(NeuronSelectivity(layers=('f',)), inputs(student, teacher)), want)
 
 
 @pytest.mark.parametrize('kernel', ['linear', 'polynomial', 'gaussian'])
 def test_neuron_selectivity_knows_neither_scale_nor_order_nor_number_of_channels(kernel):
     twice = np.concatenate([STUDENT[..., ::-1], 3 * STUDENT], axis=-1)
-    close(values(NeuronSelectivity(layers=('f',), kernel=kernel), view(STUDENT, twice)), np.zeros(B))
+    close(values(NeuronSelectivity(layers=('f',), kernel=kernel), inputs(STUDENT, twice)), np.zeros(B))
 
 
 @pytest.mark.parametrize('kernel', ['linear', 'polynomial', 'gaussian'])
 def test_dead_channels_are_finite(kernel):
     dead = STUDENT * [0, 1, 0]
-    term, seen = NeuronSelectivity(layers=('f',), kernel=kernel), view(dead, np.zeros_like(TEACHER))
+    term, seen = NeuronSelectivity(layers=('f',), kernel=kernel), inputs(dead, np.zeros_like(TEACHER))
     assert finite(values(term, seen), gradient(term, seen))
-    close(values(term, view(dead, 2 * dead)), np.zeros(B))
+    close(values(term, inputs(dead, 2 * dead)), np.zeros(B))
 
 
 def token_gap(student, teacher, lengths):
@@ -129,7 +129,7 @@ def token_gap(student, teacher, lengths):
 @pytest.mark.parametrize('form', TokenSelectivity.FORMS)
 def test_token_selectivity(form):
     student, teacher, lengths = RNG.normal(size=(B, 2, 5, 3)), RNG.normal(size=(B, 2, 5, 7)), [1, 5, 2, 4, 3, 5]
-    seen = view(*({'a': x[:, 0], 'b': x[:, 1]} for x in (student, teacher)), MASK,
+    seen = inputs(*({'a': x[:, 0], 'b': x[:, 1]} for x in (student, teacher)), MASK,
                 token_mask=(np.arange(5) < np.array(lengths)[:, None]).astype(float))  # fmt: skip
     gaps = [gap for gap, real in zip(token_gap(student, teacher, lengths), MASK, strict=True) if real]
     got = values(TokenSelectivity(layers=('a', 'b'), form=form), seen)[MASK > 0]
@@ -143,22 +143,22 @@ def test_token_selectivity_is_the_polynomial_kernel_of_unit_channels():
     """||S S^T / C_s - T T^T / C_t||^2 is the mean of (x'y)^2 over pairs of channels."""
     student, teacher = (x.reshape(B, 16, -1) for x in (STUDENT, TEACHER))
     unit = [x / np.linalg.norm(x, axis=1, keepdims=True) for x in (student, teacher)]
-    got = values(TokenSelectivity(layers=('f', 'f')), view(*unit)) * 16**2
-    close(got, values(NeuronSelectivity(layers=('f',)), view(STUDENT, TEACHER)))
+    got = values(TokenSelectivity(layers=('f', 'f')), inputs(*unit)) * 16**2
+    close(got, values(NeuronSelectivity(layers=('f',)), inputs(STUDENT, TEACHER)))
 
 
 @pytest.mark.parametrize('form', TokenSelectivity.FORMS)
 def test_no_real_token_counts_nothing(form):
     tokens = RNG.normal(size=(2, B, 5, 3))
-    seen = view(*tokens, np.zeros(B), token_mask=np.zeros((B, 5)))
+    seen = inputs(*tokens, np.zeros(B), token_mask=np.zeros((B, 5)))
     term = TokenSelectivity(layers=('f', 'f'), form=form)
     close(values(term, seen), np.zeros(B))
     assert finite(gradient(term, seen))
 
 
 def test_selectivity_refuses_other_shapes():
-    rejected(NeuronSelectivity(layers=('f',)), view(STUDENT[:, 0], TEACHER), r'maps .*\(6, 4, 3\) and \(6, 4, 4, 5\)')
-    rejected(TokenSelectivity(layers=('f', 'f')), view(STUDENT, TEACHER), 'tokens')
+    rejected(NeuronSelectivity(layers=('f',)), inputs(STUDENT[:, 0], TEACHER), r'maps .*\(6, 4, 3\) and \(6, 4, 4, 5\)')
+    rejected(TokenSelectivity(layers=('f', 'f')), inputs(STUDENT, TEACHER), 'tokens')
     with pytest.raises(UsageError, match=r"unknown kernel 'cubic'.*'linear'"):
         NeuronSelectivity(kernel='cubic')
     with pytest.raises(UsageError, match='two layers'):
@@ -187,7 +187,7 @@ def flow(left, right):
 def test_flow(form, widened):
     students, teachers = ([RNG.normal(size=(B, 4, 4, 3)), RNG.normal(size=(B, 2, 2, 5))] for _ in range(2))
     kernels = [RNG.normal(size=(3, 3)), RNG.normal(size=(5, 5))]
-    seen = view(*(dict(zip('ab', side, strict=True)) for side in (students, teachers)))
+    seen = inputs(*(dict(zip('ab', side, strict=True)) for side in (students, teachers)))
     params = {f'Dense_{k}': {'kernel': kernel} for k, kernel in enumerate(kernels)} if widened else {}
     if widened:
         students = [x @ kernel for x, kernel in zip(students, kernels, strict=True)]
@@ -205,20 +205,20 @@ def test_flow_of_tokens_sees_real_tokens_only():
     mask = (np.arange(5) < np.array(lengths)[:, None]).astype(float)
     want = [((s[:n].T @ s[:n] - t[:n].T @ t[:n]) ** 2).sum() / max(n, 1) ** 2
             for s, t, n in zip(student, teacher, lengths, strict=True)]  # fmt: skip
-    term, seen = Flow(layers=('f', 'f')), view(student, teacher, token_mask=mask)
+    term, seen = Flow(layers=('f', 'f')), inputs(student, teacher, token_mask=mask)
     close(values(term, seen), want)
     assert finite(gradient(term, seen))
 
 
 def test_flow_sums_consecutive_pairs():
     sides = [{tap: RNG.normal(size=(B, 4, 4, 3)) for tap in 'abc'} for _ in range(2)]
-    apart = [values(Flow(layers=layers), view(*sides)) for layers in (('a', 'b'), ('b', 'c'))]
-    close(values(Flow(layers=('a', 'b', 'c')), view(*sides)), sum(apart))
+    apart = [values(Flow(layers=layers), inputs(*sides)) for layers in (('a', 'b'), ('b', 'c'))]
+    close(values(Flow(layers=('a', 'b', 'c')), inputs(*sides)), sum(apart))
 
 
 def test_flow_refuses_other_shapes():
-    rejected(Flow(layers=('f', 'f')), view(STUDENT, TEACHER), '3 and 5 channels differ; set widened=True')
-    rejected(Flow(layers=('f', 'f')), view(STUDENT[:, 0, 0], STUDENT[:, 0, 0]), r'maps .* got \[\(6, 3\)')
+    rejected(Flow(layers=('f', 'f')), inputs(STUDENT, TEACHER), '3 and 5 channels differ; set widened=True')
+    rejected(Flow(layers=('f', 'f')), inputs(STUDENT[:, 0, 0], STUDENT[:, 0, 0]), r'maps .* got \[\(6, 3\)')
     with pytest.raises(UsageError, match='two or more layers'):
         Flow(layers=('stage1',))
 
@@ -242,25 +242,25 @@ def test_variational_information_is_the_likelihood_of_a_gaussian(form):
     want = ((teacher - mean) ** 2 / spread + np.log(spread)) / 2
     want = want.sum(axis=1) if form == 'paper' else want.mean(axis=1)
     term = VariationalInformation(layer='f', width=7, floor=0.01, form=form)
-    close(values(term, view({'f': student}, {'f': teacher}), params), want)
+    close(values(term, inputs({'f': student}, {'f': teacher}), params), want)
 
 
 def test_variational_information_of_maps_is_that_of_their_positions():
     term = VariationalInformation(layer='f', width=3)
     params = vid_params(3, 5, 3, np.zeros(5))
-    apart = [values(term, view(STUDENT[:, h, w], TEACHER[:, h, w]), params) for h in range(4) for w in range(4)]
-    close(values(term, view(STUDENT, TEACHER), params), sum(apart))
+    apart = [values(term, inputs(STUDENT[:, h, w], TEACHER[:, h, w]), params) for h in range(4) for w in range(4)]
+    close(values(term, inputs(STUDENT, TEACHER), params), sum(apart))
 
 
 @pytest.mark.parametrize('start', [5.0, 0.1, 1e4])
 def test_the_variance_starts_where_it_is_told(start):
-    params, _ = VariationalInformation(layer='f', start=start).init(jax.random.key(0), view(STUDENT, TEACHER))
+    params, _ = VariationalInformation(layer='f', start=start).init(jax.random.key(0), inputs(STUDENT, TEACHER))
     close(1e-5 + np.logaddexp(0, params['variance']), np.full(5, start))
 
 
 def test_the_best_variance_is_the_mean_squared_error():
     """At v = mean (t - mu)^2 the gradient with respect to the variance is 0."""
-    term, seen = VariationalInformation(layer='f', floor=1e-9), view(STUDENT, TEACHER)
+    term, seen = VariationalInformation(layer='f', floor=1e-9), inputs(STUDENT, TEACHER)
     params = vid_params(3, 5, 5, np.zeros(5))
     params['mean']['Dense_2']['kernel'] = np.zeros((5, 5))
     best = np.mean(TEACHER**2, axis=(0, 1, 2))
@@ -273,13 +273,13 @@ def test_the_best_variance_is_the_mean_squared_error():
 def test_extreme_variances_stay_finite(logit):
     with jax.enable_x64(False):
         params = jax.tree.map(jnp.float32, vid_params(3, 5, 5, np.full(5, logit)))
-        seen = jax.tree.map(jnp.float32, view(STUDENT, TEACHER))
+        seen = jax.tree.map(jnp.float32, inputs(STUDENT, TEACHER))
         term = VariationalInformation(layer='f')
         assert finite(values(term, seen, params), gradient(term, seen, params))
 
 
 def test_variational_information_refuses():
-    rejected(VariationalInformation(layer='f'), view(STUDENT, TEACHER[:, 0, 0]), r'vectors \(B, D\), got')
+    rejected(VariationalInformation(layer='f'), inputs(STUDENT, TEACHER[:, 0, 0]), r'vectors \(B, D\), got')
     with pytest.raises(UsageError, match='needs 0 < floor < start, got floor 1e-05 and start 1e-06'):
         VariationalInformation(start=1e-6)
     with pytest.raises(UsageError, match=r'width of VariationalInformation must be .* -1'):
@@ -305,7 +305,7 @@ def crossed(student, teacher, margin):
 @pytest.mark.parametrize('form', ActivationBoundary.FORMS)
 def test_activation_boundaries(form):
     layers = [RNG.normal(size=(2, B, 4, 4, 3)), RNG.normal(size=(2, B, 2, 2, 5))]
-    seen = view(*({'a': layers[0][side], 'b': layers[1][side]} for side in (0, 1)))
+    seen = inputs(*({'a': layers[0][side], 'b': layers[1][side]} for side in (0, 1)))
     shallow, deep = (crossed(*layer, 0.7) for layer in layers)
     want = {'paper': shallow.sum(axis=1) + deep.sum(axis=1), 'halving': shallow.sum(axis=1) / 2 + deep.sum(axis=1),
             'mean': shallow.mean(axis=1) + deep.mean(axis=1)}  # fmt: skip
@@ -316,7 +316,7 @@ def test_the_connector_of_boundaries_normalises_real_examples():
     kernel, scale, bias = RNG.normal(size=(3, 5)), RNG.normal(size=5), RNG.normal(size=5)
     params = {'Dense_0': {'kernel': kernel}, 'BatchNorm_0': {'scale': scale, 'bias': bias}}
     want = crossed(normalised(STUDENT @ kernel, MASK) * scale + bias, TEACHER, 1.0).sum(axis=1)
-    got = values(ActivationBoundary(layers=('f',)), view(STUDENT, TEACHER, MASK), params)
+    got = values(ActivationBoundary(layers=('f',)), inputs(STUDENT, TEACHER, MASK), params)
     close(got[MASK > 0], want[MASK > 0])
 
 
@@ -333,22 +333,22 @@ def test_the_connector_doubles_a_map_half_as_large():
     params = {name: own for k in '01' for name, own in
               ((f'ConvTranspose_{k}', {'kernel': kernel}), (f'BatchNorm_{k}', norm))}  # fmt: skip
     want = 2 * crossed(normalised(doubled, np.ones(B)), TEACHER, 1.0).sum(axis=1)
-    close(values(ActivationBoundary(layers=('f', 'f')), view(student, TEACHER), params), want)
+    close(values(ActivationBoundary(layers=('f', 'f')), inputs(student, TEACHER), params), want)
 
 
 def test_boundaries_know_only_the_sign_of_the_teacher_and_are_met_beyond_the_margin():
     term, beyond = ActivationBoundary(layers=('f',), connector=False), TEACHER + 1.001 * np.sign(TEACHER)
-    close(values(term, view(beyond, TEACHER)), np.zeros(B))
-    close(values(term, view(TEACHER, beyond)), values(term, view(TEACHER, 100 * beyond)))
+    close(values(term, inputs(beyond, TEACHER)), np.zeros(B))
+    close(values(term, inputs(TEACHER, beyond)), values(term, inputs(TEACHER, 100 * beyond)))
 
 
 def test_boundaries_refuse_other_shapes():
-    rejected(ActivationBoundary(layers=('f',), connector=False), view(STUDENT, TEACHER), 'set connector=True')
-    rejected(ActivationBoundary(layers=('f',)), view(STUDENT[:, :2], TEACHER), 'only channels may differ')
+    rejected(ActivationBoundary(layers=('f',), connector=False), inputs(STUDENT, TEACHER), 'set connector=True')
+    rejected(ActivationBoundary(layers=('f',)), inputs(STUDENT[:, :2], TEACHER), 'only channels may differ')
 
 
 def test_one_example_is_finite_behind_a_connector():
-    term, seen = ActivationBoundary(layers=('f',)), view(STUDENT[:1, 0, 0], TEACHER[:1, 0, 0])
+    term, seen = ActivationBoundary(layers=('f',)), inputs(STUDENT[:1, 0, 0], TEACHER[:1, 0, 0])
     params, _ = term.init(jax.random.key(0), seen)
     assert finite(values(term, seen, params), gradient(term, seen, params))
 
@@ -367,20 +367,20 @@ def test_factor(form, power):
     s, t = (x.reshape(B, -1) / np.linalg.norm(x.reshape(B, -1), axis=1)[:, None] for x in (student_f, teacher_f))
     want = {'paper': np.linalg.norm(s - t, ord=power, axis=1), 'mean': (np.abs(s - t) ** power).mean(axis=1),
             'repdistiller': (np.abs(s - t) if power == 1 else (s - t) ** power).mean(axis=1)}  # fmt: skip
-    close(values(Factor(layer='f', translator=False, power=power, form=form), view(student, teacher)), want[form])
+    close(values(Factor(layer='f', translator=False, power=power, form=form), inputs(student, teacher)), want[form])
 
 
 @pytest.mark.parametrize('form', Factor.FORMS)
 def test_factors_have_no_scale(form):
     term, other = Factor(layer='f', translator=False, form=form), STUDENT[::-1]
-    close(values(term, view(3 * STUDENT, 0.1 * other)), values(term, view(STUDENT, other)))
+    close(values(term, inputs(3 * STUDENT, 0.1 * other)), values(term, inputs(STUDENT, other)))
 
 
 @pytest.mark.parametrize('power', [1, 2, 3])
 @pytest.mark.parametrize('form', Factor.FORMS)
 def test_a_dead_map_has_finite_factors(form, power):
     term = Factor(layer='f', translator=False, power=power, form=form)
-    for seen in (view(0 * STUDENT, STUDENT), view(0 * STUDENT, 0 * STUDENT), view(STUDENT, STUDENT)):
+    for seen in (inputs(0 * STUDENT, STUDENT), inputs(0 * STUDENT, 0 * STUDENT), inputs(STUDENT, STUDENT)):
         assert finite(values(term, seen), gradient(term, seen))
 
 
@@ -395,7 +395,7 @@ def convolved(x, layer):
 
 @pytest.mark.parametrize('form', Paraphrase.FORMS)
 def test_paraphrase(form):
-    term, seen = Paraphrase(layer='f', rate=0.4, form=form), view(STUDENT, TEACHER)
+    term, seen = Paraphrase(layer='f', rate=0.4, form=form), inputs(STUDENT, TEACHER)
     params, _ = term.init(jax.random.key(0), seen)
     params = jax.tree.map(lambda leaf: RNG.normal(size=leaf.shape), params)
     factor = guess = TEACHER
@@ -411,7 +411,7 @@ def test_paraphrase(form):
 
 
 def test_a_translator_matches_the_factors_of_the_paraphraser_that_was_learned_before():
-    seen, term = view(STUDENT, TEACHER), Factor(layer='f', paraphraser='words', batch_norm=False)
+    seen, term = inputs(STUDENT, TEACHER), Factor(layer='f', paraphraser='words', batch_norm=False)
     learned, _ = Paraphrase(layer='f').init(jax.random.key(7), seen)
     params = term.adopt(term.init(jax.random.key(0), seen)[0], {'words': learned}, {})
     factors = [STUDENT, TEACHER]
@@ -426,7 +426,7 @@ def test_a_translator_matches_the_factors_of_the_paraphraser_that_was_learned_be
 
 
 def test_factors_refuse():
-    term, seen = Factor(layer='f', paraphraser='words'), view(STUDENT, TEACHER)
+    term, seen = Factor(layer='f', paraphraser='words'), inputs(STUDENT, TEACHER)
     params, _ = term.init(jax.random.key(0), seen)
     with pytest.raises(UsageError, match=r"unknown term 'words' of the fit before.*'word'"):
         term.adopt(params, {'word': {}}, {})
@@ -434,7 +434,7 @@ def test_factors_refuse():
     with pytest.raises(UsageError, match=r"paraphraser 'words' learned .* must agree"):
         term.adopt(params, {'words': learned}, {})
     rejected(Factor(layer='f', translator=False), seen, 'differ in channels; set translator=True')
-    rejected(Factor(layer='f'), view(STUDENT[:, 0], TEACHER), 'need maps')
+    rejected(Factor(layer='f'), inputs(STUDENT[:, 0], TEACHER), 'need maps')
     for name in ('power', 'moment', 'rate'):
         with pytest.raises(UsageError, match=f'{name} of Factor must be .* 0'):
             Factor(**{name: 0})
@@ -471,7 +471,7 @@ def test_overhaul(form):
         [RNG.normal(size=(2, B, 4, 4, 3)), RNG.normal(size=(2, B, 2, 2, 5))],
         [-RNG.random(3), -RNG.random(5)],
     )
-    seen = view(*({'a': layers[0][side], 'b': layers[1][side]} for side in (0, 1)))
+    seen = inputs(*({'a': layers[0][side], 'b': layers[1][side]} for side in (0, 1)))
     shallow, deep = (partial(*layer, margin) for layer, margin in zip(layers, margins, strict=True))
     want = {'paper': shallow.sum(axis=1) + deep.sum(axis=1), 'halving': shallow.sum(axis=1) / 2 + deep.sum(axis=1),
             'mean': shallow.mean(axis=1) + deep.mean(axis=1)}  # fmt: skip
@@ -485,12 +485,12 @@ def test_margins_of_the_batch_and_the_connector_see_real_examples_only():
     real = TEACHER[MASK > 0].reshape(-1, 5)
     margin = [channel[channel < 0].mean() for channel in real.T]
     want = partial(normalised(STUDENT @ kernel[0, 0], MASK) * scale + bias, TEACHER, margin).sum(axis=1)
-    got = values(Overhaul(layers=('f',), floor=0.0), view(STUDENT, TEACHER, MASK), {'connector': params})
+    got = values(Overhaul(layers=('f',), floor=0.0), inputs(STUDENT, TEACHER, MASK), {'connector': params})
     close(got[MASK > 0], want[MASK > 0])
 
 
 def test_margins_come_from_the_norms_of_the_teacher():
-    term, seen = Overhaul(layers=('f',), norms=('block/norm',)), view(STUDENT, TEACHER)
+    term, seen = Overhaul(layers=('f',), norms=('block/norm',)), inputs(STUDENT, TEACHER)
     params, _ = term.init(jax.random.key(0), seen)
     norm = {'scale': jnp.asarray(RNG.normal(size=5)), 'bias': jnp.asarray(RNG.normal(size=5))}
     (margin,) = term.adopt(params, {}, {'params': {'block': {'norm': norm}}, 'stats': {}})['margins']
@@ -508,14 +508,14 @@ def test_margins_come_from_the_norms_of_the_teacher():
 
 @pytest.mark.parametrize('sign', [1, -1])
 def test_channels_all_of_one_sign_are_finite(sign):
-    term, seen = Overhaul(layers=('f',), floor=0.0), view(STUDENT, sign * np.abs(TEACHER))
+    term, seen = Overhaul(layers=('f',), floor=0.0), inputs(STUDENT, sign * np.abs(TEACHER))
     params, _ = term.init(jax.random.key(0), seen)
     assert finite(values(term, seen, params), gradient(term, seen, params))
 
 
 def test_overhaul_refuses():
-    rejected(Overhaul(layers=('f',), connector=False), view(STUDENT, TEACHER), 'set connector=True')
-    rejected(Overhaul(layers=('f',)), view(STUDENT[:, 0], TEACHER), 'maps')
+    rejected(Overhaul(layers=('f',), connector=False), inputs(STUDENT, TEACHER), 'set connector=True')
+    rejected(Overhaul(layers=('f',)), inputs(STUDENT[:, 0], TEACHER), 'maps')
     for bad in ({'norms': ('stage1_norm',)}, {'kernel_size': 2}, {'floor': -1.0}):
         with pytest.raises(UsageError, match=f'{next(iter(bad))}.*got'):
             Overhaul(**bad)
@@ -556,7 +556,7 @@ def test_singular_vectors(form, count):
         for (s0, t0), (s1, t1) in zip(low, high, strict=True):
             for v0, w0 in zip(s0, t0, strict=True):
                 want[b] += ((np.exp(-((s1 - v0) ** 2) / 8) - np.exp(-((t1 - w0) ** 2) / 8)) ** 2).sum()
-    close(values(SingularVectors(layers=('a', 'b'), count=count, form=form), view(*sides)), want)
+    close(values(SingularVectors(layers=('a', 'b'), count=count, form=form), inputs(*sides)), want)
 
 
 @pytest.mark.parametrize('shape', [(7, 4), (4, 4), (3, 6)])
@@ -574,21 +574,21 @@ def test_the_slope_of_singular_vectors_is_that_of_their_projector(shape):
 
 @pytest.mark.parametrize('layer', [np.zeros((B, 4, 4, 5)), np.ones((B, 4, 4, 5)), np.tile(np.eye(4), (B, 4, 1, 1))])
 def test_equal_singular_values_are_finite(layer):
-    term, seen = SingularVectors(layers=('f', 'f')), view(layer, RNG.normal(size=layer.shape))
+    term, seen = SingularVectors(layers=('f', 'f')), inputs(layer, RNG.normal(size=layer.shape))
     assert finite(values(term, seen), gradient(term, seen))
-    assert finite(values(term, view(RNG.normal(size=layer.shape), layer)))
+    assert finite(values(term, inputs(RNG.normal(size=layer.shape), layer)))
 
 
 def test_singular_vectors_ignore_the_scale_of_a_layer_and_the_order_of_positions():
     term, other = SingularVectors(layers=('f', 'f')), STUDENT[::-1]
-    moved = view(3 * STUDENT[:, ::-1].swapaxes(1, 2), 0.1 * other)
-    close(values(term, moved), values(term, view(STUDENT, other)))
+    moved = inputs(3 * STUDENT[:, ::-1].swapaxes(1, 2), 0.1 * other)
+    close(values(term, moved), values(term, inputs(STUDENT, other)))
 
 
 def test_singular_vectors_refuse_other_shapes():
-    rejected(SingularVectors(layers=('f', 'f')), view(STUDENT, TEACHER), 'channels 3 and 5 differ')
-    rejected(SingularVectors(layers=('f', 'f'), form='mdistiller'), view(STUDENT[:, :, :2], TEACHER), 'width 2 and 4')
-    rejected(SingularVectors(layers=('f', 'f')), view(STUDENT[:, 0], TEACHER), 'maps')
+    rejected(SingularVectors(layers=('f', 'f')), inputs(STUDENT, TEACHER), 'channels 3 and 5 differ')
+    rejected(SingularVectors(layers=('f', 'f'), form='mdistiller'), inputs(STUDENT[:, :, :2], TEACHER), 'width 2 and 4')
+    rejected(SingularVectors(layers=('f', 'f')), inputs(STUDENT[:, 0], TEACHER), 'maps')
     for bad in ({'layers': ('stage1',)}, {'count': 0}):
         with pytest.raises(UsageError, match=r'SingularVectors .*got'):
             SingularVectors(**bad)
@@ -617,10 +617,10 @@ def softmax(logits):
 
 
 def derived(**swap):
-    """The view of both nets, with 'jacobian' (B, K, D) and 'tangents' (B, M, K)."""
+    """What terms see of both nets, with 'jacobian' (B, K, D) and 'tangents' (B, M, K)."""
     jacobians = [jacobian_of(side, INPUTS) for side in (0, 1)]
     taps = [{'jacobian': j, 'tangents': np.einsum('bkd,md->bmk', j, DIRECTIONS), **swap} for j in jacobians]
-    return view(*taps, logits=[logits_of(side, INPUTS) for side in (0, 1)], labels=LABELS)
+    return inputs(*taps, logits=[logits_of(side, INPUTS) for side in (0, 1)], labels=LABELS)
 
 
 def slope_of(function, step=1e-6):
@@ -663,7 +663,7 @@ def test_jacobian_matching_is_the_gain_of_matching_logits_under_noise():
     gain = np.mean([(((INPUTS + n) @ gap.T) ** 2).sum(axis=1) for n in noise], axis=0)
     gain -= ((INPUTS @ gap.T) ** 2).sum(axis=1)
     tangents = [np.broadcast_to(DIRECTIONS @ m.T, (B, 4, K)) for m in maps]
-    seen = view(*({'tangents': slopes} for slopes in tangents))
+    seen = inputs(*({'tangents': slopes} for slopes in tangents))
     close(sigma**2 * values(JacobianMatching(), seen), gain)
 
 
@@ -672,7 +672,7 @@ def test_jacobian_matching_is_the_gain_of_matching_logits_under_noise():
 def test_flat_nets_and_ruled_out_classes_are_finite(term):
     logits = np.where(np.arange(K) == 3, -np.inf, np.zeros((2, B, K)))
     flat = {'jacobian': np.zeros((B, K, 4)), 'tangents': np.zeros((B, 4, K))}
-    seen = view(flat, flat, logits=logits, labels=LABELS)
+    seen = inputs(flat, flat, logits=logits, labels=LABELS)
     wrt = lambda student: jnp.sum(ask(term, seen._replace(student=student), {}))  # noqa: E731
     assert finite(values(term, seen), jax.grad(wrt)(seen.student))
 

@@ -82,7 +82,7 @@ def test_values_are_finite_and_not_below_the_minimum(name):
     subject = world.subject(name)
     answer = world.compiled(*subject)
     values = answer.values[name]
-    assert values.shape in (MASK.shape, subject.view.student.logits.shape[:-1])
+    assert values.shape in (MASK.shape, subject.inputs.student.logits.shape[:-1])
     assert finite(answer)
     assert np.all(values >= subject.term.minimum - 1e-6)
     assert answer.loss > subject.term.minimum  # random students differ from random teachers and labels
@@ -104,9 +104,9 @@ def test_a_program_does_not_read_the_knobs_of_its_term(name):
     blank = copy.copy(subject.term)
     hidden = {knob: property(lambda term, knob=knob: pytest.fail(f'reads self.{knob}')) for knob in blank.knobs()}
     object.__setattr__(blank, '__class__', type('Blank', (type(blank),), hidden))
-    params, memory = jax.eval_shape(blank.init, world.KEY, subject.view)
+    params, memory = jax.eval_shape(blank.init, world.KEY, subject.inputs)
     call = functools.partial(blank, step=jnp.int32(0), key=world.KEY)
-    assert jax.eval_shape(call, params, memory, subject.view, subject.knobs[name])
+    assert jax.eval_shape(call, params, memory, subject.inputs, subject.knobs[name])
 
 
 @every_technique
@@ -150,10 +150,10 @@ def test_a_student_equal_to_its_teacher_has_nothing_to_learn(name):
         # A tap of the student gives what the tap that it is compared with gives. Both sides are one array: two equal
         # ones may be computed to different last bits, and a norm has slope 1 there already.
         copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=True)}
-        student = Outputs(teacher.logits, {**subject.view.student.features, **copied})
-        return world.ask(*subject._replace(view=TermInputs(student, teacher, subject.view.batch)))
+        student = Outputs(teacher.logits, {**subject.inputs.student.features, **copied})
+        return world.ask(*subject._replace(inputs=TermInputs(student, teacher, subject.inputs.batch)))
 
-    answer = ask(subject.view.teacher)
+    answer = ask(subject.inputs.teacher)
     assert world.size(answer.student) < 1e-6
     if subject.term.at_teacher == 'zero':
         assert world.size(real(answer.values)) < 1e-5  # of values about 1: sums of rounded logarithms cancel
@@ -224,7 +224,7 @@ def test_no_gradient_reaches_the_teacher():
 @specimens(name for name, term in SPECIMENS.items() if not (term.scope == 'batch' or any(term.taps())))
 def test_a_token_counts_as_an_example_does(name):
     """Logits (B, N, K) give what the same logits give as (B N, K), or the term says that it has no use for tokens."""
-    term, long = SPECIMENS[name], world.view(2, 12)
+    term, long = SPECIMENS[name], world.inputs(2, 12)
     short = jax.tree.map(lambda leaf: leaf.reshape(4, 3, *leaf.shape[1:]), long)
     short = short._replace(batch={**short.batch, 'id': jnp.arange(4), 'view': jnp.zeros(4, jnp.int32)})
     tokens, refusal = None, ''
@@ -238,9 +238,9 @@ def test_a_token_counts_as_an_example_does(name):
         world.assert_close(tokens.reshape(-1), ask_alone(term, long))
 
 
-def ask_alone(term, view):
-    params, memory = term.init(world.KEY, view)
-    return term(params, memory, view, term.knobs(), step=jnp.int32(0), key=world.KEY).values
+def ask_alone(term, inputs):
+    params, memory = term.init(world.KEY, inputs)
+    return term(params, memory, inputs, term.knobs(), step=jnp.int32(0), key=world.KEY).values
 
 
 # ---- what must not change the answer
@@ -250,13 +250,13 @@ def ask_alone(term, view):
 def test_padding_changes_nothing(name):
     subject = world.subject(name)
     clean = world.compiled(*subject)
-    labels = subject.view.batch['labels']
-    batch = {**subject.view.batch, 'labels': np.where(MASK, labels, world.CLASSES - 1 - labels)}
+    labels = subject.inputs.batch['labels']
+    batch = {**subject.inputs.batch, 'labels': np.where(MASK, labels, world.CLASSES - 1 - labels)}
     sides = jax.tree.map(
         lambda leaf: np.where(MASK.reshape(-1, *[1] * (leaf.ndim - 1)), leaf, leaf.dtype.type(HUGE)),
-        subject.view[:2],
+        subject.inputs[:2],
     )
-    dirty = world.compiled(*subject._replace(view=TermInputs(*sides, batch)))
+    dirty = world.compiled(*subject._replace(inputs=TermInputs(*sides, batch)))
     world.assert_same_answer(dirty, clean)
     world.assert_close(real(dirty.values), real(clean.values))
 
@@ -266,7 +266,7 @@ def test_the_order_of_examples_does_not_matter(name):
     subject = world.subject(name)
     order = np.random.default_rng(3).permutation(len(MASK))
     straight = world.compiled(*subject)
-    shuffled = world.compiled(*subject._replace(view=jax.tree.map(lambda leaf: leaf[order], subject.view)))
+    shuffled = world.compiled(*subject._replace(inputs=jax.tree.map(lambda leaf: leaf[order], subject.inputs)))
     world.assert_close(shuffled.loss, straight.loss)
     world.assert_close(shuffled.params, straight.params)
     by_row = (straight.student, straight.values)
@@ -277,9 +277,9 @@ def test_the_order_of_examples_does_not_matter(name):
 def test_half_precision_in_single_precision_out(name):
     """From the same rounded inputs: what is left is the technique's own arithmetic."""
     subject = world.subject(name)
-    half = world.cast(subject.view, jnp.bfloat16)._replace(batch=subject.view.batch)
-    rough = jax.jit(world.values, static_argnums=0)(*subject._replace(view=half))[name]
-    exact = world.compiled(*subject._replace(view=world.cast(half, jnp.float32))).values[name]
+    half = world.cast(subject.inputs, jnp.bfloat16)._replace(batch=subject.inputs.batch)
+    rough = jax.jit(world.values, static_argnums=0)(*subject._replace(inputs=half))[name]
+    exact = world.compiled(*subject._replace(inputs=world.cast(half, jnp.float32))).values[name]
     assert rough.dtype == jnp.float32
     world.assert_close(rough, exact, 1e-2)
 
@@ -289,17 +289,17 @@ def test_confident_logits_stay_finite(name):
     subject = world.subject(name)
     sides = [
         side._replace(logits=np.random.default_rng(seed).choice(np.float32([-HUGE, HUGE]), side.logits.shape))
-        for seed, side in enumerate(subject.view[:2])
+        for seed, side in enumerate(subject.inputs[:2])
     ]
-    assert finite(world.compiled(*subject._replace(view=TermInputs(*sides, subject.view.batch))))
+    assert finite(world.compiled(*subject._replace(inputs=TermInputs(*sides, subject.inputs.batch))))
 
 
 @every_specimen
 @pytest.mark.parametrize('count', [0, 1])
 def test_a_batch_of_padding_or_of_one_example_is_no_trouble(name, count):
     subject = world.subject(name)
-    batch = {**subject.view.batch, 'mask': (np.arange(len(MASK)) < count).astype(np.float32)}
-    answer = world.compiled(*subject._replace(view=subject.view._replace(batch=batch)))
+    batch = {**subject.inputs.batch, 'mask': (np.arange(len(MASK)) < count).astype(np.float32)}
+    answer = world.compiled(*subject._replace(inputs=subject.inputs._replace(batch=batch)))
     assert finite(answer)
     if count == 0:
         assert answer.loss == 0
@@ -310,8 +310,8 @@ def test_a_batch_of_padding_or_of_one_example_is_no_trouble(name, count):
 def test_features_and_logits_of_0_stay_finite(name):
     """A dead layer: every norm, variance and correlation is 0."""
     subject = world.subject(name)
-    dead = jax.tree.map(lambda leaf: 0 * leaf if leaf.dtype == jnp.float32 else leaf, subject.view[:2])
-    assert finite(world.compiled(*subject._replace(view=TermInputs(*dead, subject.view.batch))))
+    dead = jax.tree.map(lambda leaf: 0 * leaf if leaf.dtype == jnp.float32 else leaf, subject.inputs[:2])
+    assert finite(world.compiled(*subject._replace(inputs=TermInputs(*dead, subject.inputs.batch))))
 
 
 @each_in_turn
@@ -322,7 +322,7 @@ def test_compiling_changes_nothing_and_happens_once(name):
     turned = subject.turned(**dict.fromkeys(subject.knobs[name], 0.5))
     world.compiled(*turned)
     assert world.TRACES[subject.objective] == traced, 'a second call with other knobs compiled again'
-    world.assert_close(world.values(*subject._replace(view=jax.tree.map(jnp.asarray, subject.view))), answer.values)
+    world.assert_close(world.values(*subject._replace(inputs=jax.tree.map(jnp.asarray, subject.inputs))), answer.values)
 
 
 @in_turn(('name', 'devices'), [(name, devices) for name in SPECIMENS for devices in (2, 4)])
@@ -339,7 +339,7 @@ def test_gradients_are_those_of_the_value(name):
     free = [world.size(leaf) > 0 for leaf in jax.tree.leaves(gradients(world.compiled(*subject)))]
     with jax.enable_x64(True), jax.numpy_dtype_promotion('standard'):
         precise = world.Subject(subject.objective, *world.cast(subject[1:], np.float64))
-        leaves, structure = jax.tree.flatten((precise.params, precise.view.student))
+        leaves, structure = jax.tree.flatten((precise.params, precise.inputs.student))
         rng = np.random.default_rng(0)
         direction = [rng.normal(size=leaf.shape) * moves for leaf, moves in zip(leaves, free, strict=True)]
         compiled = constants_held(precise)
@@ -347,7 +347,7 @@ def test_gradients_are_those_of_the_value(name):
         def ask(distance):
             moved = [leaf + distance * step for leaf, step in zip(leaves, direction, strict=True)]
             params, student = jax.tree.unflatten(structure, moved)
-            moved = precise._replace(params=params, view=precise.view._replace(student=student))
+            moved = precise._replace(params=params, inputs=precise.inputs._replace(student=student))
             return jax.device_get(compiled(*moved))
 
         # One program gives the value and what is claimed to be its gradient.
@@ -365,15 +365,15 @@ def constants_held(subject):
         return x
 
     with mock.patch.object(jax.lax, 'stop_gradient', note):
-        objective, params, memory, view, knobs = subject
+        objective, params, memory, inputs, knobs = subject
 
         @jax.jit
-        def held(params, memory, view, knobs):
+        def held(params, memory, inputs, knobs):
             noted.clear()
-            objective.shares(params, memory, view, knobs, step=jnp.int32(0), key=world.KEY)
+            objective.shares(params, memory, inputs, knobs, step=jnp.int32(0), key=world.KEY)
             return list(noted)
 
-        constants = held(params, memory, view, knobs)
+        constants = held(params, memory, inputs, knobs)
     if not constants:
         return world.compiled
 

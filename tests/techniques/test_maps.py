@@ -39,8 +39,8 @@ def _double():
         yield
 
 
-def view(student, teacher, mask=None, ids=None):
-    """A view of taps by name, where an array alone is the tap 'f'."""
+def inputs(student, teacher, mask=None, ids=None):
+    """Inputs with taps by name, where an array alone is the tap 'f'."""
     sides = [taps if isinstance(taps, dict) else {'f': taps} for taps in (student, teacher)]
     size = len(next(iter(sides[0].values())))
     batch = {
@@ -128,13 +128,13 @@ def test_the_context_loss_weighs_a_pyramid():
     student, teacher = RNG.normal(size=(2, B, 8, 8, 3))
     gaps = [(x - y) for x, y in ((blocks(student, n), blocks(teacher, n)) for n in (8, 4, 2, 1))]
     want = sum(w * (gap**2).mean(axis=(1, 2, 3)) for w, gap in zip((1, 0.5, 0.25, 0.125), gaps, strict=True)) / 1.875
-    close(values(Review(layers=('f',), fused=False), view(student, teacher)), want)
+    close(values(Review(layers=('f',), fused=False), inputs(student, teacher)), want)
 
 
 def test_a_vector_is_a_map_of_one_position():
     student, teacher = RNG.normal(size=(2, B, 5))
     want = ((student - teacher) ** 2).mean(axis=1)
-    close(values(Review(layers=('f',), fused=False), view(student, teacher)), want)
+    close(values(Review(layers=('f',), fused=False), inputs(student, teacher)), want)
 
 
 def test_resizing_shows_the_nearest_position():
@@ -146,7 +146,7 @@ def test_a_review_hands_the_deeper_mixture_up():
     """With gates at 1/2 each level's mixture is half its own map and half the deeper one's."""
     shallow, deep = RNG.normal(size=(B, 4, 4, 2)), RNG.normal(size=(B, 2, 2, 2))
     teachers = {'a': RNG.normal(size=(B, 4, 4, 3)), 'b': RNG.normal(size=(B, 2, 2, 3))}
-    term, seen = Review(layers=('a', 'b')), view({'a': shallow, 'b': deep}, teachers, MASK)
+    term, seen = Review(layers=('a', 'b')), inputs({'a': shallow, 'b': deep}, teachers, MASK)
     params = jax.tree.map(jnp.zeros_like, fresh(term, seen))
     same = {'kernel': np.eye(2)[None, None]}
     out = {'kernel': np.zeros((3, 3, 2, 3))}
@@ -165,7 +165,7 @@ def test_a_review_hands_the_deeper_mixture_up():
 
 
 def test_a_reused_classifier_is_adopted_and_answers():
-    term, seen = ReusedClassifier(layer='f'), view(STUDENT, WIDER)
+    term, seen = ReusedClassifier(layer='f'), inputs(STUDENT, WIDER)
     params = fresh(term, seen)
     head = {'kernel': RNG.normal(size=(5, K)), 'bias': RNG.normal(size=K)}
     adopted = term.adopt(params, {}, {'params': {'head': head, 'stem': {}}})
@@ -190,13 +190,13 @@ def test_channel_distributions(temperature):
     p, q = (softmax(positions(x) / temperature, axis=1) for x in (TEACHER, STUDENT))
     want = temperature**2 * (p * np.log(p / q)).sum(axis=1).mean(axis=1)
     term = ChannelDistribution(layer='f', projected=False, temperature=temperature)
-    close(values(term, view(STUDENT, TEACHER)), want)
+    close(values(term, inputs(STUDENT, TEACHER)), want)
 
 
 def test_channel_distributions_ignore_an_offset_of_a_channel():
     term = ChannelDistribution(layer='f', projected=False)
-    moved = view(STUDENT + RNG.normal(size=3), TEACHER - 5)
-    close(values(term, moved), values(term, view(STUDENT, TEACHER)))
+    moved = inputs(STUDENT + RNG.normal(size=3), TEACHER - 5)
+    close(values(term, moved), values(term, inputs(STUDENT, TEACHER)))
 
 
 @pytest.mark.parametrize('form', ChannelCorrelation.FORMS)
@@ -206,15 +206,15 @@ def test_channel_correlations(form):
         left, right = unit(left, 2), unit(right, 2)
     want = ((left - right) ** 2).sum(axis=(1, 2)) / (3 if form == 'code' else 9)
     term = ChannelCorrelation(layer='f', projected=False, form=form)
-    close(values(term, view(STUDENT, TEACHER)), want)
-    close(values(term, view(STUDENT[:, ::-1], TEACHER[:, :, ::-1])), want)  # no matter which position is where
+    close(values(term, inputs(STUDENT, TEACHER)), want)
+    close(values(term, inputs(STUDENT[:, ::-1], TEACHER[:, :, ::-1])), want)  # no matter which position is where
 
 
 def test_a_learned_projection_is_a_1x1_convolution():
     kernel, bias = RNG.normal(size=(3, 5)), RNG.normal(size=5)
-    learned = values(ChannelCorrelation(layer='f'), view(STUDENT, WIDER), {'kernel': kernel, 'bias': bias})
+    learned = values(ChannelCorrelation(layer='f'), inputs(STUDENT, WIDER), {'kernel': kernel, 'bias': bias})
     fixed = ChannelCorrelation(layer='f', projected=False)
-    close(learned, values(fixed, view(STUDENT @ kernel + bias, WIDER)))
+    close(learned, values(fixed, inputs(STUDENT @ kernel + bias, WIDER)))
 
 
 # ---- Pearson's correlation
@@ -224,7 +224,7 @@ def test_a_learned_projection_is_a_1x1_convolution():
 def test_pearson_features_are_one_less_the_correlation(form):
     rows = [x[LIVE].reshape(-1, 3) for x in (STUDENT, TEACHER)]
     want = 1 - np.mean([np.corrcoef(rows[0][:, c], rows[1][:, c])[0, 1] for c in range(3)])
-    got = values(PearsonFeatures(layer='f', projected=False, form=form), view(STUDENT, TEACHER, MASK))
+    got = values(PearsonFeatures(layer='f', projected=False, form=form), inputs(STUDENT, TEACHER, MASK))
     if form == 'mmrazor':  # one degree of freedom less, and 1e-6 added to the deviation
         want *= (len(rows[0]) - 1) / len(rows[0])
     close(got[LIVE].mean(), want, rtol=1e-5 if form == 'mmrazor' else 1e-9)
@@ -233,13 +233,13 @@ def test_pearson_features_are_one_less_the_correlation(form):
 def test_pearson_features_by_the_letter_of_mmrazor():
     z = [(x - x.mean(axis=(0, 1, 2))) / (x.std(axis=(0, 1, 2), ddof=1) + 1e-6) for x in (STUDENT, TEACHER)]
     want = ((z[0] - z[1]) ** 2).mean(axis=(1, 2, 3)) / 2
-    close(values(PearsonFeatures(layer='f', projected=False, form='mmrazor'), view(STUDENT, TEACHER)), want)
+    close(values(PearsonFeatures(layer='f', projected=False, form='mmrazor'), inputs(STUDENT, TEACHER)), want)
 
 
 def test_pearson_features_ignore_scale_and_offset_of_channels():
     term = PearsonFeatures(layer='f', projected=False)
-    scaled = view(STUDENT * [2, 0.1, 7] + [1, 2, 3], 5 * TEACHER - 1)
-    close(values(term, scaled), values(term, view(STUDENT, TEACHER)))
+    scaled = inputs(STUDENT * [2, 0.1, 7] + [1, 2, 3], 5 * TEACHER - 1)
+    close(values(term, scaled), values(term, inputs(STUDENT, TEACHER)))
 
 
 # ---- masked generation
@@ -261,27 +261,27 @@ def test_masked_generation(mask, shape):
 
     @dataclasses.dataclass(frozen=True, kw_only=True)
     class Drawn(MaskedGeneration):
-        def draw(self, key, view, shape):
+        def draw(self, key, inputs, shape):
             assert shape == noise.shape[1:]
             return jnp.asarray(noise)
 
     params, (align, first, second) = generation()
     guess = np.maximum(STUDENT @ align * (noise >= 0.4) @ first, 0) @ second
-    got = values(Drawn(layer='f', mask=mask, masked=0.4), view(STUDENT, WIDER), params)
+    got = values(Drawn(layer='f', mask=mask, masked=0.4), inputs(STUDENT, WIDER), params)
     close(got, ((guess - WIDER) ** 2).sum(axis=(1, 2, 3)))
 
 
 def test_masks_are_drawn_by_step_and_by_example_with_the_share_asked_for():
-    term, seen = MaskedGeneration(layer='f'), view(STUDENT, WIDER)
+    term, seen = MaskedGeneration(layer='f'), inputs(STUDENT, WIDER)
     draw = lambda seen, key: np.asarray(term.draw(jax.random.key(key), seen, (20, 20, 1)))  # noqa: E731
     straight, other = draw(seen, 0), draw(seen, 1)
-    close(draw(view(STUDENT, WIDER, ids=np.arange(B)[::-1]), 0), straight[::-1])
+    close(draw(inputs(STUDENT, WIDER, ids=np.arange(B)[::-1]), 0), straight[::-1])
     assert not np.allclose(straight, other)
     assert (straight < term.masked).mean() == pytest.approx(0.65, abs=0.03)
 
 
 def test_the_share_that_is_masked_is_below_one():
-    with pytest.raises(UsageError, match=r'masked of MaskedGeneration must be < 1, got 1\.0'):
+    with pytest.raises(UsageError, match=r'masked of MaskedGeneration must be in \[0, 1\), got 1\.0'):
         MaskedGeneration(masked=1.0)
     with pytest.raises(UsageError, match=r"'pixel'.*'spatial'"):
         MaskedGeneration(mask='pixel')
@@ -299,7 +299,7 @@ def test_attentive_features():
     want = (share * ((gap[0] - gap[1]) ** 2).mean(axis=1)).sum(axis=1)
     layers = {'squeeze': {'kernel': squeeze, 'bias': np.zeros(2)}, 'excite': {'kernel': excite, 'bias': np.zeros(3)}}
     term = AttentiveFeatures(layer='f', projected=False, reduction=0.7)
-    close(values(term, view(STUDENT, TEACHER), {'attention': layers, 'projection': {}}), want)
+    close(values(term, inputs(STUDENT, TEACHER), {'attention': layers, 'projection': {}}), want)
 
 
 def energy(x):
@@ -310,7 +310,7 @@ def test_attention_links_weigh_pairs_of_layers():
     """With all parameters 0 every student layer has the same share."""
     students = {'a': STUDENT, 'b': RNG.normal(size=(B, 8, 8, 2))}
     term = AttentionLinks(students=('a', 'b'), teachers=('f',), width=3)
-    seen = view(students, {'f': WIDER})
+    seen = inputs(students, {'f': WIDER})
     pooled = blocks((students['b'] ** 2).mean(axis=3, keepdims=True), 4).reshape(B, -1)
     distances = [((h - energy(WIDER)) ** 2).mean(axis=1) for h in (energy(STUDENT), unit(pooled, 1))]
     params = fresh(term, seen)
@@ -322,28 +322,39 @@ def test_attention_links_weigh_pairs_of_layers():
     close(values(term, seen, {**jax.tree.map(jnp.zeros_like, params), **position}), want)
 
 
-def test_semantic_calibration_shares_teacher_layers_by_cosine():
+@pytest.mark.parametrize('form', SemanticCalibration.FORMS)
+def test_semantic_calibration_shares_teacher_layers_by_cosine(form):
     """Projectors at 0 guess 0, so that a pair's distance is the teacher's mean square."""
-    term = SemanticCalibration(students=('f',), teachers=('a', 'b'), width=2, temperature=0.5)
+    term = SemanticCalibration(students=('f',), teachers=('a', 'b'), width=2, temperature=0.5, form=form)
     teachers = {'a': TEACHER, 'b': WIDER}
-    seen = view(STUDENT, teachers)
+    ids = np.array([4, 0, 9, 2, 7, 1])
+    seen = inputs(STUDENT, teachers, ids=ids)
     params = {name: jax.tree.map(jnp.zeros_like, leaf) for name, leaf in fresh(term, seen).items()}
     vectors = {}
     for name, x in {'query0': STUDENT, 'key0': TEACHER, 'key1': WIDER}.items():
-        first, second = RNG.normal(size=(x.shape[-1], 4)), RNG.normal(size=(4, 2))
+        rows = x.reshape(B, -1)
+        known = x.mean(axis=(1, 2)) if form == 'pooled' else (rows @ rows.T)[:, np.argsort(ids)]
+        first, second = RNG.normal(size=(known.shape[-1], 4)), RNG.normal(size=(4, 2))
         params[name] = {
             'Dense_0': {'kernel': first, 'bias': np.ones(4)},
             'Dense_1': {'kernel': second, 'bias': np.ones(2)},
         }
-        vectors[name] = unit(np.maximum(x.mean(axis=(1, 2)) @ first + 1, 0) @ second + 1, 1)
+        vectors[name] = unit(np.maximum(known @ first + 1, 0) @ second + 1, 1)
     scores = np.stack([(vectors['query0'] * vectors[f'key{t}']).sum(axis=1) for t in range(2)], axis=1) / 0.5
     squares = np.stack([(x**2).mean(axis=(1, 2, 3)) for x in teachers.values()], axis=1)
     close(values(term, seen, params), (softmax(scores, 1) * squares).sum(axis=1))
 
 
+def test_similarities_to_a_batch_need_batches_of_one_size():
+    term, seen = SemanticCalibration(students=('f',), teachers=('f',), form='paper'), inputs(STUDENT, TEACHER)
+    params = fresh(term, seen)
+    with pytest.raises(UsageError, match="form 'paper' was made for 6 examples or channels, and is given 4"):
+        values(term, inputs(STUDENT[:4], TEACHER[:4]), params)
+
+
 @pytest.mark.parametrize('kind', [SemanticCalibration, AttentionLinks])
 def test_layers_that_are_attended_to_are_maps_on_both_sides(kind):
-    seen = view({'f': STUDENT, 'v': np.ones((B, 3))}, WIDER)
+    seen = inputs({'f': STUDENT, 'v': np.ones((B, 3))}, WIDER)
     with pytest.raises(UsageError, match=r"tap 'v' must be a map \(B, H, W, C\), got \(6, 3\)"):
         kind(students=('v',), teachers=('f',)).init(jax.random.key(0), seen)
     with pytest.raises(UsageError, match='needs taps on both sides'):
@@ -360,13 +371,13 @@ def test_prime_aware_differences_are_a_likelihood():
     }
     log_variance, guess = (student @ layer['kernel'] + layer['bias'] for layer in layers.values())
     want = ((teacher - guess) ** 2 / (0.1 + np.exp(log_variance)) + log_variance).mean(axis=1)
-    close(values(PrimeAware(layer='f', eps=0.1), view(student, teacher), layers), want)
+    close(values(PrimeAware(layer='f', eps=0.1), inputs(student, teacher), layers), want)
 
 
 @pytest.mark.parametrize('size', [-200.0, 200.0])
 def test_prime_aware_variances_may_overflow(size):
     features = jnp.asarray(RNG.normal(size=(B, 3)), jnp.float32)
-    term, seen = PrimeAware(layer='f', projected=False), single(view(features, features + 1))
+    term, seen = PrimeAware(layer='f', projected=False), single(inputs(features, features + 1))
     params = single({'projection': {}, 'variance': {'kernel': jnp.zeros((3, 3)), 'bias': jnp.full(3, size)}})
     loss = lambda params: jnp.sum(ask(term, seen, params, jax.random.key(0)))  # noqa: E731
     assert finite(jax.value_and_grad(loss)(params))
@@ -377,20 +388,20 @@ def test_a_log_power_sum_is_of_the_whole_batch(power):
     student, teacher = RNG.normal(size=(2, B, 5))
     want = np.log((np.abs(student - teacher)[LIVE] ** power).sum())
     term = LogPowerSum(layer='f', projected=False, power=power)
-    close(values(term, view(student, teacher, MASK)), np.full(B, want))
+    close(values(term, inputs(student, teacher, MASK)), np.full(B, want))
 
 
 def test_a_log_power_sum_normalises_what_it_projects():
     student, teacher, kernel = RNG.normal(size=(B, 3)), RNG.normal(size=(B, 5)), RNG.normal(size=(3, 5))
     gap = (normalised(student @ kernel, LIVE) - normalised(teacher, LIVE))[LIVE]
-    got = values(LogPowerSum(layer='f'), view(student, teacher, MASK), {'Dense_0': {'kernel': kernel}})
+    got = values(LogPowerSum(layer='f'), inputs(student, teacher, MASK), {'Dense_0': {'kernel': kernel}})
     close(got, np.full(B, np.log((gap**4).sum())))
 
 
 @pytest.mark.parametrize('scale', [0.0, 1e-12, 1e12])
 def test_a_log_power_sum_neither_overflows_nor_divides_by_zero(scale):
     features = RNG.normal(size=(B, 5))
-    seen = single(view(scale * features, 0 * features))
+    seen = single(inputs(scale * features, 0 * features))
     assert finite(answers(LogPowerSum(layer='f', projected=False), seen))
 
 
@@ -402,7 +413,7 @@ def test_a_log_power_sum_neither_overflows_nor_divides_by_zero(scale):
 def test_translation(form, p, q):
     left, right = (x.reshape(B, -1) / np.linalg.norm(x.reshape(B, -1), q, axis=1)[:, None] for x in (STUDENT, TEACHER))
     want = np.linalg.norm(left - right, p, axis=1) / (left.shape[1] if form == 'torchdistill' and p == 1 else 1)
-    close(values(Translation(layer='f', projected=False, p=p, q=q, form=form), view(STUDENT, TEACHER)), want)
+    close(values(Translation(layer='f', projected=False, p=p, q=q, form=form), inputs(STUDENT, TEACHER)), want)
 
 
 @pytest.mark.parametrize('form', Affinity.FORMS)
@@ -413,12 +424,12 @@ def test_affinity(form):
     else:
         outer = [np.einsum('bic,bjc->bcij', x, x) for x in (unit(positions(y), 1) for y in (STUDENT, TEACHER))]
         want = np.linalg.norm((outer[0] - outer[1]) / 16, axis=(2, 3)).sum(axis=1)
-    close(values(Affinity(layer='f', projected=False, form=form), view(STUDENT, TEACHER)), want)
+    close(values(Affinity(layer='f', projected=False, form=form), inputs(STUDENT, TEACHER)), want)
 
 
-@pytest.mark.parametrize('order', [0, 1.5])
-def test_orders_of_norms_are_positive_integers(order):
-    with pytest.raises(UsageError, match=f'q of Translation must be a positive integer, got {order}'):
+@pytest.mark.parametrize(('order', 'wanted'), [(0, '>= 1'), (1.5, 'an integer')])
+def test_orders_of_norms_are_positive_integers(order, wanted):
+    with pytest.raises(UsageError, match=f'q of Translation must be {wanted}, got {order}'):
         Translation(q=order)
 
 
@@ -431,7 +442,7 @@ def test_attention_guided_distances(form):
     term = AttentionGuided(
         layer='f', feature=1.0, channel=10.0, spatial=100.0, relation=1e3, temperature=0.5, form=form
     )
-    seen = view(STUDENT, WIDER, MASK)
+    seen = inputs(STUDENT, WIDER, MASK)
     attention = [16 * softmax(np.abs(positions(x)).mean(axis=2) / 0.5, 1) for x in (STUDENT, WIDER)]
     mask = (attention[0] + attention[1]).reshape(B, 4, 4, 1) / 2
     parts = [np.sqrt(mask) * WIDER, WIDER.mean(axis=(1, 2)), WIDER.mean(axis=3), WIDER]
@@ -445,7 +456,7 @@ def test_attention_guided_distances(form):
 
 def test_relations_read_all_positions_by_dot_product():
     term = AttentionGuided(layer='f')
-    seen = view(STUDENT, WIDER)
+    seen = inputs(STUDENT, WIDER)
     params = fresh(term, seen)
     own, x = params['teacher_relation'], positions(WIDER)
     query, key, value = (x @ own[name]['kernel'] + own[name]['bias'] for name in ('query', 'key', 'value'))
@@ -490,12 +501,12 @@ def test_values_and_gradients_are_finite(term, case):
     student, teacher = factor * student, factor * teacher
     if case == 'constant':
         student, teacher = np.full_like(student, 3.7), np.full_like(teacher, -2.3)
-    assert finite(answers(term, single(view(student, teacher, mask))))
+    assert finite(answers(term, single(inputs(student, teacher, mask))))
 
 
 @pytest.mark.parametrize('term', PAIRS[:12], ids=lambda term: f'{type(term).__name__}-{getattr(term, "form", "")}')
 def test_a_vector_is_no_map(term):
-    seen = view(np.ones((B, 3)), np.ones((B, 5)))
+    seen = inputs(np.ones((B, 3)), np.ones((B, 5)))
     with pytest.raises(UsageError, match=r'maps \(B, H, W, C\) on both sides, got \(6, 3\) and \(6, 5\)'):
         term.init(jax.random.key(0), seen)
 
@@ -503,19 +514,19 @@ def test_a_vector_is_no_map(term):
 @pytest.mark.parametrize('kind', [ChannelDistribution, ChannelCorrelation, PearsonFeatures, Translation, Affinity])
 def test_channels_that_differ_need_a_projection(kind):
     with pytest.raises(UsageError, match='differ in channels; set projected=True'):
-        values(kind(layer='f', projected=False), view(STUDENT, WIDER))
+        values(kind(layer='f', projected=False), inputs(STUDENT, WIDER))
 
 
 @pytest.mark.parametrize('term', [PrimeAware(layer='f', projected=False), LogPowerSum(layer='f', projected=False)])
 def test_widths_that_differ_need_a_projection(term):
     with pytest.raises(UsageError, match='differ in width; set projected=True'):
-        term.init(jax.random.key(0), view(STUDENT, WIDER))
+        term.init(jax.random.key(0), inputs(STUDENT, WIDER))
 
 
 @pytest.mark.parametrize(
     ('arguments', 'match'),
     [
-        ({'width': 0}, 'width of Review must be a positive integer, got 0'),
+        ({'width': 0}, 'width of Review must be >= 1, got 0'),
         ({'levels': (2, 0)}, r'levels of Review must be positive integers, got \(2, 0\)'),
     ],
 )
@@ -526,4 +537,4 @@ def test_a_review_needs_sizes(arguments, match):
 
 def test_a_review_without_fusions_needs_one_shape():
     with pytest.raises(UsageError, match='differ; set fused=True'):
-        values(Review(layers=('f',), fused=False), view(STUDENT, WIDER))
+        values(Review(layers=('f',), fused=False), inputs(STUDENT, WIDER))

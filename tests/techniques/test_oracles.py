@@ -21,8 +21,8 @@ STUDENT_BK, TEACHER_BK = RNG.normal(0, 2, (2, B, K))
 LABELS_B = RNG.integers(0, K, B)
 
 
-def view(student=None, teacher=None, logits=(STUDENT_BK, TEACHER_BK), labels=LABELS_B, mask=None):
-    """A view of the given taps and logits, in the precision in use."""
+def inputs(student=None, teacher=None, logits=(STUDENT_BK, TEACHER_BK), labels=LABELS_B, mask=None):
+    """Inputs with the given taps and logits, in the precision in use."""
     student, teacher = (
         Outputs(jnp.asarray(z), {tap: jnp.asarray(feature) for tap, feature in (features or {}).items()})
         for z, features in zip(logits, (student, teacher), strict=True)
@@ -67,14 +67,14 @@ def close(got, want, rtol=1e-10):
 def test_cross_entropy(smoothing):
     target = (1 - smoothing) * np.eye(K)[LABELS_B] + smoothing / K
     want = -(target * np.log(softmax(STUDENT_BK))).sum(axis=1)
-    close(values(CrossEntropy(smoothing=smoothing), view()), want)
+    close(values(CrossEntropy(smoothing=smoothing), inputs()), want)
 
 
 @pytest.mark.parametrize('smoothing', [0.0, 0.1])
 def test_cross_entropy_of_mixed_examples_is_that_with_mixed_targets(smoothing):
     """Zhang et al. 2018, eq. 1: the target is mixed as the input is."""
     others, share = RNG.integers(0, K, B), RNG.uniform(0, 1, B)[:, None]
-    seen = view()
+    seen = inputs()
     mixed = {'labels_mixed': np.stack([LABELS_B, others], axis=1), 'mix': np.concatenate([share, 1 - share], axis=1)}
     seen = seen._replace(batch={'mask': seen.batch['mask'], **mixed})
     target = share * np.eye(K)[LABELS_B] + (1 - share) * np.eye(K)[others]
@@ -85,7 +85,7 @@ def test_cross_entropy_of_mixed_examples_is_that_with_mixed_targets(smoothing):
 def test_cross_entropy_of_tokens():
     logits, labels = RNG.normal(size=(2, 3, K)), RNG.integers(0, K, (2, 3))
     want = [[-np.log(softmax(logits[b, n])[labels[b, n]]) for n in range(3)] for b in range(2)]
-    close(values(CrossEntropy(), view(logits=(logits, logits), labels=labels)), want)
+    close(values(CrossEntropy(), inputs(logits=(logits, logits), labels=labels)), want)
 
 
 # ---- soft targets
@@ -108,19 +108,19 @@ def soft(form, temperature, student=STUDENT_BK, teacher=TEACHER_BK):
 @pytest.mark.parametrize('form', SoftTargets.FORMS)
 @pytest.mark.parametrize('temperature', [0.7, 4.0])
 def test_soft_targets(form, temperature):
-    close(values(SoftTargets(temperature=temperature, form=form), view()), soft(form, temperature))
+    close(values(SoftTargets(temperature=temperature, form=form), inputs()), soft(form, temperature))
 
 
 def test_soft_targets_of_tokens():
     student, teacher = RNG.normal(0, 2, (2, 2, 3, K))
-    close(values(SoftTargets(), view(logits=(student, teacher))), soft('kl', 4.0, student, teacher))
+    close(values(SoftTargets(), inputs(logits=(student, teacher))), soft('kl', 4.0, student, teacher))
 
 
 def test_a_class_that_both_rule_out_counts_nothing():
     shut = np.zeros(K, bool)
     shut[3] = True
     student, teacher = (np.where(shut, -np.inf, logits) for logits in (STUDENT_BK, TEACHER_BK))
-    close(values(SoftTargets(), view(logits=(student, teacher))),
+    close(values(SoftTargets(), inputs(logits=(student, teacher))),
           soft('kl', 4.0, STUDENT_BK[:, ~shut], TEACHER_BK[:, ~shut]))  # fmt: skip
 
 
@@ -131,7 +131,7 @@ def gradient(term, seen, params=None):
 
 @pytest.mark.parametrize('form', ['kl', 'paper'])
 def test_the_gradient_of_soft_targets_is_t_times_the_gap_of_probabilities(form):
-    got = gradient(SoftTargets(temperature=3.0, form=form), view()).logits
+    got = gradient(SoftTargets(temperature=3.0, form=form), inputs()).logits
     close(got, 3 * (softmax(STUDENT_BK, 3.0) - softmax(TEACHER_BK, 3.0)))
 
 
@@ -139,11 +139,11 @@ def test_at_high_temperature_soft_targets_match_logits():
     """T^2 KL -> 1/(2K) ||centred difference of logits||^2 (Hinton et al., sec. 2.1)."""
     gap = STUDENT_BK - TEACHER_BK
     limit = ((gap - gap.mean(axis=1, keepdims=True)) ** 2).sum(axis=1) / (2 * K)
-    close(values(SoftTargets(temperature=1e5), view()), limit, rtol=1e-3)
+    close(values(SoftTargets(temperature=1e5), inputs()), limit, rtol=1e-3)
 
 
 def test_the_size_of_the_gradient_hardly_depends_on_temperature():
-    small = view(logits=(STUDENT_BK / 4, TEACHER_BK / 4))
+    small = inputs(logits=(STUDENT_BK / 4, TEACHER_BK / 4))
     four, eight = (np.linalg.norm(gradient(SoftTargets(temperature=t), small).logits) for t in (4.0, 8.0))
     assert four == pytest.approx(eight, rel=0.05)
 
@@ -161,7 +161,9 @@ def test_a_hint_between_vectors(form, unit_length):
     gap = guess - teacher
     want = {'paper': (gap**2).sum(axis=1) / 2, 'mean': (gap**2).mean(axis=1), 'absolute': np.abs(gap).mean(axis=1)}
     term = Hint(layer='f', form=form, unit_length=unit_length)
-    close(values(term, view({'f': student}, {'f': teacher}), {'Dense_0': {'kernel': kernel, 'bias': bias}}), want[form])
+    close(
+        values(term, inputs({'f': student}, {'f': teacher}), {'Dense_0': {'kernel': kernel, 'bias': bias}}), want[form]
+    )
 
 
 def test_a_hint_between_maps_is_a_convolution_without_padding():
@@ -174,7 +176,7 @@ def test_a_hint_between_maps_is_a_convolution_without_padding():
             guess[:, i, j] = np.einsum('bhwc,hwcd->bd', student[:, i : i + 2, j : j + 3], kernel)
     params = {'Conv_0': {'kernel': kernel, 'bias': np.zeros(4)}}
     want = ((guess - teacher) ** 2).sum(axis=(1, 2, 3)) / 2
-    close(values(Hint(layer='f'), view({'f': student}, {'f': teacher}), params), want)
+    close(values(Hint(layer='f'), inputs({'f': student}, {'f': teacher}), params), want)
 
 
 def test_the_batch_norm_of_a_hint_sees_real_examples_only():
@@ -183,7 +185,7 @@ def test_the_batch_norm_of_a_hint_sees_real_examples_only():
     guess = np.maximum((student - live.mean(axis=0)) / np.sqrt(live.var(axis=0) + 1e-5), 0)
     params = {'Dense_0': {'kernel': np.eye(5), 'bias': np.zeros(5)},
               'BatchNorm_0': {'scale': np.ones(5), 'bias': np.zeros(5)}}  # fmt: skip
-    got = values(Hint(layer='f', form='repdistiller'), view({'f': student}, {'f': teacher}, mask=mask), params)
+    got = values(Hint(layer='f', form='repdistiller'), inputs({'f': student}, {'f': teacher}, mask=mask), params)
     close(got[mask > 0], ((guess - teacher) ** 2).mean(axis=1)[mask > 0])
 
 
@@ -192,7 +194,7 @@ def test_a_distance_is_one_norm_over_the_batch(mask):
     student, teacher, mask = RNG.normal(size=(B, 5)), RNG.normal(size=(B, 5)), np.asarray(mask, float)
     want = np.linalg.norm((student - teacher)[mask > 0])
     term = Hint(layer='f', form='distance', regressor=False)
-    close(values(term, view({'f': student}, {'f': teacher}, mask=mask)), np.full(B, want))
+    close(values(term, inputs({'f': student}, {'f': teacher}, mask=mask)), np.full(B, want))
 
 
 @pytest.mark.parametrize('form', ResidualHint.FORMS)
@@ -202,7 +204,7 @@ def test_residual_hint(form):
     first, second = RNG.normal(size=(5, 3)), RNG.normal(size=(3, K))
     guess = np.maximum(student @ first, 0) @ second
     params = {'Dense_0': {'kernel': first, 'bias': np.zeros(3)}, 'Dense_1': {'kernel': second, 'bias': np.zeros(K)}}
-    term, seen = ResidualHint(layer='f', width=3, form=form), view({'f': student}, {'f': student})
+    term, seen = ResidualHint(layer='f', width=3, form=form), inputs({'f': student}, {'f': student})
     gap = guess - (TEACHER_BK - STUDENT_BK)
     close(values(term, seen, params), (gap**2).mean(axis=1))
     close(gradient(term, seen, params).logits, (2 / K if form == 'joint' else 0.0) * gap)
@@ -233,21 +235,23 @@ def test_attention_transfer(form, power):
     gap = attention(pooled(student, 3, 4), power, floor) - attention(pooled(teacher, 3, 4), power, floor)
     distance = np.linalg.norm(gap, axis=1)
     want = {'paper': distance / 2, 'torchdistill': distance}.get(form, (gap**2).mean(axis=1))
-    close(values(AttentionTransfer(layers=('f',), power=power, form=form), view({'f': student}, {'f': teacher})), want)
+    close(
+        values(AttentionTransfer(layers=('f',), power=power, form=form), inputs({'f': student}, {'f': teacher})), want
+    )
 
 
 def test_attention_transfer_sums_layers():
     maps = [{tap: RNG.normal(size=(B, 4, 4, 3)) for tap in 'abc'} for _ in range(2)]
-    apart = [values(AttentionTransfer(layers=(layers,)), view(*maps)) for layers in ('a', 'b:c')]
-    close(values(AttentionTransfer(layers=('a', 'b:c')), view(*maps)), sum(apart))
+    apart = [values(AttentionTransfer(layers=(layers,)), inputs(*maps)) for layers in ('a', 'b:c')]
+    close(values(AttentionTransfer(layers=('a', 'b:c')), inputs(*maps)), sum(apart))
 
 
 @pytest.mark.parametrize('form', ['paper', 'code', 'torchdistill'])
 def test_attention_transfer_ignores_the_scale_of_a_map(form):
     student, teacher = RNG.normal(size=(2, B, 4, 4, 3))
     term = AttentionTransfer(layers=('f',), form=form)
-    scaled = view({'f': 7 * student}, {'f': 0.01 * teacher})
-    close(values(term, scaled), values(term, view({'f': student}, {'f': teacher})))
+    scaled = inputs({'f': 7 * student}, {'f': 0.01 * teacher})
+    close(values(term, scaled), values(term, inputs({'f': student}, {'f': teacher})))
 
 
 # ---- similarities
@@ -265,7 +269,7 @@ def test_similarity_preserving(form, norm):
     student, teacher, mask = RNG.normal(size=(B, 2, 2, 3)), RNG.normal(size=(B, 5)), np.array([1, 1, 0, 1, 1, 0.0])
     live = mask > 0
     want = ((similarity(student[live], norm) - similarity(teacher[live], norm)) ** 2).sum() / live.sum() ** 2
-    got = values(SimilarityPreserving(layers=('f',), form=form), view({'f': student}, {'f': teacher}, mask=mask))
+    got = values(SimilarityPreserving(layers=('f',), form=form), inputs({'f': student}, {'f': teacher}, mask=mask))
     close(got[live].mean(), want)
 
 
@@ -274,4 +278,7 @@ def test_similarity_preserving_ignores_rotations_and_reflections(form):
     student, teacher = RNG.normal(size=(B, 4)), RNG.normal(size=(B, 5))
     turn, _ = np.linalg.qr(RNG.normal(size=(4, 4)))
     term = SimilarityPreserving(layers=('f',), form=form)
-    close(values(term, view({'f': student @ turn}, {'f': teacher})), values(term, view({'f': student}, {'f': teacher})))
+    close(
+        values(term, inputs({'f': student @ turn}, {'f': teacher})),
+        values(term, inputs({'f': student}, {'f': teacher})),
+    )

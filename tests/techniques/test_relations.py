@@ -39,7 +39,7 @@ def _double():
         yield
 
 
-def view(student=STUDENT_BD, teacher=TEACHER_BD, mask=MASK, ids=None, logits=LOGITS, labels=LABELS):
+def inputs(student=STUDENT_BD, teacher=TEACHER_BD, mask=MASK, ids=None, logits=LOGITS, labels=LABELS):
     """Tap 'f' on both sides; padding holds nan, which must reach nothing."""
     size = len(student)
     mask = np.ones(size) if mask is None else mask
@@ -109,7 +109,7 @@ def test_distances(form, unit_length):
         distance = np.linalg.norm(x[:, None] - x, axis=2) ** (2 if form == 'squared' else 1)
         return distance / distance[distance > 0].mean()
 
-    got = values(DistanceRelations(layer='f', form=form, unit_length=unit_length), view())
+    got = values(DistanceRelations(layer='f', form=form, unit_length=unit_length), inputs())
     close(got[LIVE], huber(relative(STUDENT_BD) - relative(TEACHER_BD)).mean(axis=1))
 
 
@@ -120,14 +120,14 @@ def test_angles():
         return np.einsum('ijd,ikd->ijk', edges, edges)
 
     want = huber(cosines(STUDENT_BD) - cosines(TEACHER_BD)).mean(axis=(1, 2))
-    close(values(AngleRelations(layer='f'), view())[LIVE], want)
+    close(values(AngleRelations(layer='f'), inputs())[LIVE], want)
 
 
 @pytest.mark.parametrize('kind', [DistanceRelations, AngleRelations])
 def test_relations_ignore_rotation_shift_and_scale(kind):
     turn, _ = np.linalg.qr(RNG.normal(size=(4, 4)))
-    got = values(kind(layer='f'), view(3 * STUDENT_BD @ turn + 5))
-    close(got[LIVE], values(kind(layer='f'), view())[LIVE])
+    got = values(kind(layer='f'), inputs(3 * STUDENT_BD @ turn + 5))
+    close(got[LIVE], values(kind(layer='f'), inputs())[LIVE])
 
 
 @pytest.mark.parametrize('kind', [DistanceRelations, AngleRelations])
@@ -136,8 +136,8 @@ def test_more_vertices_than_are_taken_at_a_time(kind):
     student, teacher = RNG.normal(size=(19, 3)), RNG.normal(size=(19, 3))
     more = {'logits': np.zeros((2, 40, K)), 'labels': np.zeros(40, int)}
     padded = [np.concatenate([x, np.ones((21, 3))]) for x in (student, teacher)]
-    got = values(kind(layer='f'), view(*padded, mask=np.repeat([1.0, 0], [19, 21]), **more))[:19]
-    close(got, values(kind(layer='f'), view(student, teacher, mask=None, **more)))
+    got = values(kind(layer='f'), inputs(*padded, mask=np.repeat([1.0, 0], [19, 21]), **more))[:19]
+    close(got, values(kind(layer='f'), inputs(student, teacher, mask=None, **more)))
 
 
 ALONE = [
@@ -155,7 +155,7 @@ ALONE = [
 @pytest.mark.parametrize('term', ALONE, ids=lambda term: type(term).__name__)
 @pytest.mark.parametrize('mask', [np.ones(1), np.array([0, 1, 0, 0.0])], ids=['alone', 'padded'])
 def test_a_lone_example_has_no_relations(term, mask):
-    finite_and_zero(term, view(STUDENT_BD[: len(mask)], STUDENT_BD[: len(mask)] + 1, mask=mask))
+    finite_and_zero(term, inputs(STUDENT_BD[: len(mask)], STUDENT_BD[: len(mask)] + 1, mask=mask))
 
 
 EQUAL = [
@@ -174,7 +174,7 @@ EQUAL = [
 @pytest.mark.parametrize('term', EQUAL, ids=lambda term: f'{type(term).__name__}-{getattr(term, "form", "")}')
 @pytest.mark.parametrize('fill', [0.0, 1.0])
 def test_equal_examples_give_no_nan(term, fill):
-    seen = view(np.full((4, 3), fill), TEACHER_BD[:4], mask=None)
+    seen = inputs(np.full((4, 3), fill), TEACHER_BD[:4], mask=None)
     assert np.all(np.isfinite(values(term, seen)))
     assert np.all(np.isfinite(slope(term, seen)))
 
@@ -193,7 +193,7 @@ def test_probabilistic_transfer(form, labelled):
     target = shares(1.0 * (LABELS[LIVE][:, None] == LABELS[LIVE])) if labelled else cosine[1]
     rows = (target * np.log((target + 1e-9) / (cosine[0] + 1e-9))).sum(axis=1)
     kind = LabelTransfer if labelled else ProbabilisticTransfer
-    got = values(kind(layer='f', form=form, added=1e-9), view())[LIVE]
+    got = values(kind(layer='f', form=form, added=1e-9), inputs())[LIVE]
     close(got, rows if form == 'paper' else rows / LIVE.sum(), rtol=1e-6)
 
 
@@ -208,7 +208,7 @@ def test_correlation_congruence(order):
         return sum(np.exp(-2 * gamma) * (2 * gamma) ** p / factorial[p] * gram**p for p in range(order + 1))
 
     want = ((correlations(STUDENT_BD) - correlations(TEACHER_BD)) ** 2).sum() / LIVE.sum() ** 2
-    got = values(CorrelationCongruence(layer='f', gamma=0.3, order=order), view())
+    got = values(CorrelationCongruence(layer='f', gamma=0.3, order=order), inputs())
     close(got[LIVE].mean(), want)
 
 
@@ -218,12 +218,12 @@ def test_the_series_tends_to_the_gaussian_kernel():
         return np.exp(-0.4 * ((x[:, None] - x) ** 2).sum(axis=2))
 
     want = ((kernel(STUDENT_BD) - kernel(TEACHER_BD)) ** 2).mean(axis=1)
-    close(values(CorrelationCongruence(layer='f', order=15), view())[LIVE], want)
+    close(values(CorrelationCongruence(layer='f', order=15), inputs())[LIVE], want)
 
 
 def test_bilinear_congruence():
     grams = [units(x[LIVE]) @ units(x[LIVE]).T for x in (STUDENT_BD, TEACHER_BD)]
-    close(values(BilinearCongruence(layer='f'), view())[LIVE], ((grams[0] - grams[1]) ** 2).mean(axis=1))
+    close(values(BilinearCongruence(layer='f'), inputs())[LIVE], ((grams[0] - grams[1]) ** 2).mean(axis=1))
 
 
 def test_neighbours_are_next_by_id_among_real_examples():
@@ -231,12 +231,12 @@ def test_neighbours_are_next_by_id_among_real_examples():
     student, teacher = RNG.normal(size=(2, B, 4))
     gap = np.abs(student - teacher)[np.array([1, 5, 4, 3, 0])]  # ids 3, 9, 12, 41, 50; 7 is padding
     want = (gap[1:] * gap[:-1]).sum(axis=1).mean()
-    close(values(NeighbourCongruence(layer='f', width=0), view(student, teacher, ids=ids))[LIVE].mean(), want)
+    close(values(NeighbourCongruence(layer='f', width=0), inputs(student, teacher, ids=ids))[LIVE].mean(), want)
 
 
 def test_neighbours_without_embeddings_must_fit():
     with pytest.raises(UsageError, match=r'\(6, 4\) and \(6, 7\) differ; set width'):
-        NeighbourCongruence(layer='f', width=0).init(KEY, view())
+        NeighbourCongruence(layer='f', width=0).init(KEY, inputs())
 
 
 # ---- contrast
@@ -246,7 +246,7 @@ CRD = ContrastiveRepresentation(layer='f', examples=40, negatives=9, width=3)
 
 
 def contrast(ids=None, term=CRD, mask=MASK):
-    seen = view(ids=np.arange(5, 11) if ids is None else ids, mask=mask)
+    seen = inputs(ids=np.arange(5, 11) if ids is None else ids, mask=mask)
     return seen, *term.init(KEY, seen)
 
 
@@ -373,16 +373,20 @@ def test_a_low_temperature_does_not_overflow():
     """exp(1 / 0.005) is beyond float32."""
     term = dataclasses.replace(CRD, temperature=0.005)
     with jax.enable_x64(False):
-        seen = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, view())
+        seen = jax.tree.map(lambda leaf: leaf.astype(jnp.float32) if leaf.dtype == jnp.float64 else leaf, inputs())
         params, memory = term.init(KEY, seen)
         assert np.all(np.isfinite(values(term, seen, params, memory)[LIVE]))
 
 
 @pytest.mark.parametrize(
     ('fields', 'message'),
-    [({'examples': 0}, 'examples .* the number of training examples, got 0'), ({'negatives': 0}, 'negatives .* got 0'),
-     ({'temperature': 0.0}, 'temperature > 0 .* got 0.0'), ({'momentum': 1.0}, 'momentum .* 1.0')],
-)  # fmt: skip
+    [
+        ({'examples': 0}, 'examples .* the number of training examples, got 0'),
+        ({'negatives': 0}, 'negatives of ContrastiveRepresentation must be >= 1, got 0'),
+        ({'temperature': 0.0}, 'temperature of ContrastiveRepresentation must be > 0, got 0.0'),
+        ({'momentum': 1.0}, r'momentum of ContrastiveRepresentation must be in \[0, 1\), got 1.0'),
+    ],
+)
 def test_contrast_refuses(fields, message):
     with pytest.raises(UsageError, match=message):
         dataclasses.replace(CRD, **fields)
@@ -397,7 +401,7 @@ def test_edges_of_the_graph():
         return square / square.max()
 
     want = ((edges(STUDENT_BD) - edges(TEACHER_BD)) ** 2).mean(axis=1)
-    close(values(InstanceEdges(layers=('f',)), view())[LIVE], want)
+    close(values(InstanceEdges(layers=('f',)), inputs())[LIVE], want)
 
 
 def test_transformation_of_the_graph():
@@ -411,13 +415,13 @@ def test_transformation_of_the_graph():
         return square / square[LIVE].max()
 
     sides = [Outputs(jnp.zeros((B, K)), jax.tree.map(jnp.asarray, maps[side])) for side in ('student', 'teacher')]
-    got = values(InstanceTransformation(layers=('a', 'b')), TermInputs(*sides, view().batch))
+    got = values(InstanceTransformation(layers=('a', 'b')), TermInputs(*sides, inputs().batch))
     close(got[LIVE], ((moves(maps['student']) - moves(maps['teacher'])) ** 2)[LIVE])
 
 
 def test_a_transformation_needs_maps_that_fit():
     with pytest.raises(UsageError, match=r'multiple of the channels .* \(6, 4\)'):
-        values(InstanceTransformation(layers=('f', 'f')), view())
+        values(InstanceTransformation(layers=('f', 'f')), inputs())
     with pytest.raises(UsageError, match='two layers'):
         InstanceTransformation(layers=('a',))
 
@@ -446,7 +450,7 @@ def test_hard_rank(length):
     for query in np.flatnonzero(LIVE):
         (student, _), order = nearest(query)
         want.append(-np.log(order_probability(student, order[: length or None])))
-    close(values(HardRank(layer='f', length=length), view())[LIVE], want)
+    close(values(HardRank(layer='f', length=length), inputs())[LIVE], want)
 
 
 def test_soft_rank():
@@ -455,11 +459,11 @@ def test_soft_rank():
         scores, order = nearest(query)
         chances = [[order_probability(side, p) for p in itertools.permutations(order[:3])] for side in scores]
         want.append(sum(t * np.log(t / s) for s, t in zip(*chances, strict=True)))
-    close(values(SoftRank(layer='f', length=3), view())[LIVE], want)
+    close(values(SoftRank(layer='f', length=3), inputs())[LIVE], want)
 
 
 def test_a_list_longer_than_the_batch_is_the_batch():
-    close(values(SoftRank(layer='f', length=5), view())[LIVE], values(SoftRank(layer='f', length=4), view())[LIVE])
+    close(values(SoftRank(layer='f', length=5), inputs())[LIVE], values(SoftRank(layer='f', length=4), inputs())[LIVE])
 
 
 @pytest.mark.parametrize('length', [1, 7])
@@ -476,12 +480,12 @@ def test_ranking_by_position():
     ranked = np.argsort(np.where(np.eye(K)[LABELS] > 0, np.inf, -teacher), axis=1)[:, :4]
     weight = np.exp(-np.arange(1, 5) / 2)
     loss = np.log1p(np.exp(-np.take_along_axis(student, ranked, axis=1))) * weight / weight.sum()
-    close(values(PositionRanking(first=4, decay=2.0), view())[LIVE], loss.sum(axis=1)[LIVE])
+    close(values(PositionRanking(first=4, decay=2.0), inputs())[LIVE], loss.sum(axis=1)[LIVE])
 
 
 def test_ranking_by_discrepancy_counts_only_what_the_student_ranks_too_low():
     class Every(HybridRanking):
-        def drawn_items(self, items, view, keys_B):
+        def drawn_items(self, items, inputs, keys_B):
             return jnp.broadcast_to(jnp.arange(items), (B, items))
 
     student, teacher = LOGITS
@@ -491,17 +495,17 @@ def test_ranking_by_discrepancy_counts_only_what_the_student_ranks_too_low():
     weight = np.exp(-np.arange(1, 5) / 2)
     weight = weight / weight.sum() * np.maximum(np.tanh(0.3 * (rank - np.arange(4))), 0)
     term = Every(first=4, decay=2.0, slope=0.3, samples=K, skip_label=False)
-    close(values(term, view())[LIVE], (weight * np.log1p(np.exp(-scores))).sum(axis=1)[LIVE])
+    close(values(term, inputs())[LIVE], (weight * np.log1p(np.exp(-scores))).sum(axis=1)[LIVE])
     finite_by_logits(term)
 
 
 def finite_by_logits(term):
-    seen = view(logits=60 * np.sign(LOGITS))
+    seen = inputs(logits=60 * np.sign(LOGITS))
     assert np.all(np.isfinite(values(term, seen)))
 
 
 def test_samples_are_all_items_but_the_label():
-    found = np.asarray(HybridRanking(samples=400).drawn_items(K, view(), jax.random.split(KEY, B)))
+    found = np.asarray(HybridRanking(samples=400).drawn_items(K, inputs(), jax.random.split(KEY, B)))
     assert [set(row.tolist()) for row in found] == [set(range(K)) - {label} for label in LABELS]
 
 
@@ -514,7 +518,7 @@ def test_relaxed_ranking():
         first, rest = student[b][order[:3]], student[b][order[3:]]
         want.append(-sum(first[k] - np.log(np.exp(first[k:]).sum() + np.exp(rest).sum()) for k in range(3)))
     term = RelaxedRanking(interesting=3, pool=3, uninteresting=K - 3, skip_label=False)
-    close(values(term, view())[LIVE], want)
+    close(values(term, inputs())[LIVE], want)
     finite_by_logits(term)
 
 
@@ -533,13 +537,13 @@ def test_interesting_items_are_ranked_and_those_of_a_high_rank_likelier():
 
 @pytest.mark.parametrize(('make', 'message'), [
     (lambda: PositionRanking(first=0), 'first of PositionRanking .* got 0'),
-    (lambda: HybridRanking(samples=0), 'samples >= 1'),
+    (lambda: HybridRanking(samples=0), 'samples of HybridRanking must be >= 1, got 0'),
     (lambda: RelaxedRanking(interesting=5, pool=4), 'interesting <= pool'),
-    (lambda: values(PositionRanking(first=10), view()), r'first 10 items, .* \(6, 10\)'),
-    (lambda: values(RelaxedRanking(interesting=3, pool=4, uninteresting=6), view()), r'first 4 .* 6 .* \(6, 10\)'),
+    (lambda: values(PositionRanking(first=10), inputs()), r'first 10 items, .* \(6, 10\)'),
+    (lambda: values(RelaxedRanking(interesting=3, pool=4, uninteresting=6), inputs()), r'first 4 .* 6 .* \(6, 10\)'),
     (lambda: DistillationExperts(experts=1), r'experts >= 2 \(for one, fitnets.Hint\)'),
     (lambda: LabelTransfer(added=0.0), 'added of LabelTransfer must be > 0'),
-    (lambda: CorrelationCongruence(order=0), 'order .* positive integer, got 0'),
+    (lambda: CorrelationCongruence(order=0), 'order of CorrelationCongruence must be >= 1, got 0'),
 ])  # fmt: skip
 def test_what_is_refused(make, message):
     with pytest.raises(UsageError, match=message):
@@ -564,16 +568,16 @@ def test_experts():
     guesses = [np.maximum(STUDENT_BD @ inner[m], 0) @ outer[m] for m in range(2)]
     want = ((TEACHER_BD - sum(chosen[:, [m]] * guesses[m] for m in range(2))) ** 2).sum(axis=1)
     term = Given(layer='f', experts=2, width=5, temperature=0.7)
-    close(values(term, view(), params)[LIVE], want[LIVE], rtol=1e-7)
+    close(values(term, inputs(), params)[LIVE], want[LIVE], rtol=1e-7)
     cold = dataclasses.replace(term, temperature=1e-6)
     best = np.argmax(np.log(softmax(TEACHER_BD @ gate)) + noise, axis=1)
     one = ((TEACHER_BD - np.stack(guesses)[best, np.arange(B)]) ** 2).sum(axis=1)
-    close(values(cold, view(), params)[LIVE], one[LIVE], rtol=1e-7)
+    close(values(cold, inputs(), params)[LIVE], one[LIVE], rtol=1e-7)
 
 
 def test_the_choice_of_an_expert_depends_on_the_example_and_not_on_its_place():
     term = DistillationExperts(layer='f', experts=3)
-    seen = view(mask=None)
+    seen = inputs(mask=None)
     params, _ = term.init(KEY, seen)
     order = np.array([3, 0, 5, 1, 2, 4])
     shuffled = jax.tree.map(lambda leaf: leaf[order], seen)

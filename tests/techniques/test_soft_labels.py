@@ -39,8 +39,8 @@ def _double():
         yield
 
 
-def view(logits=(STUDENT_BK, TEACHER_BK), labels=LABELS_B, mask=None, strong=None, **features):
-    """A view of logits, of a strong view of them, and of taps that both sides have."""
+def inputs(logits=(STUDENT_BK, TEACHER_BK), labels=LABELS_B, mask=None, strong=None, **features):
+    """Inputs with logits, those of a strong view, and taps that both sides have."""
     strong = logits if strong is None else strong
     sides = [Outputs(z, {'strong': s, **features}) for z, s in zip(logits, strong, strict=True)]
     batch = {'labels': labels, 'mask': np.ones(len(labels)) if mask is None else mask}
@@ -98,22 +98,22 @@ def decoupled(temperature):
 def test_decoupled_targets(temperature):
     target, rest, _ = decoupled(temperature)
     term = DecoupledTargets(alpha=0.7, beta=3.0, temperature=temperature)
-    close(values(term, view()), temperature**2 * (0.7 * target + 3 * rest))
+    close(values(term, inputs()), temperature**2 * (0.7 * target + 3 * rest))
 
 
 def test_soft_targets_are_decoupled_targets_whose_weight_is_what_the_label_leaves():
     """KL(p^t || p^s) = TCKD + (1 - p^t_y) NCKD (Zhao et al., eq. 6)."""
     target, rest = (
-        values(DecoupledTargets(alpha=alpha, beta=1 - alpha, temperature=3.0), view()) for alpha in (1.0, 0.0)
+        values(DecoupledTargets(alpha=alpha, beta=1 - alpha, temperature=3.0), inputs()) for alpha in (1.0, 0.0)
     )
-    close(target + (1 - decoupled(3.0)[2]) * rest, values(SoftTargets(temperature=3.0), view()))
+    close(target + (1 - decoupled(3.0)[2]) * rest, values(SoftTargets(temperature=3.0), inputs()))
 
 
 def test_decoupled_targets_of_tokens():
     logits, labels = RNG.normal(0, 2, (2, 2, 3, K)), RNG.integers(0, K, (2, 3))
-    rows = view(logits=logits.reshape(2, 6, K), labels=labels.reshape(6))
+    rows = inputs(logits=logits.reshape(2, 6, K), labels=labels.reshape(6))
     close(
-        values(DecoupledTargets(), view(logits=logits, labels=labels)), values(DecoupledTargets(), rows).reshape(2, 3)
+        values(DecoupledTargets(), inputs(logits=logits, labels=labels)), values(DecoupledTargets(), rows).reshape(2, 3)
     )
 
 
@@ -122,7 +122,7 @@ def test_decoupled_targets_survive_certainty_in_single_precision():
     student, teacher = np.full((2, 1, 4), -60.0)
     student[0, 1], teacher[0, 2] = 60, 60
     with jax.enable_x64(False):
-        seen = view((student.astype(np.float32), teacher.astype(np.float32)), np.array([1]))
+        seen = inputs((student.astype(np.float32), teacher.astype(np.float32)), np.array([1]))
         got = values(DecoupledTargets(alpha=1.0, beta=1.0, temperature=1.0), seen)
     # p^t_y = 0 and 1 - p^s_y = 3 exp(-120); of the three other classes the teacher has one, the student each alike.
     close(got, (120 - np.log(3)) + np.log(3), rtol=1e-5)
@@ -133,7 +133,7 @@ def test_normalized_targets(temperature):
     p, q = (softmax(z)[np.arange(B), LABELS_B] for z in (TEACHER_BK, STUDENT_BK))
     rest, rest_q = (softmax(without_label(z), temperature) for z in (TEACHER_BK, STUDENT_BK))
     want = -p * np.log(q) - 1.5 * temperature**2 * (rest * np.log(rest_q)).sum(axis=1)
-    close(values(NormalizedTargets(temperature=temperature), view()), want)
+    close(values(NormalizedTargets(temperature=temperature), inputs()), want)
 
 
 # ---- correlations
@@ -149,15 +149,15 @@ def test_correlations(form):
     q, p = (softmax(z, temperature) for z in (STUDENT_BK, TEACHER_BK))
     want = 0.5 * (1 - pearson(q, p)) + 3 * (1 - pearson(q[live].T, p[live].T).mean())
     term = Correlations(beta=0.5, gamma=3.0, temperature=temperature, form=form)
-    close(values(term, view(mask=MASK_B))[live], ((1 if form == 'paper' else 4) * want)[live], rtol=1e-4)
+    close(values(term, inputs(mask=MASK_B))[live], ((1 if form == 'paper' else 4) * want)[live], rtol=1e-4)
 
 
 def test_correlations_of_tokens_see_every_real_token_as_a_row():
     logits = RNG.normal(size=(2, 2, 3, K))
     mask = np.array([[1, 1, 0], [1, 0, 0.0]])
     labels = np.zeros((2, 3), int)
-    rows = view(logits=logits.reshape(2, 6, K), labels=labels.reshape(6), mask=mask.reshape(6))
-    got = values(Correlations(), view(logits=logits, labels=labels, mask=mask))
+    rows = inputs(logits=logits.reshape(2, 6, K), labels=labels.reshape(6), mask=mask.reshape(6))
+    got = values(Correlations(), inputs(logits=logits, labels=labels, mask=mask))
     close(got[mask > 0], values(Correlations(), rows)[mask.reshape(6) > 0])
 
 
@@ -167,7 +167,7 @@ def test_correlations_ignore_scale_and_shift(form):
     p, q = softmax(TEACHER_BK), softmax(STUDENT_BK)
     mixed = np.log(0.3 * q + 0.7 / K)
     term = Correlations(form=form, gamma=2.0)
-    close(values(term, view((mixed, np.log(p)))), values(term, view((np.log(q), np.log(p)))))
+    close(values(term, inputs((mixed, np.log(p)))), values(term, inputs((np.log(q), np.log(p)))))
 
 
 @pytest.mark.parametrize('form', MapCorrelations.FORMS)
@@ -177,7 +177,7 @@ def test_map_correlations(form):
     over = pearson(student.reshape(-1, 4), teacher.reshape(-1, 4)).reshape(B, 6).mean(axis=1)
     sums = [x.sum(axis=3).reshape(B, 6)[live].T for x in (student, teacher)]
     want = 2 * ((1 - over) if form == 'relation' else over) + 0.5 * (1 - pearson(*sums).mean())
-    seen = view(mask=MASK_B)
+    seen = inputs(mask=MASK_B)
     seen = TermInputs(*(side._replace(features={'f': jnp.asarray(x)})
                   for side, x in zip(seen[:2], (student, teacher), strict=True)), seen.batch)  # fmt: skip
     close(values(MapCorrelations(layer='f', channel=2.0, spatial=0.5, form=form), seen)[live], want[live], rtol=1e-6)
@@ -190,14 +190,14 @@ def test_standardized_targets():
     """The deviation has K - 1 degrees of freedom."""
     q, p = (softmax((z - z.mean(1, keepdims=True)) / z.std(1, keepdims=True, ddof=1), 2.0)
             for z in (STUDENT_BK, TEACHER_BK))  # fmt: skip
-    close(values(StandardizedTargets(), view()), 4 * kl(p, q), rtol=1e-6)
-    close(values(StandardizedTargets(form='unscaled'), view()), kl(p, q), rtol=1e-6)
+    close(values(StandardizedTargets(), inputs()), 4 * kl(p, q), rtol=1e-6)
+    close(values(StandardizedTargets(form='unscaled'), inputs()), kl(p, q), rtol=1e-6)
 
 
 def test_spherical_targets():
     q, p = (softmax(3 * (z - z.mean(1, keepdims=True)) / z.std(1, keepdims=True), 4.0)
             for z in (STUDENT_BK, TEACHER_BK))  # fmt: skip
-    close(values(SphericalTargets(multiplier=3.0), view()), 16 * kl(p, q), rtol=1e-6)
+    close(values(SphericalTargets(multiplier=3.0), inputs()), 16 * kl(p, q), rtol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -206,27 +206,27 @@ def test_spherical_targets():
     ids=lambda t: t.PAPER.title,
 )
 def test_scale_and_shift_of_logits_do_not_matter(term):
-    close(values(term, view((5 * STUDENT_BK - 3, 0.1 * TEACHER_BK + 7))), values(term, view()), rtol=1e-4)
+    close(values(term, inputs((5 * STUDENT_BK - 3, 0.1 * TEACHER_BK + 7))), values(term, inputs()), rtol=1e-4)
 
 
 def test_logit_matching():
     gap = STUDENT_BK - TEACHER_BK
-    close(values(LogitMatching(), view()), (gap**2).sum(axis=1) / 2)
-    close(values(LogitMatching(form='mean'), view()), (gap**2).mean(axis=1))
-    close(values(LogitMatching(form='centred'), view()), gap.var(axis=1))
+    close(values(LogitMatching(), inputs()), (gap**2).sum(axis=1) / 2)
+    close(values(LogitMatching(form='mean'), inputs()), (gap**2).mean(axis=1))
+    close(values(LogitMatching(form='centred'), inputs()), gap.var(axis=1))
 
 
 def test_at_high_temperature_soft_targets_are_half_of_centred_logit_matching():
-    soft = values(SoftTargets(temperature=1e5), view())
-    close(values(LogitMatching(form='centred'), view()), 2 * soft, rtol=1e-3)
+    soft = values(SoftTargets(temperature=1e5), inputs())
+    close(values(LogitMatching(form='centred'), inputs()), 2 * soft, rtol=1e-3)
 
 
 def test_binary_targets():
     s, sigmoid = 1 / (1 + np.exp(-STUDENT_BK)), 1 / (1 + np.exp(-TEACHER_BK))
     t = softmax(TEACHER_BK)
-    close(values(BinaryTargets(), view()), -(t * np.log(s) + (1 - t) * np.log(1 - s)).mean(axis=1))
+    close(values(BinaryTargets(), inputs()), -(t * np.log(s) + (1 - t) * np.log(1 - s)).mean(axis=1))
     want = sigmoid * np.log(sigmoid / s) + (1 - sigmoid) * np.log((1 - sigmoid) / (1 - s))
-    close(values(BinaryTargets(form='kl'), view()), want.mean(axis=1))
+    close(values(BinaryTargets(form='kl'), inputs()), want.mean(axis=1))
 
 
 # ---- labels that a teacher would not give
@@ -239,7 +239,7 @@ def test_pseudo_labels_are_of_examples_that_the_teacher_is_sure_of(form):
     threshold = float(np.median(sure))
     want = np.where(sure >= threshold, -np.log(q[np.arange(B), p.argmax(axis=1)]), 0)
     assert 0 < (want > 0).sum() < B
-    got = values(PseudoLabels(threshold=threshold, form=form), view())
+    got = values(PseudoLabels(threshold=threshold, form=form), inputs())
     close(got, want * sure if form == 'weighted' else want)
 
 
@@ -249,12 +249,12 @@ def test_virtual_teacher(form):
     virtual[np.arange(B), LABELS_B] = 0.9
     p = softmax(virtual, 20.0)
     want = kl(p, softmax(STUDENT_BK, 20.0)) if form == 'virtual' else kl(p, softmax(STUDENT_BK)) / K
-    close(values(VirtualTeacher(correct=0.9, form=form), view()), want)
+    close(values(VirtualTeacher(correct=0.9, form=form), inputs()), want)
 
 
 def test_a_virtual_teacher_that_is_as_right_as_chance_is_even():
     even = kl(np.full(K, 1 / K), softmax(STUDENT_BK, 20.0))
-    close(values(VirtualTeacher(correct=1 / K), view()), even)
+    close(values(VirtualTeacher(correct=1 / K), inputs()), even)
 
 
 @pytest.mark.parametrize('form', SelfTargets.FORMS)
@@ -273,7 +273,7 @@ def test_self_targets(form):
         others = 1 - label[b]
         want[b] -= 0.5 * sum(z * np.log(p[b, c] / others) for c, z in zipf.items()) / sum(zipf.values())
     term = SelfTargets(layer='f', beta=0.5, mu=0.02, form=form)
-    close(values(term, view(mask=MASK_B, f=FEATURE_BD), HEAD)[live], want[live])
+    close(values(term, inputs(mask=MASK_B, f=FEATURE_BD), HEAD)[live], want[live])
 
 
 # ---- levels
@@ -295,7 +295,7 @@ def test_levels_are_summed_over_temperatures_and_views():
     weak, strong = (STUDENT_BK, TEACHER_BK), (STRONG_BK, STRONG_TEACHER_BK)
     want = sum(levels(*logits, t, live) for logits in (weak, strong) for t in (4.0, 3.0))
     for level, loss in zip(('instance', 'batch', 'class'), want, strict=True):
-        got = values(MultiLevel(others=(3.0,), levels=(level,)), view(mask=MASK_B, strong=strong))
+        got = values(MultiLevel(others=(3.0,), levels=(level,)), inputs(mask=MASK_B, strong=strong))
         close(got[live].mean(), loss)
 
 
@@ -308,13 +308,13 @@ def test_levels_as_in_the_repository(live):
     weak = sum(levels(STUDENT_BK, TEACHER_BK, t, live) for t in temperatures) * [examples, examples, classes]
     strong = sum(levels(STRONG_BK, STRONG_TEACHER_BK, t, live)[0] for t in temperatures[:3])
     swapped = sum(levels(STUDENT_BK, TEACHER_BK, t, live)[0] for t in temperatures[3:])
-    seen = view(mask=live.astype(float), strong=(STRONG_BK, STRONG_TEACHER_BK))
+    seen = inputs(mask=live.astype(float), strong=(STRONG_BK, STRONG_TEACHER_BK))
     close(values(MultiLevel(form='repo'), seen)[live].mean(), weak.sum() + strong + swapped)
 
 
 def test_strong_labels():
     want = -np.log(softmax(STRONG_BK)[np.arange(B), LABELS_B])
-    close(values(StrongLabels(), view(strong=(STRONG_BK, STRONG_TEACHER_BK))), want)
+    close(values(StrongLabels(), inputs(strong=(STRONG_BK, STRONG_TEACHER_BK))), want)
 
 
 # ---- where others answer nan
@@ -344,7 +344,7 @@ TROUBLE = {
 def test_values_and_gradients_are_finite(term, trouble):
     with jax.enable_x64(False):
         single = lambda x: jnp.asarray(x, jnp.float32)  # noqa: E731
-        seen = view(**TROUBLE[trouble], f=FEATURE_BD)
+        seen = inputs(**TROUBLE[trouble], f=FEATURE_BD)
         seen = TermInputs(*jax.tree.map(single, seen[:2]), {**seen.batch, 'mask': single(seen.batch['mask'])})
         params = jax.tree.map(single, HEAD) if isinstance(term, SelfTargets) else {}
         found = (ask(term, seen, params), gradient(term, seen, params))
@@ -373,7 +373,7 @@ def test_values_and_gradients_are_finite(term, trouble):
 )
 def test_shapes_that_do_not_fit_are_named(term, seen, message):
     with pytest.raises(UsageError, match=message):
-        ask(term, view(**seen, f=FEATURE_BD), HEAD)
+        ask(term, inputs(**seen, f=FEATURE_BD), HEAD)
 
 
 @pytest.mark.parametrize(

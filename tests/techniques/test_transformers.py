@@ -36,7 +36,7 @@ def features(seed, width):
 STUDENT, TEACHER, ALIKE = features(0, 4), features(1, 6), features(2, 4)
 
 
-def view(student=STUDENT, teacher=TEACHER, token_mask=None, by_token=False, mask=(1, 1, 1)):
+def inputs(student=STUDENT, teacher=TEACHER, token_mask=None, by_token=False, mask=(1, 1, 1)):
     token_mask = np.ones((B, N)) if token_mask is None else token_mask
     masks = {'mask': token_mask} if by_token else {'mask': np.asarray(mask, float), 'token_mask': token_mask}
     batch = {**masks, 'id': np.arange(B), 'view': np.zeros(B, int)}
@@ -66,7 +66,7 @@ def values(term, seen, params=None):
 def matrices(term, seed=7):
     """Random parameters of the shapes that the term asks for."""
     rng = np.random.default_rng(seed)
-    shapes = jax.eval_shape(lambda: term.init(jax.random.key(0), view())[0])
+    shapes = jax.eval_shape(lambda: term.init(jax.random.key(0), inputs())[0])
     return jax.tree.map(lambda leaf: rng.normal(size=leaf.shape), shapes)
 
 
@@ -165,8 +165,8 @@ def merged(how, reference):
 )
 def test_attention_of_real_tokens(term, reference):
     want = of_real(reference)
-    close(values(term, view(token_mask=TOKEN_MASK)), want)
-    close(loss(term, view(token_mask=TOKEN_MASK, by_token=True)), np.average(want, weights=LENGTHS))
+    close(values(term, inputs(token_mask=TOKEN_MASK)), want)
+    close(loss(term, inputs(token_mask=TOKEN_MASK, by_token=True)), np.average(want, weights=LENGTHS))
 
 
 @pytest.mark.parametrize('by_token', BY_TOKEN)
@@ -174,13 +174,13 @@ def test_attention_of_real_tokens(term, reference):
 def test_textbrewers_squares_are_averaged_over_the_pairs_of_the_batch(form, merge, by_token):
     want = np.average(of_real(merged(merge, attention_scores)), weights=LENGTHS**2)
     term = AttentionMatch(layers=('scores',), form=form)
-    close(loss(term, view(token_mask=TOKEN_MASK, by_token=by_token)), want)
+    close(loss(term, inputs(token_mask=TOKEN_MASK, by_token=by_token)), want)
 
 
 @pytest.mark.parametrize('form', ['mse', 'mse_sum'])
 def test_an_example_without_tokens_adds_nothing_to_textbrewers_squares(form):
     term, empty = AttentionMatch(layers=('scores',), form=form), TOKEN_MASK * [[1], [0], [1]]
-    close(loss(term, view(token_mask=empty)), loss(term, view(token_mask=TOKEN_MASK, mask=(1, 0, 1))))
+    close(loss(term, inputs(token_mask=empty)), loss(term, inputs(token_mask=TOKEN_MASK, mask=(1, 0, 1))))
 
 
 def padded_with(score):
@@ -193,18 +193,18 @@ def test_scores_at_the_cut_count_as_zero():
     """As a mask of -1e4 does in the authors' code, which knows none."""
     student, teacher = padded_with(0)
     want = ((student['scores'] - teacher['scores']) ** 2).mean(axis=(1, 2, 3))
-    close(values(AttentionScores(layers=('scores',)), view(*padded_with(-1e4))), want)
+    close(values(AttentionScores(layers=('scores',)), inputs(*padded_with(-1e4))), want)
     student, teacher = (np.where(side['scores'] > 0.5, side['scores'], 0) for side in (STUDENT, TEACHER))
-    close(loss(AttentionMatch(layers=('scores',), form='mse', cut=0.5), view()), ((student - teacher) ** 2).mean())
+    close(loss(AttentionMatch(layers=('scores',), form='mse', cut=0.5), inputs()), ((student - teacher) ** 2).mean())
 
 
 def test_padded_columns_with_scores_of_a_mask_are_as_good_as_none():
     """Why TextBrewer may take softmaxes over them; without such scores the two differ."""
     term = AttentionMatch(layers=('scores',))
     all_columns = dataclasses.replace(term, padded_columns=True)
-    want = values(term, view(token_mask=TOKEN_MASK))
-    close(values(all_columns, view(*padded_with(-1e4), token_mask=TOKEN_MASK)), want)
-    assert not np.allclose(values(all_columns, view(token_mask=TOKEN_MASK)), want, rtol=1e-3)
+    want = values(term, inputs(token_mask=TOKEN_MASK))
+    close(values(all_columns, inputs(*padded_with(-1e4), token_mask=TOKEN_MASK)), want)
+    assert not np.allclose(values(all_columns, inputs(token_mask=TOKEN_MASK)), want, rtol=1e-3)
 
 
 @pytest.mark.parametrize('by_token', BY_TOKEN)
@@ -217,14 +217,14 @@ def test_hidden_states(projection, by_token):
     for layer, (own, other) in zip(term.layers, (('states', 'states'), ('more', 'value')), strict=True):
         matrix = params['shared' if projection == 'shared' else layer]['kernel']
         want = want + ((STUDENT[own] @ matrix - TEACHER[other]) ** 2).mean(axis=-1) * TOKEN_MASK
-    got = values(term, view(token_mask=TOKEN_MASK, by_token=by_token), params)
+    got = values(term, inputs(token_mask=TOKEN_MASK, by_token=by_token), params)
     close(got, want if by_token else want.sum(axis=1) / LENGTHS)
 
 
 def test_hidden_states_without_a_projection_and_vectors():
-    close(values(HiddenStates(layers=('states',), projection='none'), view(teacher=ALIKE)),
+    close(values(HiddenStates(layers=('states',), projection='none'), inputs(teacher=ALIKE)),
           ((STUDENT['states'] - ALIKE['states']) ** 2).mean(axis=(1, 2)))  # fmt: skip
-    close(values(HiddenStates(layers=('vector',), projection='none'), view(teacher=ALIKE, by_token=True)),
+    close(values(HiddenStates(layers=('vector',), projection='none'), inputs(teacher=ALIKE, by_token=True)),
           ((STUDENT['vector'] - ALIKE['vector']) ** 2).mean(axis=1))  # fmt: skip
 
 
@@ -237,14 +237,14 @@ def test_hidden_directions(by_token):
     term = HiddenDirections(layers=('states', 'more'), projection=True)
     params = matrices(term)
     each = sum(angle(STUDENT[tap] @ params[tap]['kernel'], TEACHER[tap]) for tap in term.layers) * TOKEN_MASK
-    got = values(term, view(token_mask=TOKEN_MASK, by_token=by_token), params)
+    got = values(term, inputs(token_mask=TOKEN_MASK, by_token=by_token), params)
     close(got, each if by_token else each.sum(axis=1) / LENGTHS)
 
 
 def test_hidden_directions_ignore_lengths():
     term = HiddenDirections(layers=('states',))
     scaled = {**STUDENT, 'states': 9 * STUDENT['states']}
-    close(values(term, view(scaled, ALIKE)), values(term, view(teacher=ALIKE)))
+    close(values(term, inputs(scaled, ALIKE)), values(term, inputs(teacher=ALIKE)))
 
 
 def test_the_patient_teacher_compares_normalised_class_tokens():
@@ -252,12 +252,12 @@ def test_the_patient_teacher_compares_normalised_class_tokens():
     term = PatientTeacher(layers=('states', 'more:value'))
     want = 2 * angle(STUDENT['states'][:, 0], ALIKE['states'][:, 0])
     want = want + 2 * angle(STUDENT['more'][:, 0], ALIKE['value'][:, 0])
-    close(values(term, view(teacher=ALIKE)), want)
-    close(values(PatientTeacher(layers=('vector',)), view(teacher=ALIKE)),
+    close(values(term, inputs(teacher=ALIKE)), want)
+    close(values(PatientTeacher(layers=('vector',)), inputs(teacher=ALIKE)),
           2 * angle(STUDENT['vector'], ALIKE['vector']))  # fmt: skip
     projected = PatientTeacher(layers=('states',), projection=True)
     params = matrices(projected)
-    close(values(projected, view(), params),
+    close(values(projected, inputs(), params),
           2 * angle(STUDENT['states'][:, 0] @ params['states']['kernel'], TEACHER['states'][:, 0]))  # fmt: skip
 
 
@@ -275,20 +275,20 @@ def of_relations(tap, heads):
 
 
 def test_value_relations():
-    close(values(ValueRelations(layer='value', heads=2), view(token_mask=TOKEN_MASK)), of_relations('value', 2))
+    close(values(ValueRelations(layer='value', heads=2), inputs(token_mask=TOKEN_MASK)), of_relations('value', 2))
 
 
 def test_self_attention_relations():
     term = SelfAttentionRelations(heads=2, query_weight=0.5, key_weight=2.0, value_weight=3.0)
     want = 0.5 * of_relations('query', 2) + 2 * of_relations('key', 2) + 3 * of_relations('value', 2)
-    close(values(term, view(token_mask=TOKEN_MASK)), want)
+    close(values(term, inputs(token_mask=TOKEN_MASK)), want)
 
 
 def test_relations_ignore_a_rotation_within_each_head():
     turn, _ = np.linalg.qr(np.random.default_rng(3).normal(size=(2, 2)))
     turned = {**STUDENT, 'value': np.concatenate([part @ turn for part in np.split(STUDENT['value'], 2, -1)], axis=-1)}
     term = ValueRelations(layer='value', heads=2)
-    close(values(term, view(turned)), values(term, view()))
+    close(values(term, inputs(turned)), values(term, inputs()))
 
 
 def test_mimicking_sums_squares_of_patches():
@@ -297,7 +297,7 @@ def test_mimicking_sums_squares_of_patches():
     for tap in term.layers:
         gap = STUDENT[tap] @ params[tap]['kernel'] + params[tap]['bias'] - TEACHER[tap]
         want = want + (gap**2 * TOKEN_MASK[..., None])[:, 1:].sum(axis=(1, 2))
-    close(values(term, view(token_mask=TOKEN_MASK), params), want)
+    close(values(term, inputs(token_mask=TOKEN_MASK), params), want)
 
 
 def convolved(x, layer):
@@ -314,7 +314,7 @@ NOISE = np.array([[0.4, 0.1, 0.9, 0.2], [0.1, 0.2, 0.3, 0.4], [0.5, 0.6, 0.7, 0.
 class Drawn(Generation):
     """With given noise."""
 
-    def noise(self, key, view, patches):
+    def noise(self, key, inputs, patches):
         return jnp.asarray(NOISE)
 
 
@@ -330,12 +330,12 @@ def test_generation_sees_visible_patches_and_is_judged_on_hidden_ones(ratio):
         x = np.maximum(convolved(x.reshape(2, 2, -1), params['first']), 0)
         gap = convolved(x, params['second']).reshape(4, -1) - TEACHER['states'][b, 1:]
         want.append((gap[hidden] ** 2).sum() / ratio)
-    close(values(term, view(token_mask=TOKEN_MASK), params), want)
+    close(values(term, inputs(token_mask=TOKEN_MASK), params), want)
 
 
 def test_what_generation_hides_depends_on_ids_alone():
     term = Generation(layer='states', skip=1)
-    seen = view()
+    seen = inputs()
     noise = term.noise(jax.random.key(0), seen, 4)
     swapped = seen._replace(batch={**seen.batch, 'id': seen.batch['id'][::-1]})
     np.testing.assert_array_equal(term.noise(jax.random.key(0), swapped, 4), noise[::-1])
@@ -374,8 +374,8 @@ def dirty(side, value):
 @every_term
 def test_padded_tokens_change_nothing(term, value, by_token):
     params = matrices(term)
-    clean = loss_and_gradient(term, view(token_mask=TOKEN_MASK, by_token=by_token), params)
-    other = view(dirty(STUDENT, value), dirty(TEACHER, value), TOKEN_MASK, by_token)
+    clean = loss_and_gradient(term, inputs(token_mask=TOKEN_MASK, by_token=by_token), params)
+    other = inputs(dirty(STUDENT, value), dirty(TEACHER, value), TOKEN_MASK, by_token)
     jax.tree.map(close, loss_and_gradient(term, other, params), clean)
     for tap in term.taps().student:
         gradient = np.asarray(clean[1][tap])
@@ -386,7 +386,7 @@ def test_padded_tokens_change_nothing(term, value, by_token):
 
 @every_term
 def test_a_batch_of_padding_is_worth_nothing(term):
-    got = loss_and_gradient(term, view(token_mask=np.zeros((B, N)), by_token=True), matrices(term))
+    got = loss_and_gradient(term, inputs(token_mask=np.zeros((B, N)), by_token=True), matrices(term))
     assert all(not np.any(leaf) for leaf in jax.tree.leaves(got))
 
 
@@ -398,14 +398,14 @@ def test_scores_of_minus_infinity_stay_finite(tap):
     """A causal mask on both sides, or on one."""
     upper = np.triu(np.ones((N, N), bool), 1)
     student, teacher = ({**side, 'scores': np.where(upper, -np.inf, side['scores'])} for side in (STUDENT, TEACHER))
-    for seen in (view(student, teacher), view(student), view(teacher=teacher)):
+    for seen in (inputs(student, teacher), inputs(student), inputs(teacher=teacher)):
         assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(loss_and_gradient(TERMS[tap], seen, {})))
 
 
 @pytest.mark.parametrize('term', [HiddenDirections(layers=('states',)), PatientTeacher(layers=('states',))])
 def test_states_of_zeros_have_finite_gradients(term):
     zeros = {**STUDENT, 'states': np.zeros((B, N, 4))}
-    got = loss_and_gradient(term, view(zeros, ALIKE), {})
+    got = loss_and_gradient(term, inputs(zeros, ALIKE), {})
     close(got[0], 1)
     assert all(np.all(np.abs(leaf) < 1e7) for leaf in jax.tree.leaves(got))
 
@@ -415,7 +415,7 @@ def test_scores_of_sixty_in_single_precision():
         big = {'scores': np.float32(60) * np.sign(STUDENT['scores']).astype(np.float32)}
         other = {'scores': -big['scores']}
         for term in (AttentionMatch(layers=('scores',)), AttentionDistributions(layer='scores')):
-            got = loss_and_gradient(term, view(big, other), {})
+            got = loss_and_gradient(term, inputs(big, other), {})
             assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(got))
             assert 50 < float(got[0]) < 125
 
@@ -428,25 +428,25 @@ def test_scores_of_sixty_in_single_precision():
     [
         (AttentionScores(layers=('states',)), r'attention scores must be \(B, heads, N, N\).*\(3, 5, 4\) and'),
         (AttentionDistributions(layer='vector'), r'attention scores must be .*\(3, 4\)'),
-        (HiddenStates(layers=('states',), projection='none'), r"'states' \(3, 5, 4\) and 'states' \(3, 5, 6\)"),
+        (HiddenStates(layers=('states',), projection='none'), r"\(3, 5, 4\) and \(3, 5, 6\) of 'states'"),
         (HiddenStates(layers=('scores',)), r'needs tokens \(B, N, D\) or vectors \(B, D\), got \(3, 2, 5, 5\)'),
-        (HiddenStates(layers=('states:vector',)), "only their width may differ.*'shared'"),
-        (HiddenDirections(layers=('states',)), 'with projection=True, here False'),
-        (PatientTeacher(layers=('states',)), r"'states' \(4\) and 'states' \(6\) differ; set projection=True"),
+        (HiddenStates(layers=('states:vector',)), "only their width may differ.*here projection='shared'"),
+        (HiddenDirections(layers=('states',)), 'here projection=False'),
+        (PatientTeacher(layers=('states',)), r"shapes \(3, 4\) and \(3, 6\) of 'states'.*here projection=False"),
         (ValueRelations(heads=3), r'multiple of 3 heads, got \(3, 5, 4\)'),
         (SelfAttentionRelations(heads=4), r'multiple of 4 heads, got \(3, 5, 6\)'),
-        (Mimicking(layers=('states',), projection=False), 'with projection=True, here False'),
+        (Mimicking(layers=('states',), projection=False), 'here projection=False'),
         (Mimicking(layers=('vector',)), r'needs tokens .* got \(3, 4\)'),
         (Generation(layer='states'), "5 patches of layer 'states' are not a square; .*skip, here 0"),
     ],
 )
 def test_features_that_do_not_fit_are_named(term, message):
     with pytest.raises(UsageError, match=message):
-        jax.eval_shape(lambda: ask(term, view(), term.init(jax.random.key(0), view())[0]))
+        jax.eval_shape(lambda: ask(term, inputs(), term.init(jax.random.key(0), inputs())[0]))
 
 
 def test_a_mask_of_other_tokens_is_refused():
-    seen = view(token_mask=np.ones((B, N - 1)))
+    seen = inputs(token_mask=np.ones((B, N - 1)))
     with pytest.raises(UsageError, match='the mask is of 4 tokens, the feature has 5'):
         values(AttentionDistributions(layer='scores'), seen)
 
@@ -455,8 +455,8 @@ def test_a_mask_of_other_tokens_is_refused():
     ('make', 'message'),
     [
         (lambda: HiddenStates(projection='each'), "unknown projection 'each' of HiddenStates; there is: 'none'"),
-        (lambda: ValueRelations(heads=0), 'heads of ValueRelations must be at least 1, got 0'),
-        (lambda: SelfAttentionRelations(heads=0), 'heads of SelfAttentionRelations must be at least 1, got 0'),
+        (lambda: ValueRelations(heads=0), 'heads of ValueRelations must be >= 1, got 0'),
+        (lambda: SelfAttentionRelations(heads=0), 'heads of SelfAttentionRelations must be >= 1, got 0'),
         (lambda: Generation(ratio=0.0), r'ratio of Generation must be in \(0, 1\], got 0.0'),
     ],
 )

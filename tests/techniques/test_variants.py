@@ -40,8 +40,8 @@ def _double():
         yield
 
 
-def view(student=None, teacher=None, logits=(STUDENT, TEACHER), labels=LABELS, mask=None):
-    """A view of the given taps and logits, in the precision in use."""
+def inputs(student=None, teacher=None, logits=(STUDENT, TEACHER), labels=LABELS, mask=None):
+    """Inputs with the given taps and logits, in the precision in use."""
     size = len(labels)
     batch = {
         'labels': labels,
@@ -110,14 +110,14 @@ def finite(tree):
 
 def test_a_global_temperature():
     temperature = 2 + 5 / (1 + np.exp(-0.3))
-    got = values(CurriculumTemperature(lowest=2.0, span=5.0), view(), {'theta': 0.3})
+    got = values(CurriculumTemperature(lowest=2.0, span=5.0), inputs(), {'theta': 0.3})
     close(got, temperature**2 * kl(TEACHER, STUDENT, temperature))
 
 
 def test_a_curriculum_over_standardised_logits():
     student, teacher = ((z - z.mean(1, keepdims=True)) / z.std(1, ddof=1, keepdims=True) for z in (STUDENT, TEACHER))
     temperature = 1 + 20 / (1 + np.exp(-0.3))
-    got = values(CurriculumTemperature(standardized=True), view(), {'theta': 0.3})
+    got = values(CurriculumTemperature(standardized=True), inputs(), {'theta': 0.3})
     close(got, temperature**2 * kl(teacher, student, temperature), rtol=1e-5)
 
 
@@ -128,18 +128,18 @@ def test_a_temperature_per_example():
     theta = (np.maximum(both @ first, 0) @ second + 1)[:, 0]
     temperature = (1 + 20 / (1 + np.exp(-theta)))[:, None]
     term = CurriculumTemperature(form='instance')
-    close(values(term, view(), params), temperature[:, 0] ** 2 * kl(TEACHER, STUDENT, temperature))
+    close(values(term, inputs(), params), temperature[:, 0] ** 2 * kl(TEACHER, STUDENT, temperature))
     # The student descends at given temperatures: T (p_s - p_t).
     gap = temperature * (softmax(STUDENT, temperature) - softmax(TEACHER, temperature))
-    close(gradients(term, view(), params)[0].logits, gap)
+    close(gradients(term, inputs(), params)[0].logits, gap)
 
 
 @pytest.mark.parametrize(('shape', 'step', 'want'), [('cosine', 0, 0.0), ('cosine', 25, (1 - 0.5**0.5) / 2),
                                                      ('cosine', 300, 1.0), ('linear', 25, 0.25)])  # fmt: skip
 def test_the_temperature_ascends_more_and_more(shape, step, want):
     params = {'theta': 0.3}
-    _, true = gradients(CurriculumTemperature(start=-1.0, end=-1.0), view(), params)
-    _, got = gradients(CurriculumTemperature(steps=100, shape=shape), view(), params, step)
+    _, true = gradients(CurriculumTemperature(start=-1.0, end=-1.0), inputs(), params)
+    _, got = gradients(CurriculumTemperature(steps=100, shape=shape), inputs(), params, step)
     close(got['theta'], -want * true['theta'], rtol=1e-6)
 
 
@@ -149,14 +149,14 @@ def test_the_temperature_ascends_more_and_more(shape, step, want):
 def test_weighted_soft_labels_and_their_constant_weights():
     share = 1 - np.exp(-hard(STUDENT) / (hard(TEACHER) + 1e-7))
     term = WeightedSoftLabels(temperature=3.0)
-    close(values(term, view()), share * 9 * soft(TEACHER, STUDENT, 3.0))
+    close(values(term, inputs()), share * 9 * soft(TEACHER, STUDENT, 3.0))
     gap = 3 * (softmax(STUDENT, 3.0) - softmax(TEACHER, 3.0))
-    close(gradients(term, view())[0].logits, share[:, None] * gap)
+    close(gradients(term, inputs())[0].logits, share[:, None] * gap)
 
 
 def test_a_teacher_certain_of_the_label_teaches_in_full():
     certain = np.where(np.eye(K)[LABELS] > 0, 60.0, -60.0)
-    close(values(WeightedSoftLabels(temperature=1.0), view(logits=(STUDENT, certain))), hard(STUDENT), rtol=1e-6)
+    close(values(WeightedSoftLabels(temperature=1.0), inputs(logits=(STUDENT, certain))), hard(STUDENT), rtol=1e-6)
 
 
 # ---- one for all
@@ -167,14 +167,14 @@ def test_one_for_all(gamma, temperature):
     target = np.eye(K)[LABELS]
     share = (softmax(TEACHER, temperature) + target) ** gamma - target
     want = -(share * np.log(softmax(STUDENT, temperature))).sum(axis=1)
-    close(values(OneForAll(gamma=gamma, temperature=temperature), view()), want)
+    close(values(OneForAll(gamma=gamma, temperature=temperature), inputs()), want)
 
 
 def test_one_for_all_sums_its_exits():
     features, kernels = RNG.normal(size=(2, B, 3)), RNG.normal(size=(2, 3, K))
     params = {f'f{k}': {'Dense_0': {'kernel': kernel, 'bias': np.ones(K)}} for k, kernel in enumerate(kernels)}
     got = values(
-        OneForAll(layers=('f0', 'f1'), gamma=1.0), view(dict(zip(('f0', 'f1'), features, strict=True))), params
+        OneForAll(layers=('f0', 'f1'), gamma=1.0), inputs(dict(zip(('f0', 'f1'), features, strict=True))), params
     )
     # With gamma 1 the loss is the cross-entropy with the teacher.
     close(got, sum(soft(TEACHER, x @ kernel) for x, kernel in zip(features, kernels, strict=True)))
@@ -190,15 +190,15 @@ def test_dynamic_temperatures_spread_about_their_mean(form, mask):
     hardness = (1 - (STUDENT * TEACHER).sum(axis=1) / lengths[0] / lengths[1]) ** 2
     hardness = 1 / (softmax(STUDENT).max(axis=1) + 1e-3) if form == 'cwsm' else hardness
     temperature = 6 + 1.5 * (hardness[mask > 0].mean() - hardness)
-    got = values(DynamicTemperature(form=form, temperature=6.0, beta=1.5, gamma=2.0), view(mask=mask))
+    got = values(DynamicTemperature(form=form, temperature=6.0, beta=1.5, gamma=2.0), inputs(mask=mask))
     close(got[mask > 0], soft(TEACHER, STUDENT, temperature[:, None])[mask > 0])
 
 
 def test_dynamic_temperatures_stay_above_the_lowest():
     term = DynamicTemperature(temperature=0.5, beta=50.0, lowest=0.4)
-    temperatures = np.asarray(term.temperatures(view(), term.knobs()))
+    temperatures = np.asarray(term.temperatures(inputs(), term.knobs()))
     assert temperatures.min() == 0.4
-    assert DynamicTemperature(temperature=0.5, beta=50.0, lowest=0.0).temperatures(view(), term.knobs()).min() < 0
+    assert DynamicTemperature(temperature=0.5, beta=50.0, lowest=0.0).temperatures(inputs(), term.knobs()).min() < 0
 
 
 # ---- peers
@@ -208,7 +208,7 @@ def test_dynamic_temperatures_stay_above_the_lowest():
 def test_mutual_learning(form):
     taught = [np.mean([kl(MEMBERS[k], MEMBERS[j]) for k in range(3) if k != j], axis=0) for j in range(3)]
     want = {'first': taught[0], 'divergence': sum(taught)}.get(form, sum(taught) + sum(map(hard, MEMBERS)))
-    seen = view({'peers': np.moveaxis(MEMBERS, 0, 1)})
+    seen = inputs({'peers': np.moveaxis(MEMBERS, 0, 1)})
     close(values(MutualLearning(form=form), seen), want)
     # Peers are constants where they teach: p_j - mean of the others' p_k, and where there are labels p_j - y.
     p = softmax(MEMBERS)
@@ -222,7 +222,7 @@ def test_mutual_learning(form):
 
 
 def test_averaged_losses_have_the_gradient_of_the_averaged_probabilities():
-    seen = view(teacher=team())
+    seen = inputs(teacher=team())
     term = AveragedLosses(members=3, temperature=2.0)
     close(values(term, seen), 4 * np.mean([kl(z, STUDENT, 2.0) for z in MEMBERS], axis=0))
     close(gradients(term, seen)[0].logits, 2 * (softmax(STUDENT, 2.0) - softmax(MEMBERS, 2.0).mean(axis=0)))
@@ -233,12 +233,12 @@ def test_entropy_weights(form, total):
     entropy = soft(MEMBERS, MEMBERS)
     weights = (1 - entropy / entropy.sum(axis=0)) / total
     want = 4 * (weights * np.stack([kl(z, STUDENT, 2.0) for z in MEMBERS])).sum(axis=0)
-    close(values(EntropyWeighted(members=3, temperature=2.0, form=form), view(teacher=team())), want)
+    close(values(EntropyWeighted(members=3, temperature=2.0, form=form), inputs(teacher=team())), want)
 
 
 def test_teachers_without_entropy_weigh_alike():
     certain = 100.0 * np.argsort(MEMBERS, axis=-1)
-    seen = view(teacher=team(certain))
+    seen = inputs(teacher=team(certain))
     close(values(EntropyWeighted(members=3), seen), values(AveragedLosses(members=3), seen))
 
 
@@ -250,7 +250,7 @@ def confidence(form):
 @pytest.mark.parametrize('form', ConfidentTeachers.FORMS)
 def test_confident_teachers(form):
     apart = np.stack([kl(z, STUDENT, 2.0) for z in MEMBERS], axis=1)
-    got = values(ConfidentTeachers(members=3, temperature=2.0, form=form), view(teacher=team()))
+    got = values(ConfidentTeachers(members=3, temperature=2.0, form=form), inputs(teacher=team()))
     close(got, 4 * (confidence(form) * apart).sum(axis=1))
 
 
@@ -261,7 +261,7 @@ def test_confident_hints(form):
     params = {f'member{k}': {'kernel': kernel[k], 'bias': np.zeros(4)} for k in range(3)}
     guess = np.einsum('bd,kde->kbe', student.mean(axis=(1, 2)), kernel)
     want = (confidence(form).T * ((guess - wanted) ** 2).mean(axis=2)).sum(axis=0)
-    seen = view({'f': student}, team(**{f'member{k}/g': x for k, x in enumerate(wanted)}))
+    seen = inputs({'f': student}, team(**{f'member{k}/g': x for k, x in enumerate(wanted)}))
     close(values(ConfidentHints(layer='f', tap='g', members=3, form=form), seen, params), want)
 
 
@@ -273,7 +273,7 @@ def directions(temperature=2.0):
 
 def shares(members, bound):
     term = AdaptiveEnsemble(members=members, temperature=2.0, bound=bound)
-    seen = view(teacher=team(), mask=MASK)
+    seen = inputs(teacher=team(), mask=MASK)
     logs = term({}, {}, seen, term.knobs(), step=jnp.int32(0), key=jax.random.key(0)).logs
     weights = np.array([logs[f'member{k}'] for k in range(members)])
     apart = np.stack([kl(z, STUDENT, 2.0) for z in MEMBERS[:members]])
@@ -312,7 +312,7 @@ def test_self_distillation():
     want = 0.6 * hard(exit_ @ logits) + 0.4 * 4 * kl(STUDENT, exit_ @ logits, 2.0)
     want = want + 0.1 * ((exit_ - deep) ** 2).sum(axis=1)
     term = SelfDistillation(layers=('f',), deepest='g', alpha=0.4, hint=0.1, temperature=2.0)
-    seen = view({'f': shallow, 'g': deep})
+    seen = inputs({'f': shallow, 'g': deep})
     close(values(term, seen, params), want)
     student, _ = gradients(term, seen, params)
     assert not np.any(student.logits), 'the deepest classifier is moved'
@@ -332,7 +332,7 @@ def regression(mask=None):
         'BatchNorm_0': {'scale': np.ones(4), 'bias': np.ones(4)},
     }
     params = jax.tree.map(jnp.asarray, {'connector': connector, 'classifier': CLASSIFIER})
-    return student, teacher, params, view({'f': student}, {'f': teacher}, mask=mask)
+    return student, teacher, params, inputs({'f': student}, {'f': teacher}, mask=mask)
 
 
 def test_softmax_regression_sees_real_examples_only():
@@ -384,10 +384,10 @@ def test_a_classifier_that_does_not_fit_is_refused(teacher, said):
 def test_streamlined_instance_of_the_unsure():
     sure = softmax(TEACHER).max(axis=1)
     unsure = sure <= np.quantile(sure[LIVE], 0.5)
-    got = values(StreamlinedInstance(temperature=2.0, unsure_only=True, form='scaled'), view(mask=MASK))
+    got = values(StreamlinedInstance(temperature=2.0, unsure_only=True, form='scaled'), inputs(mask=MASK))
     close(got[LIVE], (4 * unsure * kl(TEACHER, STUDENT, 2.0))[LIVE])
     assert 0 < np.count_nonzero(got[LIVE]) < LIVE.sum()
-    close(values(StreamlinedInstance(temperature=2.0), view()), kl(TEACHER, STUDENT, 2.0))
+    close(values(StreamlinedInstance(temperature=2.0), inputs()), kl(TEACHER, STUDENT, 2.0))
 
 
 @pytest.mark.parametrize('form', StreamlinedDirection.FORMS)
@@ -400,7 +400,7 @@ def test_streamlined_direction(form, mask):
     want = np.sqrt(np.einsum('bi,ij,bj->b', gap, inverse, gap))
     summed = softmax(TEACHER[live]).sum(axis=0)
     want = want * (np.mean(summed <= np.median(summed)) if form == 'code' else 1)
-    close(values(StreamlinedDirection(tikhonov=0.2, form=form), view(mask=mask))[live], want)
+    close(values(StreamlinedDirection(tikhonov=0.2, form=form), inputs(mask=mask))[live], want)
 
 
 # ---- self-supervision
@@ -418,7 +418,7 @@ def test_self_supervision(share, mask):
     live = mask > 0
     student, teacher = RNG.normal(0, 2, (2, B, 4, K))
     own, other = RNG.normal(size=(B, 4, 3)), RNG.normal(size=(B, 4, 7))
-    seen = view({'rotated': student, 'rotated_penult': own}, {'rotated': teacher, 'rotated_penult': other}, mask=mask)
+    seen = inputs({'rotated': student, 'rotated_penult': own}, {'rotated': teacher, 'rotated_penult': other}, mask=mask)
     student, teacher, own, other, labels = (x[live] for x in (student, teacher, own, other, LABELS))
     cosines = []
     for feature in (own, other):
@@ -446,7 +446,7 @@ def test_self_supervision(share, mask):
 @pytest.mark.parametrize(('step', 'damping'), [(0, 0.25), (24, 0.25), (25, 0.5), (99, 1.0), (1000, 1.0)])
 def test_annealing_damps_the_teacher_less_and_less(step, damping):
     want = ((STUDENT - damping * TEACHER) ** 2).sum(axis=1)
-    close(values(AnnealedLogits(highest=4, steps=100), view(), step=step), want)
+    close(values(AnnealedLogits(highest=4, steps=100), inputs(), step=step), want)
 
 
 # ---- what is refused, and what others answer with nan
@@ -455,22 +455,22 @@ def test_annealing_damps_the_teacher_less_and_less(step, damping):
 @pytest.mark.parametrize(
     ('make', 'said'),
     [
-        (lambda: EntropyWeighted(members=1), 'members of EntropyWeighted must be at least 2, got 1'),
-        (lambda: ConfidentTeachers(members=1), 'members of ConfidentTeachers must be at least 2, got 1'),
-        (lambda: ConfidentHints(members=0), 'members of ConfidentHints must be at least 2, got 0'),
-        (lambda: AveragedLosses(members=0), 'members of AveragedLosses must be at least 1, got 0'),
-        (lambda: AdaptiveEnsemble(members=1), 'AdaptiveEnsemble needs members >= 2'),
+        (lambda: EntropyWeighted(members=1), 'members of EntropyWeighted must be >= 2, got 1'),
+        (lambda: ConfidentTeachers(members=1), 'members of ConfidentTeachers must be >= 2, got 1'),
+        (lambda: ConfidentHints(members=0), 'members of ConfidentHints must be >= 2, got 0'),
+        (lambda: AveragedLosses(members=0), 'members of AveragedLosses must be >= 1, got 0'),
+        (lambda: AdaptiveEnsemble(members=1), 'members of AdaptiveEnsemble must be >= 2, got 1'),
         (lambda: SelfDistillation(alpha=1.5), r'alpha of SelfDistillation must be in \[0, 1\], got 1.5'),
         (lambda: SelfDistillation(layers=()), 'at least one exit'),
         (lambda: SelfSupervised(rotated_share=2.0), r'rotated_share of SelfSupervised must be in \[0, 1\], got 2.0'),
-        (lambda: AnnealedLogits(highest=0), 'highest and steps of AnnealedLogits must be at least 1, got 0'),
+        (lambda: AnnealedLogits(highest=0), 'highest of AnnealedLogits must be >= 1, got 0'),
         (lambda: CurriculumTemperature(steps=0), 'must last at least 1 step, got 0'),
         (lambda: CurriculumTemperature(shape='sine'), "unknown shape 'sine'.*'cosine'"),
-        (lambda: values(WeightedSoftLabels(), view(labels=LABELS[:3])), r'labels \(3,\) do not fit logits \(6, 5\)'),
-        (lambda: values(MutualLearning(), view({'peers': STUDENT[:, None]})), '2 peers or more.*set peers'),
-        (lambda: values(AveragedLosses(), view(teacher=team(MEMBERS[..., 1:]))), r"\(6, 5\) do not fit the members'"),
-        (lambda: values(SelfSupervised(), view(*[{'rotated': STUDENT, 'rotated_penult': STUDENT}] * 2)), 'four views'),
-        (lambda: values(OneForAll(layers=('f',)), view({'f': LABELS}), {'f': {}}), "exit 'f'"),
+        (lambda: values(WeightedSoftLabels(), inputs(labels=LABELS[:3])), r'labels \(3,\) do not fit logits \(6, 5\)'),
+        (lambda: values(MutualLearning(), inputs({'peers': STUDENT[:, None]})), '2 peers or more.*set peers'),
+        (lambda: values(AveragedLosses(), inputs(teacher=team(MEMBERS[..., 1:]))), r"\(6, 5\) do not fit the members'"),
+        (lambda: values(SelfSupervised(), inputs(*[{'rotated': STUDENT, 'rotated_penult': 0}] * 2)), 'four views'),
+        (lambda: values(OneForAll(layers=('f',)), inputs({'f': LABELS}), {'f': {}}), "exit 'f'"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_used_is_refused(make, said):
@@ -505,7 +505,7 @@ def test_no_batch_gives_nan(term, kind, mask):
         for z in (student, teacher)
     ]
     mask = np.asarray(mask, np.float32)
-    seen = view(taps[0], {**taps[1], **team([teacher, -teacher])}, (student, teacher), np.arange(3), mask)
+    seen = inputs(taps[0], {**taps[1], **team([teacher, -teacher])}, (student, teacher), np.arange(3), mask)
     assert finite(values(term, seen))
     assert finite(gradients(term, seen))
 
@@ -513,9 +513,9 @@ def test_no_batch_gives_nan(term, kind, mask):
 def test_a_class_that_all_rule_out_counts_nothing():
     shut = np.arange(K) == 2
     labels = np.where(LABELS == 2, 0, LABELS)
-    seen = view(teacher=team(np.where(shut, -np.inf, MEMBERS)), labels=labels,
+    seen = inputs(teacher=team(np.where(shut, -np.inf, MEMBERS)), labels=labels,
                 logits=[np.where(shut, -np.inf, z) for z in (STUDENT, TEACHER)])  # fmt: skip
-    rest = view(teacher=team(MEMBERS[..., ~shut]), labels=labels - (labels > 2),
+    rest = inputs(teacher=team(MEMBERS[..., ~shut]), labels=labels - (labels > 2),
                 logits=[z[:, ~shut] for z in (STUDENT, TEACHER)])  # fmt: skip
     for term in (WeightedSoftLabels(), AveragedLosses(), EntropyWeighted(), ConfidentTeachers(), AdaptiveEnsemble()):
         close(values(term, seen), values(term, rest))

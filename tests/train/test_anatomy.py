@@ -102,9 +102,9 @@ def term_by_term(given):
     def loss(params, name, term):
         variables = {'params': params, 'stats': given.state.stats}
         student, _ = given.parts['net'].apply(variables, given.batch['inputs'], train=True, key=key)
-        view = TermInputs(student, given.parts['teacher'](given.teacher_vars, given.batch), given.batch)
+        inputs = TermInputs(student, given.parts['teacher'](given.teacher_vars, given.batch), given.batch)
         own, knobs = given.state.params['terms'][name], given.knobs['terms'][name]
-        out = term(own, given.state.memory[name], view, knobs, step=given.state.step, key=term_key(key, name))
+        out = term(own, given.state.memory[name], inputs, knobs, step=given.state.step, key=term_key(key, name))
         return knobs['weight'] * jnp.sum(out.values * given.batch['mask']) / 4
 
     student = given.state.params['student']

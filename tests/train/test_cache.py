@@ -12,6 +12,7 @@ from scipy.special import softmax
 from kdjax import trees
 from kdjax.data.augment import shift, views
 from kdjax.data.feed import Stream, feed
+from kdjax.data.lazy import Lazy
 from kdjax.data.preprocess import normalise
 from kdjax.errors import UsageError
 from kdjax.nets import team
@@ -26,7 +27,7 @@ EXAMPLES, VIEWS, CLASSES, STEPS = 10, 3, 4, 8
 IMAGES = np.random.default_rng(0).normal(size=(EXAMPLES, 4, 4)).astype(np.float32)
 LABELS = np.arange(EXAMPLES, dtype=np.int32) % CLASSES
 AUGMENT, SEED = shift(pixels=1), 7
-ADDRESS = cache.Address('fingerprint', 'checksum', 'unit', 'shift(1)', SEED, VIEWS, 'float32')
+ADDRESS = cache.Address('fingerprint', 'checksum', 'unit', 'shift(1)', SEED, VIEWS)
 NET = mlp(classes=CLASSES, widths=(6,))
 
 
@@ -44,6 +45,21 @@ def tables(teacher=None, variables=None, **options):
 @pytest.fixture(scope='module')
 def table():
     return tables()
+
+
+def test_inputs_are_read_a_batch_at_a_time(table):
+    sizes = []
+
+    class Inputs(Lazy):
+        def __getitem__(self, key):
+            found = super().__getitem__(key)
+            sizes.append(len(found))
+            return found
+
+    made = cache.compute(teachers.frozen(NET), teacher_variables(), Inputs(IMAGES), AUGMENT, SEED, VIEWS,
+                         ('hidden1',), batch_size=4)  # fmt: skip
+    assert trees.fingerprint(made) == trees.fingerprint(table)
+    assert sizes == [4, 4, 2] * VIEWS
 
 
 @jax.jit
@@ -107,11 +123,12 @@ def test_a_saved_table_is_loaded_bit_by_bit(table, tmp_path):
     assert trees.fingerprint(cache.load(tmp_path / 'cache', ADDRESS)) == trees.fingerprint(table)
 
 
-def test_a_table_is_kept_in_the_dtype_of_its_address(table, tmp_path):
-    half = ADDRESS._replace(dtype='float16')
-    cache.save(tmp_path / 'cache', table, half)
-    loaded = cache.load(tmp_path / 'cache', half)['teacher/logits']
-    np.testing.assert_array_equal(loaded, table['teacher/logits'].astype(np.float16))
+def test_what_a_teacher_says_in_half_precision_is_kept_as_float32(table, tmp_path):
+    said = table['teacher/logits'].astype(jnp.bfloat16)
+    cache.save(tmp_path / 'cache', {'teacher/logits': said}, ADDRESS)
+    loaded = cache.load(tmp_path / 'cache', ADDRESS)['teacher/logits']
+    assert loaded.dtype == np.float32
+    np.testing.assert_array_equal(loaded, said.astype(np.float32))
 
 
 def test_saving_leaves_nothing_of_an_earlier_table(table, tmp_path):

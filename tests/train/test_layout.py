@@ -4,6 +4,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
+from kdjax.cpu import onednn
 from kdjax.train import layout
 from kdjax.train.layout import Times
 
@@ -79,6 +80,13 @@ def test_a_choice_is_remembered_for_the_structure_and_its_size():
     again = Programs(map=(0.01, 0.01), vmap=(0.02, 0.05))
     assert fastest(again, cells=17) == 'map'
     assert again.built == ['map', 'vmap']
+
+
+def test_a_choice_is_not_that_of_other_convolutions(monkeypatch):
+    fastest(Programs(map=(0.01, 0.05), vmap=(0.02, 0.01)))
+    assert layout.known('a', 16, 100) is not None
+    monkeypatch.setattr(onednn, 'by', lambda: {'float32': 'oneDNN 3.2.0', 'bfloat16': 'XLA'})
+    assert layout.known('a', 16, 100) is None
 
 
 def test_few_cells_may_be_unrolled_and_one_cell_always_is():

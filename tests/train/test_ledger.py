@@ -3,8 +3,10 @@
 import json
 import math
 import os
+import struct
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax.numpy as jnp
 import numpy as np
@@ -118,7 +120,7 @@ def test_a_run_says_what_it_ran_with_and_on():
     assert set(versions) == {'python', *ledger.PACKAGES}
     assert versions['numpy'] == np.__version__
     assert set(machine) == {'system', 'processor', 'cores', 'devices', 'convolutions'}
-    assert machine['convolutions'] == 'XLA'  # there are several devices
+    assert machine['convolutions'] == {'float32': 'XLA', 'bfloat16': 'XLA'}  # there are several devices
     assert machine['cores'] >= 1
 
 
@@ -127,7 +129,42 @@ def test_a_package_that_is_missing_is_said_to_be(monkeypatch):
     assert ledger.versions()['no-such-package'] == 'not installed'
 
 
-def test_wandb_asked_for_but_not_installed_is_said(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, 'wandb', None)
-    with pytest.raises(UsageError, match=r"wandb is not installed: pip install 'kdjax\[wandb\]'"):
-        Ledger(tmp_path, wandb=True)
+@pytest.mark.parametrize(('extra', 'package'), [('tensorboard', 'tensorboardX'), ('wandb', 'wandb')])
+def test_a_mirror_asked_for_but_not_installed_is_said(tmp_path, monkeypatch, extra, package):
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UsageError, match=rf"track.{extra} .* {package} is not .*: pip install 'kdjax\[{extra}\]'"):
+        Ledger(tmp_path, **{extra: True})
+    assert list(tmp_path.iterdir()) == []
+    written(tmp_path, [1])
+    assert [path.name for path in tmp_path.iterdir()] == ['ledger.jsonl']
+
+
+def test_tensorboard_shows_the_finite_means_over_cells(tmp_path):
+    with Ledger(tmp_path, tensorboard=True) as book:
+        book.scalars('train', 1, {'loss': np.float32([1, 3, np.nan]), 'lost': np.float32([np.nan])})
+        book.scalars('validation', 2, {'accuracy': 0.5})
+    (path,) = (tmp_path / 'tensorboard').iterdir()
+    assert scalars(path) == [(1, 'train/loss', 2.0), (2, 'validation/accuracy', 0.5)]
+
+
+def scalars(path):
+    """(step, name, value) of everything in a file of TensorBoard's: records, each 12 bytes, an event, 4 bytes."""
+    from tensorboardX.proto.event_pb2 import Event
+
+    content, found = path.read_bytes(), []
+    while content:
+        (length,) = struct.unpack('<Q', content[:8])
+        event = Event.FromString(content[12 : 12 + length])
+        found += [(event.step, value.tag, value.simple_value) for value in event.summary.value]
+        content = content[12 + length + 4 :]
+    return found
+
+
+def test_weights_and_biases_is_told_the_finite_means_under_a_run_named_after_the_folder(tmp_path, monkeypatch):
+    told = []
+    run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append('finished'))
+    fake = SimpleNamespace(init=lambda **options: told.append(options['id']) or run)
+    monkeypatch.setitem(sys.modules, 'wandb', fake)
+    with Ledger(tmp_path / 'combined-1', wandb=True) as book:
+        book.scalars('train', 1, {'loss': np.float32([1, 3]), 'lost': math.nan})
+    assert told == ['combined-1', (1, {'train/loss': 2.0}), 'finished']

@@ -223,7 +223,7 @@ def test_without_an_average_a_network_is_used_with_its_parameters():
 
 def test_the_teachers_gradients_have_more_momentum_than_the_tasks():
     task, distill, momentum, delta = GRADS, drawn(2, STEPS), 0.9, 0.06
-    found, _ = run('dot', grads=optim.Apart(task, distill), momentum=momentum, delta=delta)
+    found, _ = run('dot', grads=optim.SplitGradients(task, distill), momentum=momentum, delta=delta)
 
     def leaf(path, param, task, distill):
         own, history = KNOBS[path[0].key], []
@@ -241,7 +241,7 @@ def test_the_teachers_gradients_have_more_momentum_than_the_tasks():
 
 def test_without_a_difference_it_is_momentum_of_the_sum():
     half = jax.tree.map(lambda leaf: 0.5 * leaf, GRADS)
-    found, _ = run('dot', grads=optim.Apart(half, half), momentum=0.9, delta=0.0)
+    found, _ = run('dot', grads=optim.SplitGradients(half, half), momentum=0.9, delta=0.0)
     wanted, _ = run('sgd', momentum=0.9)
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-6), found, wanted)
 

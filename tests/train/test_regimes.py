@@ -61,16 +61,16 @@ def close(found, wanted, **how):
 
 def test_gradients_kept_apart_sum_to_the_gradient():
     whole, logs = trained(optim.build('sgd', steps=STEPS), variables=other())
-    apart, same = trained(optim.build('dot', steps=STEPS, delta=0.0), variables=other(), apart=True)
+    apart, same = trained(optim.build('dot', steps=STEPS, delta=0.0), variables=other(), split_gradients=True)
     close(apart.params, whole.params)
     close(same, logs)
-    kept = trees.take(jax.tree.leaves(apart.opt, is_leaf=lambda node: isinstance(node, optim.Apart))[0], -1)
+    kept = trees.take(jax.tree.leaves(apart.opt, is_leaf=lambda node: isinstance(node, optim.SplitGradients))[0], -1)
     assert all(trees.norm(part) > 0 for part in kept)
 
 
 def test_more_momentum_for_the_teacher_is_another_student():
-    even, _ = trained(optim.build('dot', steps=STEPS, delta=0.0), variables=other(), apart=True)
-    more, _ = trained(optim.build('dot', steps=STEPS, delta=0.05), variables=other(), apart=True)
+    even, _ = trained(optim.build('dot', steps=STEPS, delta=0.0), variables=other(), split_gradients=True)
+    more, _ = trained(optim.build('dot', steps=STEPS, delta=0.05), variables=other(), split_gradients=True)
     assert trees.norm(jax.tree.map(jnp.subtract, trees.take(even.params, -1), trees.take(more.params, -1))) > 1e-3
 
 

@@ -40,14 +40,14 @@ class Centre(Term):
     def taps(self):
         return Taps(('penult',))
 
-    def init(self, key, view):
-        return {}, {'centre': jnp.zeros(view.teacher.logits.shape[-1])}
+    def init(self, key, inputs):
+        return {}, {'centre': jnp.zeros(inputs.teacher.logits.shape[-1])}
 
-    def __call__(self, params, memory, view, knobs, *, step, key):
-        mask = example_mask(view)[:, None]
-        mean = jnp.sum(view.teacher.logits * mask, axis=0) / jnp.sum(mask)
+    def __call__(self, params, memory, inputs, knobs, *, step, key):
+        mask = example_mask(inputs)[:, None]
+        mean = jnp.sum(inputs.teacher.logits * mask, axis=0) / jnp.sum(mask)
         centre = 0.9 * memory['centre'] + 0.1 * mean
-        distance = jnp.mean(jnp.square(view.student.logits - centre), axis=1)
+        distance = jnp.mean(jnp.square(inputs.student.logits - centre), axis=1)
         return TermOut(distance, {'centre': centre}, {'centre': jnp.sum(centre)})
 
 
@@ -193,22 +193,22 @@ def reference_cells(run_single):
 
 
 LAYOUTS = [
-    # layout, runner, devices, data_devices
-    ('vmap', 'single', 1, 1),
-    ('map', 'single', 1, 1),
-    ('unroll', 'single', 1, 1),
-    ('vmap', 'pmap', 2, 1),
-    ('map', 'cells', 2, 1),
-    ('vmap', 'cells', 4, 2),
+    # layout, runner, devices
+    ('vmap', 'single', 1),
+    ('map', 'single', 1),
+    ('unroll', 'single', 1),
+    ('vmap', 'pmap', 2),
+    ('map', 'cells', 2),
+    ('vmap', 'cells', 4),
 ]
 
 
-@pytest.mark.parametrize(('layout', 'runner', 'devices', 'data_devices'), LAYOUTS)
-def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, data_devices, reference_cells):
-    axis = parallel.axis_of(runner, data_devices)
+@pytest.mark.parametrize(('layout', 'runner', 'devices'), LAYOUTS)
+def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, reference_cells):
+    axis = parallel.axis_of(runner)
     given = setting(axis)
     step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=False)
-    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=1, data_devices=data_devices)
+    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=1)
     knobs = cells(given)
     states, logs = run(begin_grid(given, knobs), given.teacher_vars, given.batches, knobs)
     assert logs['loss'].shape == (STEPS, 4)

@@ -3,6 +3,9 @@
 XLA's own convolutions reach less of a CPU than oneDNN's, which PyTorch has, and know nothing of bfloat16. Where the
 library was built, the programs of a CPU call it; everywhere else, and with KDJAX_CONVOLUTIONS=xla in the environment,
 nothing changes. Several devices of one CPU (as tests have them) do without: their threads are the same ones.
+
+What oneDNN can do depends on its version and on the processor (bfloat16 needs instructions that many do not have). The
+library is asked, once for each dtype and side of a convolution, and what it cannot do stays with XLA.
 """
 
 import ctypes
@@ -17,13 +20,22 @@ import jax.numpy as jnp
 import jaxlib
 import numpy as np
 
+from kdjax.errors import UsageError
 from kdjax.types import Array
 
 OPT_OUT = 'KDJAX_CONVOLUTIONS'  # 'xla' in the environment leaves convolutions to XLA
 SOURCE = Path(__file__).with_name('convolution.cc')
-DTYPES = (jnp.float32, jnp.bfloat16)
+BUILD = 'python -m kdjax.cpu.onednn'
+DTYPES = ('float32', 'bfloat16')
 OUTPUTS, INPUTS, KERNEL = range(3)  # what is found: as in the source
 BIAS, ADD, RELU = 1, 2, 4  # what is then done to outputs: as in the source
+# Sides of a convolution, as the library is asked about them: what is found, and what is then done to it.
+SIDES = {
+    'outputs': (OUTPUTS, 0),
+    'finished outputs': (OUTPUTS, BIAS | ADD | RELU),
+    'inputs': (INPUTS, 0),
+    'kernel': (KERNEL, 0),
+}
 
 
 def library() -> Path:
@@ -33,37 +45,82 @@ def library() -> Path:
     return cache / 'kdjax' / 'onednn' / f'{state}.so'
 
 
+def wanted() -> bool:
+    """Whether programs of this process are to call the library, once it is built."""
+    return os.environ.get(OPT_OUT) != 'xla' and jax.default_backend() == 'cpu' and jax.local_device_count('cpu') == 1
+
+
+def outdated() -> bool:
+    """Whether the library is wanted and not built, but was built of another source or for another jaxlib."""
+    return wanted() and not library().exists() and any(library().parent.glob('*.so'))
+
+
+@functools.cache
+def loaded() -> ctypes.CDLL | None:
+    """The library; None where it is not to be used.
+
+    Raises:
+      UsageError: it is there but cannot be loaded, or is not what this module needs.
+    """
+    path = library()
+    if not wanted() or not path.exists():
+        return None
+    try:
+        found = ctypes.CDLL(str(path))
+        for name in ('kdjax_convolution', 'kdjax_onednn_version', 'kdjax_onednn_can'):
+            getattr(found, name)
+    except (OSError, AttributeError) as error:
+        raise UsageError(f'{path} is of no use ({error}): build it again ({BUILD}) or set {OPT_OUT}=xla') from error
+    return found
+
+
 @functools.cache
 def target() -> str | None:
     """The name under which XLA knows the library; None where it is not to be used.
 
     Raises:
-      OSError: the library is there but cannot be loaded.
+      UsageError: as `loaded`.
     """
-    path = library()
-    if os.environ.get(OPT_OUT) == 'xla' or jax.default_backend() != 'cpu' or not path.exists():
-        return None
-    if jax.local_device_count('cpu') > 1:
+    found = loaded()
+    if found is None:
         return None
     # Named by its contents: compiled programs that are kept on disk call the library that they were made for.
-    name = f'kdjax_convolution_{path.stem}'
-    handler = jax.ffi.pycapsule(ctypes.CDLL(str(path)).kdjax_convolution)
-    jax.ffi.register_ffi_target(name, handler, platform='cpu')
+    name = f'kdjax_convolution_{library().stem}'
+    jax.ffi.register_ffi_target(name, jax.ffi.pycapsule(found.kdjax_convolution), platform='cpu')
     return name
 
 
-def by() -> str:
-    """Who does the convolutions of this process: 'oneDNN 3.2.0', or 'XLA'."""
-    if target() is None:
+@functools.cache
+def can(dtype: str, side: str) -> bool:
+    """Whether the library is to be used and, on this processor, does this one of SIDES for operands of this dtype.
+
+    Raises:
+      UsageError: as `loaded`.
+    """
+    found = loaded()
+    return found is not None and found.kdjax_onednn_can(dtype == 'bfloat16', *SIDES[side]) == 1
+
+
+def by() -> dict[str, str]:
+    """Who does the convolutions of this process, by dtype: 'oneDNN 3.2.0', 'XLA', or who does which sides."""
+    return {dtype: _by(dtype) for dtype in DTYPES}
+
+
+def _by(dtype: str) -> str:
+    left = [side for side in SIDES if not can(dtype, side)]
+    found = loaded()
+    if found is None or len(left) == len(SIDES):
         return 'XLA'
-    number = ctypes.CDLL(str(library())).kdjax_onednn_version()
-    return f'oneDNN {number // 10**6}.{number // 1000 % 1000}.{number % 1000}'
+    number = found.kdjax_onednn_version()
+    version = f'oneDNN {number // 10**6}.{number // 1000 % 1000}.{number % 1000}'
+    return f'{version}, but XLA for {" and ".join(left)}' if left else version
 
 
-def does(first: Any, second: Any, pads: tuple[tuple[int, int], ...]) -> bool:
-    """Whether the library is there and does a convolution of such operands."""
-    known = first.dtype == second.dtype and first.dtype in DTYPES
-    return known and min(map(min, pads)) >= 0 and min(*first.shape, *second.shape) > 0 and target() is not None
+def does(first: Any, second: Any, pads: tuple[tuple[int, int], ...], side: str) -> bool:
+    """Whether the library is there and does this one of SIDES from such operands."""
+    known = first.dtype == second.dtype and first.dtype.name in DTYPES
+    fits = known and min(map(min, pads)) >= 0 and min(*first.shape, *second.shape) > 0
+    return fits and can(first.dtype.name, side)
 
 
 def convolution(

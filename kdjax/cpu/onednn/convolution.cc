@@ -252,3 +252,16 @@ extern "C" int64_t kdjax_onednn_version() {
   const dnnl_version_t* version = dnnl_version();
   return (int64_t{version->major} * 1000 + version->minor) * 1000 + version->patch;
 }
+
+// Whether this oneDNN, on this processor, knows a way for convolutions of this kind: asked by making one, small.
+extern "C" int kdjax_onednn_can(int half, int pass, int then) {
+  const Task small{static_cast<Pass>(pass), then, half ? memory::data_type::bf16 : memory::data_type::f32,
+                   {1, 16, 8, 8}, {24, 16, 3, 3}, {1, 24, 8, 8}, {1, 1}, {0, 0}, {1, 1}, {1, 1}};
+  const OneThread one;
+  try {
+    Chosen(small);
+    return 1;
+  } catch (const dnnl::error&) {
+    return 0;
+  }
+}

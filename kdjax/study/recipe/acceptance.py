@@ -1,6 +1,5 @@
 """Acceptance; what falls short is tried again with another temperature, weight, rate, or more data."""
 
-import copy
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -9,9 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import unknown
-from kdjax.study.recipe import build
-from kdjax.study.recipe.context import Artifact, stage_name
+from kdjax.study.recipe import fields
+from kdjax.study.recipe.context import Artifact
+from kdjax.study.recipe.recipe import Recipe
+from kdjax.study.recipe.resolve import resolve, term_class
 from kdjax.study.recipe.stages import chosen_cells
+
+RETRIES = ('temperature', 'weight', 'learning_rate', 'transfer_size')
 
 
 class Criterion(NamedTuple):
@@ -23,26 +26,25 @@ class Criterion(NamedTuple):
     met: bool
 
 
-def judged_size(config: ConfigDict) -> int:
+def judged_size(recipe: Recipe) -> int:
     """The transfer-set size that acceptance looks at."""
-    return config.accept.transfer_size or max(config.data.transfer_sizes)
+    return recipe.config.accept.transfer_size or max(recipe.transfer_sizes)
 
 
-def judge(config: ConfigDict, done: Mapping[str, Artifact]) -> list[Criterion]:
+def judge(recipe: Recipe, done: Mapping[str, Artifact]) -> list[Criterion]:
     """Holds the validation result of `accept.method` against the bars that are set.
 
     Args:
-      config: its `accept` part.
+      recipe: its `accept` part.
       done: artifacts of 'teacher' and of every method's last fit.
     """
-    size = judged_size(config)
-    result = done[stage_name(config.methods[config.accept.method])].result
-    baseline = _accuracy(done[stage_name(config.methods[config.baseline])].result, size)
+    accept, size = recipe.config.accept, judged_size(recipe)
+    result, baseline = (done['+'.join(recipe.methods[name])].result for name in (accept.method, recipe.baseline))
     teacher = done['teacher'].result['validation']['accuracy']
-    return bars(config.accept, _accuracy(result, size), baseline, teacher, result['params'])
+    return criteria(accept, _accuracy(result, size), _accuracy(baseline, size), teacher, result['params'])
 
 
-def bars(
+def criteria(
     accept: ConfigDict, student: float | None, baseline: float | None, teacher: float | None, params: int
 ) -> list[Criterion]:
     """Holds a student against the bars that are set.
@@ -52,60 +54,55 @@ def bars(
       student, baseline, teacher: validation accuracy in [0, 1], the mean over seeds; None where there is none.
       params: of the student.
     """
-    found = []
+    result = []
     if accept.accuracy:
-        found.append(
+        result.append(
             Criterion('accuracy', accept.accuracy, student, student is not None and student >= accept.accuracy)
         )
     if accept.gap_recovered:
         gap = None if student is None or baseline is None or teacher is None or teacher <= baseline else (
             (student - baseline) / (teacher - baseline))  # fmt: skip
-        found.append(
+        result.append(
             Criterion('gap_recovered', accept.gap_recovered, gap, gap is not None and gap >= accept.gap_recovered)
         )
     if accept.max_params:
-        found.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
-    return found
+        result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
+    return result
 
 
-def attempts(config: ConfigDict) -> Iterator[tuple[dict[str, float], ConfigDict]]:
-    """The config itself, then one changed value after the other, at most `retry.attempts` of them.
+def attempts(config: ConfigDict) -> Iterator[tuple[dict[str, float], Recipe]]:
+    """The recipe of the config itself, then with one changed value after the other, at most `retry.attempts` of them.
 
     Yields:
-      What was changed, by name, and the config with that change alone.
+      What was changed, by name, and the recipe with that change alone.
     """
-    yield {}, config
-    lists = ('temperature', 'weight', 'learning_rate', 'transfer_size')
-    changes = ((name, value) for name in lists for value in config.retry[name])
+    yield {}, resolve(config)
+    changes = ((name, value) for name in RETRIES for value in config.retry[name])
     for name, value in itertools.islice(changes, config.retry.attempts):
-        yield {name: value}, changed(config, name, value)
+        yield {name: value}, resolve(retried(config, name, value))
 
 
-def changed(config: ConfigDict, name: str, value: float) -> ConfigDict:
+def retried(config: ConfigDict, name: str, value: float) -> ConfigDict:
     """A copy of `config` in which the judged method uses `value` for the temperature, weight, learning_rate or
-    transfer_size.
+    transfer_size. It is not searched any more.
 
     Raises:
       UsageError: `name` is none of these.
     """
-    new = copy.deepcopy(config)
-    fits = [new.fits[fit] for fit in new.methods[new.accept.method]]
-    soft = {term for fit in fits for term in fit.weights if build.term_class(new.terms[term]).TEACHER}
-    with new.unlocked():
-        if name == 'temperature':
-            for term in soft & {term for term in new.terms if 'temperature' in new.terms[term]}:
-                new.terms[term].temperature = (value,)
-        elif name == 'weight':
-            for fit in fits:
-                fit.weights.update({term: (value,) for term in soft & set(fit.weights)})
-        elif name == 'learning_rate':
-            fits[-1].learning_rate = (value,)
-        elif name == 'transfer_size':
-            new.accept.transfer_size = int(value)
-            new.data.transfer_sizes = tuple(sorted({*new.data.transfer_sizes, int(value)}))
-        else:
-            raise unknown('retry', name, ('temperature', 'weight', 'learning_rate', 'transfer_size'))
-    return new
+    fits = config.methods[config.accept.method]
+    soft = [(fit, term) for fit in fits for term in config.fits[fit].weights
+            if term_class(config.terms[term].kind).TEACHER]  # fmt: skip
+    if name == 'temperature':
+        terms = {term for _, term in soft if 'temperature' in config.terms[term]}
+        return fields.changed(config, {f'terms.{term}.temperature': value for term in sorted(terms)})
+    if name == 'weight':
+        return fields.changed(config, {f'fits.{fit}.weights.{term}': value for fit, term in soft})
+    if name == 'learning_rate':
+        return fields.changed(config, {f'fits.{fits[-1]}.learning_rate': value})
+    if name == 'transfer_size':
+        sizes = tuple(sorted({*config.data.transfer_sizes, int(value)}))
+        return fields.changed(config, {'accept.transfer_size': int(value), 'data.transfer_sizes': sizes})
+    raise unknown('retry', name, RETRIES)
 
 
 def shortfall(bars: list[Criterion]) -> str:

@@ -1,20 +1,21 @@
-"""What stages share: the config, the data, what earlier stages left, and how all of these are called."""
+"""What stages share beside their inputs: data sets, what earlier stages left, the console, how all is executed."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.augment import identity
 from kdjax.data.base import Dataset
 from kdjax.jit_cache import compiled
 from kdjax.study.recipe import build
+from kdjax.study.recipe.inputs import Inputs, Teacher, plain
+from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.classification import Evaluate, evaluator
-from kdjax.train import cache, loop, teachers
+from kdjax.train import cache, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
@@ -32,103 +33,78 @@ class Artifact:
     seconds: float
 
 
-@dataclasses.dataclass
-class Context:
-    """What every stage may use."""
-
-    config: ConfigDict
-    screen: Screen
-    stop: loop.StopSignals
-    done: dict[str, Artifact] = dataclasses.field(default_factory=dict)
-    datasets: 'Datasets' = dataclasses.field(default_factory=lambda: Datasets())
-
-    @property
-    def dataset(self) -> Dataset:
-        """The data set, loaded when first needed: a finished run never needs it."""
-        return self.datasets(self.config)
-
-    @property
-    def data_checksum(self) -> str:
-        """Of the data set."""
-        return self.datasets.checksum(self.config)
-
-    def net(self, spec: ConfigDict) -> Net:
-        """A network for this data set."""
-        return build.net(spec, len(self.dataset.classes), self.config.run)
-
-    def teaching_net(self, name: str) -> Net:
-        """A network while it teaches, in the precision that it has for that."""
-        spec = build.teachers(self.config)[name]
-        return build.teaching_net(self.config, spec, len(self.dataset.classes), spec.precision)
-
-    def teacher_net(self, name: str = 'teacher') -> Net:
-        """A network that teaches, as it was trained and is measured."""
-        return build.teaching_net(self.config, build.teachers(self.config)[name], len(self.dataset.classes))
-
-    def evaluator(self, net: Net, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
-        """Metrics of a network on a split of this data set."""
-        inputs, labels = self.dataset.splits[split]
-        return evaluator(net, inputs, labels, teacher_logits, preprocess=build.preprocess(self.config))
-
-    def logits(self, net: Net, variables: Tree, split: str) -> np.ndarray:
-        """A network's logits (N, K) on a split."""
-        inputs, seen = self.dataset.splits[split].inputs, build.preprocess(self.config)
-        found = cache.compute(teachers.frozen(net), variables, inputs, identity(), 0, 1, preprocess=seen)
-        return found[teachers.PREFIX + 'logits'][:, 0]
-
-    def example(self) -> np.ndarray:
-        """One example as networks see it."""
-        return np.asarray(compiled(build.preprocess(self.config))(self.dataset.splits['test'].inputs[0]))
-
-
 class Datasets:
-    """The data sets of configs, each loaded and hashed once."""
+    """Data sets, each loaded and hashed once, when first needed: a finished run never needs one."""
 
     def __init__(self) -> None:
         self._loaded: dict[str, Dataset] = {}
         self._checksums: dict[str, str] = {}
 
-    def __call__(self, config: ConfigDict) -> Dataset:
-        """The data set that a config names."""
-        name = _source(config)
+    def __call__(self, data: DataSource) -> Dataset:
+        """The data set of a source."""
+        name = _name(data)
         if name not in self._loaded:
-            self._loaded[name] = build.dataset(config)
+            self._loaded[name] = build.dataset(data)
         return self._loaded[name]
 
-    def checksum(self, config: ConfigDict) -> str:
-        """Hash of the data set that a config names."""
-        name = _source(config)
+    def checksum(self, data: DataSource) -> str:
+        """Its hash."""
+        name = _name(data)
         if name not in self._checksums:
-            self._checksums[name] = self(config).checksum()
+            self._checksums[name] = self(data).checksum()
         return self._checksums[name]
 
 
-def _source(config: ConfigDict) -> str:
-    return trees.digest(plain_config([config.data.source, config.data.args]))
+def _name(data: DataSource) -> str:
+    return trees.digest(plain([data.source, data.args]))
 
 
-def stage_name(chain: Sequence[str]) -> str:
-    """Name of the stage that ends a chain of fits."""
-    return '+'.join(chain)
+@dataclasses.dataclass
+class Context:
+    """What every stage may use."""
 
+    execution: Execution
+    screen: Screen
+    stop: loop.StopSignals
+    done: dict[str, Artifact] = dataclasses.field(default_factory=dict)
+    datasets: Datasets = dataclasses.field(default_factory=Datasets)
 
-def plain_config(value: Any) -> Any:
-    """Part of a config as plain, hashable JSON."""
-    if isinstance(value, ConfigDict):
-        value = value.to_dict()
-    if isinstance(value, Mapping):
-        return {str(name): plain_config(inner) for name, inner in value.items()}
-    return [plain_config(inner) for inner in value] if isinstance(value, tuple | list) else value
+    @property
+    def axis(self) -> str | None:
+        """Name of the device axis that batch statistics are synchronised over."""
+        return parallel.axis_of(self.execution.runner)
 
+    def net(self, spec: NetSpec, inputs: Inputs, precision: str = '') -> Net:
+        """A network for the data of `inputs`, in their precision or another."""
+        classes = len(self.datasets(inputs.data).classes)
+        return build.net(spec, classes, precision or inputs.precision, self.axis)
 
-def cache_stage(teacher: str) -> str:
-    """Name of the stage that computes the outputs of a teacher."""
-    return 'cache' if teacher == 'teacher' else f'cache_{teacher}'
+    def teacher_net(self, teacher: Teacher, precision: str = '') -> Net:
+        """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
+        one = self.net(teacher.network, teacher, precision)
+        return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 
+    def teacher_variables(self, teacher: Teacher) -> Tree:
+        """The variables of a network that teaches, from what its stage left."""
+        return load_variables(self.done[teacher.name].folder / 'variables')
 
-def teacher_variables(context: Context, name: str = 'teacher') -> Tree:
-    return load_variables(context.done[name].folder / 'variables')
+    def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
+        """Metrics of a network on a split of the data of `inputs`."""
+        examples, labels = self.datasets(inputs.data).splits[split]
+        shown, stream = build.preprocess(inputs.data), self.execution.stream
+        return evaluator(net, examples, labels, teacher_logits, preprocess=shown, stream=stream)
+
+    def logits(self, net: Net, variables: Tree, inputs: Inputs, split: str) -> np.ndarray:
+        """A network's logits (N, K) on a split."""
+        examples, shown = self.datasets(inputs.data).splits[split].inputs, build.preprocess(inputs.data)
+        tables = cache.compute(teachers.frozen(net), variables, examples, identity(), 0, 1, preprocess=shown)
+        return tables[teachers.PREFIX + 'logits'][:, 0]
+
+    def example(self, data: DataSource) -> np.ndarray:
+        """One example as networks see it."""
+        return np.asarray(compiled(build.preprocess(data))(self.datasets(data).splits['test'].inputs[0]))
 
 
 def number(value: Any) -> float | None:
+    """A number as JSON has it: None for one that is missing or not finite."""
     return None if value is None or not np.isfinite(value) else float(value)

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.cost import counted
@@ -14,9 +13,13 @@ from kdjax.data.base import Dataset
 from kdjax.data.feed import shown
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, teacher_of
+from kdjax.study.recipe.recipe import DataSource, GridCell
 from kdjax.train import teachers
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Net, State, Teacher, Tree
+
+Trained = TrainedTeacher | TrainedStudents
 
 
 class Traced(NamedTuple):
@@ -28,31 +31,25 @@ class Traced(NamedTuple):
     terms: Tree  # shapes of what terms learn, by name
 
 
-def fit(
-    config: ConfigDict, dataset: Dataset, network: ConfigDict, fit_: ConfigDict, earlier: Tree | None = None
-) -> Traced:
+def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Traced:
     """Traces one cell of a fit on one device, after a fit whose terms learned `earlier` (shapes).
 
     Raises:
       UsageError: whatever `objective`, networks and terms object to: a missing tap, shapes that do not fit, ...
     """
-    run = config.run.copy_and_resolve_references()
-    with run.unlocked():
-        run.runner = 'single'
-    objective = build.objective(config, fit_)
-    net = build.trained_net(build.net(network, len(dataset.classes), run), fit_, objective)
-    batch = _batch(config, dataset, fit_, network)
-    teacher, teacher_vars, batch = _teacher(config, dataset, fit_, batch, net, network is config.student)
+    fit, classes = inputs.fit, len(dataset.classes)
+    net = build.trained_net(build.net(inputs.network, classes, inputs.precision, None), fit)
+    teacher, teacher_vars, batch = _teacher(inputs, classes, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
-                         build.knobs(config, fit_, build.cells(config, fit_)[:1], 0))  # fmt: skip
+                         build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
     parts: dict[str, Any] = {
         'net': net,
         'teacher': teacher,
-        'objective': objective,
-        'tx': build.optimiser(fit_),
+        'objective': fit.objective,
+        'tx': build.optimiser(fit.spec.optim, fit.steps),
     }
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, earlier))
-    return _traced(bound(init_state, **parts), bound(build.step_of(fit_), **parts), net, tuple(given), structure)
+    return _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), net, tuple(given), structure)
 
 
 @shared  # fits that differ in numbers alone cost the same
@@ -71,42 +68,41 @@ def _traced(
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
 
 
-def example(config: ConfigDict, dataset: Dataset) -> jax.ShapeDtypeStruct:
+def example(data: DataSource, dataset: Dataset) -> jax.ShapeDtypeStruct:
     """Shape and dtype of an example as networks see it."""
     stored = dataset.splits['train'].inputs
-    return jax.eval_shape(build.preprocess(config), jax.ShapeDtypeStruct(stored.shape[1:], stored.dtype))
+    return jax.eval_shape(build.preprocess(data), jax.ShapeDtypeStruct(stored.shape[1:], stored.dtype))
 
 
-def _batch(config: ConfigDict, dataset: Dataset, fit_: ConfigDict, network: ConfigDict) -> dict[str, Any]:
+def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     """One batch, as `feed` makes it of the examples."""
-    stored, student = dataset.splits['train'].inputs, network is config.student
-    whole = jax.ShapeDtypeStruct((1, fit_.batch_size), jnp.int32)
-    inputs = jax.ShapeDtypeStruct((*whole.shape, *stored.shape[1:]), stored.dtype)
-    presented = build.presented(config, fit_, student)
-    other = None if presented.pop('consistent', True) else whole
-    augment = build.augment(config.data.augment if student else network.augment)
-    look = functools.partial(shown, augment=augment, seed=0, **presented)
+    stored, views = dataset.splits['train'].inputs, inputs.presented
+    whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
+    examples = jax.ShapeDtypeStruct((*whole.shape, *stored.shape[1:]), stored.dtype)
+    presentation = build.presentation(views, inputs.data)
+    other = None if presentation.pop('consistent') else whole
+    look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
-    batches = jax.eval_shape(look, {'inputs': inputs, 'labels': whole}, whole, whole, other, steps)
+    batches = jax.eval_shape(look, {'inputs': examples, 'labels': whole}, whole, whole, other, steps)
     return {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in batches.items()}
 
 
 def _teacher(
-    config: ConfigDict, dataset: Dataset, fit_: ConfigDict, batch: dict[str, Any], student: Net, cached: bool
+    inputs: Trained, classes: int, batch: dict[str, Any], student: Net
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
-    if not build.needs_teacher(config, fit_):
-        return teachers.none(), {}, batch
-    if fit_.teacher == build.AVERAGE:
+    if inputs.fit.own_average:
         net = student
+    elif inputs.source is None:
+        return teachers.none(), {}, batch
     else:
-        spec = build.teachers(config)[fit_.teacher]
-        taps = tuple(tap for _, term in build.objective(config, fit_).terms for tap in term.taps().teacher)
-        net = build.probed(build.teaching_net(config, spec, len(dataset.classes), spec.precision), taps)
+        who = teacher_of(inputs.source)
+        one = build.net(who.network, classes, inputs.teaching or who.precision, None)
+        net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])
-    if not cached or fit_.teacher == build.AVERAGE or spec.mode == 'online':
+    if not isinstance(inputs.source, CachedTeacher):
         return online, variables, batch
     outputs = jax.eval_shape(online, variables, batch)
     tables = {teachers.PREFIX + tap: leaf for tap, leaf in outputs.features.items()}

@@ -1,4 +1,4 @@
-"""What came of it: the one look at the test split, and everything that a report is made of."""
+"""Evaluation: the one look at the test split, and everything that a report is made of, as plain data."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,151 +11,199 @@ from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.data.base import Split
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build
-from kdjax.study.recipe.context import METRICS, Context, number, plain_config, stage_name, teacher_variables
+from kdjax.study.recipe.context import METRICS, Context, number
+from kdjax.study.recipe.inputs import Evaluated, Examined, Teacher
+from kdjax.study.recipe.inputs import plain as as_json
+from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import chosen_cells
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
 
 TEST_LOGITS = 'test_logits.npy'
+CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
+COST = ('params', 'bytes', 'flops', 'latency_ms')
 
 
-def evaluate(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Looks at the test split, once: every method's chosen students, and the teacher."""
-    config = context.config
-    context.screen.stage('evaluate', len(config.methods) + 1)
-    teacher, test_logits = _teacher(context)
-    rows, student = [], context.net(config.student)
-    measure = context.evaluator(student, 'test', test_logits)
-    student_cost: dict[str, Any] = {}
-    for done, (method, fits) in enumerate(build.methods(config).items(), start=1):
-        artifact = context.done[stage_name(fits)]
-        cells = load_variables(artifact.folder / 'variables')
-        student_cost = student_cost or cost_of(student, trees.take(cells, 0), context.example())._asdict()
-        metrics = measure(cells)
-        for size in config.data.transfer_sizes:
-            rows.append({
-                'method': method, 'stages': list(fits), **_row(artifact.result, size, metrics), **student_cost,
-            })  # fmt: skip
+def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Looks at the test split, once: every method's chosen students, after the last and the best step, and the teacher.
+
+    Returns:
+      The teacher as `examine` leaves it, the cost of the student, and the test metrics of every run: by method, size of
+      the transfer set and checkpoint one mapping per seed, None where the seed diverged.
+    """
+    context.screen.stage('evaluate', len(inputs.methods) + 1)
+    teacher, test_logits = _teacher(inputs.teacher, context)
+    shared = inputs.ends[inputs.baseline]  # all methods have one student, and see the same data
+    student, example = context.net(shared.student, shared), context.example(shared.data)
+    measure = context.evaluator(student, shared, 'test', test_logits)
+    cost: dict[str, Any] = {}
+    metrics: dict[str, Any] = {}
+    for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
+        artifact = context.done['+'.join(fits)]
+        cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
+        cost = cost or cost_of(student, trees.take(cells['last'], 0), example)._asdict()
+        measured = {name: measure(variables) for name, variables in cells.items()}
+        metrics[method] = {
+            str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
+            for size in shared.transfer_sizes
+        }
         context.screen.step(done)
-    knows = teacher.pop('dark_knowledge')
-    return plain({'teacher': teacher, 'rows': rows, 'dark_knowledge': knows, 'data_checksum': context.data_checksum})
+    checksum = context.datasets.checksum(shared.data)
+    return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum})
 
 
-def examine(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """What a sweep holds its students against: the teacher's metrics and cost; its answers to the test split beside."""
+def examine(inputs: Examined, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Measures the teacher that a sweep holds its students against; its answers to the test split lie beside."""
     context.screen.stage('examine')
-    found, test_logits = _teacher(context)
+    teacher, test_logits = _teacher(inputs.inputs, context)
     np.save(folder / TEST_LOGITS, test_logits)
-    return plain({**found, 'data_checksum': context.data_checksum})
+    return plain({**teacher, 'data_checksum': context.datasets.checksum(inputs.data)})
 
 
-def _teacher(context: Context) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
-    net, variables = context.teacher_net(), teacher_variables(context)
-    metrics = context.evaluator(net, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
-    knows = _dark_knowledge(context.dataset.splits['validation'], context.logits(net, variables, 'validation'), context)
-    found = {
-        **{name: float(values[0]) for name, values in metrics.items()},
-        **cost_of(net, variables, context.example())._asdict(),
-        'dark_knowledge': knows,
-    }
-    return found, context.logits(net, variables, 'test')
-
-
-def results(context: Context, attempts: Sequence[Mapping[str, Any]], shown: int, command: str) -> dict[str, Any]:
-    """Everything that a report is made of, from the artifacts alone.
+def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
+    """Everything that a report is made of, from the artifacts alone: a `report.records.Results` as plain data.
 
     Args:
-      context: of the attempt that is reported.
-      attempts: what was tried for acceptance.
-      shown: which of them is reported, from 0.
+      recipe, context: of the attempt that is reported.
       command: how the user called.
     """
-    config, evaluated = context.config, context.done['evaluate'].result
+    evaluated = context.done['evaluate'].result
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
-    looks = {method: anatomy(context, method, max(config.data.transfer_sizes)) for method in build.methods(config)}
-    config_ = plain_config(config)
     return {
-        'title': config.title,
-        'baseline': config.baseline,
-        'teacher': evaluated['teacher'],
-        'rows': evaluated['rows'],
-        'curves': [
-            curve(context, method, size) for method in build.methods(config) for size in config.data.transfer_sizes
+        'title': recipe.title,
+        'baseline': recipe.baseline,
+        'axes': ('method',),
+        'runs': [
+            run
+            for size in sorted(recipe.transfer_sizes)
+            for method, fits in recipe.methods.items()
+            for run in runs(context, method, fits, size)
         ],
-        **({'anatomy': looks} if any(looks.values()) else {}),
-        'dark_knowledge': evaluated['dark_knowledge'],
-        'accept': {
-            'method': config.accept.method,
-            'transfer_size': config.accept.transfer_size or max(config.data.transfer_sizes),
-            'met': attempts[shown]['met'],
-            'shown': shown,
-            'attempts': list(attempts),
-        },
-        'provenance': {
-            'config': config_,
-            'config_hash': trees.digest(config_),
-            'versions': versions(),
-            'machine': machine(),
-            'git_commit': git_commit(),
-            'data_checksum': evaluated['data_checksum'],
-            'seconds': seconds,
-            'command': command,
-        },
+        **teachers({'teacher': evaluated['teacher']}),
+        'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command),
+        'config': as_json(recipe.config),
     }
 
 
-def curve(context: Context, method: str, size: int) -> dict[str, Any]:
-    """Validation accuracy of a method's chosen cells during training, its fits joined."""
-    steps, accuracy = [], []
-    for offset, result, positions in _joined(context, method, size):
-        steps += [offset + line['step'] for line in result['history']]
-        accuracy += [[line['accuracy'][position] for position in positions] for line in result['history']]
-    return {'method': method, 'transfer_size': size, 'steps': steps, 'accuracy': accuracy}
-
-
-def anatomy(context: Context, method: str, size: int) -> list[dict[str, Any]]:
-    """Norms by term and cosines by pair of terms of a method's chosen cells during training, its fits joined."""
-
-    def picked(line: Mapping[str, Any], prefix: str, positions: Sequence[int]) -> dict[str, list[float | None]]:
-        kind = {name.removeprefix(prefix): values for name, values in line.items() if name.startswith(prefix)}
-        return {name: [values[position] for position in positions] for name, values in kind.items()}
-
-    return [
-        {'step': offset + line['step'], 'norms': picked(line, 'norm/', positions),
-         'cosines': picked(line, 'cosine/', positions)}
-        for offset, result, positions in _joined(context, method, size)
-        for line in result.get('anatomy', ())  # artifacts made before there was one are still good
-    ]  # fmt: skip
-
-
-def _joined(context: Context, method: str, size: int) -> Iterator[tuple[int, Mapping[str, Any], list[int]]]:
-    """Of every fit of a method: steps taken before it, its result, and the chosen cells of `size`."""
-    fits, offset = tuple(context.config.methods[method]), 0
-    for length in range(1, len(fits) + 1):
-        result = context.done[stage_name(fits[:length])].result
-        yield offset, result, chosen_cells(result, size)
-        offset += result['history'][-1]['step']
-
-
-def _row(result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """One line of results: the chosen cells of one size."""
-    positions = chosen_cells(result, size)
-    failed = {failure['cell']: failure for failure in result['failures']}
-    seeds = {position: result['cells'][position]['seed'] for position in positions}
-    lost = [{'seed': seeds[p], 'step': failed[p]['step'], 'term': failed[p]['term']} for p in positions if p in failed]
+def teachers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Metrics and costs of teachers, and what they say of an example, from what `examine` left of each."""
     return {
-        'transfer_size': size,
-        'seeds': list(seeds.values()),
-        **{name: [None if p in failed else number(metrics[name][p]) for p in positions] for name in METRICS},
-        'chosen': result['chosen'][str(size)],
-        'failed': lost,
-        'validation_accuracy': [result['validation_accuracy'][p] for p in positions],
+        'teachers': {
+            key: {
+                'metrics': {name: teacher[name] for name in METRICS if name in teacher},
+                'cost': {name: teacher[name] for name in COST},
+            }
+            for key, teacher in measured.items()
+        },
+        'exhibits': {
+            key: teacher['dark_knowledge'] for key, teacher in measured.items() if 'dark_knowledge' in teacher
+        },
     }
 
 
-def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[str, Any]:
+def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, float], command: str) -> dict[str, Any]:
+    """What leads to the same numbers again."""
+    return {
+        'config_hash': trees.digest(as_json(config)),
+        'versions': versions(),
+        'machine': machine(),
+        'git_commit': git_commit(),
+        'data_checksum': data_checksum,
+        'seconds': dict(seconds),
+        'command': command,
+    }
+
+
+def runs(context: Context, method: str, fits: Sequence[str], size: int) -> Iterator[dict[str, Any]]:
+    """The runs of one method and size, by seed: the chosen cells of its fits."""
+    evaluated = context.done['evaluate'].result
+    metrics = evaluated['metrics'][method][str(size)]
+    chain = [context.done['+'.join(fits[:length])].result for length in range(1, len(fits) + 1)]
+    last = chain[-1]
+    for place, cells in enumerate(zip(*(chosen_cells(result, size) for result in chain), strict=True)):
+        failure = _failure(chain, cells)
+        history, gradients = curves(chain, cells)
+        yield {
+            'method': method,
+            'seed': last['cells'][cells[-1]]['seed'],
+            'transfer_size': size,
+            'point': {},
+            'status': 'failed' if failure else 'done',
+            'failure': failure,
+            'last': metrics['last'][place],
+            'best': metrics['best'][place],
+            'best_step': None if failure else _best_step(last['history'], cells[-1]),
+            'history': history,
+            'gradients': gradients,
+            'cost': evaluated['cost'],
+            'teacher': 'teacher',
+            'stages': tuple(fits),
+            'chosen': last['chosen'][str(size)],
+        }
+
+
+def curves(chain: Sequence[Mapping[str, Any]], cells: Sequence[int]) -> tuple[list[Any], list[Any]]:
+    """Validation and gradient statistics of one run over its steps, its fits joined.
+
+    Args:
+      chain: results of the fits, in order.
+      cells: position of the run in the grid of each.
+    """
+    history, gradients, offset = [], [], 0
+    for result, cell in zip(chain, cells, strict=True):
+        for line in result['history']:
+            values = {name: of[cell] for name, of in line.items() if name != 'step'}
+            history.append({'step': offset + line['step'], 'metrics': values})
+        for line in result.get('anatomy', ()):  # artifacts made before there was one are still good
+            parts = {'norms': _named(line, 'norm/', cell), 'cosines': _named(line, 'cosine/', cell)}
+            gradients.append({'step': offset + line['step'], **parts})
+        offset += result['history'][-1]['step']
+    return history, gradients
+
+
+def _named(line: Mapping[str, Any], prefix: str, cell: int) -> dict[str, float | None]:
+    return {name.removeprefix(prefix): of[cell] for name, of in line.items() if name.startswith(prefix)}
+
+
+def _failure(chain: Sequence[Mapping[str, Any]], cells: Sequence[int]) -> dict[str, Any] | None:
+    """Where the first fit of a run diverged that did."""
+    for result, cell in zip(chain, cells, strict=True):
+        for failure in result['failures']:
+            if failure['cell'] == cell:
+                return {name: failure[name] for name in ('step', 'term')}
+    return None
+
+
+def _best_step(history: Sequence[Mapping[str, Any]], cell: int) -> int:
+    """The step of the last fit with the highest validation accuracy; the first of equals."""
+    return max(history, key=lambda line: line['accuracy'][cell] or 0.0)['step']
+
+
+def _by_seed(
+    result: Mapping[str, Any], size: int, metrics: Mapping[str, np.ndarray]
+) -> list[dict[str, float | None] | None]:
+    """Metrics of the chosen cells of one size; None for those that diverged."""
+    lost = {failure['cell'] for failure in result['failures']}
+    return [
+        None if cell in lost else {name: number(metrics[name][cell]) for name in METRICS}
+        for cell in chosen_cells(result, size)
+    ]
+
+
+def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndarray]:
+    """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
+    net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
+    metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
+    dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
+    teacher = {
+        **{name: float(values[0]) for name, values in metrics.items()},
+        **cost_of(net, variables, context.example(inputs.data))._asdict(),
+        'dark_knowledge': _dark_knowledge(dataset.splits['validation'], logits, dataset.classes),
+    }
+    return teacher, context.logits(net, variables, inputs, 'test')
+
+
+def _dark_knowledge(split: Split, logits: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
     """A rightly classified validation image about which the teacher knows most beside its class."""
     probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
     probabilities /= probabilities.sum(axis=1, keepdims=True)
@@ -166,7 +214,7 @@ def _dark_knowledge(split: Split, logits: np.ndarray, context: Context) -> dict[
     return {
         'image': split.inputs[example],
         'label': int(split.labels[example]),
-        'class_names': list(context.dataset.classes),
+        'class_names': list(classes),
         'logits': logits[example],
         'temperatures': [1, 2, 4, 8, 16],
     }

@@ -11,11 +11,12 @@ from typing import Any
 
 import jax
 
-from kdjax.cpu import allocator
+from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import ARTIFACT, Artifact, Context
 from kdjax.train import distributed, layout, ledger
+from kdjax.train.screen import Screen
 
 LOCK = '.lock'
 
@@ -38,7 +39,7 @@ def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
     distributed.by_first(lambda: write_manifest(folder, stage, context))
-    result = stage.run(context, folder, stage.key, stage.reads)
+    result = stage.run(stage.inputs, context, folder, stage.key)
     seconds = round(time.perf_counter() - start, 2)
     written = json.dumps({'key': stage.key, 'seconds': seconds, 'result': result}, allow_nan=False)
     distributed.by_first(lambda: ledger.replace(folder / ARTIFACT, written))
@@ -47,10 +48,10 @@ def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
 
 def _finished(stage: plan.Stage, workdir: Path) -> Artifact:
     folder = workdir / stage.folder
-    found = artifact(folder / ARTIFACT, stage.key)
-    if found is None:
+    stored = artifact(folder / ARTIFACT, stage.key)
+    if stored is None:
         raise UsageError(f'{folder / ARTIFACT} was written and is not there; does something else change this workdir?')
-    return Artifact(folder, found['result'], found['seconds'])
+    return Artifact(folder, stored['result'], stored['seconds'])
 
 
 def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
@@ -63,9 +64,7 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'versions': ledger.versions(),
         'git_commit': ledger.git_commit(),
         'machine': ledger.machine(),
-        'seed': context.config.seed,
-        'seeds': context.config.seeds,
-        'data_checksum': context.data_checksum,
+        'data_checksum': context.datasets.checksum(stage.inputs.data),
     }
     folder.mkdir(parents=True, exist_ok=True)
     ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))
@@ -100,16 +99,19 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         yield
 
 
-def prepare_process() -> None:
+def prepare_process(screen: Screen) -> None:
     """What holds from here on: buffers are kept for the next step, and compiled programs for the next process.
 
-    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where.
+    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions
+    will be slower than they need to be.
     """
     allocator.keep_buffers(os.environ)
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     # Of everything, however short: a run has many small programs, and reading one back is faster than making it.
     jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.0)
+    if onednn.outdated():
+        screen.show(f"convolutions are XLA's: the library is of another kdjax or jaxlib; rebuild it: {onednn.BUILD}")
 
 
 def artifact(path: Path, key: str) -> dict[str, Any] | None:
@@ -117,10 +119,10 @@ def artifact(path: Path, key: str) -> dict[str, Any] | None:
     if not path.exists():
         return None
     try:
-        found = json.loads(path.read_text())
+        stored = json.loads(path.read_text())
     except json.JSONDecodeError as error:
         raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
-    return found if found.get('key') == key else None
+    return stored if stored.get('key') == key else None
 
 
 def done(stage: plan.Stage, workdir: Path) -> bool:

@@ -1,92 +1,112 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.feed import Stream
 from kdjax.errors import UsageError
-from kdjax.nets import torch_weights
-from kdjax.study.recipe import build, fit_grid
-from kdjax.study.recipe.context import METRICS, Context, cache_stage, number, stage_name, teacher_variables
-from kdjax.study.recipe.fit_grid import TrainingData, WarmStart
-from kdjax.train import cache, teachers
-from kdjax.train.checkpoint import load_variables, save_variables
-from kdjax.train.ledger import plain
-from kdjax.types import Tree
+from kdjax.jit_cache import shared
+from kdjax.nets import team, torch_weights
+from kdjax.study.recipe import build, grid_program
+from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe.context import METRICS, Artifact, Context, number
+from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
+from kdjax.study.recipe.inputs import CachedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.recipe import GridCell
+from kdjax.train import cache, distributed, loop, parallel, teachers
+from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
+from kdjax.train.ledger import Ledger, NullLogger, plain
+from kdjax.train.profile import profiled
+from kdjax.types import State, Tree
 
 
-def make_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
-    """Trains a network that teaches, or reads its weights, and measures it."""
-    spec = build.teachers(context.config)[reads['name']]
-    variables = _read(context, reads['name'], spec) if spec.weights else _trained(context, folder, key, reads['name'])
+class Rung(NamedTuple):
+    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
+
+    until: int  # step
+    folder: Path | None  # of the part before; None for the first
+    identity: str  # of the part before
+    cells: int  # that the part before had
+    kept: tuple[int, ...]  # positions of those that go on
+
+
+class GridOptions(NamedTuple):
+    """How a sweep wants a grid trained."""
+
+    called: str = ''  # by the screen; the name of its stage if left out
+    structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
+    tolerant: bool = False  # whether cells that all diverged are a result, not an error
+    rung: Rung | None = None  # the whole fit, if left out
+
+
+def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Trains a network that teaches on every training example, and measures it; members, if several, are a grid."""
+    labels = context.datasets(inputs.data).splits['train'].labels
+    cells = [GridCell(len(labels), seed, {}) for seed in range(inputs.members)]
+    streams = [Stream(np.arange(len(labels)), inputs.seed + cell.seed) for cell in cells]
+    # Asked in every step: what is cached are the views that students see, not those of this network.
+    source = grid_program.teacher_source(context, inputs)
+    fitted = fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
+    if fitted.failures:
+        raise UsageError(f'{inputs.name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
+    members = [trees.take(fitted.variables, member) for member in range(inputs.members)]
+    if inputs.members == 1:
+        return _keep_teacher(inputs, context, folder, members[0])
+    together = {part: [member[part] for member in members] for part in ('params', 'stats')}
+    return _keep_teacher(inputs, context, folder, together)
+
+
+def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Reads the weights of a network that has been trained with PyTorch, and measures it."""
+    context.screen.stage(inputs.name)
+    net = context.net(inputs.network, inputs)
+    like = jax.eval_shape(net.init, jax.random.key(0), context.example(inputs.data)[None])
+    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like))
+
+
+def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
+    """Saves the variables of a network that teaches, and says what it is worth on validation."""
     save_variables(folder / 'variables', variables)
-    last = context.evaluator(context.teacher_net(reads['name']), 'validation')(
-        jax.tree.map(lambda leaf: leaf[None], variables)
-    )
+    measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
+    metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
     return {
-        'validation': {name: number(last[name][0]) for name in METRICS if name in last},
+        'validation': {name: number(metrics[name][0]) for name in METRICS if name in metrics},
         'params': trees.count(variables['params']),
         'fingerprint': trees.fingerprint(variables),
-        'data_checksum': context.data_checksum,
+        'data_checksum': context.datasets.checksum(inputs.data),
     }
 
 
-def _read(context: Context, name: str, spec: ConfigDict) -> Tree:
-    """The variables of a network that has been trained with PyTorch."""
-    context.screen.stage(name)
-    like = jax.eval_shape(context.net(spec).init, jax.random.key(0), context.example()[None])
-    return torch_weights.load(spec.weights, like)
-
-
-def _trained(context: Context, folder: Path, key: str, name: str) -> Tree:
-    """On every training example; members, if several, as a grid over seeds."""
-    config, labels = context.config, context.dataset.splits['train'].labels
-    spec = build.teachers(config)[name]
-    cells = [build.GridCell(len(labels), seed, {}) for seed in range(spec.members)]
-    streams = [Stream(np.arange(len(labels)), config.seed + cell.seed) for cell in cells]
-    seen = TrainingData(spec.augment, spec.views, streams)
-    # Online: what is cached are the views that students see, not those of `spec`.
-    teaching = fit_grid.teaching(context, spec.fit, 'online')
-    fitted = fit_grid.fit(context, folder, key, spec, spec.fit, cells, seen, teaching)
-    if fitted.failures:
-        raise UsageError(f'{name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
-    members = [trees.take(fitted.variables, member) for member in range(spec.members)]
-    if spec.members == 1:
-        return members[0]
-    return {part: [member[part] for member in members] for part in ('params', 'stats')}
-
-
-def cache_teacher(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Computes a teacher's outputs on every view of every training example."""
-    config, variables = context.config, teacher_variables(context, reads['name'])
-    context.screen.stage(cache_stage(reads['name']), config.data.views)
+    teacher = inputs.teacher
+    variables = context.teacher_variables(teacher)
+    context.screen.stage(cache_name(inputs.name), inputs.views)
     tables = cache.compute(
-        teachers.frozen(build.probed(context.teaching_net(reads['name']), tuple(reads['taps']))),
+        teachers.frozen(build.probed(context.teacher_net(teacher, inputs.precision), inputs.taps)),
         variables,
-        context.dataset.splits['train'].inputs,
-        build.augment(config.data.augment),
-        config.seed,
-        config.data.views,
-        tuple(reads['taps']),
+        context.datasets(teacher.data).splits['train'].inputs,
+        build.augment(inputs.augment),
+        teacher.seed,
+        inputs.views,
+        inputs.taps,
         progress=context.screen.step,
-        preprocess=build.preprocess(config),
+        preprocess=build.preprocess(teacher.data),
     )
-    cache.save(folder / 'tables', tables, fit_grid.address(context, reads['name'], variables))
+    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 
-def train_students(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+def train_students(inputs: TrainedStudents, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Trains a grid of students: transfer-set sizes x candidate knobs x seeds."""
-    chain = tuple(reads['chain'])
-    cells = build.cells(context.config, context.config.fits[chain[-1]])
-    start = _start(context, chain, cells) if len(chain) > 1 else None
-    fitted = fit_grid.fit_students(context, folder, key, chain[-1], cells, start)
+    cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
+    fitted = fit_students(context, folder, key, inputs, cells, _warm_start(inputs, context, cells))
     accuracy = [None if cell in fitted.failures else number(value)
                 for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
     described = [cell._asdict() for cell in cells]
@@ -129,12 +149,14 @@ def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
     ]
 
 
-def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.GridCell]) -> WarmStart:
+def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]) -> WarmStart | None:
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
-    before = context.done[stage_name(chain[:-1])]
+    if inputs.before is None:
+        return None
+    before: Artifact = context.done['+'.join(inputs.before.chain)]
     positions = {
         (size, before.result['cells'][position]['seed']): position
-        for size in context.config.data.transfer_sizes
+        for size in inputs.transfer_sizes
         for position in chosen_cells(before.result, size)
     }
     index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
@@ -143,3 +165,109 @@ def _start(context: Context, chain: tuple[str, ...], cells: Sequence[build.GridC
         return trees.take(load_variables(before.folder / name), index)
 
     return WarmStart(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})
+
+
+def fit_students(
+    context: Context,
+    folder: Path,
+    key: str,
+    inputs: TrainedStudents,
+    cells: Sequence[GridCell],
+    start: WarmStart | None,
+    options: GridOptions = GridOptions(),
+) -> loop.Fitted:
+    """Trains a grid of students, and saves them and what their terms learned."""
+    data, source = grid_program.students_data(context, inputs, cells), grid_program.teacher_source(context, inputs)
+    fitted = fit(context, folder, key, inputs, cells, data, source, start, options, inputs.gradient_every)
+    save_variables(folder / 'variables', fitted.variables)
+    save_variables(folder / 'best', fitted.best)
+    if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
+        save_variables(folder / 'terms', fitted.terms)
+    return fitted
+
+
+def fit(
+    context: Context,
+    folder: Path,
+    key: str,
+    inputs: Trained,
+    cells: Sequence[GridCell],
+    data: TrainingData,
+    source: TeacherSource,
+    start: WarmStart | None = None,
+    options: GridOptions = GridOptions(),
+    gradient_every: int = 0,
+) -> loop.Fitted:
+    """Trains a grid of networks of one kind; a single network is a grid of one.
+
+    Args:
+      context: screen, data sets, what earlier stages left, how it is executed.
+      folder: where checkpoints and the ledger go; `key` names the run that they belong to.
+      inputs: the fit, its network, and what both depend on.
+      cells: of the grid.
+      data: what the networks are shown.
+      source: who teaches.
+      start: where they start; new networks if left out.
+      options: what differs in a sweep.
+      gradient_every: steps between looks at the gradients of terms; 0 for never.
+    """
+    run, spec = context.execution, inputs.fit.spec
+    program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
+    chosen = grid_program.choose_layout(
+        context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
+        spec.steps // run.chunk,
+    )  # fmt: skip
+    steps = options.rung.until if options.rung else spec.steps
+    state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
+    devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
+    if run.profile:
+        step = profiled(step, folder / 'profile', run.profile)
+    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
+    tracked = {'tensorboard': run.tensorboard, 'wandb': run.wandb}
+    with Ledger(folder, **tracked) if distributed.first() else NullLogger(folder) as ledger:
+        return loop.fit(
+            step,
+            distributed.of_first(state),
+            parallel.everywhere(source.variables, devices),
+            program.knobs,
+            functools.partial(program.batches, part=parallel.own_part(devices, spec.batch_size)),
+            context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
+            steps=steps,
+            chunk=run.chunk,
+            validate_every=inputs.validate_every,
+            save_every=run.save_every,
+            folder=folder / 'checkpoints',
+            identity=key,
+            ledger=ledger,
+            progress=context.screen.step,
+            stop=context.stop,
+            select_student=_select_student(spec.peers),
+            tolerant=options.tolerant,
+            best=best,
+            anatomy=program.gradient_stats(chosen) if gradient_every else None,
+            anatomy_every=gradient_every,
+        )
+
+
+@shared
+def _select_student(peers: int) -> Callable[[Tree], Tree]:
+    """Of several peers the first, which is the student."""
+    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
+
+
+def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
+    if rung.folder is None:
+        return state, None
+
+    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
+
+    like = {
+        'state': state,
+        'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
+    }
+    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
+        restored = checkpoints.restore(jax.tree.map(widened, like))
+    taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
+    return State(*taken['state']), loop.Best(*taken['best'])

@@ -1,9 +1,9 @@
-"""The arms of a sweep: runs that differ in nothing but their seed, and each arm's difference to its baseline arm.
+"""The arms of a study: runs that differ in nothing but their seed, and each arm's difference to its baseline arm.
 
-What is judged is the test accuracy after the last step, and that alone: one outcome, chosen before any number was seen.
-That of the best validation step is shown beside it. The p-values of all arms of a sweep that have a baseline arm are
-one family and are adjusted together (`statistics.holm`): a reader of the table looks for the arm that stands out, and
-among many some always do.
+What is judged is the score on the test split after the last step, and that alone: one outcome, chosen before any
+number was seen. That of the best validation step stands beside it. The p-values of all arms of a study that have a
+baseline arm are one family and are adjusted together (`statistics.holm`): a reader of the table looks for the arm that
+stands out, and among many some always do.
 """
 
 from collections import Counter
@@ -13,209 +13,242 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax.errors import UsageError
-from kdjax.study.report import formatting, statistics
-from kdjax.train import ledger
-
-Row = Mapping[str, Any]
-
-METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
-CHECKPOINTS = ('last', 'best')
-STATES = ('done', 'failed', 'running', 'missing')
+from kdjax.study.report import formatting, records, statistics
+from kdjax.study.report.records import CHECKPOINTS, METRICS, SCORE, STATES, Arm, Cost, Results, Run, Setting, Summary
 
 
-class Arm(NamedTuple):
-    """Runs of one point. `place` says all that was set, `point` what an axis of the sweep set; both with the method."""
+class Group(NamedTuple):
+    """Runs that differ in their seed alone. `point` is what an axis of the study set."""
 
     name: str
-    place: Mapping[str, Any]
-    point: Mapping[str, Any]
-    records: tuple[Row, ...]
+    point: Mapping[str, Setting]
+    runs: tuple[Run, ...]
 
     @property
     def method(self) -> str:
-        return str(self.place['method'])
+        """The method that all runs share."""
+        return self.runs[0].method
+
+    @property
+    def place(self) -> Mapping[str, Setting]:
+        """All that was set."""
+        return self.runs[0].place
 
 
-def gather(results: Row) -> list[Arm]:
-    """Records by point, in the order in which they come first.
+# ---- what tells arms apart
+
+
+def axes(results: Results) -> list[str]:
+    """What tells arms apart: the method, the study's own axes, and the size of the transfer set where it varies."""
+
+    def echoes(axis: str, field: str) -> bool:
+        return all(run.point.get(axis, run.place[field]) == run.place[field] for run in results.runs)
+
+    other = [axis for axis in results.axes if axis not in ('method', 'transfer_size') and not echoes(axis, 'method')]
+    sizes = {run.transfer_size for run in results.runs}
+    sized = len(sizes) > 1 and not any(echoes(axis, 'transfer_size') for axis in other)
+    return ['method', *other, *(['transfer_size'] if sized else [])]
+
+
+def varied_axes(summary: Summary) -> list[str]:
+    """The method, and the axes with more than one value: the others tell no arms apart."""
+    return ['method', *(axis for axis in summary.axes[1:] if len(settings(axis, summary.rows)) > 1)]
+
+
+def settings(axis: str, arms: Sequence[Arm]) -> list[Any]:
+    """The values of an axis: numbers in ascending order, others as they come."""
+    return numeric(axis, arms) or list(dict.fromkeys(arm.point[axis] for arm in arms if axis in arm.point))
+
+
+def numeric(axis: str, arms: Sequence[Arm]) -> list[Any]:
+    """The values of an axis in ascending order, where all of them are numbers and there are at least two; else []."""
+    values = {arm.point[axis] for arm in arms if axis in arm.point}
+    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+    return sorted(values) if numbers and len(values) > 1 else []
+
+
+def size_axis(summary: Summary) -> str | None:
+    """The axis that is the size of the transfer set, where it varies."""
+    sizes = {arm.transfer_size for arm in summary.rows}
+    for axis in varied_axes(summary)[1:] if len(sizes) > 1 else []:
+        if all(arm.point.get(axis) == arm.transfer_size for arm in summary.rows):
+            return axis
+    return None
+
+
+def label(point: Mapping[str, Setting], named: Sequence[str]) -> str:
+    """'kd, temperature 4': the method, and what else tells it apart."""
+    return ', '.join([str(point['method']), *setting_labels(point, [axis for axis in named if axis != 'method'])])
+
+
+def setting_labels(point: Mapping[str, Setting], named: Sequence[str]) -> list[str]:
+    """'temperature 4', for each of these axes that concerns the arm."""
+    return [f'{formatting.words(axis)} {formatting.setting(point[axis])}' for axis in named if axis in point]
+
+
+# ---- the arms
+
+
+def group_runs(results: Results) -> list[Group]:
+    """Runs by point, in the order in which they come first.
 
     Raises:
       UsageError: two runs of one point have the same seed.
     """
     named = axes(results)
-    groups: dict[tuple[Any, ...], list[Row]] = {}
-    for record in results['records']:
-        point = _point(record, named)
-        groups.setdefault((*point.items(), record['transfer_size']), []).append(record)
-    found = [(_place(records[0]), _point(records[0], named), tuple(records)) for records in groups.values()]
-    varied = [axis for axis in named if len({point.get(axis) for _, point, _ in found} - {None}) > 1]
-    labels = [label(point, varied) for _, point, _ in found]
-    if len(set(labels)) < len(labels):
-        labels = [label(point, named) for _, point, _ in found]
-    for name, (_, _, records) in zip(labels, found, strict=True):
-        seed, times = Counter(record['seed'] for record in records).most_common(1)[0]
+    groups: dict[tuple[Any, ...], list[Run]] = {}
+    for run in results.runs:
+        groups.setdefault((*_point(run, named).items(), run.transfer_size), []).append(run)
+    points = [_point(runs[0], named) for runs in groups.values()]
+    several = [axis for axis in named if len({point.get(axis) for point in points} - {None}) > 1]
+    names = [label(point, several) for point in points]
+    if len(set(names)) < len(names):
+        names = [label(point, named) for point in points]
+    for name, runs in zip(names, groups.values(), strict=True):
+        seed, times = Counter(run.seed for run in runs).most_common(1)[0]
         if times > 1:
             raise UsageError(f'{times} runs of {name} have seed {seed}; what tells them apart must be an axis')
-    return [Arm(name, *arm) for name, arm in zip(labels, found, strict=True)]
+    return [Group(name, point, tuple(runs)) for name, point, runs in zip(names, points, groups.values(), strict=True)]
 
 
-def axes(results: Row) -> list[str]:
-    """What tells arms apart: the method, the sweep's own axes, and the size of the transfer set where it varies."""
-    records = results['records']
-
-    def echoes(axis: str, key: str) -> bool:
-        return all(record['point'].get(axis, record[key]) == record[key] for record in records)
-
-    own = [axis for axis in results['axes'] if axis not in ('method', 'transfer_size') and not echoes(axis, 'method')]
-    sizes = {record['transfer_size'] for record in records}
-    sized = len(sizes) > 1 and not any(echoes(axis, 'transfer_size') for axis in own)
-    return ['method', *own, *(['transfer_size'] if sized else [])]
+def compare(results: Results, groups: Sequence[Group]) -> list[Arm]:
+    """The numbers of every arm, with its difference to its baseline arm."""
+    pairs = [_pair(group, _baseline(group, groups, results.baseline)) for group in groups]
+    adjusted = iter(statistics.holm([pair.test.p for pair in pairs if pair]))
+    holm = [next(adjusted) if pair else None for pair in pairs]
+    return [_arm(*each, results) for each in zip(groups, pairs, holm, strict=True)]
 
 
-def numeric(axis: str, rows: Sequence[Row]) -> list[float]:
-    """The values of an axis in ascending order, where all of them are numbers and there are at least two; else []."""
-    values = {row['point'][axis] for row in rows if axis in row['point']}
-    numbers = all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
-    return sorted(values) if numbers and len(values) > 1 else []
-
-
-def by_seed(arm: Arm, checkpoint: str, metric: str) -> dict[int, float | None]:
+def by_seed(group: Group, checkpoint: str, metric: str) -> dict[int, float | None]:
     """A test metric of the arm's runs that have ended; None for those that failed."""
-    ended = [record for record in arm.records if record['status'] in ('done', 'failed')]
     return {
-        record['seed']: record[checkpoint][metric] if record['status'] == 'done' and record[checkpoint] else None
-        for record in ended
+        run.seed: values.get(metric) if run.status == 'done' and (values := getattr(run, checkpoint)) else None
+        for run in group.runs
+        if run.status in ('done', 'failed')
     }
 
 
-def counted(records: Sequence[Row]) -> dict[str, int]:
+def count(runs: Sequence[Run]) -> records.Counts:
     """How many runs there are, and how many in each state."""
-    states = Counter(record['status'] for record in records)
-    return {'runs': len(records), **{state: states[state] for state in STATES}}
+    states = Counter(run.status for run in runs)
+    return records.Counts(len(runs), *(states[state] for state in STATES))
 
 
-def measured(results: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """The numbers of every arm, JSON-able: counts, metrics of both checkpoints, difference, share of the gap, cost.
-
-    Returns:
-      Per arm: name, method, point, transfer_size, is_baseline, n and the counts of states, 'last' and 'best' (each
-      metric's mean, sd, 95 % interval and n; the mean step of the best), 'difference' (None without a baseline arm:
-      mean, ci95, p, p_holm, n, verdict, detectable, baseline), gap_recovered, cost, teacher. Accuracies are shares.
-    """
-    comparisons = [_compared(arm, _baseline(arm, arms, results['baseline'])) for arm in arms]
-    adjusted = iter(statistics.holm([found.pair.p for found in comparisons if found is not None]))
-    return [
-        ledger.plain({
-            **_measured(arm),
-            'is_baseline': arm.method == results['baseline'],
-            'difference': None if found is None else _difference(found, next(adjusted)),
-            'gap_recovered': None if found is None else _gap(arm, found, results['teachers']),
-        })
-        for arm, found in zip(arms, comparisons, strict=True)
-    ]  # fmt: skip
+def estimate(group: Group, checkpoint: str, metric: str) -> records.Estimate:
+    """A test metric over the seeds of an arm."""
+    return over_seeds(by_seed(group, checkpoint, metric).values())
 
 
-def label(point: Row, named: Sequence[str]) -> str:
-    """'kd, temperature 4': the method, and what else tells it apart."""
-    return ', '.join([str(point['method']), *settings(point, [axis for axis in named if axis != 'method'])])
+def over_seeds(values: Any) -> records.Estimate:
+    """The estimate of a quantity, given one value per seed."""
+    summary = statistics.summary(values)
+    return records.Estimate(summary.mean, summary.sd, summary.interval, summary.n)
 
 
-def settings(point: Row, named: Sequence[str]) -> list[str]:
-    """'temperature 4', for each of these axes that concerns the arm."""
-    return [f'{axis.replace("_", " ")} {formatting.value(point[axis])}' for axis in named if axis in point]
-
-
-def cost(costs: Sequence[Row]) -> dict[str, Any]:
+def cost(costs: Sequence[Cost]) -> Cost:
     """Of the one network that all seeds train; latency is the median, since a busy machine only ever adds time."""
-    batches = costs[0]['latency_ms']
-    times = {batch: [cost['latency_ms'][batch] for cost in costs if cost['latency_ms'].get(batch)] for batch in batches}
-    return {
-        **{key: costs[0][key] for key in ('params', 'bytes', 'flops')},
-        'latency_ms': {batch: float(np.median(found)) if found else None for batch, found in times.items()},
-    }
+    first = costs[0]
+    times = {batch: [time for cost in costs if (time := cost.latency_ms.get(batch))] for batch in first.latency_ms}
+    medians = {batch: float(np.median(known)) if known else None for batch, known in times.items()}
+    return Cost(first.params, first.bytes, first.flops, medians)
 
 
-class _Comparison(NamedTuple):
-    base: Arm
+def ranked(arms: Sequence[Arm]) -> list[Arm]:
+    """The arms that have a score, the best first."""
+    return sorted((arm for arm in arms if arm.score.mean is not None), key=lambda arm: -(arm.score.mean or 0))
+
+
+def best(arms: Sequence[Arm], most: int) -> list[Arm]:
+    """Baselines, a quarter at most, then the other arms: those with the best mean score."""
+    order = [*ranked(arms), *(arm for arm in arms if arm.score.mean is None)]
+    baselines = [arm for arm in order if arm.is_baseline][: max(most // 4, 1)]
+    return (baselines + [arm for arm in order if not arm.is_baseline])[:most]
+
+
+class _Pair(NamedTuple):
+    """An arm against its baseline arm."""
+
+    base: Group
     ours: statistics.BySeed
     theirs: statistics.BySeed
-    pair: statistics.Paired
+    test: statistics.Paired
 
 
-def _compared(arm: Arm, base: Arm | None) -> _Comparison | None:
+def _pair(group: Group, base: Group | None) -> _Pair | None:
     if base is None:
         return None
-    ours, theirs = (by_seed(one, 'last', 'accuracy') for one in (arm, base))
-    return _Comparison(base, ours, theirs, statistics.paired(ours, theirs))
+    ours, theirs = (by_seed(each, 'last', SCORE.name) for each in (group, base))
+    return _Pair(base, ours, theirs, statistics.paired(ours, theirs))
 
 
-def _place(record: Row) -> dict[str, Any]:
-    return {**record['point'], 'method': record['method'], 'transfer_size': record['transfer_size']}
+def _point(run: Run, named: Sequence[str]) -> dict[str, Setting]:
+    return {axis: run.place[axis] for axis in named if axis in run.place}
 
 
-def _point(record: Row, named: Sequence[str]) -> dict[str, Any]:
-    place = _place(record)
-    return {axis: place[axis] for axis in named if axis in place}
-
-
-def _baseline(arm: Arm, arms: Sequence[Arm], method: str) -> Arm | None:
-    """The one arm of the baseline method that is set as `arm` is, on all axes that both have."""
-    if arm.method == method:
+def _baseline(group: Group, groups: Sequence[Group], method: str) -> Group | None:
+    """The one arm of the baseline method that is set as this one is, on all axes that both have."""
+    if group.method == method:
         return None
-    found = [
+    candidates = [
         other
-        for other in arms
+        for other in groups
         if other.method == method
-        and other.place['transfer_size'] == arm.place['transfer_size']
-        and all(other.point[axis] == arm.point[axis] for axis in other.point.keys() & arm.point.keys() - {'method'})
+        and other.place['transfer_size'] == group.place['transfer_size']
+        and all(other.point[axis] == group.point[axis] for axis in other.point.keys() & group.point.keys() - {'method'})
     ]
-    return found[0] if len(found) == 1 else None
+    return candidates[0] if len(candidates) == 1 else None
 
 
-def _measured(arm: Arm) -> dict[str, Any]:
-    counts = counted(arm.records)
-    costs = [record['cost'] for record in arm.records if record['cost']]
-    return {
-        'name': arm.name,
-        'method': arm.method,
-        'point': arm.point,
-        'transfer_size': arm.place['transfer_size'],
-        **counts,
-        'n': statistics.summary(by_seed(arm, 'last', 'accuracy').values()).n,
-        **{checkpoint: {metric: _summary(arm, checkpoint, metric) for metric in METRICS} for checkpoint in CHECKPOINTS},
-        'best_step': statistics.summary(record['best']['step'] for record in arm.records if record['best']).mean,
-        'cost': cost(costs) if costs else None,
-        'teacher': _teacher(arm),
-    }
+def _arm(group: Group, pair: _Pair | None, p_holm: float | None, results: Results) -> Arm:
+    first, costs = group.runs[0], [run.cost for run in group.runs if run.cost]
+    last, best = ({name: estimate(group, checkpoint, name) for name in METRICS} for checkpoint in CHECKPOINTS)
+    return Arm(
+        name=group.name,
+        method=group.method,
+        point=group.point,
+        transfer_size=first.transfer_size,
+        is_baseline=group.method == results.baseline,
+        n=last[SCORE.name].n,
+        counts=count(group.runs),
+        last=last,
+        best=best,
+        best_step=statistics.summary(run.best_step for run in group.runs).mean,
+        validation=over_seeds(_validation(run) for run in group.runs if run.status in ('done', 'failed')),
+        difference=_difference(pair, p_holm) if pair else None,
+        gap_recovered=_gap(group, pair, results) if pair else None,
+        chosen=first.chosen,
+        stages=first.stages,
+        cost=cost(costs) if costs else None,
+        teacher=_teacher(group),
+    )
 
 
-def _summary(arm: Arm, checkpoint: str, metric: str) -> dict[str, Any]:
-    found = statistics.summary(by_seed(arm, checkpoint, metric).values())
-    return {'mean': found.mean, 'sd': found.sd, 'ci95': found.interval, 'n': found.n}
+def _validation(run: Run) -> float | None:
+    return run.history[-1].metrics[SCORE.name] if run.status == 'done' and run.history else None
 
 
-def _difference(found: _Comparison, p_holm: float | None) -> dict[str, Any]:
-    return {
-        'mean': found.pair.difference,
-        'ci95': found.pair.interval,
-        'p': found.pair.p,
-        'p_holm': p_holm,
-        'n': found.pair.n,
-        'verdict': statistics.verdict(found.pair._replace(p=p_holm)),
-        'detectable': statistics.detectable(found.ours, found.theirs),
-        'baseline': found.base.name,
-    }
+def _difference(pair: _Pair, p_holm: float | None) -> records.PairedDifference:
+    test = pair.test
+    return records.PairedDifference(
+        mean=test.difference,
+        ci95=test.interval,
+        p=test.p,
+        p_holm=p_holm,
+        n=test.n,
+        verdict=statistics.verdict(test._replace(p=p_holm)),
+        detectable=statistics.detectable(pair.ours, pair.theirs),
+        baseline=pair.base.name,
+    )
 
 
-def _teacher(arm: Arm) -> str | None:
+def _teacher(group: Group) -> str | None:
     """The key of the teacher that all seeds share."""
-    keys = {record['teacher'] for record in arm.records} - {None}
+    keys = {run.teacher for run in group.runs} - {None}
     return keys.pop() if len(keys) == 1 else None
 
 
-def _gap(arm: Arm, found: _Comparison, teachers: Row) -> dict[str, Any] | None:
-    key = _teacher(arm)
-    if key is None or key not in teachers:
-        return None
-    gap = statistics.gap_recovered(found.ours, found.theirs, teachers[key]['accuracy'])
-    return None if gap is None else {'value': gap.value, 'ci95': gap.interval, 'n': gap.n}
+def _gap(group: Group, pair: _Pair, results: Results) -> records.GapRecovered | None:
+    teacher = results.teachers.get(_teacher(group) or '')
+    score = teacher.metrics.get(SCORE.name) if teacher else None
+    gap = None if score is None else statistics.gap_recovered(pair.ours, pair.theirs, score)
+    return records.GapRecovered(gap.value, gap.interval, gap.n) if gap else None

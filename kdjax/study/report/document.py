@@ -1,8 +1,10 @@
 """A page as a list of blocks; as Markdown, as one self-contained HTML file, for a terminal, and tables as CSV."""
 
 import base64
+import functools
 import hashlib
 import html as escaping
+import importlib.resources
 import io
 import re
 from collections.abc import Mapping, Sequence
@@ -43,7 +45,7 @@ class TableCell(NamedTuple):
 
 
 class Table(NamedTuple):
-    """Cells as they are shown; `align` has one of 'l', 'r' per column. With a `Cell` anywhere, a reader may sort it."""
+    """Rows of cells; `align` has one of 'l', 'r' per column. With a `TableCell` anywhere, a reader may sort it."""
 
     caption: str
     align: str
@@ -67,83 +69,17 @@ class Listing(NamedTuple):
 
 Block = Heading | Text | Items | Table | Picture | Listing
 
-STYLE = """
-:root { color-scheme: light dark; --ink: #1b1f24; --soft: #59636e; --line: #d5dae0; --paper: #fff; --wash: #f5f7f9; }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e3e8ee; --soft: #9aa6b2; --line: #353c45; --paper: #14171b; --wash: #1d2127; }
-}
-* { box-sizing: border-box; }
-body { margin: 0 auto; max-width: 54rem; padding: 1rem; overflow-wrap: anywhere;
-  font: 1rem/1.55 system-ui, sans-serif; color: var(--ink); background: var(--paper); }
-h1 { font-size: 1.6rem; line-height: 1.25; }
-h2 { font-size: 1.2rem; margin-top: 2.2rem; padding-bottom: .2rem; border-bottom: 1px solid var(--line); }
-ul { padding-left: 1.2rem; }
-li { margin: .4rem 0; }
-.scroll { overflow-x: auto; overflow-wrap: normal; width: max-content; min-width: 100%;
-  max-width: min(100vw - 2rem, 80rem); margin-left: 50%; transform: translateX(-50%); }
-table { border-collapse: collapse; font-size: .9rem; font-variant-numeric: tabular-nums; }
-figcaption { color: var(--soft); font-size: .9rem; padding-bottom: .4rem; }
-th, td { padding: .3rem .7rem; text-align: left; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { background: var(--wash); vertical-align: bottom; }
-th:first-child, td:first-child { position: sticky; left: 0; z-index: 1; }
-td:first-child { background: var(--paper); }
-@media (max-width: 40rem) { th:first-child, td:first-child { min-width: 8rem; max-width: 40vw; white-space: normal; } }
-.r { text-align: right; }
-figure { margin: 1.5rem 0; }
-img { display: block; width: 100%; max-width: 42rem; height: auto; margin-bottom: .4rem;
-  background: #fff; border-radius: .4rem; }
-pre { overflow-x: auto; overflow-wrap: normal; padding: .8rem; background: var(--wash); font-size: .85rem; }
-.long { max-height: 80vh; }
-.long th { position: sticky; top: 0; z-index: 1; }
-.long th:first-child { z-index: 2; }
-th button { padding: 0; border: 0; background: none; font: inherit; color: inherit;
-  text-align: inherit; cursor: pointer; }
-th button::after { content: "\\a0↕"; color: var(--soft); font-weight: normal; }
-th[aria-sort=ascending] button::after { content: "\\a0↑"; color: inherit; }
-th[aria-sort=descending] button::after { content: "\\a0↓"; color: inherit; }
-"""
 LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 
-# Sorts by the column whose header was pressed: numbers by value, largest first; pressed again, the other way round.
-# Empty values stay last either way, and rows that are equal keep their order.
-SCRIPT = """
-for (const button of document.querySelectorAll('th button')) {
-  button.addEventListener('click', () => {
-    const head = button.closest('th');
-    const body = head.closest('table').tBodies[0];
-    const value = (row) => row.cells[head.cellIndex].dataset.value ?? row.cells[head.cellIndex].textContent;
-    const rows = [...body.rows].map((row) => [row, value(row)]);
-    const numeric = rows.every(([, value]) => !isNaN(value));
-    const before = head.getAttribute('aria-sort');
-    const down = before ? before === 'ascending' : numeric;
-    const compare = (a, b) => (numeric ? a - b : a.localeCompare(b, 'en', { numeric: true }));
-    rows.sort(([, a], [, b]) => (a && b ? (down ? compare(b, a) : compare(a, b)) : !a - !b));
-    for (const other of head.parentNode.cells) other.removeAttribute('aria-sort');
-    head.setAttribute('aria-sort', down ? 'descending' : 'ascending');
-    body.append(...rows.map(([row]) => row));
-  });
-}
-"""
-
 # The policy makes a promise of self-containment into a fact: the browser refuses to fetch anything for this page, and
-# to run any script but this one.
+# to run any script but its own.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-FRAME = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta http-equiv="Content-Security-Policy" content="{policy}">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<main>
-{body}
-</main>{script}
-</body>
-</html>
-"""
+
+
+@functools.cache
+def asset(name: str) -> str:
+    """A part of every page: report.html, its frame; report.css; report.js, which sorts tables."""
+    return importlib.resources.files(__package__).joinpath('assets', name).read_text(encoding='utf-8')
 
 
 def markdown(blocks: Sequence[Block]) -> str:
@@ -162,9 +98,11 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
     body = '\n'.join(_html(block, pictures) for block in blocks)
     script, policy = '', POLICY
     if any(isinstance(block, Table) and _sortable(block) for block in blocks):
-        digest = base64.b64encode(hashlib.sha256(SCRIPT.encode()).digest()).decode()
-        script, policy = f'\n<script>{SCRIPT}</script>', f"{POLICY}; script-src 'sha256-{digest}'"
-    return FRAME.format(title=escaping.escape(title), policy=policy, style=STYLE, body=body, script=script)
+        code = asset('report.js')
+        digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
+        script, policy = f'\n<script>{code}</script>', f"{POLICY}; script-src 'sha256-{digest}'"
+    parts = {'title': escaping.escape(title), 'policy': policy, 'style': asset('report.css')}
+    return asset('report.html').format(**parts, body=body, script=script)
 
 
 def terminal(blocks: Sequence[Block]) -> Group:
@@ -181,7 +119,7 @@ def csv(table: Table) -> str:
 
 
 def text_of(cell: str | TableCell) -> str:
-    """A cell as it is shown."""
+    """The text of a cell."""
     return cell.text if isinstance(cell, TableCell) else cell
 
 
@@ -262,11 +200,11 @@ def _html_head(name: str, side: str, sortable: bool) -> str:
 
 def _html_cell(cell: str | TableCell, side: str) -> str:
     text = escaping.escape(text_of(cell))
-    shown = f'<strong>{text}</strong>' if stands_out(cell) else text
+    content = f'<strong>{text}</strong>' if stands_out(cell) else text
     if not isinstance(cell, TableCell):
-        return f'<td class="{side}">{shown}</td>'
+        return f'<td class="{side}">{content}</td>'
     value = escaping.escape('' if cell.value is None else str(cell.value))
-    return f'<td class="{side}" data-value="{value}">{shown}</td>'
+    return f'<td class="{side}" data-value="{value}">{content}</td>'
 
 
 def _rich(block: Block) -> RenderableType:
@@ -282,16 +220,16 @@ def _rich(block: Block) -> RenderableType:
 
 
 def _rich_list(items: Sequence[str]) -> RichTable:
-    shown = RichTable.grid(padding=(0, 1))
+    grid = RichTable.grid(padding=(0, 1))
     for item in items:
-        shown.add_row('-', RichText(item))  # a column of its own, so that what wraps stays beside its dash
-    return shown
+        grid.add_row('-', RichText(item))  # a column of its own, so that what wraps stays beside its dash
+    return grid
 
 
 def _rich_table(table: Table) -> RichTable:
-    shown = RichTable(title=RichText(table.caption), title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
+    rich = RichTable(title=RichText(table.caption), title_justify='left', box=SIMPLE_HEAD, pad_edge=False)
     for name, side in zip(table.header, table.align, strict=True):
-        shown.add_column(RichText(name), justify='right' if side == 'r' else 'left', no_wrap=side == 'r')
+        rich.add_column(RichText(name), justify='right' if side == 'r' else 'left', no_wrap=side == 'r')
     for row in table.rows:
-        shown.add_row(*(RichText(text_of(cell), style='bold' if stands_out(cell) else '') for cell in row))
-    return shown
+        rich.add_row(*(RichText(text_of(cell), style='bold' if stands_out(cell) else '') for cell in row))
+    return rich

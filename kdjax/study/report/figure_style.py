@@ -6,12 +6,14 @@ can tell apart; markers tell the same methods apart in print.
 """
 
 import io
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kdjax.study.report import formatting
+from kdjax.study.report.formatting import Mean
+from kdjax.study.report.records import SCORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -62,22 +64,47 @@ def dress(axes: 'Axes', ylabel: str, xlabel: str = '') -> 'Axes':
     return axes
 
 
-def within_percent(axes: 'Axes') -> None:
-    """Keeps a scale in percent to what a share can be."""
-    low, high = axes.get_ylim()  # the t interval of two seeds may reach far beyond what an accuracy can be
-    axes.set_ylim(max(low, -2), min(high, 102))
+def score_label(split: str) -> str:
+    """'test accuracy (%)'."""
+    return f'{split} {SCORE.title} ({SCORE.unit})'
+
+
+def within_unit(axes: 'Axes') -> None:
+    """Keeps a scale of scores in percent to what a share can be."""
+    if SCORE.unit == '%':
+        low, high = axes.get_ylim()  # the t interval of two seeds may reach far beyond what a share can be
+        axes.set_ylim(max(low, -2), min(high, 102))
+
+
+def scaled(estimates: Sequence[Mean]) -> tuple[np.ndarray, np.ndarray]:
+    """Means (n,) and ends (n, 2) of the intervals of scores or their differences, in the unit of the score.
+
+    Args:
+      estimates: those that have a mean; where there is no interval, its ends are the mean.
+    """
+    means = np.array([estimate.mean for estimate in estimates], np.float64)
+    ends = [estimate.ci95 or (estimate.mean, estimate.mean) for estimate in estimates]
+    return SCORE.factor * means, SCORE.factor * np.array(ends, np.float64).reshape(-1, 2)
+
+
+def band(axes: 'Axes', places: Sequence[float], ends: np.ndarray, look: Mapping[str, Any], shade: float = 0.15) -> None:
+    """Fills between the ends (n, 2) of intervals."""
+    if len(places):
+        axes.fill_between(places, *ends.T, color=look['color'], alpha=shade, linewidth=0)
 
 
 def legend(figure: 'Figure', *panels: 'Axes') -> None:
     """What the panels show, once each, below them in as few lines as fit, and with room of its own."""
-    seen = {label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    if seen:
-        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, seen)))  # inches: a handle, a letter
-        lines = -(-len(seen) // max(int(fitting), 1))
-        columns = -(-len(seen) // lines)
+    handles = {
+        label: handle for axes in panels for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
+    }
+    if handles:
+        fitting = figure.get_figwidth() / (0.7 + 0.075 * max(map(len, handles)))  # inches: a handle, a letter
+        lines = -(-len(handles) // max(int(fitting), 1))
+        columns = -(-len(handles) // lines)
         figure.set_figheight(figure.get_figheight() + 0.2 * lines)
         form: dict[str, Any] = {'ncols': columns, 'frameon': False, 'fontsize': FONT}
-        figure.legend(list(seen.values()), list(seen), loc='outside lower center', **form)
+        figure.legend(list(handles.values()), list(handles), loc='outside lower center', **form)
 
 
 class Plot(NamedTuple):
@@ -94,17 +121,17 @@ def brief(text: str, letters: int = 42) -> str:
     return text if len(text) <= letters else f'{text[:half].rstrip()}…{text[-(letters - half - 1) :].lstrip()}'
 
 
-def focus(means: Sequence[float], ends: Sequence[Sequence[float]]) -> tuple[float, float]:
+def focus(means: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
     """Limits of an axis that hold all means and, but for those of a few seeds that reach far out, all intervals.
 
     Args:
-      means: at least one.
-      ends: (low, high) of each mean's interval.
+      means: (n,), at least one.
+      ends: (n, 2), low and high of each mean's interval.
     """
-    (lows, highs), middle = np.transpose(ends), np.asarray(means)
+    lows, highs = ends.T
     reaches = (highs - lows)[highs > lows] / 2
     usual = 3 * float(np.median(reaches)) if len(reaches) else 0.0  # what reaches further is of very few seeds
-    low, high = max(lows.min(), middle.min() - usual), min(highs.max(), middle.max() + usual)
+    low, high = max(lows.min(), means.min() - usual), min(highs.max(), means.max() + usual)
     margin = 0.06 * (high - low) or 0.5
     return float(low - margin), float(high + margin)
 
@@ -119,7 +146,7 @@ def number_axis(axes: 'Axes', values: Sequence[float], label: str) -> None:
         axes.set_xscale('log')
         axes.xaxis.set_minor_locator(NullLocator())
     if len(values) <= 10:
-        axes.set_xticks(values, [formatting.value(value) for value in values])
+        axes.set_xticks(values, [formatting.setting(value) for value in values])
 
 
 def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
@@ -127,7 +154,7 @@ def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
     columns = min(count, 2)
     down = -(-count // columns)
     figure = blank(5.8, 0.3 + height * down)
-    drawn = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
-    for axes in drawn[count:]:
+    places = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
+    for axes in places[count:]:
         axes.remove()
-    return figure, drawn[:count]
+    return figure, places[:count]

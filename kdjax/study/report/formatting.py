@@ -1,10 +1,22 @@
-"""How numbers are shown: accuracies in percent, differences in points, what does not exist as a dash."""
+"""How numbers are written: metrics in their unit, differences signed, what does not exist as a dash."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Protocol
 
-Row = Mapping[str, Any]
+from kdjax.study.report.records import SCORE, Metric
+
 NOTHING = '–'
+Interval = tuple[float, float] | None
+
+
+class Mean(Protocol):
+    """Whatever has a mean and its interval."""
+
+    @property
+    def mean(self) -> float | None: ...
+
+    @property
+    def ci95(self) -> Interval: ...
 
 
 def plural(count: int, thing: str) -> str:
@@ -12,9 +24,9 @@ def plural(count: int, thing: str) -> str:
     return f'{count} {thing}' + ('' if count == 1 else 's')
 
 
-def or_nothing(show: Callable[[float], str], value: float | None) -> str:
-    """`value` as `show` shows it, or a dash."""
-    return NOTHING if value is None else show(value)
+def or_nothing(form: Callable[[float], str], value: float | None) -> str:
+    """`value` in a form, or a dash."""
+    return NOTHING if value is None else form(value)
 
 
 def number(value: float | None, digits: int = 3) -> str:
@@ -22,38 +34,35 @@ def number(value: float | None, digits: int = 3) -> str:
     return NOTHING if value is None else f'{value:.{digits}f}'
 
 
-def percent(share: float | None) -> str:
-    """A share in percent, or a dash."""
-    return number(None if share is None else 100 * share, 2)
+def value(value: float | None, metric: Metric = SCORE) -> str:
+    """A value of a metric in the metric's unit, or a dash."""
+    return NOTHING if value is None else f'{metric.factor * value:.{metric.digits}f}'
 
 
-def half(found: Row) -> str:
-    """A mean in percent, with half its interval."""
-    interval = found['ci95']
-    reach = '' if interval is None else f' ± {percent((interval[1] - interval[0]) / 2)}'
-    return percent(found['mean']) + reach
+def half(estimate: Mean, metric: Metric = SCORE) -> str:
+    """A mean with half its interval."""
+    reach = '' if estimate.ci95 is None else f' ± {value((estimate.ci95[1] - estimate.ci95[0]) / 2, metric)}'
+    return value(estimate.mean, metric) + reach
 
 
-def estimate(found: Row, signed: bool = False, digits: int = 2) -> str:
-    """A mean in percent, with both ends of its interval."""
-    if found['mean'] is None:
+def interval(mean: float | None, ends: Interval, form: str) -> str:
+    """A number with both ends of its interval, all in one form ('+.2f')."""
+    if mean is None:
         return NOTHING
-    form = f'{"+" if signed else ""}.{digits}f'
-    low_high = ', '.join(format(100 * end, form) for end in found['ci95'] or ())
-    return format(100 * found['mean'], form) + (f' [{low_high}]' if low_high else '')
+    return format(mean, form) + (f' [{", ".join(format(end, form) for end in ends)}]' if ends else '')
 
 
-def spread(found: Row) -> str:
-    """A mean in percent, with its standard deviation."""
-    return percent(found['mean']) + ('' if found['sd'] is None else f' ± {percent(found["sd"])}')
-
-
-def plainly(found: Row) -> str:
-    """A mean in its own unit, signed, with both ends of its interval."""
-    if found['mean'] is None:
+def gain(difference: Mean | None, metric: Metric = SCORE) -> str:
+    """A difference in a metric, signed, with both ends of its interval."""
+    if difference is None or difference.mean is None:
         return NOTHING
-    low_high = ', '.join(f'{end:+.3f}' for end in found['ci95'] or ())
-    return f'{found["mean"]:+.3f}' + (f' [{low_high}]' if low_high else '')
+    low_high = difference.ci95 and (metric.factor * difference.ci95[0], metric.factor * difference.ci95[1])
+    return interval(metric.factor * difference.mean, low_high, f'+.{metric.digits}f')
+
+
+def spread(mean: float | None, sd: float | None, metric: Metric = SCORE) -> str:
+    """A mean with its standard deviation."""
+    return value(mean, metric) + ('' if sd is None else f' ± {value(sd, metric)}')
 
 
 def p(value: float | None) -> str:
@@ -61,13 +70,15 @@ def p(value: float | None) -> str:
     return NOTHING if value is None else '< 0.001' if value < 0.001 else f'{value:.3f}'
 
 
-def settings(chosen: Row) -> str:
+def knobs(values: Mapping[str, float]) -> str:
     """'temperature = 4, weight = 0.5'."""
-    return (
-        ', '.join(
-            f'{name} = {value:g}' if isinstance(value, float) else f'{name} = {value}' for name, value in chosen.items()
-        )
-        or 'nothing'
+    return ', '.join(f'{name} = {setting(value)}' for name, value in values.items()) or 'nothing'
+
+
+def facts(known: Mapping[str, Any]) -> str:
+    """'cores 2, devices 1 x cpu'; what is known of a part of it in brackets."""
+    return ', '.join(
+        f'{name} ({facts(fact)})' if isinstance(fact, Mapping) else f'{name} {fact}' for name, fact in known.items()
     )
 
 
@@ -106,6 +117,11 @@ def ratio(teacher: float | None, student: float | None) -> str:
     return f'{teacher / student:,.{0 if teacher > 100 * student else 1}f}×'
 
 
-def value(setting: object) -> str:
+def setting(value: object) -> str:
     """A setting's value: 4.0 as '4', text as it is."""
-    return f'{setting:g}' if isinstance(setting, float) else str(setting)
+    return f'{value:g}' if isinstance(value, float) else str(value)
+
+
+def words(axis: str) -> str:
+    """The name of an axis in a sentence."""
+    return axis.replace('_', ' ')

@@ -29,7 +29,7 @@ def latex(blocks: Sequence[Block]) -> str:
 
 def _table(table: Table) -> str:
     header, *body = (_row(row) for row in (table.header, *table.rows))
-    columns, caption = '@{}' + table.align + '@{}', f'\\caption{{{_escaped(table.caption)}}}'
+    columns, caption = '@{}' + table.align + '@{}', f'\\caption{{{_escape(table.caption)}}}'
     head, rows = f'\\toprule\n{header}\n\\midrule', '\n'.join(body)
     if len(body) > PAGE:  # what spans pages cannot be scaled as a whole
         return (
@@ -49,11 +49,11 @@ def _row(cells: Sequence[str | TableCell]) -> str:
 
 
 def _cell(cell: str | TableCell) -> str:
-    text = _escaped(text_of(cell))
+    text = _escape(text_of(cell))
     return f'\\textbf{{{text}}}' if stands_out(cell) else text
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     text = ''.join(map(_letter, ' '.join(text.split())))
     return re.sub(r'(?<![\w-])-(?=[\d.])', '$-$', text)  # a minus is longer than a hyphen
 

@@ -11,6 +11,7 @@ were best in validation. `certainty` says where the number comes from: "read in 
 read), "secondary" (somebody else quotes it) or "recalled" (from memory). A recalled number is shown and never tested.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -18,20 +19,18 @@ from pathlib import Path
 from typing import Any
 
 from kdjax.errors import UsageError, unknown
-from kdjax.study.report import formatting, statistics
-from kdjax.study.report.comparison import CHECKPOINTS, METRICS, Arm, by_seed
-
-Row = Mapping[str, Any]
+from kdjax.study.report import comparison, formatting, records, statistics
+from kdjax.study.report.comparison import Group
+from kdjax.study.report.records import CHECKPOINTS, METRICS, Published, PublishedNumber
 
 READ, SECONDARY, RECALLED = CERTAINTIES = ('read in source', 'secondary', 'recalled')
-SHARES = ('accuracy', 'ece', 'agreement')
 NEEDED = ('point', 'metric', 'value', 'checkpoint', 'certainty')
-OPTIONAL: Row = {'sd': None, 'n': None, 'note': ''}
+FIELDS = (*NEEDED, 'sd', 'n', 'note')
 UNJUDGED = 'shown, not judged'
 
 
-def load(path: Path) -> dict[str, Any]:
-    """The checked content of an expected.json.
+def load(path: Path) -> Published:
+    """The numbers of an expected.json.
 
     Raises:
       UsageError: there is no such file, it is not JSON, or it is not of this format; names the row.
@@ -42,11 +41,11 @@ def load(path: Path) -> dict[str, Any]:
         raise UsageError(f'cannot read the expected numbers in {path}: {error.strerror}') from error
     except json.JSONDecodeError as error:
         raise UsageError(f'{path} is not JSON: {error}') from error
-    return checked(content, str(path))
+    return check(content, str(path))
 
 
-def checked(content: Any, name: str) -> dict[str, Any]:
-    """`content` with every optional field filled in. Args: what JSON held; what to call it in errors.
+def check(content: Any, name: str) -> Published:
+    """The numbers that JSON held. Args: what it held; what to call it in errors.
 
     Raises:
       UsageError: as `load`.
@@ -55,66 +54,60 @@ def checked(content: Any, name: str) -> dict[str, Any]:
         raise UsageError(f"{name} must be an object with 'source' and 'rows', a list")
     if not isinstance(content['source'], str) or not content['source'].strip():
         raise UsageError(f"{name}: 'source' must say where the numbers are from, not {content['source']!r}")
-    rows = [_row(row, f'{name}, row {place}') for place, row in enumerate(content['rows'], 1)]
-    return {'source': content['source'], 'rows': rows}
+    rows = [_number(row, f'{name}, row {place}') for place, row in enumerate(content['rows'], 1)]
+    return Published(content['source'], tuple(rows))
 
 
-def compared(expected: Row, arms: Sequence[Arm]) -> list[dict[str, Any]]:
-    """Each row with the arm that it describes: 'arm', 'ours' and 'difference' (None where there is none), 'verdict'.
+def compare(published: Published, groups: Sequence[Group]) -> Published:
+    """Each number with ours, where one arm is what it speaks of.
 
     Args:
-      expected: as `checked` returns it.
-      arms: of the sweep.
+      published: the numbers.
+      groups: runs by arm.
     """
-    return [_compared(row, [arm for arm in arms if _describes(row['point'], arm)]) for row in expected['rows']]
+    rows = (_compare(row, [group for group in groups if _describes(row.point, group)]) for row in published.rows)
+    return dataclasses.replace(published, rows=tuple(rows))
 
 
-def _compared(row: Row, arms: Sequence[Arm]) -> dict[str, Any]:
-    if len(arms) != 1:
-        verdict = f'{len(arms)} arms match' if arms else 'no arm matches'
-        return {**row, 'arm': None, 'ours': None, 'difference': None, 'verdict': verdict}
-    values = by_seed(arms[0], row['checkpoint'], row['metric']).values()
-    ours, found = statistics.summary(values), statistics.against(values, row['value'], row['sd'], row['n'])
-    known = row['certainty'] != RECALLED
-    return {
-        **row,
-        'arm': arms[0].name,
-        'ours': {'mean': ours.mean, 'sd': ours.sd, 'ci95': ours.interval, 'n': ours.n},
-        'difference': {
-            'mean': found.difference,
-            'ci95': found.interval if known else None,
-            'p': found.p if known else None,
-        },
-        'verdict': found.verdict if known else UNJUDGED,
-    }
+def _compare(number: PublishedNumber, groups: Sequence[Group]) -> PublishedNumber:
+    if len(groups) != 1:
+        return dataclasses.replace(number, verdict=f'{len(groups)} arms match' if groups else 'no arm matches')
+    values = comparison.by_seed(groups[0], number.checkpoint, number.metric).values()
+    test = statistics.against(values, number.value, number.sd, number.n)
+    if number.certainty == RECALLED:
+        test = test._replace(interval=None, p=None, verdict=UNJUDGED)
+    difference = records.Difference(test.difference, test.interval, test.p)
+    ours = comparison.over_seeds(values)
+    return dataclasses.replace(number, arm=groups[0].name, ours=ours, difference=difference, verdict=test.verdict)
 
 
-def _describes(point: Row, arm: Arm) -> bool:
-    return all(axis in arm.place and _same(value, arm.place[axis]) for axis, value in point.items())
+def _describes(point: Mapping[str, Any], group: Group) -> bool:
+    return all(axis in group.place and _same(value, group.place[axis]) for axis, value in point.items())
 
 
 def _same(left: Any, right: Any) -> bool:
-    return left == right or formatting.value(left) == formatting.value(right)  # a sweep may show the number 4 as '4'
+    # A study may write the number 4 as '4'.
+    return left == right or formatting.setting(left) == formatting.setting(right)
 
 
-def _row(row: Any, where: str) -> dict[str, Any]:
+def _number(row: Any, where: str) -> PublishedNumber:
     if not isinstance(row, Mapping):
         raise UsageError(f'{where} must be an object, not {row!r}')
     for field in row:
-        if field not in (*NEEDED, *OPTIONAL):
-            raise unknown('field', field, [*NEEDED, *OPTIONAL], f' in {where}')
+        if field not in FIELDS:
+            raise unknown('field', field, FIELDS, f' in {where}')
     for field in NEEDED:
         if field not in row:
             raise UsageError(f'{where} lacks {field!r}; a row has {", ".join(NEEDED)}')
-    filled = {**OPTIONAL, **row}
-    for field, choices in (('metric', METRICS), ('checkpoint', CHECKPOINTS), ('certainty', CERTAINTIES)):
-        if filled[field] not in choices:
-            raise unknown(field, str(filled[field]), choices, f' in {where}')
-    _check_point(filled['point'], where)
-    _check_numbers(filled, where)
-    if not isinstance(filled['note'], str):
-        raise UsageError(f"{where}: 'note' must be text, not {filled['note']!r}")
-    return filled
+    for field, choices in (('metric', tuple(METRICS)), ('checkpoint', CHECKPOINTS), ('certainty', CERTAINTIES)):
+        if row[field] not in choices:
+            raise unknown(field, str(row[field]), choices, f' in {where}')
+    number = PublishedNumber(**row)
+    _check_point(number.point, where)
+    _check_numbers(number, where)
+    if not isinstance(number.note, str):
+        raise UsageError(f"{where}: 'note' must be text, not {number.note!r}")
+    return number
 
 
 def _check_point(point: Any, where: str) -> None:
@@ -125,16 +118,16 @@ def _check_point(point: Any, where: str) -> None:
             raise UsageError(f'{where}: {axis!r} must be a number or text, not {value!r}')
 
 
-def _check_numbers(row: Row, where: str) -> None:
-    top = 1 if row['metric'] in SHARES else math.inf
-    if not _number(row['value']) or not 0 <= row['value'] <= top:
+def _check_numbers(number: PublishedNumber, where: str) -> None:
+    top = 1 if METRICS[number.metric].unit == '%' else math.inf
+    if not _is_number(number.value) or not 0 <= number.value <= top:
         unit = 'a share in [0, 1], not percent' if top == 1 else 'not negative'
-        raise UsageError(f'{where}: the value of {row["metric"]} must be {unit}; it is {row["value"]!r}')
-    if row['sd'] is not None and not (_number(row['sd']) and 0 <= row['sd'] < top):
-        raise UsageError(f"{where}: 'sd' must be null or not negative, in the unit of the value, not {row['sd']!r}")
-    if row['n'] is not None and not (type(row['n']) is int and row['n'] >= 1):
-        raise UsageError(f"{where}: 'n' must be null or a whole number of runs, not {row['n']!r}")
+        raise UsageError(f'{where}: the value of {number.metric} must be {unit}; it is {number.value!r}')
+    if number.sd is not None and not (_is_number(number.sd) and 0 <= number.sd < top):
+        raise UsageError(f"{where}: 'sd' must be null or not negative, in the unit of the value, not {number.sd!r}")
+    if number.n is not None and not (type(number.n) is int and number.n >= 1):
+        raise UsageError(f"{where}: 'n' must be null or a whole number of runs, not {number.n!r}")
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -66,14 +66,6 @@ class Published(NamedTuple):
     verdict: str  # CONSISTENT, LOWER (ours is), HIGHER or UNTESTED
 
 
-class Discordant(NamedTuple):
-    """Cases on which two classifiers differ: McNemar's test of whether either errs more often."""
-
-    only_ours: int  # cases that ours has wrong and theirs right
-    only_theirs: int
-    p: float  # two-sided, exact
-
-
 class Gap(NamedTuple):
     """The share of the distance from baseline to teacher that a student covers; 1 is the teacher, 0 the baseline."""
 
@@ -191,24 +183,8 @@ def against(values: Iterable[float | None], mean: float, sd: float | None = None
     error = math.sqrt(variance)
     p = float(2 * _special().stdtr(freedom, -abs(difference) / error))
     half = float(_special().stdtrit(freedom, 1 - LEVEL / 2)) * error
-    told = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
-    return Published(difference, Interval(difference - half, difference + half), p, len(ours), told)
-
-
-def mcnemar(ours: np.ndarray, theirs: np.ndarray) -> Discordant:
-    """McNemar's exact test on paired errors of one test set.
-
-    Given how many cases only one of the two has wrong, each of them is as likely ours as theirs if neither is better.
-
-    Args:
-      ours, theirs: (N,) bool, whether a case is wrong.
-
-    Reference: McNemar, Note on the sampling error of the difference between correlated proportions or percentages,
-    Psychometrika 12(2), 1947.
-    """
-    left, right = int(np.sum(ours & ~theirs)), int(np.sum(theirs & ~ours))
-    p = 2 * _special().bdtr(min(left, right), left + right, 0.5) if left + right else 1.0
-    return Discordant(left, right, float(min(p, 1.0)))
+    verdict = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
+    return Published(difference, Interval(difference - half, difference + half), p, len(ours), verdict)
 
 
 def gap_recovered(student: BySeed, baseline: BySeed, teacher: float) -> Gap | None:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from kdjax.resolve import modules, public
 from kdjax.study.report.document import Table
-from kdjax.techniques.base import Paper, Taps, Term
+from kdjax.techniques.base import Paper, Taps, Term, is_technique
 
 PACKAGE = 'kdjax.techniques'
 NONE = '–'
@@ -27,12 +27,12 @@ class Technique(NamedTuple):
 
 def techniques() -> list[Technique]:
     """All terms, by module and name."""
-    found = []
+    listed = []
     for module in modules(PACKAGE):
         for name, kind in public(f'{PACKAGE}.{module}').items():
-            if isinstance(kind, type) and issubclass(kind, Term) and kind is not Term:
-                found.append(described(f'{module}.{name}', kind))
-    return found
+            if is_technique(kind):
+                listed.append(described(f'{module}.{name}', kind))
+    return listed
 
 
 def described(name: str, kind: type[Term]) -> Technique:

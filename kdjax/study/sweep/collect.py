@@ -1,5 +1,6 @@
-"""What a sweep has found so far, from what its grids left on disk: finished runs, failed ones, those under way."""
+"""The results of a sweep so far, from what its grids left on disk: finished runs, failed ones, those under way."""
 
+import dataclasses
 import functools
 import json
 import statistics
@@ -7,9 +8,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from kdjax import trees
-from kdjax.study.recipe.context import ARTIFACT, plain_config
-from kdjax.study.report import published
+from kdjax.study.recipe import evaluation
+from kdjax.study.recipe.context import ARTIFACT
+from kdjax.study.recipe.inputs import plain as as_json
+from kdjax.study.report import published, records
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
 from kdjax.train import ledger
@@ -17,7 +22,7 @@ from kdjax.train import ledger
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
+def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
     """Everything that a sweep's report is made of; at any time, also half-way.
 
     Args:
@@ -27,94 +32,97 @@ def results(planned: Sweep, workdir: Path, command: str) -> dict[str, Any]:
     """
     index = grids.ResultIndex(workdir)
     index.refresh()
-    under_way = _under_way(workdir)
-    costs = _costs(planned, index)
+    under_way, costs = _under_way(workdir), _costs(planned, index)
     judged = {judge: _artifact(workdir, planned, judge) for judge in dict.fromkeys(planned.judges.values())}
-    teachers = {judge: found for judge, found in judged.items() if found}
-    config = plain_config(planned.config)
-    return {
+    measured = {judge: teacher for judge, teacher in judged.items() if teacher}
+    checksum = next((place.grid['data_checksum'] for place in index.places.values()), None)
+    seconds = _seconds(planned, workdir, index)
+    plain = {
         'title': planned.config.title,
         'baseline': planned.config.baseline,
-        'axes': list(planned.axes),
-        'records': [
-            {
-                **_record(run, index, under_way, costs),
-                'teacher': judge if (judge := _judge(planned, run)) in teachers else None,
-            }
-            for run in planned.runs
-        ],
-        'teachers': teachers,
-        'expected': published.load(ROOT / planned.config.expected) if planned.config.expected else None,
-        'provenance': {
-            'config': config,
-            'config_hash': trees.digest(config),
-            'versions': ledger.versions(),
-            'machine': ledger.machine(),
-            'git_commit': ledger.git_commit(),
-            'data_checksum': next((place.grid['data_checksum'] for place in index.places.values()), None),
-            'seconds': _seconds(planned, workdir, index),
-            'command': command,
-        },
+        'axes': planned.axes,
+        'runs': [_run(run, index, under_way, costs, _judge(planned, run, measured)) for run in planned.runs],
+        **evaluation.teachers(measured),
+        'provenance': evaluation.provenance(planned.config, checksum, seconds, command),
+        'config': as_json(planned.config),
     }
+    return dataclasses.replace(records.from_json(records.Results, plain), published=paper(planned.config))
 
 
-def _judge(planned: Sweep, run: Run) -> str | None:
-    return planned.judges.get(run.cells[-1].key)
+def paper(config: ConfigDict) -> records.Published | None:
+    """The published numbers that a config names.
+
+    Raises:
+      UsageError: they are not of the format of `published`.
+    """
+    return published.load(ROOT / config.expected) if config.expected else None
 
 
-def _record(
+def _judge(planned: Sweep, run: Run, measured: Mapping[str, Any]) -> str | None:
+    """Key of the teacher that the answers of a run are held against, once it is measured."""
+    judge = planned.judges.get(run.cells[-1].key)
+    return judge if judge in measured else None
+
+
+def _run(
     run: Run,
     index: grids.ResultIndex,
     under_way: Mapping[str, list[dict[str, Any]]],
     costs: Mapping[str, Mapping[str, Any]],
+    teacher: str | None,
 ) -> dict[str, Any]:
+    """A `records.Run` as plain data."""
     places = [index.places.get(cell.key) for cell in run.cells]
     last = places[-1]
     failure = next((place.record['failure'] for place in places if place and place.record['failure']), None)
     begun = any(place is not None or cell.key in under_way for place, cell in zip(places, run.cells, strict=True))
     status = 'failed' if failure else 'done' if last else 'running' if begun else 'missing'
-    done = last is not None and not failure
+    tested = last.record if last and not failure else {'last': None, 'best': None}
+    best = dict(tested['best'] or {})
     return {
-        'point': dict(run.point),
         'method': run.method,
         'seed': run.seed,
         'transfer_size': run.transfer_size,
+        'point': dict(run.point),
         'status': status,
         'failure': failure,
+        'last': tested['last'],
+        'best_step': best.pop('step', None),
+        'best': best or None,
         'history': _history(run, index, under_way),
-        'last': last.record['last'] if last and done else None,
-        'best': last.record['best'] if last and done else None,
+        'gradients': last.record.get('anatomy', []) if last else [],
         'cost': costs.get(_student(run.cells[-1])),
-        'anatomy': last.record.get('anatomy', []) if last else [],
+        'teacher': teacher,
+        'stages': run.cells[-1].inputs.chain,
+        'chosen': {},
     }
 
 
-def _history(
-    run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[dict[str, Any]]]
-) -> list[dict[str, float | None]]:
+def _history(run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """Validation by step, the fits of the chain joined."""
     joined, offset = [], 0
     for cell in run.cells:
         place = index.places.get(cell.key)
-        lines = place.record['history'] if place else under_way.get(cell.key, [])
-        joined += [{**line, 'step': offset + line['step']} for line in lines]
+        for line in place.record['history'] if place else under_way.get(cell.key, []):
+            values = {name: value for name, value in line.items() if name != 'step'}
+            joined.append({'step': offset + line['step'], 'metrics': values})
         offset += cell.fit.steps
     return joined
 
 
 def _under_way(workdir: Path) -> dict[str, list[dict[str, Any]]]:
     """Validation so far of every cell whose grid was begun and is not finished, from its ledger."""
-    found = {}
+    by_cell = {}
     for manifest in workdir.glob(f'{grids.NAME}-*/manifest.json'):
         if (manifest.parent / ARTIFACT).exists():
             continue
         lines = [line for line in ledger.read(manifest.parent / 'ledger.jsonl') if line['kind'] == 'validation']
         for position, key in enumerate(json.loads(manifest.read_text())['reads']['cells']):
-            found[key] = [
+            by_cell[key] = [
                 {'step': line['step'], 'accuracy': line['accuracy'][position], 'nll': line['nll'][position]}
                 for line in lines
             ]
-    return found
+    return by_cell
 
 
 def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]]:
@@ -124,17 +132,17 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
         place = index.places.get(cell.key)
         if place:
             measured.setdefault(_student(cell), {})[place.folder] = place.grid['cost']
-    found = {}
+    medians = {}
     for student, by_grid in measured.items():
         first, *_ = costs = list(by_grid.values())
         latency = {size: statistics.median(cost['latency_ms'][size] for cost in costs) for size in first['latency_ms']}
-        found[student] = {**first, 'latency_ms': latency}
-    return found
+        medians[student] = {**first, 'latency_ms': latency}
+    return medians
 
 
 def _student(cell: FitTask) -> str:
-    data = cell.config.data
-    return _digest(json.dumps(plain_config([cell.config.student, data.source, data.args]), sort_keys=True))
+    data = cell.inputs.data
+    return _digest(json.dumps(as_json([cell.inputs.student, data.source, data.args]), sort_keys=True))
 
 
 @functools.cache

@@ -37,7 +37,7 @@ def table(planned: Sweep, costs: Mapping[str, Traced], rooms: Mapping[str, int],
     index.refresh()
     for structure, cells in planned.structures().items():
         left = [cell for cell in cells if cell.key not in index.places]
-        called = cells[0].chain[-1]
+        called = cells[0].fit.name
         lines.append(_line(called, structure, cells, left, rooms[structure], costs[structure], speed))
     for line in lines:
         shown.add_row(*line.shown())
@@ -77,7 +77,7 @@ def _teaching(stage: Stage, cost: Traced | None, speed: float, workdir: Path) ->
     done = int((workdir / stage.folder / ARTIFACT).exists())
     if cost is None:
         return _Line(stage.name, 1, done, 0, 0, 0, 0.0, 0.0, 0.0, False)
-    steps, members = stage.reads['fit']['steps'], stage.reads['members']
+    steps, members = stage.inputs.fit.steps, stage.inputs.members
     flops = 0.0 if done else cost.flops * steps * members
     return _Line(
         stage.name, members, done * members, 1 - done, 1 - done, steps, flops, cost.bytes * members, flops / speed,
@@ -97,7 +97,7 @@ def _line(
     """A structure: its cells as grids of at most `room`."""
     steps = cells[0].fit.steps
     sizes = [min(room, len(left) - start) for start in range(0, len(left), room)]
-    dispatches = steps // cells[0].config.run.chunk
+    dispatches = steps // cells[0].execution.chunk
     known = [times for size in sizes if (times := layout.known(structure, size, dispatches))]
     flops = len(left) * steps * cost.flops
     bound = len(known) < len(sizes)

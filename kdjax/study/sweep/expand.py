@@ -5,6 +5,7 @@ that a fit reads share its cell: a baseline that knows no temperature is trained
 differ in knobs, seed and transfer set alone have one structure, and train as grids of one compiled program.
 """
 
+import itertools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -12,9 +13,13 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.data.base import Dataset
-from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe import build, dry_run, evaluation, plan, stages
-from kdjax.study.recipe.context import plain_config, stage_name
+from kdjax.errors import Problems, UsageError, unknown
+from kdjax.study.recipe import build, dry_run, evaluation, plan
+from kdjax.study.recipe.check import RATES
+from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.inputs import Examined, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.recipe import Execution, Fit, GridCell, Recipe
+from kdjax.study.recipe.resolve import knob_fields, resolve, term_class
 from kdjax.study.sweep import rows
 
 
@@ -23,16 +28,16 @@ class FitTask(NamedTuple):
 
     key: str
     structure: str  # cells of one structure differ in what flows through their program, not in the program
-    config: ConfigDict  # of its row
-    chain: tuple[str, ...]  # the fits up to this one
-    drawn: build.GridCell  # its transfer set, seed and knobs
+    inputs: TrainedStudents  # of its arm; the fit is the last of its chain
+    execution: Execution
+    drawn: GridCell  # its transfer set, seed and knobs
     before: str | None  # key of the cell that it starts from
     needs: tuple[plan.Stage, ...]  # networks that teach and their caches, each after what it needs
 
     @property
-    def fit(self) -> ConfigDict:
-        """The fit's own part of the config."""
-        return self.config.fits[self.chain[-1]]
+    def fit(self) -> Fit:
+        """The fit itself."""
+        return self.inputs.fit
 
 
 class Run(NamedTuple):
@@ -58,20 +63,19 @@ class Sweep(NamedTuple):
 
     def structures(self) -> dict[str, list[FitTask]]:
         """The cells of every structure, in the order in which they can be trained."""
-        found: dict[str, list[FitTask]] = {}
-        for cell in sorted(self.cells.values(), key=lambda cell: len(cell.chain)):  # stable
-            found.setdefault(cell.structure, []).append(cell)
-        return found
+        grouped: dict[str, list[FitTask]] = {}
+        for cell in sorted(self.cells.values(), key=lambda cell: len(cell.inputs.chain)):  # stable
+            grouped.setdefault(cell.structure, []).append(cell)
+        return grouped
 
 
 class _Link(NamedTuple):
     """One fit of an arm: what all its seeds have in common."""
 
-    chain: tuple[str, ...]
-    reads: Mapping[str, Any]
+    inputs: TrainedStudents
+    reads: Mapping[str, Any]  # of one cell: what the stage reads, less what is said of all its cells
     root: plan.Stage  # the teacher of the config
     program: Mapping[str, Any]  # the part of `reads` that decides the compiled program
-    knobs: Mapping[str, float]
     needs: tuple[plan.Stage, ...]
     teacher: tuple[str, ...]  # keys of the stages that it reads itself
 
@@ -81,21 +85,22 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
 
     Args:
       config: the base that rows change; its `seeds` are the seeds of rows that name none.
-      listed: the rows.
+      listed: the rows; each is given the candidates of `config.search` that its method reads, as axes of its own.
 
     Raises:
-      UsageError: no rows, or the first error met in a row, which it names.
+      UsageError: no rows, or all that is wrong with them, each with the first row where it was met.
     """
     arms: dict[str, list[rows.Row]] = {}
-    for row in listed:
+    for row in itertools.chain.from_iterable(_searched(config, each) for each in listed):
         arms.setdefault(trees.digest(_arm_changes(row)), []).append(row)
     if not arms:
         raise UsageError('the sweep has no rows')
-    configs = [_arm_config(config, arm[0]) for arm in arms.values()]
-    taps = _taps(configs)
+    recipes = _recipes(config, [arm[0] for arm in arms.values()])
+    taps = _taps(recipes)
     runs = [
-        run for arm, own in zip(arms.values(), configs, strict=True)
-        for run in _runs(own, arm, _links(own, own.accept.method, taps))
+        run
+        for arm, recipe in zip(arms.values(), recipes, strict=True)
+        for run in _runs(recipe, arm, _links(recipe, taps))
     ]  # fmt: skip
     cells, teacher = {}, {}
     for run in runs:
@@ -104,7 +109,7 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
                 cells[cell.key], teacher[cell.key] = cell, run.teacher.key
     needed = {stage.key: stage for cell in cells.values() for stage in cell.needs}
     examined = {key: _examination(stage) for key, stage in needed.items() if stage.name == 'teacher'}
-    judges = {key: examined[own].key for key, own in teacher.items() if own in examined}
+    judges = {key: examined[taught].key for key, taught in teacher.items() if taught in examined}
     stages_ = {**needed, **{stage.key: stage for stage in examined.values()}}
     axes = dict.fromkeys(axis for run in runs for axis in run.point)
     return Sweep(config, tuple(_distinct(runs)), cells, stages_, judges, tuple(axes))
@@ -112,46 +117,37 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
 
 def _examination(teacher: plan.Stage) -> plan.Stage:
     """The stage that looks at a teacher as students are looked at."""
-    reads = {'teacher': teacher.key}
-    return plan.Stage(
-        'examine', reads, ('teacher',), evaluation.examine, trees.digest(['examine', reads, plan.VERSION])
-    )
+    inputs = Examined(teacher=teacher.key, inputs=teacher.inputs)
+    key = trees.digest(['examine', inputs.reads(), plan.VERSION])
+    return plan.Stage('examine', inputs, ('teacher',), evaluation.examine, key)
 
 
-def check_shapes(sweep: Sweep, datasets: Any) -> dict[str, dry_run.Traced]:
+def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
     """Traces one cell of every structure, and every network that teaches; returns costs by structure.
 
     Args:
       sweep: what to trace.
-      datasets: config -> its data set.
+      datasets: the data sets.
 
     Raises:
       UsageError: the first error met, naming the run.
     """
-    found: dict[str, dry_run.Traced] = {}
+    costs: dict[str, dry_run.Traced] = {}
     for structure, cells in sweep.structures().items():
-        cell = cells[0]
-        dataset: Dataset = datasets(cell.config)
-        earlier = found[sweep.cells[cell.before].structure].terms if cell.before else None
+        cell, inputs = cells[0], cells[0].inputs
+        dataset: Dataset = datasets(inputs.data)
+        earlier = costs[sweep.cells[cell.before].structure].terms if cell.before else None
         try:
-            build.streams(cell.config, dataset.splits['train'].labels, [each.drawn for each in cells])
-            plan.check_examples(cell.config, cell.fit, dataset)
-            found[structure] = dry_run.fit(cell.config, dataset, cell.config.student, cell.fit, earlier)
+            labels = dataset.splits['train'].labels
+            build.streams(labels, [each.drawn for each in cells], inputs.seed, inputs.classes)
+            plan.check_examples(cell.fit, len(labels))
+            costs[structure] = dry_run.trace(inputs, dataset, earlier)
         except UsageError as error:
-            raise UsageError(f'{_called(sweep, cell)}, fit {cell.chain[-1]!r}: {error}') from error
-    for stage, own in _trained(sweep):
-        spec = build.teachers(own)[stage.name]
-        found[stage.key] = dry_run.fit(own, datasets(own), spec, spec.fit)
-    return found
-
-
-def _trained(sweep: Sweep) -> list[tuple[plan.Stage, ConfigDict]]:
-    """Stages that train a network that teaches, with a config that they are of."""
-    found = {
-        stage.key: (stage, cell.config)
-        for cell in sweep.cells.values() for stage in cell.needs if stage.run is stages.make_teacher
-    }  # fmt: skip
-    return list(found.values())
+            raise UsageError(f'{_called(sweep, cell)}, fit {cell.fit.name!r}: {error}') from error
+    for stage in sweep.stages.values():
+        if isinstance(stage.inputs, TrainedTeacher):
+            costs[stage.key] = dry_run.trace(stage.inputs, datasets(stage.inputs.data))
+    return costs
 
 
 def _called(sweep: Sweep, cell: FitTask) -> str:
@@ -164,101 +160,139 @@ def named(point: Mapping[str, Any]) -> str:
     return ', '.join(f'{axis} {value}' for axis, value in point.items()) or 'the one row'
 
 
+def _searched(config: ConfigDict, row: rows.Row) -> list[rows.Row]:
+    """A row for each of the candidates that its method reads and it does not give."""
+    try:
+        new = rows.applied(config, row.changes)
+        candidates = searched(new, _method(new, row))
+    except UsageError:
+        return [row]  # it is met again, and named, with all others
+    return rows.product([row], *(rows.axis(field, *values, name=field) for field, values in candidates.items()))
+
+
+def searched(config: ConfigDict, method: str) -> dict[str, tuple[float, ...]]:
+    """The candidates of `config.search` that the fits of a method read, by field."""
+    fits = [fit for fit in config.methods[method] if fit in config.fits]
+    terms = [term for fit in fits for term in config.fits[fit].weights]
+    parts = tuple([*(f'fits.{fit}.' for fit in fits), *(f'terms.{term}.' for term in terms)])
+    return {field: values for field, values in config.search.candidates(config).items() if field.startswith(parts)}
+
+
 def _arm_changes(row: rows.Row) -> dict[str, Any]:
     """What distinguishes arms: everything but the seed."""
     changes = {field: value for field, value in row.changes.items() if field != 'seed'}
-    return {'changes': plain_config(changes), 'point': {k: v for k, v in row.point.items() if k != 'seed'}}
+    return {'changes': plain(changes), 'point': {k: v for k, v in row.point.items() if k != 'seed'}}
 
 
-def _arm_config(config: ConfigDict, row: rows.Row) -> ConfigDict:
-    """The config of a row: its changes, its method and, to be compared with, the baseline.
+def _recipes(config: ConfigDict, arms: Sequence[rows.Row]) -> list[Recipe]:
+    """The recipes of arms; what is wrong is said once, with the first row where it was met."""
+    problems: dict[str, rows.Row] = {}
+    recipes = []
+    for row in arms:
+        try:
+            recipes.append(_recipe(config, row))
+        except UsageError as error:
+            for line in str(error).splitlines():
+                problems.setdefault(line, row)
+    told = Problems()
+    for line, row in problems.items():
+        told.add(f'{named(row.point)}: {line}')
+    told.report()
+    return recipes
+
+
+def _recipe(config: ConfigDict, row: rows.Row) -> Recipe:
+    """The recipe of a row: its changes, its method and, to be compared with, the baseline.
 
     Raises:
-      UsageError: a row that names no method, an unknown one, or a knob with several values.
+      UsageError: a row that names no method or an unknown one, or all that is wrong with its config.
     """
-    try:
-        new = rows.applied(config, row.changes)
-        method = row.changes.get('method', next(iter(new.methods)) if len(new.methods) == 1 else None)
-        if method is None:
-            raise UsageError(f"the row names no method; give the sweep an axis 'method' of {list(new.methods)}")
-        if method not in new.methods:
-            raise unknown('method', method, new.methods, ' of a row')
-        with new.unlocked(), new.ignore_type():
-            new.methods = ConfigDict({name: new.methods[name] for name in {method, new.baseline} & set(new.methods)})
-            new.accept.method = method
-        plan.check(new)
-        for fit in new.methods[method]:
-            for knob in build.candidates(new, new.fits[fit])[0]:
-                raise UsageError(f'{knob} of fit {fit!r} has several values; in a sweep they are an axis of rows')
-        if len(new.data.transfer_sizes) > 1:
-            raise UsageError("data.transfer_sizes has several values; use rows.axis('data.transfer_sizes', ...)")
-    except UsageError as error:
-        raise UsageError(f'{named(row.point)}: {error}') from error
-    return new
+    new = rows.applied(config, row.changes)
+    method = _method(new, row)
+    if len(new.data.transfer_sizes) > 1:
+        raise UsageError("data.transfer_sizes has several values; use rows.axis('data.transfer_sizes', ...)")
+    with new.unlocked(), new.ignore_type():
+        new.methods = ConfigDict({name: new.methods[name] for name in {method, new.baseline} & set(new.methods)})
+        new.accept.method = method
+    return resolve(new)
 
 
-def _taps(configs: Sequence[ConfigDict]) -> dict[str, tuple[str, ...]]:
+def _method(config: ConfigDict, row: rows.Row) -> str:
+    """The method that a row trains: the one it names, or the only one that there is."""
+    method = row.changes.get('method', next(iter(config.methods)) if len(config.methods) == 1 else None)
+    if method is None:
+        raise UsageError(f"the row names no method; give the sweep an axis 'method' of {list(config.methods)}")
+    if method not in config.methods:
+        raise unknown('method', method, config.methods, ' of a row')
+    return method
+
+
+def _taps(recipes: Sequence[Recipe]) -> dict[str, tuple[str, ...]]:
     """What the cache of each network that teaches must keep for all runs together, by that network's key."""
-    found: dict[str, dict[str, None]] = {}
-    for config in configs:
-        stages_ = plan.stages_of(config)
-        for name in build.teachers(config):
-            found.setdefault(stages_[name].key, {}).update(dict.fromkeys(plan.teacher_taps(config, name)))
-    return {key: tuple(sorted(taps)) for key, taps in found.items()}
+    taps: dict[str, dict[str, None]] = {}
+    for recipe in recipes:
+        stages = plan.stages_of(recipe)
+        for name in recipe.teachers:
+            taps.setdefault(stages[name].key, {}).update(dict.fromkeys(recipe.teacher_taps(name)))
+    return {key: tuple(sorted(names)) for key, names in taps.items()}
 
 
-def _links(config: ConfigDict, method: str, taps: Mapping[str, tuple[str, ...]]) -> list[_Link]:
+def _links(recipe: Recipe, taps: Mapping[str, tuple[str, ...]]) -> list[_Link]:
     """The chain of an arm."""
-    found, links = plan.stages_of(config, taps), []
-    for chain in plan.chains(config, method):
-        stage, fit = found[stage_name(chain)], config.fits[chain[-1]]
-        source = tuple(need for need in stage.needs if need not in map(stage_name, plan.chains(config, method)))
+    stages, links = plan.stages_of(recipe, taps), []
+    chains = recipe.chains(recipe.config.accept.method)
+    names = {plan.stage_name(chain) for chain in chains}
+    for chain in chains:
+        stage = stages[plan.stage_name(chain)]
+        source = tuple(need for need in stage.needs if need not in names)
         reads = {name: value for name, value in stage.reads.items() if name not in ('chain', 'seeds', 'transfer_sizes')}
         links.append(
-            _Link(chain, reads, found['teacher'], _program(config, fit, reads), build.settings(config, fit),
-                  _needed(found, source), tuple(found[need].key for need in source))
+            _Link(stage.inputs, reads, stages['teacher'], _program(reads), _needed(stages, source),
+                  tuple(stages[need].key for need in source))
         )  # fmt: skip
     return links
 
 
-def _needed(found: Mapping[str, plan.Stage], wanted: Sequence[str]) -> tuple[plan.Stage, ...]:
+def _needed(stages: Mapping[str, plan.Stage], wanted: Sequence[str]) -> tuple[plan.Stage, ...]:
     """The stages called `wanted` and all that they need, in order."""
     reached = set(wanted)
-    for stage in reversed(list(found.values())):
+    for stage in reversed(list(stages.values())):
         if stage.name in reached:
             reached.update(stage.needs)
-    return tuple(stage for stage in found.values() if stage.name in reached)
+    return tuple(stage for stage in stages.values() if stage.name in reached)
 
 
-def _program(config: ConfigDict, fit: ConfigDict, reads: Mapping[str, Any]) -> dict[str, Any]:
+def _program(reads: Mapping[str, Any]) -> dict[str, Any]:
     """`reads` without knobs, which flow through the program."""
     terms = {
-        name: {field: value for field, value in spec.items() if field not in build.knob_fields(config.terms[name])}
+        name: {field: value for field, value in spec.items() if field not in knob_fields(term_class(spec['kind']))}
         for name, spec in reads['terms'].items()
     }
-    own = {field: value for field, value in reads['fit'].items() if field not in (*build.RATES, 'weights')}
-    return {**reads, 'terms': terms, 'fit': {**own, 'weights': list(fit.weights)}}
+    fit = {field: value for field, value in reads['fit'].items() if field not in (*RATES, 'weights')}
+    return {**reads, 'terms': terms, 'fit': {**fit, 'weights': list(reads['fit']['weights'])}}
 
 
-def _runs(config: ConfigDict, arm: Sequence[rows.Row], links: Sequence[_Link]) -> list[Run]:
+def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> list[Run]:
     """The runs of an arm, one per seed."""
-    (size,), point = config.data.transfer_sizes, {k: v for k, v in arm[0].point.items() if k != 'seed'}
+    (size,), point = recipe.transfer_sizes, {k: v for k, v in arm[0].point.items() if k != 'seed'}
     named_seeds = [row.changes['seed'] for row in arm if 'seed' in row.changes]
     for seed in named_seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
             raise UsageError(f'seed of a row must be an integer >= 0, got {seed!r}')
-    found = []
-    for seed in dict.fromkeys(named_seeds or range(config.seeds)):
+    runs = []
+    for seed in dict.fromkeys(named_seeds or range(recipe.seeds)):
         cells: list[FitTask] = []
         for link in links:
             before = cells[-1] if cells else None
             key = trees.digest([link.reads, size, seed, link.teacher, before and before.key, plan.VERSION])
             needs = [stage.key for stage in link.needs]
             structure = trees.digest([link.program, needs, before and before.structure, plan.VERSION])
-            drawn = build.GridCell(size, seed, link.knobs)
-            cells.append(FitTask(key, structure, config, link.chain, drawn, before and before.key, link.needs))
-        found.append(Run(point, config.accept.method, seed, size, tuple(cells), links[0].root))
-    return found
+            drawn = GridCell(size, seed, link.inputs.fit.settings)
+            cells.append(
+                FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, link.needs)
+            )
+        runs.append(Run(point, recipe.config.accept.method, seed, size, tuple(cells), links[0].root))
+    return runs
 
 
 def _distinct(runs: Sequence[Run]) -> list[Run]:

@@ -5,6 +5,7 @@ so that processes which join later, or after a crash, find the same grids; a gri
 """
 
 import contextlib
+import dataclasses
 import fcntl
 import json
 import os
@@ -14,16 +15,18 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.data.base import Dataset
-from kdjax.study.recipe import fit_grid, plan
+from kdjax.study.recipe import plan, stages
 from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.recipe.fit_grid import GridOptions, Rung, WarmStart
+from kdjax.study.recipe.grid_program import WarmStart
+from kdjax.study.recipe.inputs import BY_KEY, Addressed
+from kdjax.study.recipe.recipe import DataSource
+from kdjax.study.recipe.stages import GridOptions, Rung
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables
@@ -66,14 +69,14 @@ class ResultIndex:
         return [json.loads(path.read_text())['reads']['cells'] for path in manifests]
 
 
-def room(config: ConfigDict, fit: ConfigDict, cost: Traced, dataset: Dataset) -> int:
+def room(cell: FitTask, cost: Traced, dataset: Dataset) -> int:
     """How many cells of a structure one grid may have, by memory and by `run.cells`.
 
     A cell takes its state four times over (before and after a step, gradients, the best so far), a chunk of its batches
     and, at most, half of what a step moves: what it writes is read again.
     """
-    run = config.run
-    batches = run.chunk * fit.batch_size * trees.nbytes(example(config, dataset))
+    run = cell.execution
+    batches = run.chunk * cell.fit.batch_size * trees.nbytes(example(cell.inputs.data, dataset))
     needs = 4 * cost.bytes + batches + cost.moved / 2
     return max(1, min(run.cells, int(_memory(run.memory) / needs)))
 
@@ -123,6 +126,15 @@ def claimed(folder: Path, wait: bool = False) -> Iterator[bool]:
         yield True
 
 
+@dataclasses.dataclass(frozen=True)
+class TrainedGrid(Addressed):
+    """The cells of a grid, by keys, each of which hashes all that its cell reads."""
+
+    cells: tuple[str, ...]
+    fit: str
+    data: DataSource = dataclasses.field(metadata=BY_KEY)
+
+
 def stage(cells: Sequence[FitTask], index: ResultIndex, called: str, rung: Rung | None = None) -> plan.Stage:
     """A grid as a stage: run it with `launch.execute`.
 
@@ -133,7 +145,7 @@ def stage(cells: Sequence[FitTask], index: ResultIndex, called: str, rung: Rung 
       rung: which part of the fit; all of it if left out. The last part of a fit is a grid like any other.
     """
 
-    def run(context: Context, folder: Path, key: str, reads: Mapping[str, Any]) -> dict[str, Any]:
+    def run(inputs: TrainedGrid, context: Context, folder: Path, key: str) -> dict[str, Any]:
         return _train(
             context, folder, key, cells, index, GridOptions(called, cells[0].structure, tolerant=True, rung=rung)
         )
@@ -141,8 +153,8 @@ def stage(cells: Sequence[FitTask], index: ResultIndex, called: str, rung: Rung 
     keys, part = [cell.key for cell in cells], [rung.until, rung.identity, rung.kept] if rung else None
     needs = tuple(need.name for need in cells[0].needs)
     name = NAME if rung is None or rung.until == cells[0].fit.steps else 'rung'
-    reads = {'cells': keys, 'fit': cells[0].chain[-1]}
-    return plan.Stage(name, reads, needs, run, trees.digest([keys, part, plan.VERSION]))
+    inputs = TrainedGrid(tuple(keys), cells[0].fit.name, cells[0].inputs.data)
+    return plan.Stage(name, inputs, needs, run, trees.digest([keys, part, plan.VERSION]))
 
 
 def _train(
@@ -151,17 +163,18 @@ def _train(
     first = cells[0]
     drawn = [cell.drawn for cell in cells]
     start = _start(cells, index) if first.before else None
-    fitted = fit_grid.fit_students(context, folder, key, first.chain[-1], drawn, start, manner)
+    fitted = stages.fit_students(context, folder, key, first.inputs, drawn, start, manner)
     judge = context.done.get('examine')
     logits = np.load(judge.folder / TEST_LOGITS) if judge else None
-    net = context.net(context.config.student)
-    measure = context.evaluator(net, 'test', logits)
+    inputs = first.inputs
+    net = context.net(inputs.student, inputs)
+    measure = context.evaluator(net, inputs, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position)} for position, cell in enumerate(cells)],
-        'cost': cost_of(net, trees.take(fitted.variables, 0), context.example())._asdict(),
-        'data_checksum': context.data_checksum,
+        'cost': cost_of(net, trees.take(fitted.variables, 0), context.example(inputs.data))._asdict(),
+        'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
 
@@ -184,16 +197,16 @@ def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]]
         {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
         for line in fitted.history
     ])  # fmt: skip
-    found: dict[str, Any] = {
+    record: dict[str, Any] = {
         'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
         'failure': None, 'last': None, 'best': None,
     }  # fmt: skip
     if cell in fitted.failures:
-        return {**found, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
+        return {**record, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
-        found[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
-    found['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
-    return found
+        record[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
+    record['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
+    return record
 
 
 def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:

@@ -130,10 +130,10 @@ def executor(settings: Mapping[str, Any], folder: Path) -> Any:
     except ImportError as error:
         raise UsageError("launch.where is 'slurm' but submitit is not installed: pip install 'kdjax[slurm]'") from error
     try:
-        found = submitit.AutoExecutor(folder, cluster=settings['cluster'], slurm_max_num_timeout=REQUEUES)
+        submitter = submitit.AutoExecutor(folder, cluster=settings['cluster'], slurm_max_num_timeout=REQUEUES)
     except RuntimeError as error:
         raise UsageError(f"no Slurm here ({error}); submit where srun is, or say launch.where='pool'") from error
-    found.update_parameters(
+    submitter.update_parameters(
         name='kdjax',
         timeout_min=settings['minutes'],
         gpus_per_node=settings['gpus'] or None,
@@ -144,7 +144,7 @@ def executor(settings: Mapping[str, Any], folder: Path) -> Any:
         slurm_signal_delay_s=NOTICE,
         slurm_additional_parameters={'requeue': True, **settings['extra']},
     )
-    return found
+    return submitter
 
 
 class Worker:

@@ -21,10 +21,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError, unknown
+from kdjax.study.recipe import fields
 
 OWN = ('method', 'seed')  # what a row says beside fields of the config
-# Parts of a config in which names are the user's, so that a row may add one.
-OPEN = ('terms', 'fits', 'methods', 'assistants', 'weights', 'args', 'optim', 'augment')
 
 
 class Row(NamedTuple):
@@ -132,18 +131,12 @@ def scaled(spread: Range, x: float) -> float:
 
 
 def applied(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
-    """A copy of `config` with the changes of a row; locked.
+    """A copy of `config` with the changes of a row; locked. What a row gives is not searched any more.
 
     Raises:
-      UsageError: a field that does not exist, or a value of another kind than the field's.
+      UsageError: a field that does not exist, or a value of another type than the field's.
     """
-    new = config.copy_and_resolve_references()
-    with new.unlocked(), new.ignore_type():
-        for field, value in changes.items():
-            if field not in OWN:
-                for parent, last in _places(new, field):
-                    parent[last] = _fitted(field, parent.get(last), value)
-    return new.lock()
+    return fields.changed(config, {field: value for field, value in changes.items() if field not in OWN})
 
 
 def shown(value: Any) -> Any:
@@ -176,38 +169,3 @@ def _unit_points(count: int, dimensions: int, seed: int, sampler: str) -> np.nda
         return qmc.Halton(dimensions, rng=seed).random(count)
     # Drawn to the next power of two, the only numbers of points for which Sobol's sequence is balanced.
     return qmc.Sobol(dimensions, rng=seed).random_base2(max(count - 1, 0).bit_length())[:count]
-
-
-def _places(config: ConfigDict, field: str) -> list[tuple[ConfigDict, str]]:
-    """Where a dotted field lies: mappings and keys; several where it has stars."""
-    *way, last = field.split('.')
-    found, path = [config], ''
-    for part in way:
-        if part == '*':
-            found = [node[name] for node in found for name in sorted(node) if isinstance(node[name], ConfigDict)]
-        else:
-            for node in found:
-                if part not in node or not isinstance(node[part], ConfigDict):
-                    raise unknown('config field', part, node, f' in {field!r}')
-            found = [node[part] for node in found]
-        path = part
-    if '*' in way:
-        found = [node for node in found if last in node]
-        if not found:
-            raise UsageError(f'no field of the config is like {field!r}')
-    elif last not in found[0] and path not in OPEN and 'terms' not in way:
-        raise unknown('config field', last, found[0], f' in {field!r}')
-    return [(node, last) for node in found]
-
-
-def _fitted(field: str, old: Any, new: Any) -> Any:
-    """`new` as the field takes it: one number for a knob is a tuple of one, a mapping is a ConfigDict."""
-    if isinstance(new, Mapping):
-        return ConfigDict(new)
-    if isinstance(old, tuple) and not isinstance(new, tuple | list):
-        return (float(new),) if isinstance(new, int) and all(isinstance(x, float) for x in old) else (new,)
-    if isinstance(old, float) and isinstance(new, int) and not isinstance(new, bool):
-        return float(new)
-    if old is not None and type(old) is not type(new) and not (isinstance(old, tuple) and isinstance(new, list)):
-        raise UsageError(f'{field} must be of type {type(old).__name__}, got {new!r}')
-    return tuple(new) if isinstance(new, list) else new

@@ -1,7 +1,8 @@
 """Tuning: optuna proposes settings, batches of them train as one grid, and of each batch the worst stop early.
 
-A config file says what may vary in a function `space(arg)`: field -> `rows.Range`. Trials are kept in the workdir from
-when they are proposed; what is killed goes on with the same trials, from their checkpoints. Validation alone decides.
+A config says what may vary: `config.search` by candidates, a function `space(arg)` of its file by `rows.Range`. Trials
+are kept in the workdir from when they are proposed; what is killed goes on with the same trials, from their
+checkpoints. Validation alone decides.
 
 Reference: Akiba et al., Optuna, KDD 2019. Jamieson, Talwalkar, Non-stochastic Best Arm Identification and
 Hyperparameter Optimization, AISTATS 2016 (successive halving: of each batch the best part goes on).
@@ -18,8 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import acceptance, build, execute
-from kdjax.study.recipe.fit_grid import Rung
+from kdjax.study.recipe import acceptance, execute
+from kdjax.study.recipe.resolve import term_class
+from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
@@ -27,6 +29,7 @@ from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
 JOURNAL = 'tune.journal'
+Space = Mapping[str, Range | tuple[float, ...]]  # field -> a range, or candidates
 
 
 class Trial(NamedTuple):
@@ -48,12 +51,12 @@ class TrialGroup:
         return [cell for trial in self.trials for cell in trial.cells]
 
 
-def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, command: str) -> bool:
+def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) -> bool:
     """Tunes `accept.method`, and reports the best setting beside the baseline; returns whether the bars were met.
 
     Args:
       config: the base; its `tune` part says how much is tried, its `accept` part for which method and which bars.
-      space: field -> range; `usual_space` if left out.
+      space: field -> range. With it goes what `config.search` says of the method; without both, `usual_space`.
       workdir: where everything is kept.
       command: how the user called.
 
@@ -61,41 +64,43 @@ def run(config: ConfigDict, space: Mapping[str, Range] | None, workdir: Path, co
       UsageError: an empty or wrong space, or no trial that could be trained.
       Interrupted: a stop was asked for; the same command goes on.
     """
-    space = usual_space(config) if space is None else dict(space)
+    searched = expand.searched(config, config.accept.method)
+    space = usual_space(config) if space is None and not searched else {**searched, **(space or {})}
     _check(config, space)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
-        execute.prepare_process()
-        best, met = Tuner(config, space, workdir, screen, stop).tuned()
+        execute.prepare_process(screen)
+        tuner = Tuner(config, space, workdir, screen, stop)
+        best, met = tuner.tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
     tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})
     here = rows.applied(config, {'launch.where': 'here'})  # tuning is one process; its two arms are trained already
-    worker.run(here, rows.chained(rows.axis('method', config.baseline), tuned), workdir, command)
+    baseline = rows.choice('method', {config.baseline: {'method': config.baseline, **tuner.baseline}})
+    worker.run(here, rows.chained(baseline, tuned), workdir, command)
     return met
 
 
 def usual_space(config: ConfigDict) -> dict[str, Range]:
     """Temperatures from 1 to 20; weights of what the teacher says and learning rates within a factor of 10."""
-    found = {}
+    space: dict[str, Range] = {}
     for name in config.methods[config.accept.method]:
         fit = config.fits[name]
         for term in fit.weights:
-            if build.term_class(config.terms[term]).TEACHER:
-                found[f'fits.{name}.weights.{term}'] = _around(fit.weights[term], f'weight of {term}')
+            if term_class(config.terms[term].kind).TEACHER:
+                space[f'fits.{name}.weights.{term}'] = _around(fit.weights[term], f'weight of {term}')
                 if 'temperature' in config.terms[term]:
-                    found[f'terms.{term}.temperature'] = Range(1.0, 20.0, log=True)
-        found[f'fits.{name}.learning_rate'] = _around(fit.learning_rate, 'learning_rate')
-    return found
+                    space[f'terms.{term}.temperature'] = Range(1.0, 20.0, log=True)
+        space[f'fits.{name}.learning_rate'] = _around(fit.learning_rate, 'learning_rate')
+    return space
 
 
 class Tuner:
     """An optuna study at work in a workdir."""
 
-    def __init__(
-        self, config: ConfigDict, space: Mapping[str, Range], workdir: Path, screen: Screen, stop: StopSignals
-    ) -> None:
+    def __init__(self, config: ConfigDict, space: Space, workdir: Path, screen: Screen, stop: StopSignals) -> None:
         self._config, self._space, self._workdir = config, space, workdir
         self._screen, self._stop = screen, stop
         self._study = _study(workdir)
+        self.baseline: dict[str, Any] = {}  # the candidates of the baseline that are best on validation, by field
 
     def tuned(self) -> tuple[dict[str, float], bool]:
         """The best setting, after enough trials or as soon as the bars are met, and whether they are.
@@ -123,12 +128,18 @@ class Tuner:
         planned = expand.expand(self._config, rows.axis('method', self._config.baseline))
         worker = self._worker(planned)
         worker.work()
-        found = _score([worker.index.places[run.cells[-1].key].record for run in planned.runs])
+        arms: dict[tuple[tuple[str, Any], ...], list[Mapping[str, Any]]] = {}
+        for run in planned.runs:
+            chosen = tuple((field, value) for field, value in run.point.items() if field != 'method')
+            arms.setdefault(chosen, []).append(worker.index.places[run.cells[-1].key].record)
+        scores = {chosen: _score(records) for chosen, records in arms.items()}
+        best = max(scores, key=lambda chosen: -1.0 if scores[chosen] is None else scores[chosen])  # type: ignore[arg-type,return-value]
+        self.baseline, score = dict(best), scores[best]
         taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
         teacher = self._worker(planned).context(taught).done.get('teacher')
         accuracy = teacher.result['validation']['accuracy'] if teacher else None
         params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
-        return lambda student: acceptance.bars(self._config.accept, student, found, accuracy, params)
+        return lambda student: acceptance.criteria(self._config.accept, student, score, accuracy, params)
 
     def _proposed(self) -> dict[int, dict[str, float]]:
         """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
@@ -145,7 +156,9 @@ class Tuner:
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
         """Trains a batch: fits before the last one whole, the last in parts, after each of which the worst stop."""
-        changes = {str(number): {'method': self._config.accept.method, **own} for number, own in settings.items()}
+        changes = {
+            str(number): {'method': self._config.accept.method, **setting} for number, setting in settings.items()
+        }
         planned = expand.expand(self._config, rows.choice('trial', changes))
         trials = [
             Trial(number, tuple(run.cells[-1] for run in planned.runs if run.point['trial'] == str(number)))
@@ -174,14 +187,14 @@ class Tuner:
         stage = grids.stage(cells, worker.index, f'{len(group.trials)} trials to step {until}', rung)
         context = worker.context(cells[0])
         execute.execute([stage], context, self._workdir)
-        found = context.done[stage.name]
-        group.rung, group.order = Rung(until, found.folder, stage.key, len(cells), ()), keys
-        records = dict(zip(keys, found.result['cells'], strict=True))
+        artifact = context.done[stage.name]
+        group.rung, group.order = Rung(until, artifact.folder, stage.key, len(cells), ()), keys
+        records = dict(zip(keys, artifact.result['cells'], strict=True))
         return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in group.trials}
 
     def _until(self, cell: FitTask, part: int) -> int:
         """The step at which a part ends: a whole number of dispatches, but for the last."""
-        steps, chunk = cell.fit.steps, cell.config.run.chunk
+        steps, chunk = cell.fit.steps, cell.execution.chunk
         share = steps / self._config.tune.keep_one_in ** (self._config.tune.parts - 1 - part)
         return min(steps, math.ceil(share / chunk) * chunk)
 
@@ -210,7 +223,7 @@ class Tuner:
         return worker.Worker(planned, self._workdir, self._screen, self._stop)
 
 
-def _check(config: ConfigDict, space: Mapping[str, Range]) -> None:
+def _check(config: ConfigDict, space: Space) -> None:
     """Meets what cannot be tuned before anything trains."""
     if not space:
         raise UsageError('there is nothing to tune: space(arg) of the config file is empty')
@@ -219,8 +232,9 @@ def _check(config: ConfigDict, space: Mapping[str, Range]) -> None:
         if tune[name] < least:
             raise UsageError(f'tune.{name} must be an integer >= {least}, got {tune[name]!r}')
     for field, spread in space.items():
-        rows.check_range(field, spread)
-        for end in (spread.low, spread.high):
+        if isinstance(spread, Range):
+            rows.check_range(field, spread)
+        for end in (spread.low, spread.high) if isinstance(spread, Range) else spread:
             changed: list[Row] = rows.choice(field, {f'{end:g}': {'method': config.accept.method, field: end}})
             expand.expand(config, changed)
 
@@ -239,21 +253,23 @@ def _score(records: Sequence[Mapping[str, Any]]) -> float | None:
     return float(np.mean([record['history'][-1]['accuracy'] for record in records]))
 
 
-def _around(values: Any, name: str) -> Range:
-    (value,) = build.knob_values(values, name)[:1]
+def _around(value: float, name: str) -> Range:
     if value <= 0:
         raise UsageError(f'{name} is {value:g}: there is no usual range around it; give the config file a space(arg)')
     return Range(value / 10, value * 10, log=True)
 
 
-def _distributions(space: Mapping[str, Range]) -> dict[str, Any]:
-    from optuna.distributions import FloatDistribution, IntDistribution
+def _distributions(space: Space) -> dict[str, Any]:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
-    return {
-        field: IntDistribution(int(spread.low), int(spread.high), log=spread.log) if spread.whole
-        else FloatDistribution(spread.low, spread.high, log=spread.log)
-        for field, spread in space.items()
-    }  # fmt: skip
+    def distribution(spread: Range | tuple[float, ...]) -> Any:
+        if not isinstance(spread, Range):
+            return CategoricalDistribution(spread)
+        if spread.whole:
+            return IntDistribution(int(spread.low), int(spread.high), log=spread.log)
+        return FloatDistribution(spread.low, spread.high, log=spread.log)
+
+    return {field: distribution(spread) for field, spread in space.items()}
 
 
 def _study(workdir: Path) -> Any:

@@ -11,7 +11,7 @@ from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import execute
 from kdjax.study.recipe.context import ARTIFACT, Artifact, Context, Datasets
 from kdjax.study.recipe.dry_run import Traced
-from kdjax.study.report import sweep_report
+from kdjax.study.report import report as reports
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
@@ -44,7 +44,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
             return
     else:
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
-            execute.prepare_process()
+            execute.prepare_process(screen)
             Worker(planned, workdir, screen, stop).work()
     _report(planned, workdir, command, Screen())
 
@@ -88,7 +88,7 @@ class Worker:
         cells = [self._sweep.cells[key] for key in keys]
         if not grids.ready(cells, self.index):
             return False
-        called = f'{cells[0].chain[-1]} x {len(cells)} ({divided.index(keys) + 1} of {len(divided)})'
+        called = f'{cells[0].fit.name} x {len(cells)} ({divided.index(keys) + 1} of {len(divided)})'
         stage = grids.stage(cells, self.index, called)
         folder = self._workdir / stage.folder
         if (folder / ARTIFACT).exists():
@@ -103,10 +103,10 @@ class Worker:
 
     def context(self, cell: FitTask) -> Context:
         """What a cell needs, with the networks that teach trained and cached, here or by another process."""
-        context = Context(cell.config, self._screen, self._stop, datasets=self.datasets)
+        context = Context(cell.execution, self._screen, self._stop, datasets=self.datasets)
         stages = self._sweep.stages
         judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
-        for stage in (*cell.needs, *(stages[own.reads['teacher']] for own in judge), *judge):
+        for stage in (*cell.needs, *(stages[judging.inputs.teacher] for judging in judge), *judge):
             if stage.key not in self._artifacts:
                 with grids.claimed(self._workdir / stage.folder, wait=True):
                     execute.execute([stage], context, self._workdir)
@@ -139,18 +139,18 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
     """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
-    found = collect.results(planned, workdir, command)
+    results = collect.results(planned, workdir, command)
     with grids.claimed(workdir / REPORT) as mine:
         if mine:
-            sweep_report.write(found, workdir / REPORT)
-    screen.show(sweep_report.terminal(found))
+            reports.write(results, workdir / REPORT)
+    screen.show(reports.terminal(results))
     screen.show(f'report: {workdir / REPORT / "report.html"}')
 
 
 def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> dict[str, int]:
     """How many cells of each structure one grid may have."""
     return {
-        structure: grids.room(cells[0].config, cells[0].fit, costs[structure], datasets(cells[0].config))
+        structure: grids.room(cells[0], costs[structure], datasets(cells[0].inputs.data))
         for structure, cells in planned.structures().items()
     }
 

@@ -3,8 +3,8 @@
 import copy
 import runpy
 import shutil
+import traceback
 from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import pytest
@@ -12,8 +12,10 @@ import pytest
 from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.study.recipe import evaluation, execute, plan
-from kdjax.study.recipe.stages import Context
-from kdjax.train import ledger
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.resolve import resolve
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.train import ledger, objective
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -33,12 +35,29 @@ def changed(every, runner='single'):
 
 def trained(workdir, every, runner='single'):
     """The context after the stages up to the student's, in this process."""
-    config = changed(every, runner)
-    plan.check(config)
-    context = Context(config, Screen(), StopSignals())
-    todo = [stage for name, stage in plan.stages_of(config).items() if name != 'evaluate']
+    recipe = resolve(changed(every, runner))
+    context = Context(recipe.execution, Screen(), StopSignals())
+    todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
     execute.execute(todo, context, workdir)
     return context
+
+
+def test_ten_files_lead_from_the_command_line_to_a_term(tmp_path, monkeypatch):
+    """As many as a reader meets: those on the stack where a student's term is first asked for its values."""
+    stacks = []
+
+    def values(term, inputs, knobs):
+        stacks.append([frame.filename for frame in traceback.extract_stack()])
+        return asked(term, inputs, knobs)
+
+    asked = SoftTargets.values
+    monkeypatch.setattr(SoftTargets, 'values', values)
+    trained(tmp_path, every=0)
+    (stack, *_) = [stack for stack in stacks if any(name.endswith('train/loop.py') for name in stack)]
+    package = Path(objective.__file__).parents[1]
+    met = dict.fromkeys(str(Path(name).relative_to(package)) for name in stack if Path(name).is_relative_to(package))
+    below = ['study/recipe/execute.py', 'study/recipe/stages.py', 'train/loop.py', 'train/grid.py', 'train/step.py']
+    assert list(met) == [*below, 'train/objective.py', 'techniques/base.py']  # then the technique; run and command line
 
 
 @pytest.fixture(scope='module')
@@ -65,19 +84,18 @@ def test_a_student_is_trained_again_to_be_looked_at_and_is_the_same(looked, work
     assert kinds == {'train', 'validation'}
 
 
-def test_every_cell_is_looked_at_and_the_chosen_ones_are_shown(looked):
+def test_every_cell_is_looked_at_and_has_what_is_its_own(looked):
     result = looked.done['combined'].result
     assert len(result['cells']) == 4  # two temperatures, two seeds
     for line in result['anatomy']:
         assert {name for name in line if '/' in name} == {'norm/hard', 'norm/soft', 'cosine/hard|soft'}
         assert all(len(values) == 4 and all(map(bool, values)) for name, values in line.items() if '/' in name)
-    shown = evaluation.anatomy(looked, 'combined', 50)
-    assert [line['step'] for line in shown] == [20, 30]
-    temperature = result['chosen']['50']['soft.temperature']
-    cells = [k for k, cell in enumerate(result['cells']) if cell['candidate']['soft.temperature'] == temperature]
-    for line, whole in zip(shown, result['anatomy'], strict=True):
-        assert line['norms'] == {name: [whole[f'norm/{name}'][k] for k in cells] for name in ('hard', 'soft')}
-        assert line['cosines'] == {'hard|soft': [whole['cosine/hard|soft'][k] for k in cells]}
+    for cell in range(4):
+        _, gradients = evaluation.curves([result], [cell])
+        assert [line['step'] for line in gradients] == [20, 30]
+        for line, whole in zip(gradients, result['anatomy'], strict=True):
+            assert line['norms'] == {name: whole[f'norm/{name}'][cell] for name in ('hard', 'soft')}
+            assert line['cosines'] == {'hard|soft': whole['cosine/hard|soft'][cell]}
 
 
 @pytest.mark.parametrize('runner', ['pmap', 'cells'])
@@ -94,20 +112,17 @@ def test_it_is_the_same_over_devices(runner, looked, workdir, tmp_path):
 
 
 def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_good():
-    def stage(steps, **anatomy):
-        cells = [{'transfer_size': 50, 'seed': seed, 'candidate': {}} for seed in (0, 1)]
-        history = [{'step': steps, 'accuracy': [0.5, 0.5]}]
-        return SimpleNamespace(result={'cells': cells, 'chosen': {'50': {}}, 'history': history, **anatomy})
+    def fit(steps, **anatomy):
+        return {'history': [{'step': steps, 'accuracy': [0.5, 0.6]}], **anatomy}
 
     line = {'kind': 'anatomy', 'step': 10, 'norm/hard': [1.0, None]}
-    done = {'old': stage(30), 'old+new': stage(10, anatomy=[line])}
-    context = SimpleNamespace(config=SimpleNamespace(methods={'both': ('old', 'new')}), done=done)
-    assert evaluation.anatomy(context, 'both', 50) == [{'step': 40, 'norms': {'hard': [1.0, None]}, 'cosines': {}}]
-    assert evaluation.curve(context, 'both', 50)['steps'] == [30, 40]
+    history, gradients = evaluation.curves([fit(30), fit(10, anatomy=[line])], [1, 0])
+    assert gradients == [{'step': 40, 'norms': {'hard': 1.0}, 'cosines': {}}]
+    assert history == [{'step': 30, 'metrics': {'accuracy': 0.6}}, {'step': 40, 'metrics': {'accuracy': 0.5}}]
 
 
 def test_it_is_off_by_default_and_a_negative_number_is_refused():
     assert TINY().run.anatomy_every == 0
-    assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(TINY()).values())
+    assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(resolve(TINY())).values())
     with pytest.raises(UsageError, match=r'run.anatomy_every must be >= 0 \(0: never\), got -1'):
-        plan.check(changed(-1))
+        resolve(changed(-1))

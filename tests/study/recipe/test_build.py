@@ -1,22 +1,18 @@
 """Which examples a cell sees."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 import pytest
 
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build
-from kdjax.study.sweep import rows
+from kdjax.study.recipe.recipe import GridCell
 
-CONFIG = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']()
 LABELS = np.random.default_rng(0).integers(0, 5, 200)
-CELLS = [build.GridCell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
+CELLS = [GridCell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
 
 
 def seen(classes):
-    return build.streams(rows.applied(CONFIG, {'data.classes': classes}), LABELS, CELLS)
+    return build.streams(LABELS, CELLS, 0, classes)
 
 
 def test_a_transfer_set_without_a_class_is_the_whole_one_without_its_examples():

@@ -9,25 +9,29 @@ from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
 from kdjax.study.recipe import plan
+from kdjax.study.recipe.resolve import resolve
+from kdjax.study.recipe.search import Search
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 STUDENTS = {'baseline', 'distill', 'distill+finetune', 'combined'}
+EVERY = {'teacher', 'cache', *STUDENTS}  # with other dispatches validation falls on other steps
+EVERY = {'teacher', 'cache', *STUDENTS}  # with other dispatches validation falls on other steps
 
 
 def keys(change=lambda config: None):
     config = copy.deepcopy(TINY())
     with config.unlocked():
         change(config)
-    return {name: stage.key for name, stage in plan.stages_of(config).items()}
+    return {name: stage.key for name, stage in plan.stages_of(resolve(config)).items()}
 
 
 def temperature(config):
-    config.terms.soft.temperature = (3.0,)
+    config.search = Search({'terms.soft.temperature': (2.0, 3.0)})
 
 
 def feature_term(config):
     config.terms.hint = ConfigDict({'kind': 'fitnets.Hint', 'layer': 'hidden1'})
-    config.fits.combined.weights.hint = (1.0,)
+    config.fits.combined.weights.hint = 1.0
 
 
 def set_to(dotted, value):
@@ -54,6 +58,10 @@ CHANGES = [
     (set_to('run.layout', 'map'), set()),
     (set_to('run.runner', 'pmap'), set()),
     (set_to('run.anatomy_every', 10), STUDENTS),
+    (set_to('run.chunk', 7), EVERY),
+    (set_to('run.save_every', 7), set()),
+    (set_to('run.chunk', 7), EVERY),
+    (set_to('run.save_every', 7), set()),
     (set_to('data.classes', (1, 2)), STUDENTS),
     (set_to('accept.accuracy', 0.5), set()),
 ]
@@ -74,9 +82,9 @@ def assisted(config, **taught):
     """An assistant per entry, taught by the one that is named; the combined fit is taught by the first."""
     for name, by in taught.items():
         config.assistants[name] = copy.deepcopy(config.teacher)
-        config.assistants[name].fit.weights = ConfigDict({'hard': (0.5,), 'soft': (0.5,)})
+        config.assistants[name].fit.weights = ConfigDict({'hard': 0.5, 'soft': 0.5})
         config.assistants[name].fit.teacher = by
-    config.terms.soft.temperature = (2.0,)
+    config.search, config.terms.soft.temperature = Search(), 2.0
     config.fits.combined.teacher = next(iter(taught))
 
 
@@ -88,7 +96,7 @@ def staged(**taught):
 
 
 def test_an_assistant_comes_after_its_teacher_and_has_its_own_cache():
-    found = plan.stages_of(staged(small='middle', middle='teacher'))
+    found = plan.stages_of(resolve(staged(small='middle', middle='teacher')))
     assert list(found)[:3] == ['teacher', 'middle', 'small']
     assert found['middle'].needs == ('teacher',)
     assert found['small'].needs == ('middle',)
@@ -99,10 +107,13 @@ def test_an_assistant_comes_after_its_teacher_and_has_its_own_cache():
 
 
 def test_an_assistant_of_the_assistant_changes_who_was_taught_by_it_alone():
-    before, config = plan.stages_of(staged(small='middle', middle='teacher')), staged(small='middle', middle='teacher')
+    before, config = (
+        plan.stages_of(resolve(staged(small='middle', middle='teacher'))),
+        staged(small='middle', middle='teacher'),
+    )
     with config.unlocked():
         config.assistants.middle.fit.steps = 99
-    after = plan.stages_of(config)
+    after = plan.stages_of(resolve(config))
     changed = {name for name in before if before[name].key != after[name].key}
     assert changed == {'middle', 'small', 'cache_small', 'combined', 'evaluate'}
 
@@ -118,17 +129,17 @@ def test_an_assistant_of_the_assistant_changes_who_was_taught_by_it_alone():
 )
 def test_a_wrong_teacher_is_met_before_anything_trains(taught, message):
     with pytest.raises(UsageError, match=message):
-        plan.check(staged(**taught))
+        resolve(staged(**taught))
 
 
 def test_what_a_term_takes_over_must_not_decay():
     config = copy.deepcopy(TINY())
     with config.unlocked(), config.ignore_type():
         config.terms.srrl = ConfigDict({'kind': 'srrl.SoftmaxRegression', 'layer': 'hidden1'})
-        config.fits.combined.weights.srrl = (1.0,)
-        config.fits.combined.terms_weight_decay = (1e-3,)
+        config.fits.combined.weights.srrl = 1.0
+        config.fits.combined.terms_weight_decay = 1e-3
     with pytest.raises(UsageError, match=r"terms_weight_decay must be 0, got .*: it would shrink what \['srrl'\] take"):
-        plan.check(config)
+        resolve(config)
     with config.unlocked():
         config.terms.srrl.classifier = ''
-    plan.check(config)
+    resolve(config)

@@ -12,7 +12,8 @@ from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets import resnet_cifar, torch_weights
 from kdjax.study.recipe import execute, plan
-from kdjax.study.recipe.context import Context, teacher_variables
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
@@ -49,12 +50,14 @@ def config_of(path, **changes):
 
 
 def test_the_weights_teach(weights, tmp_path):
-    config = config_of(weights)
-    plan.check(config)
-    context = Context(config, Screen(quiet=True), StopSignals())
-    teacher = plan.stages_of(config)['teacher']
+    recipe = resolve(config_of(weights))
+    context = Context(recipe.execution, Screen(quiet=True), StopSignals())
+    teacher = plan.stages_of(recipe)['teacher']
     execute.execute([teacher], context, tmp_path)
-    found, wanted = teacher_variables(context), torch_weights.load(weights, LIKE(np.zeros((1, 8, 8), np.float32)))
+    found, wanted = (
+        context.teacher_variables(teacher.inputs),
+        torch_weights.load(weights, LIKE(np.zeros((1, 8, 8), np.float32))),
+    )
     assert trees.fingerprint(found) == trees.fingerprint(wanted)
     artifact = context.done['teacher']
     assert artifact.result['validation']['accuracy'] is not None
@@ -63,7 +66,7 @@ def test_the_weights_teach(weights, tmp_path):
 
 def test_how_it_would_have_been_trained_changes_nothing_and_another_file_does(weights, tmp_path):
     def key(path, **changes):
-        return plan.stages_of(config_of(path, **changes))['teacher'].key
+        return plan.stages_of(resolve(config_of(path, **changes)))['teacher'].key
 
     assert key(weights) == key(weights, **{'teacher.fit.steps': 7, 'teacher.views': 3})
     copy = tmp_path / 'copy.safetensors'
@@ -76,6 +79,6 @@ def test_how_it_would_have_been_trained_changes_nothing_and_another_file_does(we
 
 def test_what_cannot_be_read_is_met_before_anything_trains(weights):
     with pytest.raises(UsageError, match=r"teacher\.weights: no file 'nowhere\.pth'"):
-        plan.check(config_of('nowhere.pth'))
+        resolve(config_of('nowhere.pth'))
     with pytest.raises(UsageError, match=r'of one network, and teacher\.members is 2'):
-        plan.check(config_of(weights, **{'teacher.members': 2}))
+        resolve(config_of(weights, **{'teacher.members': 2}))

@@ -1,11 +1,13 @@
 """A table is the same table in every rendering, and says what it may: checked on hostile cells."""
 
 import base64
+import configparser
 import csv
 import hashlib
 import html.parser
 import io
 import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -13,6 +15,7 @@ from rich.console import Console
 from kdjax.study.report import document, latex
 from kdjax.study.report.document import Heading, Items, Picture, Table, TableCell, Text
 
+ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = 'a_b & 50 % of #1 {x} ~ ^2 \\ $y$ <i>|"q"'
 PLAIN = Table('Plain', 'lr', ('name', 'value'), (('one', '1'), ('two', '2')))
 RICH = Table(
@@ -105,6 +108,17 @@ def test_the_policy_allows_this_script_and_no_other():
         'script-src': f"'sha256-{digest}'",
     }
     assert not re.search(r'\son\w+=|https?://', page)
+
+
+def test_assets_go_into_the_wheel():
+    """Whatever stands beside the code is named as package data, or an installed kdjax has no report."""
+    options = configparser.ConfigParser()
+    options.read(ROOT / 'setup.cfg')
+    (pattern,) = options['options.package_data']['kdjax.study.report'].split()
+    packed = {path.name for path in (ROOT / 'kdjax' / 'study' / 'report').glob(pattern)}
+    assert packed == {'report.css', 'report.html', 'report.js'}
+    for name in packed:
+        assert document.asset(name)
 
 
 def test_long_tables_scroll_below_their_header():

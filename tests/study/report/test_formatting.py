@@ -1,202 +1,47 @@
-"""What a config says of data: which, how it is seen, by whom; wrong combinations are met before anything trains."""
+"""Numbers are written in their unit, and what does not exist is a dash."""
 
-import copy
-import runpy
-import sys
-from pathlib import Path
-
-import numpy as np
 import pytest
-from ml_collections import ConfigDict
-from sklearn.datasets import load_digits
 
-from kdjax.data.base import Dataset, Split
-from kdjax.errors import UsageError
-from kdjax.study.recipe import build, context, dry_run, execute, plan
-from kdjax.train.loop import StopSignals
-from kdjax.train.screen import Screen
-
-ROOT = Path(__file__).resolve().parents[3]
-TINY = runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']
-MIXUP = {'kind': 'mix.mixup', 'alpha': 0.4}
-CROPPED = ({'kind': 'augment.crop', 'padding': 1}, {'kind': 'augment.flip'})
-NORMALISED = {'kind': 'preprocess.normalise', 'mean': (0.5,), 'std': (0.3,)}
+from kdjax.study.report import formatting
+from kdjax.study.report.records import METRICS, Difference, Estimate
 
 
-def changed(**data):
-    """The tiny config with other data fields; `mode` and `terms` are those of the teacher and the config."""
-    config = copy.deepcopy(TINY())
-    with config.unlocked(), config.ignore_type():
-        config.teacher.mode = data.pop('mode', 'cached')
-        for name, spec in data.pop('terms', {}).items():
-            config.terms[name] = ConfigDict(spec)
-            config.fits.combined.weights[name] = (1.0,)
-        for name, value in data.items():
-            config.data[name] = ConfigDict(value) if isinstance(value, dict) else value
-    return config
+def test_a_score_is_in_its_unit_and_a_likelihood_in_nats():
+    assert formatting.value(0.98204) == '98.20'
+    assert formatting.value(0.12345, METRICS['nll']) == '0.123'
+    assert formatting.value(None) == '–'
 
 
-def stripes(*, count, colour=False):
-    """A data set of bytes, made here."""
-    images = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3 if colour else 1), np.uint8)
-    split = Split(images, np.arange(count, dtype=np.int32) % 4)
-    return Dataset(dict.fromkeys(('train', 'validation', 'test'), split), tuple('abcd'))
+def test_an_estimate_has_half_its_interval_or_its_spread():
+    assert formatting.half(Estimate(0.9, 0.02, (0.88, 0.92), 5)) == '90.00 ± 2.00'
+    assert formatting.half(Estimate(0.9, None, None, 1)) == '90.00'
+    assert formatting.half(Estimate(None, None, None, 0)) == '–'
+    assert formatting.spread(0.9, 0.02) == '90.00 ± 2.00'
+    assert formatting.spread(0.3, 0.02, METRICS['kl']) == '0.300 ± 0.020'
 
 
-OWN = {'source': f'{__name__}:stripes', 'args': {'count': 60}}
-
-
-@pytest.fixture(autouse=True)
-def _importable(monkeypatch):
-    """A data set of one's own is named by its module, and pytest imports this one under a name of its own making."""
-    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or type(sys)(__name__))
-    monkeypatch.setattr(sys.modules[__name__], 'stripes', stripes, raising=False)
-
-
-def test_a_source_gets_its_arguments_and_a_wrong_one_is_answered_with_those_it_takes():
-    assert len(build.dataset(changed(**OWN)).splits['train'].labels) == 60
-    wrong = changed(source=OWN['source'], args={'number': 60})
-    with pytest.raises(UsageError, match=r"unknown argument 'number' of data set .*; there is: 'colour', 'count'"):
-        build.dataset(wrong)
-    with pytest.raises(UsageError, match="unknown data set of TFDS 'mnits'; there is: 'mnist'"):
-        build.dataset(changed(source='tfds:mnits'))
-    with pytest.raises(UsageError, match="data set 'mnist' is not in /nowhere/mnist"):
-        build.dataset(changed(source='tfds:mnist', args={'data_dir': '/nowhere'}))
-
-
-def test_two_data_sets_of_one_source_are_kept_apart():
-    datasets = context.Datasets()
-    few, many = changed(**OWN), changed(source=OWN['source'], args={'count': 80})
-    assert datasets(few) is datasets(few)
-    assert len(datasets(many).splits['train'].labels) == 80
-    assert datasets.checksum(few) != datasets.checksum(many)
+def test_a_gain_is_signed_with_both_ends():
+    assert formatting.gain(Difference(0.0157, (-0.001, 0.03), 0.1)) == '+1.57 [-0.10, +3.00]'
+    assert formatting.gain(Difference(-0.2, None, None), METRICS['nll']) == '-0.200'
+    assert formatting.gain(None) == formatting.gain(Difference(None, None, None)) == '–'
 
 
 @pytest.mark.parametrize(
-    ('data', 'again'),
+    ('text', 'expected'),
     [
-        ({'args': {'count': 60}}, 'all'),
-        ({'preprocess': NORMALISED}, 'all'),
-        ({'augment': CROPPED}, 'students and cache'),
-        ({'mix': MIXUP}, 'students'),
-        ({'consistent': False}, 'students'),
+        (formatting.p(0.00099), '< 0.001'),
+        (formatting.p(0.015), '0.015'),
+        (formatting.ratio(85_000, 1_210), '70.2×'),
+        (formatting.ratio(1e6, 1), '1,000,000×'),
+        (formatting.ratio(1, 0), '–'),
+        (formatting.thousands(85_002), '85.00 k'),
+        (formatting.mebibytes(340_008), '332.0 KiB'),
+        (formatting.milliseconds(0.06924), '0.0692 ms'),
+        (formatting.knobs({'a.b': 4.0, 'c': 0.5}), 'a.b = 4, c = 0.5'),
+        (formatting.knobs({}), 'nothing'),
+        (formatting.plural(1, 'seed'), '1 seed'),
+        (formatting.setting(4.0), '4'),
     ],
 )
-def test_only_what_sees_a_change_gets_a_new_address(data, again):
-    before, after = (plan.stages_of(changed(mode=mode, **own)) for own in ({}, data) for mode in ['cached'])
-    others = {name for name in before if before[name].key != after[name].key}
-    students = {'baseline', 'distill', 'distill+finetune', 'combined', 'evaluate'}
-    wanted = {'all': set(before), 'students and cache': {'cache', *students}, 'students': students}[again]
-    assert others == wanted
-
-
-def batch_of(config, network=None):
-    return dry_run._batch(config, stripes(count=60), config.fits.combined, network or config.student)
-
-
-def test_a_traced_batch_is_what_the_feed_gives():
-    config = changed(augment=CROPPED, mix=MIXUP, consistent=False, views=3, preprocess=NORMALISED, mode='online')
-    size = config.fits.combined.batch_size
-    shapes = {name: (leaf.shape, str(leaf.dtype)) for name, leaf in batch_of(config).items()}
-    image, vector = ((size, 8, 8, 1), 'float32'), ((size,), 'int32')
-    assert shapes == {
-        'inputs': image, 'teacher_inputs': image, 'id': vector, 'view': vector, 'mask': ((size,), 'float32'),
-        'labels_mixed': ((size, 2), 'int32'), 'mix': ((size, 2), 'float32'),
-    }  # fmt: skip
-    assert set(batch_of(config, config.teacher)) == {'inputs', 'labels', 'id', 'view', 'mask'}
-
-
-CACHED = "what 'teacher' tells fit '(distill|combined)' cannot be cached: set mode='online' of 'teacher'"
-SOBOLEV = {'sobolev': {'kind': 'sobolev.Sobolev'}}
-RANDAUGMENT = {'kind': 'randaugment.randaugment'}
-COLOUR = {'kind': 'preprocess.normalise', 'mean': (0.5,) * 3, 'std': (0.3,) * 3}
-DECOUPLED = {'decoupled': {'kind': 'dkd.DecoupledTargets'}}
-
-
-@pytest.mark.parametrize(
-    ('data', 'message'),
-    [
-        ({'mix': MIXUP}, CACHED),
-        ({'mix': {'kind': 'mix.mixpu'}, 'mode': 'online'}, "unknown mixing 'mix.mixpu'; there is: 'mix.mixup'"),
-        ({'mix': MIXUP, 'mode': 'online', 'terms': DECOUPLED}, "term 'decoupled' reads labels, and mixed"),
-        ({'consistent': False}, r'data\.consistent=False needs data\.views >= 2'),
-        ({'consistent': 'no'}, r"data\.consistent must be True or False, got 'no'"),
-        ({'consistent': False, 'views': 2, 'terms': SOBOLEV}, r"fit 'combined' compares \['tangents'\] at the pixels"),
-        ({'augment': ({'kind': 'augment.crop'}, {'padding': 2})}, "unknown augmentation ''; there is: "),
-        ({'augment': RANDAUGMENT, 'source': 'digits.digits', 'args': {}}, 'randaugment needs images of bytes'),
-        ({'preprocess': COLOUR}, 'normalise has 3 channels, but inputs are'),
-    ],
-)
-def test_what_cannot_be_seen_so_is_met_before_anything_trains(data, message):
-    config = changed(**{**OWN, **data})
-    with pytest.raises(UsageError, match=message):
-        checked(config)
-
-
-def checked(config):
-    plan.check(config)
-    plan.check_shapes(config, build.dataset(config))
-
-
-def test_mixing_and_other_views_may_be_had_together_with_a_teacher_online():
-    config = changed(**OWN, mix=MIXUP, consistent=False, views=2, mode='online', augment=CROPPED)
-    checked(config)
-
-
-def test_what_the_readme_says_of_data_is_a_config():
-    code = (ROOT / 'README.md').read_text().partition('### Data\n')[2].partition('```python\n')[2].partition('```')[0]
-    config = changed()
-    with config.unlocked(), config.ignore_type():
-        exec(code, {'config': config, 'ConfigDict': ConfigDict, 'FOLDER': '/nowhere'})
-    plan.check(config)
-    photographs = Dataset({'train': Split(np.zeros((2, 32, 32, 3), np.uint8), np.zeros(2))}, ())
-    batch = dry_run._batch(config, photographs, config.fits.combined, config.student)
-    assert batch['inputs'].shape[1:] == (32, 32, 3)
-    with pytest.raises(UsageError, match=r"cifar100: 'train\.bin' is neither in /nowhere nor in /nowhere/cifar100"):
-        build.dataset(config)
-
-
-# ---- whole runs, on real digits as bytes
-
-
-@pytest.fixture(scope='module')
-def digits(tmp_path_factory):
-    """scikit-learn's digits as bytes, and the same numbers as networks are to see them, each in a file."""
-    folder, raw = tmp_path_factory.mktemp('digits'), load_digits()
-    parts = {'train': slice(0, 1000), 'validation': slice(1000, 1300), 'test': slice(1300, 1797)}
-    images = (raw.images * 15).astype(np.uint8)[..., None]
-    for name, inputs in (('stored', images), ('seen', ((images / 255 - 0.5) / 0.3).astype(np.float32))):
-        arrays = {f'{split}_{what}': of[part] for split, part in parts.items()
-                  for what, of in (('inputs', inputs), ('labels', raw.target))}  # fmt: skip
-        np.savez(folder / f'{name}.npz', **arrays)
-    return folder
-
-
-def ran(workdir, path, **data):
-    """What a short run of two methods found."""
-    flipped = ({'kind': 'augment.flip'}, {'kind': 'augment.flip'})
-    config = changed(**{'source': 'arrays.arrays', 'args': {'path': str(path)}, 'augment': flipped, 'views': 3, **data})
-    with config.unlocked(), config.ignore_type():
-        config.methods = ConfigDict({'hard labels': ('baseline',), 'combined': ('combined',)})
-        config.seeds, config.data.transfer_sizes, config.terms.soft.temperature = 1, (500,), (4.0,)
-        for fit in (config.teacher.fit, *config.fits.values()):
-            fit.steps = 150
-    with StopSignals() as stop, Screen() as screen:
-        done = context.Context(config.lock(), screen, stop)
-        execute.execute(list(plan.stages_of(config).values()), done, workdir)
-    found = done.done['evaluate'].result
-    return {'teacher': found['teacher']['nll'], **{row['method']: row['nll'][0] for row in found['rows']}}
-
-
-def test_a_run_on_bytes_is_the_run_on_what_they_are_seen_as(digits, tmp_path):
-    """By teacher, cache, student and whoever judges them: one that saw another scale would find other numbers."""
-    stored = ran(tmp_path / 'stored', digits / 'stored.npz', preprocess=NORMALISED)
-    seen = ran(tmp_path / 'seen', digits / 'seen.npz')
-    assert stored == pytest.approx(seen, rel=0.01)
-    assert max(seen.values()) < 1  # nats; chance is 2.3
-
-
-@pytest.mark.slow
-def test_students_learn_from_mixed_examples_and_a_teacher_that_sees_other_views(digits, tmp_path):
-    found = ran(tmp_path, digits / 'stored.npz', preprocess=NORMALISED, mix=MIXUP, consistent=False, mode='online')
-    assert max(found.values()) < 1.2
+def test_other_forms(text, expected):
+    assert text == expected

@@ -8,6 +8,7 @@ from scipy import stats
 
 from kdjax.errors import UsageError
 from kdjax.study.report import comparison, published
+from kdjax.study.report.records import Published, PublishedNumber
 
 ROW = {
     'point': {'method': 'kd', 'temperature': 4},
@@ -23,17 +24,19 @@ def content(*rows):
 
 
 def compared(study, *rows):
-    return published.compared(published.checked(content(*rows), 'expected.json'), comparison.gather(study))
+    return published.compare(published.check(content(*rows), 'expected.json'), comparison.group_runs(study)).rows
 
 
 def ours(study, checkpoint='last'):
-    return [run[checkpoint]['accuracy'] for run in study['records'] if run['point'] == ROW['point']]
+    return [getattr(run, checkpoint)['accuracy'] for run in study.runs if run.point == ROW['point']]
 
 
 def test_a_file_is_read_and_completed(tmp_path):
     path = tmp_path / 'expected.json'
     path.write_text(json.dumps(content(ROW)))
-    assert published.load(path) == content({**ROW, 'sd': None, 'n': None, 'note': ''})
+    assert published.load(path) == Published(
+        'Somebody 2015, table 1', (PublishedNumber(**ROW, sd=None, n=None, note=''),)
+    )
 
 
 def test_a_missing_or_broken_file_is_one_line(tmp_path):
@@ -68,7 +71,7 @@ def test_a_missing_or_broken_file_is_one_line(tmp_path):
 )
 def test_a_wrong_row_is_named(change, says):
     with pytest.raises(UsageError, match=says) as error:
-        published.checked(content(ROW, {**ROW, **change}), 'expected.json')
+        published.check(content(ROW, {**ROW, **change}), 'expected.json')
     assert 'row 2' in str(error.value)
     assert '\n' not in str(error.value)
 
@@ -76,68 +79,68 @@ def test_a_wrong_row_is_named(change, says):
 @pytest.mark.parametrize('field', ['point', 'metric', 'value', 'checkpoint', 'certainty'])
 def test_a_lacking_field_is_named(field):
     with pytest.raises(UsageError, match=f"row 1 lacks '{field}'"):
-        published.checked(content({key: value for key, value in ROW.items() if key != field}), 'expected.json')
+        published.check(content({key: value for key, value in ROW.items() if key != field}), 'expected.json')
 
 
 @pytest.mark.parametrize('wrong', [[], {'rows': []}, {**content(), 'more': 1}, {'source': 'x', 'rows': {}}, 'text'])
 def test_the_whole_has_a_source_and_rows(wrong):
     with pytest.raises(UsageError, match="must be an object with 'source' and 'rows'"):
-        published.checked(wrong, 'expected.json')
+        published.check(wrong, 'expected.json')
 
 
 def test_a_source_is_said():
     with pytest.raises(UsageError, match="'source' must say where"):
-        published.checked({'source': ' ', 'rows': []}, 'expected.json')
+        published.check({'source': ' ', 'rows': []}, 'expected.json')
 
 
 def test_comparison_is_scipys():
     study = temperatures(seeds=5)
     alone, spread = compared(study, ROW, {**ROW, 'sd': 0.01, 'n': 3})
-    assert alone['arm'] == 'kd, temperature 4'
-    assert alone['difference']['p'] == pytest.approx(stats.ttest_1samp(ours(study), 0.9).pvalue)
-    known = stats.ttest_ind_from_stats(alone['ours']['mean'], alone['ours']['sd'], 5, 0.9, 0.01, 3, equal_var=False)
-    assert spread['difference']['p'] == pytest.approx(known.pvalue)
-    assert (alone['ours']['n'], alone['verdict']) == (5, 'higher')
+    assert alone.arm == 'kd, temperature 4'
+    assert alone.difference.p == pytest.approx(stats.ttest_1samp(ours(study), 0.9).pvalue)
+    known = stats.ttest_ind_from_stats(alone.ours.mean, alone.ours.sd, 5, 0.9, 0.01, 3, equal_var=False)
+    assert spread.difference.p == pytest.approx(known.pvalue)
+    assert (alone.ours.n, alone.verdict) == (5, 'higher')
 
 
 def test_the_epoch_is_the_papers():
     study = temperatures(seeds=3)
     (row,) = compared(study, {**ROW, 'checkpoint': 'best'})
-    assert row['ours']['mean'] == pytest.approx(sum(ours(study, 'best')) / 3)
+    assert row.ours.mean == pytest.approx(sum(ours(study, 'best')) / 3)
 
 
 def test_a_recalled_number_is_shown_and_never_judged():
     (row,) = compared(temperatures(seeds=5), {**ROW, 'certainty': 'recalled', 'value': 0.1})
-    assert row['difference']['mean'] > 0.7
-    assert (row['difference']['p'], row['difference']['ci95']) == (None, None)
-    assert row['verdict'] == 'shown, not judged'
+    assert row.difference.mean > 0.7
+    assert (row.difference.p, row.difference.ci95) == (None, None)
+    assert row.verdict == 'shown, not judged'
 
 
 def test_a_point_that_names_no_arm_or_several_is_not_judged():
     study = temperatures(seeds=2)
     none, several = compared(study, {**ROW, 'point': {'method': 'dkd'}}, {**ROW, 'point': {'method': 'kd'}})
-    assert (none['verdict'], none['arm'], none['ours']) == ('no arm matches', None, None)
-    assert (several['verdict'], several['difference']) == ('8 arms match', None)
+    assert (none.verdict, none.arm, none.ours) == ('no arm matches', None, None)
+    assert (several.verdict, several.difference) == ('8 arms match', None)
 
 
 def test_numbers_match_as_they_are_shown():
     study = results([record('kd', 0, {'weight': '0.5'}), record('kd', 0, {'weight': '0.9'})], ['weight'])
     (row,) = compared(study, {**ROW, 'point': {'weight': 0.5}})
-    assert row['arm'] == 'kd, weight 0.5'
+    assert row.arm == 'kd, weight 0.5'
 
 
 def test_an_axis_that_does_not_concern_an_arm_does_not_match_it():
     (row,) = compared(temperatures(seeds=2), {**ROW, 'point': {'method': BASELINE, 'temperature': 4}})
-    assert row['verdict'] == 'no arm matches'
+    assert row.verdict == 'no arm matches'
 
 
 def test_method_and_size_may_always_be_named():
     study = results([record('kd', seed, accuracy=0.8 + seed / 50) for seed in range(3)], [])
     (row,) = compared(study, {**ROW, 'point': {'method': 'kd', 'transfer_size': 250}})
-    assert row['arm'] == 'kd'
+    assert row.arm == 'kd'
 
 
 def test_one_seed_cannot_be_tested():
     (row,) = compared(temperatures(seeds=1), ROW)
-    assert (row['verdict'], row['difference']['p']) == ('cannot be tested', None)
-    assert row['difference']['mean'] is not None
+    assert (row.verdict, row.difference.p) == ('cannot be tested', None)
+    assert row.difference.mean is not None

@@ -32,7 +32,7 @@ def test_a_cell_is_shared_by_all_rows_that_agree_on_what_it_reads():
     )
     by_fit = {}
     for cell in found.cells.values():
-        by_fit.setdefault(cell.chain, []).append(cell)
+        by_fit.setdefault(cell.inputs.chain, []).append(cell)
     assert {chain: len(cells) for chain, cells in by_fit.items()} == {
         ('baseline',): 2, ('distill',): 2 * 2, ('distill', 'finetune'): 2 * 2 * 2,
     }  # fmt: skip
@@ -81,7 +81,7 @@ def test_what_chooses_a_program_makes_another_structure(axis):
 def test_knobs_are_those_of_the_row_and_a_default_is_not_taken_from_a_neighbour():
     kind = {'kind': 'hinton.SoftTargets', 'form': 'kl'}
     found = cells(
-        rows.choice('soft', {'plain': {'terms.soft': kind}, 'hot': {'terms.soft': {**kind, 'temperature': (9.0,)}}})
+        rows.choice('soft', {'plain': {'terms.soft': kind}, 'hot': {'terms.soft': {**kind, 'temperature': 9.0}}})
     )
     temperatures = {cell.drawn.candidate['soft.temperature'] for cell in found}
     assert temperatures == {4.0, 9.0}
@@ -144,11 +144,11 @@ WRONG = [
     (rows.axis('terms.soft.temperature', 2), "the row names no method; give the sweep an axis 'method' of"),
     (
         rows.product(METHOD, rows.axis('terms.soft.temperature', 0)),
-        'method combined, temperature 0: temperature of SoftTargets must be > 0',
+        "method combined, temperature 0: fit 'combined': temperature of SoftTargets must be > 0",
     ),
     (
         rows.product(METHOD, rows.axis('terms.soft.temperature', (1.0, 2.0))),
-        'soft.temperature of fit .combined. has several values',
+        r'terms\.soft\.temperature must be of type float, got \(1\.0, 2\.0\)',
     ),
     (rows.product(METHOD, rows.axis('data.transfer_sizes', (50, 100))), 'data.transfer_sizes has several values'),
     (rows.product(METHOD, rows.axis('seed', -1)), 'seed of a row must be an integer >= 0, got -1'),

@@ -1,5 +1,6 @@
 """Cells as grids: how they are divided, who holds which, what a trained one leaves."""
 
+import dataclasses
 import json
 import random
 import runpy
@@ -49,18 +50,15 @@ def test_a_grid_that_was_begun_stays_whole_and_one_that_is_no_longer_wanted_goes
 def test_room_is_what_memory_allows_up_to_the_limit():
     cost = expand.check_shapes(SWEEP, sweep_datasets := worker.Datasets())
     cell = next(iter(SWEEP.cells.values()))
-    own, dataset = cost[cell.structure], sweep_datasets(cell.config)
-    config = cell.config.copy_and_resolve_references().unlock()
-    assert grids.room(config, cell.fit, own, dataset) == 4
-    config.run.cells = 10**6
-    ample, tight = (grids.room(_with_memory(config, gb), cell.fit, own, dataset) for gb in (1.0, 0.1))
+    own, dataset = cost[cell.structure], sweep_datasets(cell.inputs.data)
+    assert grids.room(cell, own, dataset) == 4
+    ample, tight = (grids.room(_with_memory(cell, gb), own, dataset) for gb in (1.0, 0.1))
     assert ample == pytest.approx(10 * tight, rel=0.01)
-    assert grids.room(_with_memory(config, 1e-9), cell.fit, own, dataset) == 1
+    assert grids.room(_with_memory(cell, 1e-9), own, dataset) == 1
 
 
-def _with_memory(config, gigabytes):
-    config.run.memory = gigabytes
-    return config
+def _with_memory(cell, gigabytes):
+    return cell._replace(execution=dataclasses.replace(cell.execution, cells=10**6, memory=gigabytes))
 
 
 HOLD = """
@@ -96,7 +94,7 @@ def trained(listed, workdir, **run):
 
 
 def accuracies(results):
-    return {(tuple(r['point'].items()), r['seed']): r['last']['accuracy'] for r in results['records']}
+    return {(tuple(r.point.items()), r.seed): r.last['accuracy'] for r in results.runs}
 
 
 @pytest.fixture(scope='module')
@@ -106,25 +104,25 @@ def found(tmp_path_factory):
 
 def test_every_run_has_its_record(found):
     planned, results = found
-    assert len(results['records']) == len(planned.runs) == 14
-    for record in results['records']:
-        assert record['status'] == 'done'
-        steps = [line['step'] for line in record['history']]
-        assert steps == list(range(10, 51 if record['method'] == 'soft, then hard' else 31, 10))
-        assert 0 < record['last']['accuracy'] <= 1
-        assert record['best']['step'] in steps
-        assert record['last']['agreement'] > 0
-        assert record['cost']['params'] == 610
-    assert set(results['teachers']) == {record['teacher'] for record in results['records']}
-    json.dumps(results, allow_nan=False)
+    assert len(results.runs) == len(planned.runs) == 14
+    for record in results.runs:
+        assert record.status == 'done'
+        steps = [line.step for line in record.history]
+        assert steps == list(range(10, 51 if record.method == 'soft, then hard' else 31, 10))
+        assert 0 < record.last['accuracy'] <= 1
+        assert record.best_step in steps
+        assert record.last['agreement'] > 0
+        assert record.cost.params == 610
+    assert set(results.teachers) == {record.teacher for record in results.runs}
+    json.dumps(dataclasses.asdict(results), allow_nan=False)
 
 
 def test_the_best_of_a_run_is_the_validated_step_with_the_highest_accuracy(found):
     _, results = found
-    for record in results['records']:
-        own = [line for line in record['history'] if line['step'] > record['history'][-1]['step'] - 30]
-        if record['method'] != 'soft, then hard':
-            assert record['best']['step'] == max(own, key=lambda line: line['accuracy'])['step']
+    for record in results.runs:
+        own = [line for line in record.history if line.step > record.history[-1].step - 30]
+        if record.method != 'soft, then hard':
+            assert record.best_step == max(own, key=lambda line: line.metrics['accuracy']).step
 
 
 @pytest.mark.parametrize('layout', ['vmap', 'unroll', 'cells', 'auto'])
@@ -142,10 +140,10 @@ def test_a_cell_of_a_grid_is_what_it_is_alone(found, tmp_path):
         rows.axis('method', 'soft, then hard'), rows.axis('terms.soft.temperature', 4), rows.axis('seed', 1)
     )
     _, results = trained(listed, tmp_path, layout='map')
-    (alone,) = results['records']
-    (same,) = [r for r in found[1]['records'] if r['point'] == alone['point'] and r['seed'] == 1]
+    (alone,) = results.runs
+    (same,) = [r for r in found[1].runs if r.point == alone.point and r.seed == 1]
     np.testing.assert_allclose(
-        [line['nll'] for line in alone['history']], [line['nll'] for line in same['history']], rtol=1e-4
+        [line.metrics['nll'] for line in alone.history], [line.metrics['nll'] for line in same.history], rtol=1e-4
     )
 
 
@@ -153,26 +151,26 @@ def test_a_cell_that_diverges_is_marked_with_its_reason_and_the_others_go_on(tmp
     listed = rows.product(rows.axis('method', 'combined'), rows.axis('fits.combined.learning_rate', 1e-2, 1e30))
     _, results = trained(listed, tmp_path, layout='map')
     by_rate = {}
-    for record in results['records']:
-        by_rate.setdefault(record['point']['learning_rate'], []).append(record)
-    assert {record['status'] for record in by_rate[1e-2]} == {'done'}
+    for record in results.runs:
+        by_rate.setdefault(record.point['learning_rate'], []).append(record)
+    assert {record.status for record in by_rate[1e-2]} == {'done'}
     for record in by_rate[1e30]:
-        assert record['status'] == 'failed'
-        assert record['failure']['step'] > 0
-        assert record['failure']['term']
-        assert record['last'] is None
+        assert record.status == 'failed'
+        assert record.failure.step > 0
+        assert record.failure.term
+        assert record.last is None
 
 
 def test_where_all_cells_of_a_grid_diverge_the_sweep_still_ends(tmp_path):
     listed = rows.product(rows.axis('method', 'hard labels'), rows.axis('fits.baseline.learning_rate', 1e30))
     _, results = trained(listed, tmp_path)
-    assert [record['status'] for record in results['records']] == ['failed', 'failed']
+    assert [record.status for record in results.runs] == ['failed', 'failed']
 
 
 def test_wrong_labels_reach_students_and_not_their_teacher(tmp_path):
     noisy = rows.axis('data.label_noise', 0.0, 1.0)
     _, results = trained(rows.product(rows.axis('method', 'hard labels'), noisy), tmp_path)
-    nll = {(record['seed'], record['point']['label_noise']): record['last']['nll'] for record in results['records']}
+    nll = {(record.seed, record.point['label_noise']): record.last['nll'] for record in results.runs}
     assert all(nll[seed, 1.0] > nll[seed, 0.0] for seed in (0, 1))
     taught = expand.expand(CONFIG, rows.product(rows.axis('method', 'combined'), noisy))
     assert len([stage for stage in taught.stages.values() if stage.name == 'teacher']) == 1

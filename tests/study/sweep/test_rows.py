@@ -100,10 +100,10 @@ def applied(**fields):
 def test_one_number_for_a_knob_is_its_one_value_and_the_base_stays_as_it_is():
     config = base.get_config()
     new = rows.applied(config, {'terms.soft.temperature': 8, 'fits.combined.weights.soft': 0.5})
-    assert new.terms.soft.temperature == (8.0,)
-    assert isinstance(new.terms.soft.temperature[0], float)
-    assert new.fits.combined.weights.soft == (0.5,)
-    assert config.terms.soft.temperature == (4.0,)
+    assert new.terms.soft.temperature == 8.0
+    assert isinstance(new.terms.soft.temperature, float)
+    assert new.fits.combined.weights.soft == 0.5
+    assert config.terms.soft.temperature == 4.0
     assert new.is_locked
 
 
@@ -111,7 +111,7 @@ def test_a_star_stands_for_every_entry_that_has_the_field():
     config = base.config()
     config.terms.other = config.terms.soft.copy_and_resolve_references()
     new = rows.applied(config.lock(), {'terms.*.temperature': 3, 'fits.*.steps': 7})
-    assert new.terms.soft.temperature == new.terms.other.temperature == (3.0,)
+    assert new.terms.soft.temperature == new.terms.other.temperature == 3.0
     assert 'temperature' not in new.terms.hard
     assert {fit.steps for fit in new.fits.values()} == {7}
 

@@ -34,9 +34,9 @@ def found(workdir):
     """Every number of a report but times, latencies and what the command was."""
     summary = json.loads((workdir / 'report' / 'summary.json').read_text())
     for name in ('seconds', 'command', 'git_commit'):
-        summary.pop(name)
-    for part in (*summary['arms'], *summary['teachers'].values()):
-        (part.get('cost') or part).pop('latency_ms')
+        summary['provenance'].pop(name)
+    for part in (*summary['rows'], *summary['teachers'].values()):
+        part['cost'].pop('latency_ms')
     return summary
 
 
@@ -155,7 +155,7 @@ def test_rows_that_are_added_are_all_that_runs(tmp_path):
     results = worked(more, tmp_path)
     (new,) = {path for path in tmp_path.glob('*/artifact.json')} - before
     assert len(json.loads(new.read_text())['result']['cells']) == 2
-    assert {record['status'] for record in results['records']} == {'done'}
+    assert {run.status for run in results.runs} == {'done'}
 
 
 def test_half_way_a_report_tells_the_finished_from_those_under_way(tmp_path):
@@ -164,11 +164,11 @@ def test_half_way_a_report_tells_the_finished_from_those_under_way(tmp_path):
     with pytest.raises(Interrupted):
         worked(planned, tmp_path, Countdown(12))  # three stages, one grid, and the first steps of another
     by_status = {}
-    for record in collect.results(planned, tmp_path, '')['records']:
-        by_status.setdefault(record['status'], []).append(record)
+    for each in collect.results(planned, tmp_path, '').runs:
+        by_status.setdefault(each.status, []).append(each)
     assert {status: len(found) for status, found in by_status.items()} == {'done': 4, 'running': 2}
-    assert all(record['last'] is None and record['history'] for record in by_status['running'])
-    assert {record['status'] for record in worked(planned, tmp_path)['records']} == {'done'}
+    assert all(each.last is None and each.history for each in by_status['running'])
+    assert {each.status for each in worked(planned, tmp_path).runs} == {'done'}
 
 
 def tuned(workdir, stop=None):
@@ -212,9 +212,9 @@ def test_a_trial_that_runs_to_the_end_in_parts_is_what_it_is_in_one(tmp_path):
     temperature = rows.axis('terms.soft.temperature', best['terms.soft.temperature'])
     planned = expand.expand(config, rows.product(rows.axis('method', 'combined'), temperature))
     alone = worked(planned, tmp_path / 'alone')
-    for cell, record in zip(_cells(grid), alone['records'], strict=True):
+    for cell, alone_run in zip(_cells(grid), alone.runs, strict=True):
         assert [line['step'] for line in cell['history']] == [10, 20, 30]
-        wanted = [line['nll'] for line in record['history']]
+        wanted = [line.metrics['nll'] for line in alone_run.history]
         assert [line['nll'] for line in cell['history']] == pytest.approx(wanted, rel=1e-3)
 
 

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from experiments.hinton2015_mnist import bias
 from kdjax.errors import UsageError
-from kdjax.study import bias
 
 
 @pytest.mark.parametrize('classes', [(3,), (1, 2)])

@@ -1,0 +1,164 @@
+"""What a config alone can show to be wrong: types, ranges, names. Without JAX, so that the answer comes at once."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kdjax.errors import Problems, UsageError, unknown
+from kdjax.study.recipe.search import Search, number
+
+RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
+MODES = ('cached', 'online')
+
+
+def check(config: ConfigDict) -> None:
+    """Checks all that needs neither networks nor terms nor data.
+
+    Raises:
+      UsageError: all that is wrong, one a line.
+    """
+    problems = Problems()
+    for message in (*_whole_numbers(config), *_shares(config), *_steps_between(config), *_modes(config)):
+        problems.add(message)
+    for checked in (_check_methods, _check_accept, _check_views, _check_search):
+        with problems.collected():
+            checked(config)
+    for name, fit in _fits(config).items():
+        with problems.collected(f'fit {name!r}: '):
+            _check_fit(config, fit)
+    for name, spec in teachers(config).items():
+        with problems.collected():
+            _check_teacher(name, spec)
+    with problems.collected():
+        _check_assistants(config)
+    problems.report()
+
+
+def teachers(config: ConfigDict) -> dict[str, ConfigDict]:
+    """All networks that teach, by name: 'teacher' and the assistants."""
+    return {'teacher': config.teacher, **{name: config.assistants[name] for name in sorted(config.assistants)}}
+
+
+def _fits(config: ConfigDict) -> dict[str, ConfigDict]:
+    return {**{name: spec.fit for name, spec in teachers(config).items()}, **dict(config.fits.items())}
+
+
+def _whole_numbers(config: ConfigDict) -> Iterator[str]:
+    for name, value in (
+        ('seeds', config.seeds),
+        *((f'run.{name}', config.run[name]) for name in ('chunk', 'validate_every', 'save_every', 'cells')),
+        ('data.views', config.data.views),
+        *((f'{name}.{what}', spec[what]) for name, spec in teachers(config).items() for what in ('views', 'members')),
+        *((f'{what} of fit {name!r}', fit[what])
+          for name, fit in _fits(config).items() for what in ('batch_size', 'accumulate', 'peers')),
+        *((f'data.transfer_sizes entry {k}', size) for k, size in enumerate(config.data.transfer_sizes)),
+    ):  # fmt: skip
+        if not _whole(value) or value < 1:
+            yield f'{name} must be an integer >= 1, got {value!r}'
+    if not config.data.transfer_sizes:
+        yield 'data.transfer_sizes is empty; give at least one number of examples'
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _shares(config: ConfigDict) -> Iterator[str]:
+    for name, value in (('data.label_noise', config.data.label_noise), ('accept.accuracy', config.accept.accuracy)):
+        if not 0 <= value <= 1:
+            yield f'{name} must be in [0, 1], got {value}'
+
+
+def _steps_between(config: ConfigDict) -> Iterator[str]:
+    for name in ('anatomy_every', 'profile'):
+        if config.run[name] < 0:
+            yield f'run.{name} must be >= 0 (0: never), got {config.run[name]}'
+
+
+def _modes(config: ConfigDict) -> Iterator[str]:
+    for name, spec in teachers(config).items():
+        if spec.mode not in MODES:
+            yield str(unknown(f'{name}.mode', spec.mode, MODES))
+
+
+def _check_methods(config: ConfigDict) -> None:
+    if config.baseline not in config.methods:
+        raise unknown('method', config.baseline, config.methods, ' in baseline')
+    for method in config.methods:
+        fits = tuple(config.methods[method])
+        if not fits:
+            raise UsageError(f'method {method!r} has no fits; there are: {", ".join(config.fits)}')
+        for fit in fits:
+            if fit not in config.fits:
+                raise unknown('fit', fit, config.fits, f' of method {method!r}')
+        for later in fits[1:]:
+            if config.fits[later].peers > 1:
+                raise UsageError(f'fit {later!r} of method {method!r} has peers, so it must be the first of its method')
+
+
+def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
+    for name in RATES:
+        if number(name, fit[name]) < 0:
+            raise UsageError(f'{name} must be >= 0, got {fit[name]!r}')
+    for name in fit.weights:
+        number(f'weights.{name}', fit.weights[name])
+        if name not in config.terms:
+            raise unknown('term', name, config.terms, ' in the weights of a fit')
+
+
+def _check_teacher(name: str, spec: ConfigDict) -> None:
+    if spec.weights and not Path(spec.weights).is_file():
+        raise UsageError(f'{name}.weights: no file {spec.weights!r}')
+    if spec.weights and _whole(spec.members) and spec.members > 1:
+        raise UsageError(f'{name}.weights are of one network, and {name}.members is {spec.members}')
+    if _whole(spec.fit.peers) and spec.fit.peers > 1:
+        raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
+
+
+def _check_assistants(config: ConfigDict) -> None:
+    taken = {'teacher', 'average', 'evaluate', 'report', *config.fits, *map(cache_name, teachers(config))}
+    for name in config.assistants:
+        if name in taken:
+            raise UsageError(f'assistant {name!r} has the name of a stage; call it something else')
+
+
+def cache_name(teacher: str) -> str:
+    """Name of the stage that computes the outputs of a teacher."""
+    return 'cache' if teacher == 'teacher' else f'cache_{teacher}'
+
+
+def _check_accept(config: ConfigDict) -> None:
+    accept = config.accept
+    if accept.method not in config.methods:
+        raise unknown('method', accept.method, config.methods, ' in accept.method')
+    if accept.transfer_size and accept.transfer_size not in config.data.transfer_sizes:
+        raise UsageError(
+            f'accept.transfer_size must be one of data.transfer_sizes {config.data.transfer_sizes} or 0, '
+            f'got {accept.transfer_size}'
+        )
+
+
+def _check_views(config: ConfigDict) -> None:
+    if not isinstance(config.data.consistent, bool):
+        raise UsageError(f'data.consistent must be True or False, got {config.data.consistent!r}')
+    if not config.data.consistent and config.data.views < 2:
+        raise UsageError('data.consistent=False needs data.views >= 2: of one view there is no other')
+
+
+def _check_search(config: ConfigDict) -> None:
+    if not isinstance(config.search, Search):
+        given: Mapping[str, Any] = config.search
+        raise UsageError(
+            f'config.search must be a Search({{field: candidates}}) of kdjax.study.recipe.search, got {given}'
+        )
+    for field in config.search.candidates(config):
+        if field.startswith(('teacher.', 'assistants.')):
+            raise UsageError(
+                f'config.search: {field!r} is of a network that teaches, which must have one value for each knob'
+            )
+        if not field.startswith(('terms.', 'fits.')):
+            raise UsageError(
+                f'config.search: {field!r} is no knob of a term or of a fit; what is structure is an axis of a sweep'
+            )

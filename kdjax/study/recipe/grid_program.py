@@ -1,0 +1,215 @@
+"""The program of a grid: who teaches, what is shown, where it begins, and how its steps are compiled."""
+
+import functools
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kdjax import trees
+from kdjax.data import noise
+from kdjax.data.feed import Feed, Stream
+from kdjax.data.stream import training_feed
+from kdjax.jit_cache import bound, compiled, once, shared
+from kdjax.study.recipe import build
+from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
+from kdjax.study.recipe.recipe import GridCell, Views
+from kdjax.train import cache, grid, layout, parallel, teachers
+from kdjax.train import ledger as ledgers
+from kdjax.train.grid import Step
+from kdjax.train.step import init_state, init_student
+from kdjax.types import Batch, Net, State, Teacher, Tree
+
+Trained = TrainedTeacher | TrainedStudents
+
+
+class TeacherSource(NamedTuple):
+    """Who teaches a fit: the function, its variables and tables of its outputs."""
+
+    teacher: Teacher
+    variables: Tree
+    tables: Mapping[str, np.ndarray]
+
+
+NOBODY = TeacherSource(teachers.none(), {}, {})
+
+
+class WarmStart(NamedTuple):
+    """Where a fit starts: the students, and what the terms of the fit before had learned."""
+
+    student: Tree
+    terms: Tree
+
+
+class TrainingData(NamedTuple):
+    """What a grid is shown: views of the examples of its streams."""
+
+    views: Views
+    streams: Sequence[Stream]
+    label_noise: float = 0.0  # share of the labels that are wrong on purpose
+
+
+def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
+    """What the cells of a grid of students are shown."""
+    labels = context.datasets(inputs.data).splits['train'].labels
+    streams = build.streams(labels, cells, inputs.seed, inputs.classes)
+    return TrainingData(inputs.presented, streams, inputs.label_noise)
+
+
+class GridProgram(NamedTuple):
+    """A grid before its first step."""
+
+    state: State
+    teacher: Tree  # its variables
+    batches: Feed
+    knobs: Any
+    compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
+    gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+
+    def arguments(self, steps: int) -> tuple[Any, ...]:
+        """New arguments of one dispatch of so many steps, from the first on."""
+        return layout.copied(self.state), self.teacher, self.batches(0, steps), self.knobs
+
+
+def grid_program(
+    context: Context,
+    inputs: Trained,
+    cells: Sequence[GridCell],
+    data: TrainingData,
+    source: TeacherSource,
+    start: WarmStart | None = None,
+) -> GridProgram:
+    """What trains a grid, and where it begins; arguments are those of `fit`."""
+    fit, dataset = inputs.fit, context.datasets(inputs.data)
+    train, runner = dataset.splits['train'], context.execution.runner
+    net = build.trained_net(context.net(inputs.network, inputs), fit)
+    # The student's own average cannot be computed before there is a state.
+    teacher = teachers.frozen(net) if fit.own_average else source.teacher
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
+    tx = build.optimiser(fit.spec.optim, fit.steps)
+    labels = noise.symmetric(train.labels, data.label_noise, len(dataset.classes), inputs.seed)
+    streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
+    batches = training_feed(context.execution.stream)(
+        streams, fit.batch_size, {'inputs': train.inputs, 'labels': labels}, build.augment(data.views.augment),
+        inputs.seed, data.views.views, source.tables, **build.presentation(data.views, inputs.data),
+    )  # fmt: skip
+    own_batches = len(streams) > 1
+    knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
+    begun = start or WarmStart(
+        _new_students(net, inputs.seed, [cell.seed for cell in cells], context.example(inputs.data)[None]), {}
+    )
+    begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
+    step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
+    stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
+    return GridProgram(
+        begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun),
+        source.variables,
+        batches,
+        knobs,
+        functools.partial(_program, step, runner, len(cells), own_batches),
+        functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
+    )
+
+
+def _begin(
+    knobs: Any, variables: Tree, batches: Batch, begun: WarmStart, *, init: Callable[..., State], own_batches: bool
+) -> State:
+    """The state of every cell before the first step; without `variables` of a teacher each is its own.
+
+    `batches` are those of the first step, with an axis of steps of length 1.
+    """
+
+    def one(k: Any, batch: Batch, start: WarmStart) -> State:
+        return init(k, start.student if variables is None else variables, batch, start.student, start.terms)
+
+    return jax.vmap(one, in_axes=(0, 0 if own_batches else None, 0))(knobs, trees.take(batches, 0), begun)
+
+
+@shared
+def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
+    """The compiled program of a step of a grid, or of many in a row."""
+    runner, inner = (layout.CELLS, 'vmap') if chosen == layout.CELLS else (runner, chosen)
+    gridded = grid.gridded(step, inner, own_batches)
+    return parallel.wrap(
+        grid.scanned(gridded) if many else gridded,
+        runner,
+        devices_of(runner, cells),
+        batch_axis=int(own_batches) + many,
+        cell_axis=int(many) if own_batches else None,
+    )
+
+
+def choose_layout(
+    context: Context,
+    folder: Path,
+    structure: str,
+    program: Callable[[str], Step],
+    arguments: Callable[[], tuple[Any, ...]],
+    cells: int,
+    dispatches: int,
+) -> str:
+    """The layout of a grid; a measured one is noted in its folder, so that a resumed grid goes on in the same."""
+    wanted = context.execution.layout
+    if wanted != layout.AUTO:
+        return wanted if cells > 1 else 'unroll'
+    note = folder / 'layout.json'
+    if note.exists():
+        return json.loads(note.read_text())['layout']
+    split = context.execution.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
+    chosen = layout.fastest(
+        program, arguments, cells=cells, dispatches=dispatches, key=structure, more=(layout.CELLS,) if split else ()
+    )
+    ledgers.replace(note, json.dumps({'layout': chosen}))
+    return chosen
+
+
+def devices_of(runner: str, cells: int) -> list[jax.Device]:
+    """All devices; where cells are split over them, a number of devices that divides the cells (a teacher is one)."""
+    devices = parallel.all_devices()
+    return devices[: math.gcd(cells, len(devices))] if runner == 'cells' else devices
+
+
+def _new_students(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
+    """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
+    draw = once(bound(init_student, net=net))
+    drawn = {seed: jax.device_get(draw(np.uint32(base_seed + seed), inputs)) for seed in set(seeds)}
+    return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn[seed] for seed in seeds)))
+
+
+def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
+    """Who teaches a fit: nobody, the student's own average, or a network, whose outputs may be cached."""
+    if inputs.source is None:
+        return NOBODY
+    variables = context.teacher_variables(teacher_of(inputs.source))
+    if isinstance(inputs.source, CachedTeacher):
+        folder = context.done[cache_name(inputs.source.name)].folder
+        tables = cache.load(folder / 'tables', address(context, inputs.source, variables))
+        return TeacherSource(teachers.cached(), variables, tables)
+    return TeacherSource(asked_teacher(context, inputs), variables, {})
+
+
+def asked_teacher(context: Context, inputs: Trained) -> Teacher:
+    """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
+    assert inputs.source is not None
+    who = teacher_of(inputs.source)
+    return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
+
+
+def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.Address:
+    """What the tables of a cache depend on."""
+    teacher = inputs.teacher
+    how = [plain(teacher.network.args), teacher.members, inputs.precision or teacher.precision]
+    return cache.Address(
+        trees.digest([*how, trees.fingerprint(variables)]),
+        context.datasets.checksum(teacher.data),
+        json.dumps(plain(teacher.data.preprocess), sort_keys=True),
+        json.dumps(plain(inputs.augment), sort_keys=True),
+        teacher.seed,
+        inputs.views,
+    )

@@ -1,0 +1,220 @@
+"""What a config means, typed and frozen: networks, fits, methods, data. `resolve.resolve` makes it, and checks it.
+
+Knobs are tuples here, of one number or of all its candidates; what a stage reads of them is therefore the same however
+they were given.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict
+
+from kdjax.study.recipe.search import combinations
+from kdjax.train.objective import Objective
+
+AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
+
+
+class DataSource(NamedTuple):
+    """Where examples come from, and how networks see them."""
+
+    source: str
+    args: Mapping[str, Any]
+    preprocess: Mapping[str, Any]
+
+
+class GridCell(NamedTuple):
+    """One run of a grid: which examples, which randomness, which of the candidate knobs ('soft.temperature': 4.0)."""
+
+    transfer_size: int
+    seed: int
+    candidate: Mapping[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class NetSpec:
+    """A network by name, and its arguments."""
+
+    net: str
+    args: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSpec:
+    """A fit as the config says it, with all candidates of its knobs."""
+
+    weights: Mapping[str, tuple[float, ...]]
+    steps: int
+    batch_size: int
+    accumulate: int
+    learning_rate: tuple[float, ...]
+    weight_decay: tuple[float, ...]
+    terms_learning_rate: tuple[float, ...]
+    terms_weight_decay: tuple[float, ...]
+    optim: Mapping[str, Any]
+    teacher: str
+    peers: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Fit:
+    """One training run of each cell of a grid.
+
+    Attributes:
+      name: of the fit; that of the network for one that teaches.
+      spec: as the config says it.
+      terms: specs of its terms, by name, with all candidates of their knobs.
+      objective: the terms themselves.
+      knobs: all numbers of every knob that is given, by dotted name: 'learning_rate', 'soft.weight', ...
+      teacher: who teaches: a network, AVERAGE, or '' where no term reads a teacher.
+    """
+
+    name: str
+    spec: FitSpec
+    terms: Mapping[str, Mapping[str, Any]]
+    objective: Objective
+    knobs: Mapping[str, tuple[float, ...]]
+    teacher: str
+
+    @property
+    def steps(self) -> int:
+        """Updates."""
+        return self.spec.steps
+
+    @property
+    def batch_size(self) -> int:
+        """Examples per update."""
+        return self.spec.batch_size
+
+    @property
+    def own_average(self) -> bool:
+        """Whether the student's moving average teaches."""
+        return self.teacher == AVERAGE
+
+    @property
+    def candidates(self) -> list[dict[str, float]]:
+        """Every combination of the knobs that have several values, by dotted name; [{}] where none has."""
+        return combinations(self.knobs)
+
+    @property
+    def settings(self) -> dict[str, float]:
+        """The value of every knob, by dotted name: the first where it has several, its default where none."""
+        defaults = {
+            f'{name}.{knob}': value for name, knobs in self.objective.knobs().items() for knob, value in knobs.items()
+        }
+        return {**defaults, **{name: values[0] for name, values in self.knobs.items()}}
+
+    def taps(self) -> tuple[str, ...]:
+        """The features of the teacher that its terms read."""
+        return tuple(dict.fromkeys(tap for _, term in self.objective.terms for tap in term.taps().teacher))
+
+    def cells(self, transfer_sizes: tuple[int, ...], seeds: int) -> list[GridCell]:
+        """Its grid: transfer-set sizes x candidates x seeds."""
+        return [
+            GridCell(size, seed, candidate)
+            for size in transfer_sizes
+            for candidate in self.candidates
+            for seed in range(seeds)
+        ]
+
+
+@dataclasses.dataclass(frozen=True)
+class TeacherSpec:
+    """A network that teaches."""
+
+    name: str
+    network: NetSpec
+    weights: str  # file of its weights, where it is not trained
+    members: int
+    augment: Any
+    views: int
+    fit: Fit
+    mode: str
+    precision: str  # while it teaches; '' for the run's
+
+
+@dataclasses.dataclass(frozen=True)
+class Views:
+    """What students see of an example."""
+
+    augment: Any = dataclasses.field(default_factory=lambda: {'kind': 'augment.identity'})
+    views: int = 1
+    mix: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    consistent: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a recipe is executed: what changes nothing but rounding."""
+
+    runner: str
+    layout: str
+    cells: int
+    memory: float
+    chunk: int
+    save_every: int
+    profile: int
+    stream: bool
+    tensorboard: bool
+    wandb: bool
+
+    def rounded(self, steps: int) -> int:
+        """Steps between things that happen between dispatches."""
+        return -(-steps // self.chunk) * self.chunk
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """A config, resolved.
+
+    Attributes:
+      config: where it came from, locked.
+      title, seed, seeds, baseline, precision: as there.
+      data: the source.
+      views: what students see.
+      transfer_sizes, classes, label_noise: of students' transfer sets.
+      teachers: networks that teach by name, each after the one that teaches it.
+      student: the network of students.
+      fits: of students, by name, those that a method uses.
+      methods: names of fits by method, the baseline first.
+      validate_every, gradient_every: steps, as they are: multiples of a dispatch; 0 for never.
+      execution: how it is executed.
+    """
+
+    config: ConfigDict
+    title: str
+    seed: int
+    seeds: int
+    data: DataSource
+    views: Views
+    transfer_sizes: tuple[int, ...]
+    classes: tuple[int, ...]
+    label_noise: float
+    teachers: Mapping[str, TeacherSpec]
+    student: NetSpec
+    fits: Mapping[str, Fit]
+    methods: Mapping[str, tuple[str, ...]]
+    baseline: str
+    precision: str
+    validate_every: int
+    gradient_every: int
+    execution: Execution
+
+    def chains(self, method: str) -> list[tuple[str, ...]]:
+        """The prefixes of a method's fits: ('distill',), ('distill', 'finetune')."""
+        fits = self.methods[method]
+        return [fits[: length + 1] for length in range(len(fits))]
+
+    def all_fits(self) -> dict[str, Fit]:
+        """Every fit that runs, by name; teacher fits are keyed by the teacher's name."""
+        return {**{name: spec.fit for name, spec in self.teachers.items()}, **self.fits}
+
+    def taught_by(self, teacher: str) -> list[Fit]:
+        """The students' fits that a network teaches."""
+        return [fit for fit in self.fits.values() if fit.teacher == teacher]
+
+    def teacher_taps(self, teacher: str) -> tuple[str, ...]:
+        """Features of a teacher that a fit of students reads, to be cached beside its logits."""
+        fits = sorted(self.taught_by(teacher), key=lambda fit: fit.name)
+        return tuple(dict.fromkeys(tap for fit in fits for tap in fit.taps()))

@@ -1,0 +1,259 @@
+"""From a config to a recipe, once: everything is built and checked here, and errors are reported together."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from kdjax.data.stream import training_feed
+from kdjax.errors import Problems, UsageError, unknown
+from kdjax.resolve import construct
+from kdjax.resolve import resolve as resolve_name
+from kdjax.study.recipe import build, check
+from kdjax.study.recipe.check import RATES
+from kdjax.study.recipe.recipe import (
+    AVERAGE,
+    DataSource,
+    Execution,
+    Fit,
+    FitSpec,
+    NetSpec,
+    Recipe,
+    TeacherSpec,
+    Views,
+)
+from kdjax.study.recipe.search import combinations, number
+from kdjax.techniques.base import Term
+from kdjax.train import grid, layout, parallel, probes
+from kdjax.train.objective import Objective
+
+Candidates = Mapping[str, tuple[float, ...]]  # config.search, without stars
+
+
+def resolve(config: ConfigDict) -> Recipe:
+    """The recipe that a config means.
+
+    Raises:
+      UsageError: all that is wrong with it, as far as neither the data nor shapes are needed to see it, one a line.
+    """
+    check.check(config)
+    searched = config.search.candidates(config)
+    problems = Problems()
+    teachers: dict[str, TeacherSpec] = {}
+    fits: dict[str, Fit] = {}
+    for name, spec in check.teachers(config).items():
+        with problems.collected(f'fit {name!r}: '):
+            teachers[name] = _teacher(config, name, spec)
+    for name in dict.fromkeys(fit for method in config.methods.values() for fit in method):
+        with problems.collected(f'fit {name!r}: '):
+            fits[name] = _fit(config, name, config.fits[name], searched)
+    with problems.collected():
+        _check_search(searched, config)
+    problems.report()
+    with problems.collected():
+        teachers = _ordered(config, teachers)
+    recipe = _recipe(config, teachers, fits)
+    for fit in fits.values():
+        with problems.collected():
+            _check_views(recipe, fit)
+    with problems.collected():
+        _check_execution(recipe)
+    problems.report()
+    return recipe
+
+
+def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mapping[str, Fit]) -> Recipe:
+    run, data = config.run, config.data
+    execution = Execution(
+        run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
+        config.track.tensorboard, config.track.wandb,
+    )  # fmt: skip
+    return Recipe(
+        config=config,
+        title=config.title,
+        seed=config.seed,
+        seeds=config.seeds,
+        data=DataSource(data.source, data.args.to_dict(), data.preprocess.to_dict()),
+        views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
+        transfer_sizes=tuple(data.transfer_sizes),
+        classes=tuple(data.classes),
+        label_noise=data.label_noise,
+        teachers=teachers,
+        student=_network(config.student),
+        fits=fits,
+        methods=_methods(config),
+        baseline=config.baseline,
+        precision=run.precision,
+        validate_every=execution.rounded(run.validate_every),
+        gradient_every=execution.rounded(run.anatomy_every),
+        execution=execution,
+    )
+
+
+def _methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
+    """The fits of every method, by name; the baseline first (a ConfigDict knows no order but the alphabet's)."""
+    ordered = sorted(config.methods, key=lambda name: (name != config.baseline, name))
+    return {name: tuple(config.methods[name]) for name in ordered}
+
+
+def _network(spec: ConfigDict) -> NetSpec:
+    return NetSpec(spec.net, spec.args.to_dict())
+
+
+def _plain(spec: Any) -> Any:
+    """Part of a config, or several, as dictionaries."""
+    if isinstance(spec, ConfigDict):
+        return spec.to_dict()
+    return dict(spec) if isinstance(spec, Mapping) else [_plain(one) for one in spec]
+
+
+def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
+    fit = _fit(config, name, spec.fit, {})
+    if name == 'teacher' and fit.teacher:
+        raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
+    return TeacherSpec(
+        name, _network(spec), spec.weights, spec.members, _plain(spec.augment), spec.views, fit, spec.mode,
+        spec.precision,
+    )  # fmt: skip
+
+
+def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) -> Fit:
+    """A fit with its terms, each of them built with every candidate, so that a bad one is met here."""
+    place = f'fits.{name}'
+    terms = {term: _term_spec(config, term, searched) for term in spec.weights}
+    rates = {rate: searched.get(f'{place}.{rate}', (spec[rate],)) for rate in RATES}
+    weights = {term: searched.get(f'{place}.weights.{term}', (spec.weights[term],)) for term in spec.weights}
+    knobs = {**_floats(rates), **_knobs(config, terms, weights)}
+    for rate in RATES:
+        if min(knobs[rate]) < 0:
+            raise UsageError(f'{rate} must be >= 0, got {knobs[rate]}')
+    objectives = [_objective(terms, {**{k: v[0] for k, v in knobs.items()}, **c}) for c in combinations(knobs)]
+    teacher = spec.teacher if any(term.TEACHER for _, term in objectives[0].terms) else ''
+    _check_teacher(config, spec, teacher)
+    _check_decay(objectives[0], knobs['terms_weight_decay'])
+    build.optimiser(spec.optim.to_dict(), spec.steps)
+    given: dict[str, Any] = {**spec.to_dict(), **rates, 'weights': weights}
+    known = [field.name for field in dataclasses.fields(FitSpec)]
+    for field in given:
+        if field not in known:
+            raise unknown('field', field, known, ' of a fit')
+    fit = FitSpec(**given)
+    return Fit(name, fit, terms, objectives[0], knobs, teacher)
+
+
+def _term_spec(config: ConfigDict, name: str, searched: Candidates) -> dict[str, Any]:
+    """A term as the config says it, its knobs with all their candidates."""
+    spec = config.terms[name].to_dict()
+    kind = term_class(spec['kind'])
+    for knob in knob_fields(kind):
+        place = f'terms.{name}.{knob}'
+        if knob in spec:
+            number(place, spec[knob])
+            spec[knob] = (spec[knob],)
+        if place in searched:
+            spec[knob] = searched[place]
+    return spec
+
+
+def term_class(kind: str) -> type[Term]:
+    """The class that a term's 'kind' names."""
+    result = resolve_name('kdjax.techniques', kind, 'term')
+    if not (isinstance(result, type) and issubclass(result, Term)):
+        raise UsageError(f'{kind!r} is not a distillation term')
+    return result
+
+
+def knob_fields(kind: type[Term]) -> list[str]:
+    """Fields of a term that are knobs."""
+    return [field.name for field in dataclasses.fields(kind) if 'knob' in field.metadata]
+
+
+def _knobs(
+    config: ConfigDict, terms: Mapping[str, Mapping[str, Any]], weights: Mapping[str, tuple[float, ...]]
+) -> dict[str, tuple[float, ...]]:
+    """All numbers of every knob of terms that is given, by dotted name."""
+    result: dict[str, tuple[float, ...]] = {}
+    for name, spec in terms.items():
+        result[f'{name}.weight'] = weights[name]
+        result.update({f'{name}.{knob}': spec[knob] for knob in knob_fields(term_class(spec['kind'])) if knob in spec})
+    return _floats(result)
+
+
+def _floats(knobs: Mapping[str, tuple[float, ...]]) -> dict[str, tuple[float, ...]]:
+    return {name: tuple(map(float, values)) for name, values in knobs.items()}
+
+
+def _objective(terms: Mapping[str, Mapping[str, Any]], values: Mapping[str, float]) -> Objective:
+    """The terms of a fit, with one number for each knob."""
+    built = []
+    for name, spec in terms.items():
+        knobs = knob_fields(term_class(spec['kind']))
+        arguments = {field: value for field, value in spec.items() if field != 'kind' and field not in knobs}
+        arguments |= {knob: values[f'{name}.{knob}'] for knob in knobs if f'{name}.{knob}' in values}
+        built.append((name, construct('kdjax.techniques', spec['kind'], arguments, 'term')))
+    return Objective(tuple(built))
+
+
+def _check_teacher(config: ConfigDict, spec: ConfigDict, teacher: str) -> None:
+    """A fit that needs a teacher must have one that is there."""
+    if teacher == AVERAGE and not spec.optim.get('ema'):
+        raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
+    known = check.teachers(config)
+    if teacher and teacher not in (*known, AVERAGE):
+        raise unknown('teacher', teacher, (*known, AVERAGE), ' of a fit')
+
+
+def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:
+    """What a term takes over is not trained, and must not be shrunk either."""
+    heirs = [name for name, term in objective.terms if term.adopts]
+    if heirs and any(decay):
+        raise UsageError(f'terms_weight_decay must be 0, got {decay}: it would shrink what {heirs} take over')
+
+
+def _check_search(searched: Candidates, config: ConfigDict) -> None:
+    """Only knobs are searched: a grid of candidates is one compiled program."""
+    for field in searched:
+        part, name, *rest = field.split('.')
+        if part == 'terms':
+            knobs = knob_fields(term_class(config.terms[name].kind))
+            if rest[0] not in knobs:
+                raise unknown('knob', rest[0], knobs, f' of term {name!r} in config.search')
+        elif rest[0] not in RATES and rest[0] != 'weights':
+            raise unknown('knob', rest[0], (*RATES, 'weights'), f' of fit {name!r} in config.search')
+
+
+def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[str, TeacherSpec]:
+    """The networks that teach, each after the one that teaches it."""
+    ordered = dict.fromkeys(['teacher'])
+    for name in config.assistants:
+        path = [name]
+        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', AVERAGE):
+            if above in path:
+                raise UsageError(f'assistants {path} teach each other in a circle')
+            path.append(above)
+        ordered.update(dict.fromkeys(reversed(path)))
+    return {name: teachers[name] for name in ordered}
+
+
+def _check_views(recipe: Recipe, fit: Fit) -> None:
+    """What students see must be something that their teachers can speak of."""
+    if not fit.teacher:
+        return
+    spec = recipe.teachers.get(fit.teacher)
+    if recipe.views.mix and spec and spec.mode == 'cached':
+        raise UsageError(
+            f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '
+            f"cached: set mode='online' of {fit.teacher!r}"
+        )
+    drawn = sorted({*fit.taps()} & {tap for probe in probes.PROBES for tap in probe.taps})
+    if drawn and not recipe.views.consistent:
+        raise UsageError(f'fit {fit.name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
+
+
+def _check_execution(recipe: Recipe) -> None:
+    training_feed(recipe.execution.stream)
+    parallel.axis_of(recipe.execution.runner)
+    choices = (*grid.LAYOUTS, layout.CELLS, layout.AUTO)
+    if recipe.execution.layout not in choices:
+        raise unknown('grid layout', recipe.execution.layout, choices)

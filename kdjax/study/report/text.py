@@ -1,0 +1,270 @@
+"""What the report of a study says, section by section, in words that the numbers carry and no others."""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kdjax.study.report import comparison, formatting, networks, published, statistics, tables
+from kdjax.study.report.document import Block, Heading, Items, Listing, Picture, Text
+from kdjax.study.report.figure_style import Plot
+from kdjax.study.report.records import SCORE, Arm, FailedRun, PairedDifference, Provenance, Results, Summary
+
+Plots = Mapping[str, Sequence[Plot]]  # figures by topic
+
+NAMED = 8  # arms that a sentence names; the others are counted
+REASONS = 40  # failed runs that are listed; the others are in runs.csv
+ARMS = 40  # of the terminal's table
+
+COVERS = (
+    'What an interval covers: n seeds. Runs of one seed share what the seed decides (common random numbers): which '
+    'transfer set is drawn from the pool, the initial weights, the order of the batches. So an arm is compared with '
+    'its baseline seed by seed. An interval is the 95 % Student-t interval over seeds, of one arm by itself and not '
+    "corrected for the number of arms (Fieller's interval for the share of the gap). It covers no other teacher, no "
+    f'other pool of data and no other test set. What is judged is the test {SCORE.title} after the last step; that of '
+    'the step which was best in validation is shown beside it. Nothing is chosen by test data.'
+)
+PAPER = (
+    '"Consistent" means that our seeds are not told apart from the number of the paper, not that they are equal: the '
+    'interval says how far apart they may be. Where the paper gives its spread and its number of runs, the test is '
+    "Welch's; where it does not, its number is taken as exact, and a difference is found too easily. The p-values "
+    'are of each number by itself.'
+)
+
+
+def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
+    """The whole page, for the files."""
+    return [
+        Heading(summary.title, 1),
+        *_state(summary),
+        *_finding(summary),
+        *_savings(summary),
+        Text(COVERS),
+        Heading('Results'),
+        *tables.pivots(summary),
+        *_pictures(plots, 'sizes', 'along', 'heat', 'gains'),
+        tables.main(summary),
+        *_paper(summary),
+        Heading(f'Beyond {SCORE.title}'),
+        tables.beyond(summary),
+        *_pictures(plots, 'fidelity'),
+        *_section('What it costs', _costs(summary), _pictures(plots, 'pareto')),
+        *_section('How it was trained', _training(summary), _pictures(plots, 'learning', 'gradients')),
+        *_section('Teachers', _teachers(summary), _pictures(plots, 'exhibit')),
+        *_section('Acceptance', _acceptance(summary), []),
+        Heading('Failed runs'),
+        *_failures(summary),
+        Heading('Provenance'),
+        _provenance(summary.provenance),
+        Listing('Configuration', json.dumps(results.config, indent=2)),
+    ]
+
+
+def brief(summary: Summary) -> list[Block]:
+    """The main table and, last and so nearest to the prompt, the finding: for the terminal."""
+    lost = formatting.plural(summary.counts.failed, 'run')
+    return [
+        Heading(summary.title, 1),
+        tables.short(summary, ARMS),
+        *([Text(f'{lost} failed, left out of every mean and every pair.')] if summary.counts.failed else []),
+        *_savings(summary),
+        *_state(summary),
+        *_finding(summary),
+    ]
+
+
+def _section(title: str, blocks: Sequence[Block], pictures: Sequence[Block]) -> list[Block]:
+    return [Heading(title), *blocks, *pictures] if blocks or pictures else []
+
+
+def _pictures(plots: Plots, *topics: str) -> list[Block]:
+    return [Picture(plot.file, plot.says) for topic in topics for plot in plots[topic]]
+
+
+# ---- how far it is
+
+
+def _state(summary: Summary) -> list[Block]:
+    """How far it is, and what was compared."""
+    counts = summary.counts
+    if counts.running or counts.missing:
+        state = (
+            f'Half-way: {counts.done} of {counts.runs} runs are finished, {counts.failed} failed, '
+            f'{counts.running} are running, {counts.missing} are missing. What follows is of the finished runs '
+            'and will change; a p-value that is looked at while runs still come in promises more than it keeps.'
+        )
+    else:
+        failed = f'; {counts.failed} of them failed' if counts.failed else ''
+        state = f'All {counts.runs} runs have ended{failed}.'
+    return [Text(f'{state} {_design(summary)}')]
+
+
+def _design(summary: Summary) -> str:
+    varied = comparison.varied_axes(summary)
+    runs = sorted({arm.counts.runs for arm in summary.rows})
+    seeds = str(runs[0]) if len(runs) == 1 else f'{runs[0]} to {runs[-1]}'
+    fixed = [f'{formatting.words(axis)} {_settings(axis, summary)}' for axis in summary.axes if axis not in varied]
+    same = f' Not varied: {", ".join(fixed)}.' if fixed else ''
+    what = '; '.join(f'{formatting.words(axis)}: {_settings(axis, summary)}' for axis in varied)
+    return f'{formatting.plural(len(summary.rows), "arm")} of {seeds} seeds; {what}.{same}'
+
+
+def _settings(axis: str, summary: Summary) -> str:
+    values = [formatting.setting(value) for value in comparison.settings(axis, summary.rows)]
+    return f'{len(values)} values' if len(values) > 2 * NAMED else ', '.join(values)
+
+
+# ---- what came of it
+
+
+def _finding(summary: Summary) -> list[Block]:
+    by_verdict: dict[str, list[tuple[Arm, PairedDifference]]] = defaultdict(list)
+    for arm in summary.rows:
+        if arm.difference:
+            by_verdict[arm.difference.verdict].append((arm, arm.difference))
+    if not by_verdict:
+        return [Text(f'No arm can be compared: none but those of {summary.baseline} has a baseline arm.')]
+    reached = [verdict for verdict in statistics.VERDICTS if verdict in by_verdict]
+    counts = ', '.join(f'{verdict} {len(by_verdict[verdict])}' for verdict in reached)
+    comparisons = formatting.plural(tables.family_size(summary), 'comparison')
+    lead = (
+        f'Each arm against {summary.baseline} with the same settings, on the same seeds, '
+        f'{comparisons} in all: {counts} (two-sided paired t test of the '
+        f"test {SCORE.title} after the last step at the 5 % level, with Holm's correction over all of them). Gains in "
+        f'{SCORE.difference}, each with its own 95 % interval:'
+    )
+    none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
+    items = [_list_arms(verdict, by_verdict[verdict]) for verdict in reached]
+    return [Text(lead), Items(tuple(none + items)), *_resolution(summary), *_highest(summary)]
+
+
+def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]]) -> str:
+    """The arms of one verdict, the largest differences first."""
+    order = sorted(pairs, key=lambda pair: -abs(pair[1].mean or 0))
+    more = f'; and {len(order) - NAMED} more' if len(order) > NAMED else ''
+    return f'{verdict} – {"; ".join(_gain(*pair) for pair in order[:NAMED])}{more}'
+
+
+def _gain(arm: Arm, difference: PairedDifference) -> str:
+    if difference.mean is None:
+        return f'{arm.name} (no common seed)'
+    pairs = '' if difference.n == arm.counts.runs else f', n = {difference.n}'
+    return f'{arm.name} ({formatting.gain(difference)}{pairs})'
+
+
+def _resolution(summary: Summary) -> list[Block]:
+    """What these seeds could have found."""
+    sizes = [size for arm in summary.rows if arm.difference and (size := arm.difference.detectable) is not None]
+    if not sizes:
+        return []
+    low, middle, high = (formatting.value(float(of(sizes))) for of in (np.min, np.median, np.max))
+    power = middle if low == high else f'{low} to {high} (median {middle})'
+    return [
+        Text(
+            'Not told apart is not equal: with the seeds and the spread that there were, a single test at the 5 % '
+            f'level finds a true difference of {power} {SCORE.difference} with probability 0.8; with the correction it '
+            'takes more.'
+        )
+    ]
+
+
+def _highest(summary: Summary) -> list[Block]:
+    order = comparison.ranked(summary.rows)
+    if len(order) < 3:
+        return []
+    return [
+        Text(
+            f'The highest mean is that of {order[0].name}, {formatting.half(order[0].score)} {SCORE.unit} '
+            f'(n = {order[0].n}). The highest of {len(order)} means tends to be too '
+            'high, and nothing here tests it against the next.'
+        )
+    ]
+
+
+def _savings(summary: Summary) -> list[Block]:
+    sentence = networks.savings(summary)
+    return [Text(sentence)] if sentence else []
+
+
+def _paper(summary: Summary) -> list[Block]:
+    paper = summary.published
+    if paper is None:
+        return []
+    counts = '; '.join(f'{verdict}: {count}' for verdict, count in Counter(row.verdict for row in paper.rows).items())
+    recalled = sum(row.certainty == published.RECALLED for row in paper.rows)
+    doubt = f' From memory, and so shown and not judged: {recalled}.' if recalled else ''
+    lead = f'{formatting.plural(len(paper.rows), "number")} of {paper.source}, held against ours: {counts}. {PAPER}'
+    return [Heading('Beside the paper'), Text(lead + doubt), tables.paper(summary)]
+
+
+# ---- how it came about
+
+
+def _costs(summary: Summary) -> list[Block]:
+    table = networks.costs(summary)
+    return [table] if table.rows else []
+
+
+def _training(summary: Summary) -> list[Block]:
+    fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if arm.stages)
+    chosen = [tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else []
+    return [*([Items(tuple(fits))] if fits else []), *chosen]
+
+
+def _teachers(summary: Summary) -> list[Block]:
+    return [networks.teachers(summary)] if summary.teachers else []
+
+
+def _acceptance(summary: Summary) -> list[Block]:
+    acceptance = summary.acceptance
+    if acceptance is None:
+        return []
+    if not any(attempt.criteria for attempt in acceptance.attempts):
+        return [Text('No acceptance bar was set.')]
+    met = 'met' if acceptance.met else 'NOT met'
+    return [
+        Text(
+            f'{acceptance.method} with {acceptance.transfer_size} transfer examples: the bars were {met} after '
+            f'{formatting.plural(len(acceptance.attempts), "attempt")}; the tables show attempt '
+            f'{acceptance.attempt + 1}.'
+        ),
+        Text(
+            'Bars are held against validation data, so that trying again does not use up the test set. A retry changes '
+            'the judged method alone (or gives all methods more data); the baseline stays as it was chosen.'
+        ),
+        tables.attempts(summary),
+    ]
+
+
+def _failures(summary: Summary) -> list[Block]:
+    counts = summary.counts
+    if not counts.failed:
+        return [Text('No run failed.')]
+    items = [f'{run.arm}, seed {run.seed}: {_reason(run)}' for run in summary.failures]
+    more = [f'and {len(items) - REASONS} more, in runs.csv'] if len(items) > REASONS else []
+    lead = (
+        f'{counts.failed} of {counts.runs} runs failed. They are left out of every mean and '
+        'every pair, so that the numbers of their arms are those of the runs that survived:'
+    )
+    return [Text(lead), Items(tuple(items[:REASONS] + more))]
+
+
+def _reason(run: FailedRun) -> str:
+    return 'no reason was recorded' if run.step is None else f'not finite at step {run.step}, in {run.term}'
+
+
+def _provenance(provenance: Provenance) -> Items:
+    """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
+    stages = ', '.join(f'{stage} {formatting.number(time, 1)} s' for stage, time in provenance.seconds.items())
+    return Items(
+        (
+            f'command: {provenance.command}',
+            f'configuration: {provenance.config_hash}',
+            f'git commit: {provenance.git_commit or "none"}',
+            f'data checksum: {provenance.data_checksum}',
+            f'versions: {formatting.facts(provenance.versions)}',
+            f'machine: {formatting.facts(provenance.machine)}',
+            f'time: {stages}',
+        )
+    )

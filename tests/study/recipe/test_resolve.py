@@ -1,0 +1,163 @@
+"""A config is resolved once, and what is wrong with it is said at once and together."""
+
+import copy
+import dataclasses
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kdjax.errors import UsageError
+from kdjax.study.recipe import check, fields, inputs, plan
+from kdjax.study.recipe.resolve import resolve
+from kdjax.study.recipe.search import Search
+
+ROOT = Path(__file__).resolve().parents[3]
+TINY = runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']
+
+
+def changed(**changes):
+    return fields.changed(TINY(), {name.replace('__', '.'): value for name, value in changes.items()})
+
+
+def test_all_that_is_wrong_is_said_one_a_line():
+    config = changed(run__chunk=0, teacher__mode='cashed', baseline='nobody', fits__combined__learning_rate=-1.0)
+    with pytest.raises(UsageError) as error:
+        resolve(config)
+    assert str(error.value).splitlines() == [
+        'run.chunk must be an integer >= 1, got 0',
+        "unknown teacher.mode 'cashed'; there is: 'cached', 'online'",
+        "unknown method 'nobody' in baseline; there is: 'combined', 'soft, then hard', 'hard labels'",
+        "fit 'combined': learning_rate must be >= 0, got -1.0",
+    ]
+
+
+def test_what_terms_object_to_is_said_together_too():
+    config = changed(terms__soft__form='kll', fits__baseline__optim__name='adam')
+    with pytest.raises(UsageError) as error:
+        resolve(config)
+    lines = str(error.value).splitlines()
+    assert sorted(line.partition(':')[0] for line in lines) == ["fit 'baseline'", "fit 'combined'", "fit 'distill'"]
+    assert sum("unknown optimiser 'adam'" in line for line in lines) == 1
+    assert sum("unknown form 'kll'" in line for line in lines) == 2
+
+
+def test_what_a_config_alone_shows_is_met_without_jax():
+    code = """
+import sys
+from configs import base
+from kdjax.study.recipe import check
+check.check(base.get_config())
+assert 'jax' not in sys.modules, 'JAX was loaded'
+"""
+    subprocess.run([sys.executable, '-c', code], cwd=ROOT, check=True)
+
+
+def test_a_knob_that_is_a_tuple_is_told_the_new_form():
+    config = changed()
+    with config.unlocked(), config.ignore_type():
+        config.terms.soft.temperature = (2.0, 4.0)
+    with pytest.raises(UsageError, match=r"config\.search: \{'terms\.soft\.temperature': \(2\.0, 4\.0\)\}"):
+        resolve(config)
+
+
+def test_a_field_that_a_fit_does_not_have_is_refused():
+    config = changed()
+    with config.unlocked():
+        config.fits.combined.epochs = 3
+    with pytest.raises(UsageError, match="fit 'combined': unknown field 'epochs' of a fit; there is: 'steps'"):
+        resolve(config)
+
+
+# ---- what validation chooses from
+
+
+def searched(**candidates):
+    return resolve(changed(search=Search({name.replace('__', '.'): values for name, values in candidates.items()})))
+
+
+def test_candidates_are_the_grid_of_every_fit_that_reads_them():
+    recipe = searched(terms__soft__temperature=(2.0, 4.0))
+    assert recipe.fits['combined'].candidates == [{'soft.temperature': 2.0}, {'soft.temperature': 4.0}]
+    assert recipe.fits['baseline'].candidates == [{}]
+
+
+def test_a_field_is_more_particular_than_a_star():
+    recipe = resolve(
+        changed(search=Search({'fits.*.learning_rate': (1e-3, 1e-2), 'fits.finetune.learning_rate': (3e-4,)}))
+    )
+    assert recipe.fits['combined'].knobs['learning_rate'] == (1e-3, 1e-2)
+    assert recipe.fits['finetune'].knobs['learning_rate'] == (3e-4,)
+    assert recipe.teachers['teacher'].fit.knobs['learning_rate'] == (1e-2,)
+
+
+def test_a_number_that_is_given_is_not_searched():
+    config = changed(search=Search({'fits.*.learning_rate': (1e-3, 1e-2)}))
+    recipe = resolve(fields.changed(config, {'fits.combined.learning_rate': 0.5}))
+    assert recipe.fits['combined'].knobs['learning_rate'] == (0.5,)
+    assert recipe.fits['distill'].knobs['learning_rate'] == (1e-3, 1e-2)
+
+
+@pytest.mark.parametrize(
+    ('candidates', 'message'),
+    [
+        ({'terms__soft__form': (1.0, 2.0)}, "unknown knob 'form' of term 'soft' in config.search; there is: "),
+        ({'fits__combined__steps': (1.0, 2.0)}, "unknown knob 'steps' of fit 'combined' in config.search"),
+        ({'teacher__fit__learning_rate': (1.0, 2.0)}, 'must have one value for each knob'),
+        ({'run__chunk': (1.0, 2.0)}, "'run.chunk' is no knob of a term or of a fit"),
+        ({'terms__sofd__temperature': (1.0,)}, "unknown config field 'sofd'"),
+        ({'terms__soft__temperature': (1.0, 0.0)}, 'temperature of SoftTargets must be > 0, got 0.0'),
+    ],
+)
+def test_what_cannot_be_searched_is_refused(candidates, message):
+    with pytest.raises(UsageError, match=message):
+        searched(**candidates)
+
+
+@pytest.mark.parametrize('values', [(), 4.0, ('four',), (True, False)])
+def test_candidates_are_several_numbers(values):
+    with pytest.raises(UsageError, match=r'config\.search: (a candidate|candidates) of'):
+        Search({'terms.soft.temperature': values})
+
+
+# ---- what stages are given
+
+
+def test_a_stage_is_given_what_its_address_hashes_and_no_config():
+    """Every field is hashed, or the inputs of a stage that is needed, or the place of a file whose hash is a field."""
+    for stage in plan.stages_of(resolve(TINY())).values():
+        names = {field.name for field in dataclasses.fields(stage.inputs)}
+        known = {field.name for field in dataclasses.fields(stage.inputs) if 'by_key' in field.metadata}
+        assert known <= {'source', 'before', 'teacher', 'ends', 'path'}
+        assert not any(type(getattr(stage.inputs, name)).__name__ == 'ConfigDict' for name in names)
+
+
+def test_a_field_of_the_inputs_that_changes_changes_the_address():
+    stage = plan.stages_of(resolve(TINY()))['combined']
+    others = {
+        'seed': 7, 'precision': 'bfloat16', 'validate_every': 70, 'teaching': 'bfloat16', 'chain': ('x',), 'seeds': 9,
+        'transfer_sizes': (9,), 'classes': (1,), 'label_noise': 0.5, 'gradient_every': 5,
+        'student': dataclasses.replace(stage.inputs.student, net='x'),
+        'views': dataclasses.replace(stage.inputs.views, views=9),
+        'fit': dataclasses.replace(stage.inputs.fit, spec=dataclasses.replace(stage.inputs.fit.spec, steps=9)),
+        'data': stage.inputs.data._replace(source='x'),
+    }  # fmt: skip
+    hashed = {f.name for f in dataclasses.fields(stage.inputs) if 'by_key' not in f.metadata}
+    assert set(others) == hashed
+    for name, value in others.items():
+        assert dataclasses.replace(stage.inputs, **{name: value}).reads() != stage.inputs.reads(), name
+
+
+def test_whether_a_network_is_a_student_is_no_matter_of_identity():
+    """A copied config resolves to the same."""
+    assert plan.stages_of(resolve(copy.deepcopy(TINY()))).keys() == plan.stages_of(resolve(TINY())).keys()
+    one, other = (plan.stages_of(resolve(config))['combined'] for config in (TINY(), copy.deepcopy(TINY())))
+    assert one.key == other.key
+    assert one.inputs.presented == other.inputs.presented
+
+
+def test_checks_know_every_network_that_teaches():
+    assert list(check.teachers(TINY())) == ['teacher']
+    assert inputs.plain({'a': (1, 2)}) == {'a': [1, 2]}
