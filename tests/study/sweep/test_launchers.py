@@ -150,7 +150,7 @@ def sbatch(tmp_path, monkeypatch):
 
 
 def test_an_array_of_jobs_is_submitted_as_one_script(sbatch, tmp_path):
-    given = settings(launchers='slurm', tasks=8, parallel=3, partition='short', minutes=90, cpus=6, gpus=1, memory=12.5,
+    given = settings(cluster='slurm', tasks=8, parallel=3, partition='short', minutes=90, cpus=6, gpus=1, memory=12.5,
                      extra={'account': 'us', 'constraint': 'a100'})  # fmt: skip
     jobs = launchers.slurm(['run.py'], given, tmp_path / 'logs')
     assert [job.job_id for job in jobs] == [f'12_{k}' for k in range(8)]
@@ -167,7 +167,7 @@ def test_an_array_of_jobs_is_submitted_as_one_script(sbatch, tmp_path):
 
 
 def test_what_is_left_empty_is_left_to_the_cluster(sbatch, tmp_path):
-    launchers.slurm(['run.py'], settings(launchers='slurm', tasks=4), tmp_path / 'logs')
+    launchers.slurm(['run.py'], settings(cluster='slurm', tasks=4), tmp_path / 'logs')
     assert '#SBATCH --array=0-3%4' in sbatch()
     assert not [line for line in sbatch() if re.match(r'#SBATCH --(partition|gpus-per-node|mem|account)\b', line)]
 
@@ -224,7 +224,7 @@ def test_a_worker_that_slurm_stopped_waits_for_submitit_to_be_told(command, monk
 @pytest.mark.filterwarnings('ignore:unclosed file:ResourceWarning')  # submitit leaves the logs of debugging open
 def test_debugging_runs_the_command_before_it_returns(command, tmp_path):
     argv, folder = command
-    launchers.slurm(argv, settings(launchers='debug'), tmp_path / 'logs')
+    launchers.slurm(argv, settings(cluster='debug'), tmp_path / 'logs')
     assert len(notes(folder)) == 2
 
 
