@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from world import overheard
 
-from kdjax.train.objective import Objective, term_key
+from kdjax.train.objective import Objective
 from kdjax.types import Outputs, TermInputs
 
 KEY = jax.random.key(0)
@@ -43,14 +44,12 @@ def total(terms, inputs, params=None, memory=None):
       inputs: what they read.
       params, memory: by term name, of the terms that have any.
     """
-    objective = Objective(tuple(terms.items()))
+    objective, heard = overheard(Objective(tuple(terms.items())))
     params, memory = ({name: (given or {}).get(name, {}) for name in terms} for given in (params, memory))
     shares = objective.shares(params, memory, inputs, objective.knobs(), step=jnp.int32(0), key=KEY)
     outputs = {name.split('/')[1]: value for name, value in shares.logs.items()}
     if len(terms) == 1:
-        ((name, term),) = terms.items()
-        now = {'step': jnp.int32(0), 'key': term_key(KEY, name)}
-        values = term(params[name], memory[name], inputs, term.knobs(), **now).values
+        (values,) = heard.values()
         outputs['per_example' if values.ndim == 1 else 'per_token'] = values
     return Answer(shares.loss, outputs, shares.memory)
 

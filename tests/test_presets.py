@@ -3,6 +3,7 @@
 import functools
 
 import pytest
+import rotation
 
 from configs import preset
 from configs.sweeps import presets as sweep
@@ -20,14 +21,24 @@ def dataset():
     return build.dataset(resolve(preset.config(PRESETS['kd'])).data)
 
 
+def quick(name):
+    return sweep.importlib.import_module(f'configs.presets.{name}').get_config('quick')
+
+
 @pytest.mark.parametrize('name', PRESETS)
-def test_a_preset_says_what_it_is_and_could_run(name):
-    """Every fit of it is traced with the shapes of real data: networks, taps, teachers, losses, updates."""
+def test_a_preset_says_what_it_is_and_resolves(name):
     module = sweep.importlib.import_module(f'configs.presets.{name}')
     assert f'python run.py --config=configs/presets/{name}.py' in module.__doc__
-    config = module.get_config('quick')
-    assert config.is_locked
-    costs = plan.check_shapes(resolve(config), dataset())
+    assert quick(name).is_locked
+    assert resolve(quick(name)).methods
+
+
+# A third of them a day.
+@pytest.mark.parametrize('name', rotation.params([(name,) for name in PRESETS], [k // 3 for k in range(len(PRESETS))]))
+def test_a_preset_could_run(name):
+    """Every fit of it is traced with the shapes of real data: networks, taps, teachers, losses, updates."""
+    costs = plan.check_shapes(resolve(quick(name)), dataset())
+    assert costs
     assert all(cost.flops > 0 for cost in costs.values())
 
 

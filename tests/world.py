@@ -175,12 +175,11 @@ TRACES: collections.Counter = collections.Counter()
 def ask(objective, params, memory, inputs, knobs, axis=None):
     """The objective's answer, on this device's part of the batch where `axis` is given."""
     TRACES[objective] += 1
-    heard = {}
-    overheard = Objective(tuple((name, Overheard(name, term, heard)) for name, term in objective.terms))
+    objective, heard = overheard(objective)
 
     def loss(params, student):
         seen = inputs._replace(student=student)
-        shares = overheard.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
+        shares = objective.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
         return shares.loss, (shares.memory, dict(heard))
 
     (total, (after, values)), (own, student) = jax.value_and_grad(loss, (0, 1), has_aux=True)(params, inputs.student)
@@ -188,6 +187,12 @@ def ask(objective, params, memory, inputs, knobs, axis=None):
         total, own = jax.lax.psum((total, own), axis)
         values = {}
     return Answer(total, after, own, student, values)
+
+
+def overheard(objective):
+    """The objective, and the values by term, which are there once it has been asked for its shares."""
+    heard = {}
+    return Objective(tuple((name, Overheard(name, term, heard)) for name, term in objective.terms)), heard
 
 
 class Overheard:

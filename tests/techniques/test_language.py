@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rotation
 import world
 from scipy.optimize import linear_sum_assignment
 
@@ -273,8 +274,10 @@ def test_a_batch_of_padding_alone_has_no_loss_and_no_gradient(term):
     assert world.size(answer.student) == 0
 
 
-@every_term
-@pytest.mark.parametrize('devices', [2, 4])
+ON_DEVICES = [(term, devices) for term in MASKED for devices in (2, 4)]
+
+
+@pytest.mark.parametrize(('term', 'devices'), rotation.params(ON_DEVICES, [term for term, _ in ON_DEVICES]))
 def test_devices_agree_on_tokens(term, devices):
     subject = placed(term, RAGGED)
     world.assert_same_answer(world.spread(*subject, devices), world.compiled(*subject))
