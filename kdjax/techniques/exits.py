@@ -51,7 +51,7 @@ class ExitTerm(Term):
 
     def head(self, inputs: TermInputs) -> nn.Module:
         """From a feature to what the term compares."""
-        raise NotImplementedError
+        raise UsageError(f'{type(self).__name__} must define head(inputs)')
 
 
 def _feature(layer: str, inputs: TermInputs) -> Array:

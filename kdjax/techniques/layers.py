@@ -86,7 +86,7 @@ class LayerwiseTerm(Term):
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         """Of one pair, at least float32. (B,) or (B, N)"""
-        raise NotImplementedError
+        raise UsageError(f'{type(self).__name__} must define distance(student, teacher, inputs, knobs)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -129,7 +129,7 @@ class ProjectedMaps(MapTerm):
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         """Of two maps (B, H, W, C) of one shape. (B,)"""
-        raise NotImplementedError
+        raise UsageError(f'{type(self).__name__} must define distance(student, teacher, inputs, knobs)')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -14,8 +14,9 @@ from kdjax.errors import UsageError
 from kdjax.resolve import modules, public
 from kdjax.techniques.attention import AttentionTransfer
 from kdjax.techniques.base import Paper, Range, Schedule, Term, is_technique
+from kdjax.techniques.exits import ExitTerm
 from kdjax.techniques.hinton import SoftTargets
-from kdjax.techniques.layers import LayerTerm, LayerwiseTerm
+from kdjax.techniques.layers import LayerTerm, LayerwiseTerm, ProjectedMaps
 from kdjax.train.objective import Objective
 from kdjax.types import TermOut
 
@@ -107,6 +108,20 @@ def test_a_term_that_defines_no_values_says_so():
     shares = Objective((('empty', Empty()),)).shares
     with pytest.raises(UsageError, match=r"term 'empty': Empty must define either values\(inputs, knobs\) or __call__"):
         shares({'empty': {}}, {'empty': {}}, world.inputs(0), {'empty': {'weight': 1.0}}, step=0, key=world.KEY)
+
+
+@pytest.mark.parametrize(
+    ('base', 'fields', 'said'),
+    [
+        (LayerwiseTerm, {'layers': ('map',)}, r'Empty must define distance\(student, teacher, inputs, knobs\)'),
+        (ProjectedMaps, {'layer': 'map'}, r'Empty must define distance\(student, teacher, inputs, knobs\)'),
+        (ExitTerm, {'layers': ('map',)}, r'Empty must define head\(inputs\)'),
+    ],
+)
+def test_a_base_asks_for_what_it_leaves_open(base, fields, said):
+    term, seen = type('Empty', (base,), {})(**fields), world.inputs(0)
+    with pytest.raises(UsageError, match=said):
+        term(term.init(world.KEY, seen)[0], {}, seen, term.knobs(), step=jnp.int32(0), key=world.KEY)
 
 
 @pytest.mark.parametrize('base', [Term, Heir])
