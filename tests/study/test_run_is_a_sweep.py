@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdjax.study import run
+from kdjax.study.recipe.search import Search
 from kdjax.study.sweep import rows, worker
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'))['get_config']
@@ -18,7 +19,7 @@ def reports(tmp_path_factory):
     """The summaries of a run of three methods with two sizes of the transfer set, and of the sweep over both."""
     config = TINY().copy_and_resolve_references()
     with config.unlocked(), config.ignore_type():
-        config.terms.soft.temperature, config.run.layout, config.run.anatomy_every = (4.0,), 'map', 10
+        config.search, config.run.layout, config.run.anatomy_every = Search(), 'map', 10
     single, swept = tmp_path_factory.mktemp('run'), tmp_path_factory.mktemp('sweep')
     with config.unlocked():
         config.data.transfer_sizes = SIZES
