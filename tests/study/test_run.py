@@ -223,7 +223,10 @@ ERRORS = [
     ('--config.terms.soft.kind=hinton.SoftTarget', "unknown term 'hinton.SoftTarget'; there is: 'hinton.SoftTargets'"),
     ('--config.terms.soft.form=kll', "unknown form 'kll' of SoftTargets; there is: 'kl'"),
     ('--config.fits.distill.learning_rate=-0.1', 'learning_rate must be >= 0'),
-    ('--config.teacher.fit.learning_rate=(0.1,0.2)', 'teacher.fit must have one value for each knob, got several for'),
+    (
+        '--config.teacher.fit.learning_rate=(0.1,0.2)',
+        'a knob is a number, and candidates that validation chooses from are',
+    ),
     ('--config.fits.distill.optim.name=adam', "unknown optimiser 'adam'; there is: 'adamw'"),
     ('--config.data.transfer_sizes=(2000,)', 'transfer size 2000 must be in 1 to 1000'),
     ('--config.data.transfer_sizes=(0,)', 'must be an integer >= 1, got 0'),
