@@ -1,11 +1,51 @@
-"""Metrics as sums that merge: a mean is a (total, number) pair until someone reads it, never a mean of means."""
+"""What metrics are called, and metrics as sums that merge: a mean is a (total, number) pair until someone reads it."""
 
+import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.types import Array
+
+BETTER = ('higher', 'lower')
+
+
+class Metric(NamedTuple):
+    """How a metric is called and shown, and which of two of its values is better."""
+
+    name: str
+    title: str
+    unit: str  # '%' of what is stored as a share in [0, 1], 'nats', 'BLEU', 'ms', ...
+    better: str = 'higher'  # of BETTER
+    digits: int = 2
+    short: str = ''  # title of a column; the title if left out
+
+    @property
+    def head(self) -> str:
+        """Title of a column."""
+        return self.short or self.title
+
+    @property
+    def factor(self) -> int:
+        """What turns a stored value into its unit."""
+        return 100 if self.unit == '%' else 1
+
+    @property
+    def difference(self) -> str:
+        """Unit of differences."""
+        return 'points' if self.unit == '%' else self.unit
+
+    @property
+    def sign(self) -> int:
+        """What makes the higher of two values the better one."""
+        return 1 if self.better == 'higher' else -1
+
+    @property
+    def worst(self) -> float:
+        """What is worse than every value."""
+        return -self.sign * math.inf
+
 
 BINS = 15  # of confidence, for the calibration error; the usual choice since Guo et al. 2017
 

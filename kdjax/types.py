@@ -7,9 +7,11 @@ import jax
 
 Array = jax.Array
 Tree = Any  # a pytree of arrays
-# 'inputs', 'labels', 'mask', 'id', 'view'; 'teacher/...' where the teacher is cached, 'teacher_inputs' where it sees
-# other views; where examples are mixed, 'labels_mixed' and 'mix' instead of 'labels': two labels each and their shares.
-Batch = Mapping[str, Array]
+# 'inputs' (an array, or a tree of them), 'labels', 'mask', 'id', 'view', and whatever other columns the data have;
+# 'teacher/...' where the teacher is cached, 'teacher_inputs' where it sees something else; where examples are mixed,
+# 'labels_mixed' and 'mix' instead of 'labels': two labels each and their shares. What a task prepares comes with it:
+# 'mask' is per token where the task is, 'token_mask' says which tokens of an example's features are real.
+Batch = Mapping[str, Tree]
 
 
 class Column(Protocol):
@@ -31,6 +33,9 @@ class Outputs(NamedTuple):
 
     logits: Array  # (B, K) or (B, N, K)
     features: Mapping[str, Array]  # by tap name, leading axis B
+    # Of taps, and of 'logits', that have padding of their own: one mask for each of their axes of tokens, in order:
+    # (mask (B, N),) of states (B, N, D), (mask (B, N), mask (B, M)) of attention (B, heads, N, M).
+    masks: Mapping[str, tuple[Array, ...]] = {}
 
 
 class TermInputs(NamedTuple):
@@ -66,13 +71,13 @@ class TermOut(NamedTuple):
 class Apply(Protocol):
     """A network's forward function; `variables` has 'params' and 'stats'."""
 
-    def __call__(self, variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]: ...
+    def __call__(self, variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]: ...
 
 
 class Net(NamedTuple):
     """A network: two pure functions and the vocabulary of what may be read from it."""
 
-    init: Callable[[Array, Array], Tree]  # (key, inputs) -> {'params', 'stats'}
+    init: Callable[[Array, Tree], Tree]  # (key, inputs) -> {'params', 'stats'}
     apply: Apply
     taps: tuple[str, ...]
 

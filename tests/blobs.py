@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdjax.data.base import Dataset, Split
+from kdjax.dataset import Dataset, Split
 
 
 def blobs():

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from kdjax.data.base import Dataset, Split
+from kdjax.dataset import Dataset, Split
 
 COUNT = {'train': 8, 'validation': 4, 'test': 4}
 

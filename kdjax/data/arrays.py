@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdjax.data.base import SPLITS, Dataset, Split
+from kdjax.dataset import SPLITS, Dataset, Split
 from kdjax.errors import UsageError, unknown
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kdjax.data.base import SPLIT_SEED, Dataset, Split, stratified
+from kdjax.dataset import SPLIT_SEED, Dataset, Split, stratified
 
 SIZES = (1000, 297, 500)  # train, validation, test
 

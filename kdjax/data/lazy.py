@@ -77,12 +77,6 @@ def subset(column: Column, positions: np.ndarray) -> Column:
     return column[positions] if in_memory else Lazy(column, positions=positions)
 
 
-def chosen(column: Column, ids: np.ndarray) -> np.ndarray:
-    """The examples at `ids` (...), each read once, in the order of their positions."""
-    unique, where = np.unique(ids, return_inverse=True)
-    return np.asarray(column[unique])[where.reshape(ids.shape)]
-
-
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(THREADS, thread_name_prefix='kdjax-decode')

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kdjax.data.base import Dataset, Split, divided
+from kdjax.data.base import divided
+from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 
 VARIABLE = 'KDJAX_DATA'  # names the folder where a config does not

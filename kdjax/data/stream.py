@@ -14,7 +14,7 @@ import numpy as np
 
 from kdjax.data.augment import Augment
 from kdjax.data.feed import Feed, Stream, check, drawn, feed, shown, shuffled
-from kdjax.data.lazy import chosen
+from kdjax.dataset import chosen
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.errors import UsageError

@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.data.base import Dataset, Split, divided
+from kdjax.data.base import divided
+from kdjax.dataset import Dataset, Split
 from kdjax.data.lazy import Lazy
 from kdjax.errors import UsageError, nearest, unknown
 

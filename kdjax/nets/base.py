@@ -13,12 +13,23 @@ from kdjax.jit_cache import shared
 from kdjax.types import Array, Net, Outputs, Tree
 
 TAPS = 'taps'
+MASKS = 'masks'  # of taps that have padding of their own
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
-def tap(module: nn.Module, name: str, x: Array) -> Array:
-    """Names `x` so that terms may read it; costs nothing where nobody does."""
-    module.sow(TAPS, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+def tap(module: nn.Module, name: str, x: Array, *masks: Array) -> Array:
+    """Names `x` so that terms may read it; costs nothing where nobody does.
+
+    Args:
+      module: that has it.
+      name: of the tap; 'logits' for what the network answers, which then only gets masks.
+      x: leading axis B.
+      masks: one (B, N) for each axis of `x` that has padding, in order: 1 for what is real.
+    """
+    if name != 'logits':
+        module.sow(TAPS, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
+    if masks:
+        module.sow(MASKS, name, masks, init_fn=lambda: None, reduce_fn=lambda _, new: new)
     return x
 
 
@@ -52,24 +63,25 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[s
     """
     capture = dict(capture or {})
 
-    def init(key: Array, inputs: Array) -> Tree:
+    def init(key: Array, inputs: Tree) -> Tree:
         variables = module.init(key, inputs, train=False)
         return {'params': variables['params'], 'stats': variables.get('batch_stats', {})}
 
     # Compiled on its own it is traced once for all programs that it is part of.
     @functools.partial(jax.jit, static_argnames='train')
-    def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+    def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         logits, written = module.apply(
             {'params': variables['params'], 'batch_stats': variables['stats']},
             inputs,
             train=train,
             rngs={'dropout': key} if train and key is not None else None,
-            mutable=[TAPS, 'batch_stats'] if train else [TAPS],
+            mutable=[TAPS, MASKS, 'batch_stats'] if train else [TAPS, MASKS],
             capture_intermediates=_selector(capture) if capture else False,
         )
         features = {**_named(written.get(TAPS, {})), **_captured(written.get('intermediates', {}), capture)}
         logits = logits if logits.dtype == jnp.float64 else logits.astype(jnp.float32)
-        return Outputs(logits, features), written.get('batch_stats', variables['stats'])
+        masks = _named(written.get(MASKS, {}), is_leaf=lambda node: isinstance(node, tuple))
+        return Outputs(logits, features, masks), written.get('batch_stats', variables['stats'])
 
     return Net(init, apply, (*taps, *capture))
 
@@ -80,10 +92,10 @@ def _selector(capture: Mapping[str, str]) -> Any:
     return lambda module, method: method == '__call__' and bool(module.path) and module.path[:-1] in parents
 
 
-def _named(tree: Tree) -> dict[str, Array]:
-    """Taps by their own name, wherever in the module tree they were given."""
-    features: dict[str, Array] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+def _named(tree: Tree, is_leaf: Callable[[Any], bool] | None = None) -> dict[str, Any]:
+    """Taps, or their masks, by their own name, wherever in the module tree they were given."""
+    features: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree, is_leaf=is_leaf):
         name = path[-1].key
         if name in features:
             raise UsageError(f'two layers give the tap {name!r}; give each its own name')

@@ -1,141 +1,141 @@
-"""Classification: accuracy, likelihood, calibration, and fidelity to the teacher."""
+"""Classification: one class for every example."""
 
-from collections.abc import Callable, Mapping
+import dataclasses
+from collections.abc import Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.jit_cache import bound, compiled
-from kdjax.metrics import calibration, mean
-from kdjax.types import Array, Column, Net, Tree
+from kdjax.dataset import UNLABELLED, Dataset, Split
+from kdjax.errors import UsageError
+from kdjax.metrics import Metric, calibration, mean
+from kdjax.tasks.base import Task
+from kdjax.types import Array, Batch, Outputs
 
-Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]
+METRICS = (
+    Metric('accuracy', 'accuracy', '%'),
+    Metric('nll', 'negative log-likelihood', 'nats', 'lower', 3, 'NLL'),
+    Metric('ece', 'calibration error', '%', 'lower', 2, 'ECE'),
+    Metric('agreement', 'top-1 agreement with the teacher', '%', 'higher', 2, 'agrees'),
+    Metric('kl', 'KL to the teacher', 'nats', 'lower', 3, 'KL'),
+)
+TEMPERATURES = (1, 2, 4, 8, 16)  # at which the report shows what a teacher says
 
 
-def sums(logits: Array, labels: Array, mask: Array, teacher_logits: Array | None = None) -> dict[str, Any]:
-    """Meters of a batch, to be added over batches and then read.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Classification(Task):
+    """Each example has one of the classes: logits (B, K), labels (B,)."""
+
+    score: str = 'accuracy'
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        return METRICS
+
+    def check(self, dataset: Dataset) -> None:
+        if len(dataset.classes) < 2:
+            raise UsageError(f'classification needs at least 2 classes, the data have {len(dataset.classes)}')
+        for name, split in dataset.splits.items():
+            labels = split.column('labels')
+            if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
+                raise UsageError(f'classification needs integer labels (N,), split {name!r} has {labels.dtype} '
+                                 f'{labels.shape}')  # fmt: skip
+            if name != 'train' and labels.min() == UNLABELLED:
+                raise UsageError(f'split {name!r} has examples without a label; only training examples may have none')
+
+    def net_arguments(self, dataset: Dataset) -> dict[str, Any]:
+        return {'classes': len(dataset.classes)}
+
+    def strata(self, split: Split) -> np.ndarray:
+        return split.column('labels')
+
+    def corrupt(self, dataset: Dataset, share: float, seed: int) -> np.ndarray:
+        return symmetric(dataset.splits['train'].column('labels'), share, len(dataset.classes), seed)
+
+    def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
+        """Meters of 'accuracy', 'nll' (nats), 'ece'; against a teacher those of 'agreement' (of the predicted classes)
+        and of 'kl', KL(teacher || student) in nats at temperature 1."""
+        logits, labels, mask = outputs.logits, batch['labels'], batch['mask']
+        log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
+        predicted = jnp.argmax(logits, axis=-1)
+        nll = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
+        meters = {
+            'accuracy': mean((predicted == labels).astype(jnp.float32), mask),
+            'nll': mean(nll, mask),
+            'ece': calibration(jnp.exp(log_probabilities), labels, mask),
+        }
+        if teacher_logits is not None:
+            log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32), axis=-1)
+            kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
+            agree = (predicted == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
+            meters |= {'agreement': mean(agree, mask), 'kl': mean(kl, mask)}
+        return meters
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Array:
+        """The class of every example. (B,) int32"""
+        return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+
+    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
+        """1 for every example that is classified rightly, and 1 for every example. (N, 2)"""
+        right = (predictions == split.column('labels')).astype(np.float64)
+        return np.stack([right, np.ones_like(right)], axis=-1)
+
+    def score_of(self, sums: np.ndarray) -> np.ndarray:
+        return sums[..., 0] / sums[..., 1]
+
+    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
+        """A rightly classified validation example about which the teacher knows most beside its class.
+
+        Raises:
+          UsageError: there is none.
+        """
+        split = dataset.splits['validation']
+        probabilities = np.exp(outputs - outputs.max(axis=1, keepdims=True))
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        right = outputs.argmax(axis=1) == split.column('labels')
+        if not right.any():
+            raise UsageError('the teacher classifies no validation example rightly; train it longer')
+        example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
+        return {
+            'kind': 'classes',
+            **self.shown(dataset, example),
+            'label': int(split.column('labels')[example]),
+            'class_names': list(dataset.classes),
+            'logits': outputs[example],
+            'temperatures': list(TEMPERATURES),
+        }
+
+    def shown(self, dataset: Dataset, example: int) -> dict[str, Any]:
+        """A validation example as a reader sees it: its image, or its words."""
+        inputs = dataset.splits['validation'].inputs[example]
+        words = dataset.facts.get('words')
+        if words is None:
+            return {'image': inputs}
+        return {'text': ' '.join(words[token] for token in np.asarray(inputs) if token)}
+
+
+def symmetric(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:
+    """Each label with probability `share` replaced by one of the other classes, all equally likely.
 
     Args:
-      logits: (B, K).
-      labels: (B,) integers.
-      mask: (B,) 1 for real examples.
-      teacher_logits: (B, K), for fidelity; None where there is no teacher.
+      labels: (N,) integers; an example's id is its position. One without a label stays without.
+      share: expected share of wrong labels, in [0, 1]. A larger share changes all that a smaller one changes.
+      classes: how many there are, at least 2.
+      seed: of the draws.
 
     Returns:
-      'accuracy', 'nll' (nats), 'ece'; with a teacher 'agreement' (of the predicted classes) and 'kl', KL(teacher ||
-      student) in nats at temperature 1.
+      (N,) labels of the same dtype.
+
+    Raises:
+      UsageError: `share` is not in [0, 1], or there is no other class.
+
+    Reference: Patrini et al., Making Deep Neural Networks Robust to Label Noise, CVPR 2017, sec. 5 (symmetric noise).
     """
-    log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
-    predicted = jnp.argmax(logits, axis=-1)
-    nll = -jnp.take_along_axis(log_probabilities, labels[:, None], axis=-1)[:, 0]
-    found = {
-        'accuracy': mean((predicted == labels).astype(jnp.float32), mask),
-        'nll': mean(nll, mask),
-        'ece': calibration(jnp.exp(log_probabilities), labels, mask),
-    }
-    if teacher_logits is not None:
-        log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32), axis=-1)
-        kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
-        agree = (predicted == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
-        found |= {'agreement': mean(agree, mask), 'kl': mean(kl, mask)}
-    return found
-
-
-def evaluator(
-    net: Net,
-    inputs: Column,
-    labels: np.ndarray,
-    teacher_logits: np.ndarray | None = None,
-    batch_size: int = 1024,
-    preprocess: Callable[[Array], Array] = lambda inputs: inputs,
-    stream: bool = False,
-) -> Evaluate:
-    """A function from variables with a leading cell axis C to the metrics of `sums`, each (C,), on a whole split.
-
-    Cells are evaluated one after the other, in batches of at most `batch_size`, so memory does not grow with the grid.
-
-    Args:
-      net: of all cells.
-      inputs, labels, teacher_logits: of the split.
-      batch_size: examples per forward pass.
-      preprocess: makes of `inputs`, as stored, what the network sees.
-      stream: whether each batch is read and put on the device when its turn comes, in every evaluation anew, for a
-        split that does not fit there. If not, the whole split is put there once.
-    """
-    columns, size = (inputs, labels, teacher_logits), min(batch_size, len(labels))
-    if stream:
-        parts = [slice(start, start + size) for start in range(0, len(labels), size)]
-        add = compiled(bound(_by_batch, net=net, preprocess=preprocess))
-        return lambda cells: jax.device_get(_total(_streamed(add, cells, columns, parts, size)))
-    batches = _batched(*columns, size)
-    # The split is an argument: as a constant it would be part of the compiled program.
-    measure = compiled(bound(_measure, net=net, preprocess=preprocess))
-    return lambda cells: jax.device_get(measure(cells, batches))
-
-
-def _measure(
-    cells: Tree, batches: tuple[Any, ...], *, net: Net, preprocess: Callable[[Array], Array]
-) -> Mapping[str, Array]:
-    """The metrics of every cell over all batches."""
-    return jax.lax.map(lambda variables: _read(_meters(variables, batches, net, preprocess)), cells)
-
-
-def _by_batch(
-    cells: Tree, batches: tuple[Any, ...], *, net: Net, preprocess: Callable[[Array], Array]
-) -> Mapping[str, Any]:
-    """The meters of every cell and batch."""
-    return jax.lax.map(lambda variables: _meters(variables, batches, net, preprocess), cells)
-
-
-def _meters(
-    variables: Tree, batches: tuple[Any, ...], net: Net, preprocess: Callable[[Array], Array]
-) -> Mapping[str, Any]:
-    """The meters of every batch."""
-
-    def one(batch: tuple[Any, ...]) -> dict[str, Any]:
-        return sums(net.apply(variables, preprocess(batch[0]), train=False, key=None)[0].logits, *batch[1:])
-
-    return jax.lax.map(one, batches)
-
-
-def _read(by_batch: Mapping[str, Any]) -> Mapping[str, Array]:
-    """The metrics over all batches."""
-    totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=0), by_batch)
-    return {name: meter.compute() for name, meter in totals.items()}
-
-
-@jax.jit
-def _total(parts: list[Mapping[str, Any]]) -> Mapping[str, Array]:
-    """The metrics of every cell, of its meters in parts of all batches."""
-    return jax.vmap(_read)(jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *parts))
-
-
-def _streamed(
-    add: Callable[..., Mapping[str, Any]], cells: Tree, columns: tuple[Any, ...], parts: list[slice], size: int
-) -> list[Mapping[str, Any]]:
-    """The meters of every part of a split. While one is computed the next is read, and no more wait on the device."""
-    found: list[Mapping[str, Any]] = []
-    for part in parts:
-        inputs, labels, teacher_logits = (None if column is None else column[part] for column in columns)
-        batch = _batched(inputs, labels, teacher_logits, size)
-        jax.block_until_ready(found[-1:])
-        found.append(add(cells, batch))
-    return found
-
-
-def _batched(inputs: Any, labels: Any, teacher_logits: Any, size: int) -> tuple[Any, ...]:
-    """(inputs, labels, mask, teacher_logits) with a leading axis of batches; the last is padded and masked."""
-    count = len(labels)
-    padding = -count % size
-
-    def cut(column: Any) -> Any:
-        padded = np.concatenate([column[:], np.repeat(column[:1], padding, axis=0)])
-        return padded.reshape(-1, size, *column.shape[1:])
-
-    mask = np.ones(count + padding, np.float32)
-    mask[count:] = 0
-    return jax.device_put((
-        cut(inputs), cut(labels), mask.reshape(-1, size), None if teacher_logits is None else cut(teacher_logits),
-    ))  # fmt: skip
+    if not 0 <= share <= 1 or classes < 2:
+        raise UsageError(f'label noise needs a share in [0, 1] and 2 classes, got {share} and {classes}')
+    # Row i of this table does not depend on how many rows are drawn.
+    wrong, which = np.random.default_rng(seed).random((len(labels), 2)).T
+    others = (labels + 1 + (which * (classes - 1)).astype(labels.dtype)) % classes
+    return np.where((wrong < share) & (labels != UNLABELLED), others, labels).astype(labels.dtype)

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
 from kdjax.data.augment import identity, shift, views
-from kdjax.data.base import Dataset, Split, checked, stratified
+from kdjax.data.base import checked
+from kdjax.dataset import Dataset, Split, stratified
 from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from kdjax import trees
-from kdjax.data.base import Split, divided
+from kdjax.data.base import divided
+from kdjax.dataset import Split
 from kdjax.data.lazy import Lazy, chosen, subset
 from kdjax.errors import UsageError
 

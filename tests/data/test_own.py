@@ -5,7 +5,8 @@ import pytest
 from PIL import Image
 
 from kdjax.data import arrays, folder
-from kdjax.data.base import Split, checked, divided
+from kdjax.data.base import checked, divided
+from kdjax.dataset import Split
 from kdjax.data.lazy import Lazy
 from kdjax.errors import UsageError
 

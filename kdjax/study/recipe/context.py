@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.data.augment import identity
-from kdjax.data.base import Dataset
+from kdjax.dataset import Dataset
 from kdjax.jit_cache import compiled
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import Inputs, Teacher, plain

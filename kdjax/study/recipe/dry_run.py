@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax import trees
 from kdjax.cost import counted
-from kdjax.data.base import Dataset
+from kdjax.dataset import Dataset
 from kdjax.data.feed import shown
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.cost import cost_of
-from kdjax.data.base import Split
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe.context import METRICS, Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Teacher

@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from kdjax import trees
-from kdjax.data.base import Dataset
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, context, dry_run, evaluation, stages
 from kdjax.study.recipe.check import cache_name

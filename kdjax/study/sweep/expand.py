@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.data.base import Dataset
+from kdjax.dataset import Dataset
 from kdjax.errors import Problems, UsageError, unknown
 from kdjax.study.recipe import build, dry_run, evaluation, plan
 from kdjax.study.recipe.check import RATES

@@ -18,7 +18,7 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.cost import cost_of
-from kdjax.data.base import Dataset
+from kdjax.dataset import Dataset
 from kdjax.study.recipe import plan, stages
 from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
 from kdjax.study.recipe.dry_run import Traced, example

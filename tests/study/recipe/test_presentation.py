@@ -10,7 +10,7 @@ import pytest
 from ml_collections import ConfigDict
 from sklearn.datasets import load_digits
 
-from kdjax.data.base import Dataset, Split
+from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, context, dry_run, execute, plan
 from kdjax.study.recipe.recipe import DataSource

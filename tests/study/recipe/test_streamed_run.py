@@ -9,7 +9,7 @@ from blobs import blobs
 
 from configs import base
 from kdjax import trees
-from kdjax.data.base import Split
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context

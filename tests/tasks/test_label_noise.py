@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.data.noise import symmetric
+from kdjax.tasks.classification import symmetric
 from kdjax.errors import UsageError
 
 LABELS = np.arange(20000, dtype=np.int32) % 5

@@ -1,0 +1,160 @@
+"""What a data set is: splits of columns, in memory or where they lie; and how parts of it are drawn."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+
+from kdjax import trees
+from kdjax.errors import UsageError, unknown
+from kdjax.types import Column, Tree
+
+SPLITS = ('train', 'validation', 'test')
+SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run
+UNLABELLED = -1  # the label of an example, or of a token, that has none
+
+
+class Split(NamedTuple):
+    """Examples of one split; an example's id is its position."""
+
+    # A column, or a tree of them ({'source': ..., 'target': ...}): (N, ...) as stored, float32, or uint8 for images of
+    # a byte per channel, or int32 for tokens. An array, which may be one that numpy maps from a file, or `lazy.Lazy`;
+    # what does not fit in memory is fed with `data.stream=True`.
+    inputs: Tree
+    labels: np.ndarray | None = None  # (N, ...), UNLABELLED where there is none; or no labels at all
+    # What else an example has, by name, (N, ...): 'length' of its tokens, 'boxes', 'group' (speaker, user),
+    # 'teacher_inputs' where a network that teaches reads something else.
+    more: Mapping[str, Tree] = {}
+
+    def columns(self) -> dict[str, Tree]:
+        """All columns by name."""
+        labels = {} if self.labels is None else {'labels': self.labels}
+        return {'inputs': self.inputs, **labels, **self.more}
+
+    def column(self, name: str) -> Tree:
+        """One of them.
+
+        Raises:
+          UsageError: there is no such column.
+        """
+        columns = self.columns()
+        if name not in columns:
+            raise unknown('column', name, columns, ' of the data')
+        return columns[name]
+
+    @property
+    def size(self) -> int:
+        """How many examples there are."""
+        return len(next(iter(leaves({'inputs': self.inputs})))[1])
+
+
+class Dataset(NamedTuple):
+    """Splits, and what is known of them."""
+
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...] = ()  # their names
+    # What networks may be told beside the number of classes, by the name of their argument: 'vocabulary', how many
+    # tokens there are; 'words', their strings; ...
+    facts: Mapping[str, Any] = {}
+    # Columns whose second axis is padded to the longest example; the column 'length' has how much of it is real.
+    padded: tuple[str, ...] = ()
+
+    def checksum(self) -> str:
+        """Hash of every bit of every split."""
+        return trees.fingerprint({name: _hashed(split) for name, split in self.splits.items()})
+
+
+def _hashed(split: Split) -> Any:
+    """A split as it is hashed. One of inputs and labels alone keeps the hash that it had before there could be more."""
+    return split if split.more or split.labels is None else _PAIR(split.inputs, split.labels)
+
+
+_PAIR = NamedTuple('Split', [('inputs', Any), ('labels', Any)])  # type: ignore[name-match]
+
+
+def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    """Disjoint sorted index sets of the given sizes, each with the classes in the proportions of `labels`.
+
+    Args:
+      labels: (N,) integers.
+      sizes: how many examples in each set; together at most N.
+      seed: of the draw.
+
+    Raises:
+      UsageError: a size below 1, or more examples asked for than there are.
+    """
+    if min(sizes) < 1 or sum(sizes) > len(labels):
+        raise UsageError(f'cannot draw sets of {sizes} from {len(labels)} examples')
+    random = np.random.default_rng(seed)
+    shuffled = random.permutation(len(labels))
+    # Position within its class, as a fraction: sorting by it deals the classes out evenly.
+    rank = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        rank[members] = (np.arange(len(members)) + random.random()) / len(members)
+    dealt = shuffled[np.argsort(rank[shuffled], kind='stable')]
+    borders = np.cumsum((0, *sizes))
+    # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.
+    return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]
+
+
+def folds(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
+    """The fold of every example, in [0, count): folds are of equal size, each with the proportions of `strata` (N,).
+
+    Raises:
+      UsageError: fewer than 2 folds, or fewer examples than folds.
+    """
+    if not 2 <= count <= len(strata):
+        raise UsageError(f'folds must be in 2 to {len(strata)}, the examples, got {count}')
+    sizes = tuple(len(part) for part in np.array_split(np.arange(len(strata)), count))
+    result = np.empty(len(strata), np.int32)
+    for fold, members in enumerate(stratified(strata, sizes, seed)):
+        result[members] = fold
+    return result
+
+
+def grouped(groups: np.ndarray, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted positions of the examples whose group stays, and of those of `held` groups that are drawn to leave.
+
+    Args:
+      groups: (N,) of every example: its speaker, its user, its document.
+      held: how many groups leave together.
+      seed: of the draw.
+
+    Raises:
+      UsageError: no group would stay, or none would leave.
+    """
+    names = np.unique(groups)
+    if not 0 < held < len(names):
+        raise UsageError(f'groups held out must be in 1 to {len(names) - 1}, got {held}')
+    out = np.isin(groups, np.random.default_rng(seed).permutation(names)[:held])
+    return np.flatnonzero(~out), np.flatnonzero(out)
+
+
+def widths(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
+    """The lengths that batches are cut to: `buckets` below the longest example, and that of the longest."""
+    return (*(width for width in buckets if width < longest), longest)
+
+
+def bucket_of(lengths: np.ndarray, widths: tuple[int, ...]) -> np.ndarray:
+    """Position in `widths` of the narrowest that holds each of `lengths` (N,)."""
+    return np.searchsorted(np.asarray(widths), lengths).astype(np.int32)
+
+
+def chosen(column: Column, ids: np.ndarray) -> np.ndarray:
+    """The examples at `ids` (...), each read once, in the order of their positions."""
+    unique, where = np.unique(ids, return_inverse=True)
+    return np.asarray(column[unique])[where.reshape(ids.shape)]
+
+
+def leaves(columns: Mapping[str, Tree]) -> Iterator[tuple[str, Column]]:
+    """Every column by its path: 'inputs', 'inputs/source'."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(dict(columns), is_leaf=is_column):
+        yield '/'.join(str(getattr(part, 'key', part)) for part in path), leaf
+
+
+def is_column(node: Any) -> bool:
+    """Whether a node of a tree is a column, rather than several."""
+    return hasattr(node, 'shape') and hasattr(node, 'dtype')

@@ -1,0 +1,323 @@
+"""What the examples of a data set mean: the seam between a task and the core.
+
+The core knows no class, no label and no accuracy: it asks the task what a batch has, what decides, and how it is shown.
+A task is a frozen dataclass in a file of its own; a config names it: {'kind': 'classification.Classification'}.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.dataset import Dataset, Split, bucket_of, chosen, is_column, stratified, widths
+from kdjax.errors import UsageError, unknown
+from kdjax.jit_cache import bound, compiled
+from kdjax.metrics import Metric
+from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
+
+Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
+Preprocess = Callable[[Any], Any]
+TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Task:
+    """What a data set is used for.
+
+    Attributes:
+      score: the name of the metric that decides: which step is best, which candidate is chosen, what is accepted.
+    """
+
+    score: str
+
+    def __post_init__(self) -> None:
+        if self.score not in self.by_name:
+            raise unknown('score', self.score, self.by_name, f' of {type(self).__name__}')
+
+    @property
+    def metrics(self) -> tuple[Metric, ...]:
+        """All that it measures, in the order of columns; those of the teacher's likeness where there is a teacher."""
+        raise NotImplementedError
+
+    @property
+    def by_name(self) -> dict[str, Metric]:
+        """Its metrics by name."""
+        return {metric.name: metric for metric in self.metrics}
+
+    @property
+    def judged(self) -> Metric:
+        """The metric that decides."""
+        return self.by_name[self.score]
+
+    @property
+    def per_token(self) -> bool:
+        """Whether logits, labels and predictions are of every token of the padded inputs."""
+        return False
+
+    @property
+    def predicts(self) -> bool:
+        """Whether metrics are measured on predictions that are gathered on the host."""
+        return type(self).measure is not Task.measure
+
+    def check(self, dataset: Dataset) -> None:
+        """Raises UsageError where a data set does not have what the task needs, before anything trains."""
+
+    def net_arguments(self, dataset: Dataset) -> dict[str, Any]:
+        """What every network of the task is told, such as {'classes': 10}."""
+        del dataset
+        return {}
+
+    def strata(self, split: Split) -> np.ndarray:
+        """What draws of examples keep the proportions of, (N,) integers; all alike if left out."""
+        return np.zeros(split.size, np.int32)
+
+    def draw(self, split: Split, size: int, seed: int) -> np.ndarray:
+        """Sorted ids of a transfer set; of two draws with one seed the larger holds the smaller.
+
+        Raises:
+          UsageError: fewer than 1 example, or more than there are.
+        """
+        return stratified(self.strata(split), (size,), seed)[0]
+
+    def corrupt(self, dataset: Dataset, share: float, seed: int) -> np.ndarray | None:
+        """The labels of the training split, a `share` of them wrong on purpose.
+
+        Raises:
+          UsageError: the task does not know wrong labels.
+        """
+        del seed
+        if share:
+            raise UsageError(f'data.label_noise must be 0 for {type(self).__name__}, got {share}')
+        return dataset.splits['train'].labels
+
+    def prepare(self, batch: Batch) -> Batch:
+        """A batch (B, ...) as terms and metrics need it, on the device and after augmentation: masks, targets, ..."""
+        return batch
+
+    def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
+        """Meters of a prepared batch, by metric, which are added over batches and then computed.
+
+        Args:
+          outputs: of the network.
+          batch: prepared.
+          teacher_logits: of the teacher, where the network is held against one.
+        """
+        raise NotImplementedError
+
+    def predict(self, outputs: Outputs, batch: Batch) -> Tree:
+        """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) where the task is per token."""
+        raise NotImplementedError
+
+    def measure(self, predictions: Tree, split: Split) -> dict[str, float]:
+        """Metrics of the predictions (N, ...) on a whole split, on the host."""
+        raise NotImplementedError
+
+    def statistics(self, predictions: Tree, split: Split) -> np.ndarray:
+        """What each example adds to the score, (N, S) numbers, kept for paired tests; `score_of` reads their sums."""
+        raise NotImplementedError
+
+    def score_of(self, sums: np.ndarray) -> np.ndarray:
+        """The score, of sums of `statistics` (..., S)."""
+        raise NotImplementedError
+
+    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
+        """What the report shows of one validation example; its 'kind' says how.
+
+        Args:
+          dataset: all splits.
+          outputs: the teacher's logits on the validation split, (N, ...).
+        """
+        del dataset, outputs
+        return None
+
+    def costs(self, seconds: float, examples: int, split: Split) -> dict[str, float]:
+        """Columns of cost beyond parameters, bytes and operations: of a forward pass over so many examples."""
+        del split
+        return {'examples_per_second': examples / seconds}
+
+
+class Part(NamedTuple):
+    """Examples of a split that are evaluated together: all of one width."""
+
+    ids: np.ndarray
+    width: int | None  # that padded columns are cut to
+
+
+def evaluator(task: Task, net: Net, split: Split, teacher_logits: np.ndarray | None = None, **options: Any) -> Evaluate:
+    """A function from variables with a leading cell axis C to the metrics of the task, each (C,), on a whole split.
+
+    Args:
+      task, net: of all cells.
+      split: whose examples.
+      teacher_logits: (N, ...) that the network is held against.
+      options: as for `forward_pass`.
+    """
+    run = forward_pass(task, net, split, teacher_logits, predicting=task.predicts, **options)
+
+    def evaluate(cells: Tree) -> Mapping[str, np.ndarray]:
+        meters, predictions = run(cells)
+        metrics = dict(jax.device_get(_computed(meters)))
+        return {**metrics, **_measured(task, predictions, split)} if task.predicts else metrics
+
+    return evaluate
+
+
+def predictor(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tree], Tree]:
+    """A function from variables with a leading cell axis C to `task.predict` of a whole split, (C, N, ...) on the host.
+
+    Args:
+      task, net, split, options: as for `evaluator`.
+    """
+    run = forward_pass(task, net, split, predicting=True, **options)
+    return lambda cells: run(cells)[1]
+
+
+def forward_pass(
+    task: Task,
+    net: Net,
+    split: Split,
+    teacher_logits: np.ndarray | None = None,
+    *,
+    predicting: bool,
+    inputs: str = 'inputs',
+    padded: Sequence[str] = (),
+    buckets: tuple[int, ...] = (),
+    batch_size: int = 1024,
+    preprocess: Preprocess = lambda inputs: inputs,
+    stream: bool = False,
+) -> Callable[[Tree], tuple[list[Tree], Tree]]:
+    """A function from variables of cells to the meters of each of their batches, and their predictions.
+
+    Cells are evaluated one after the other, in batches of at most `batch_size`, so memory does not grow with the grid.
+
+    Args:
+      task, net, split, teacher_logits: as for `evaluator`.
+      predicting: whether predictions are made, (C, N, ...) on the host; {} if not.
+      inputs: the column that the network reads.
+      padded: columns that may be cut to the examples of a batch.
+      buckets: the widths that they are cut to; one width for all if left out.
+      batch_size: examples per forward pass.
+      preprocess: makes of inputs, as stored, what the network sees.
+      stream: whether each batch is read and put on the device when its turn comes, in every evaluation anew, for a
+        split that does not fit there. If not, the whole split is put there once.
+    """
+    columns = {**split.columns(), 'inputs': split.column(inputs)}
+    if teacher_logits is not None:
+        columns[TEACHER_LOGITS] = teacher_logits
+    cut = {*padded, *((TEACHER_LOGITS,) if task.per_token else ())} if padded else set()
+    parts = _parts(split, buckets if padded else ())
+    run = compiled(bound(_run, task=task, net=net, preprocess=preprocess, predicting=predicting))
+    batches = [list(_batches(columns, part, cut, batch_size, whole=not stream)) for part in parts]
+    # The split is an argument: as a constant it would be part of the compiled program.
+    kept = None if stream else jax.device_put([[make() for make in part] for part in batches])
+
+    def forward(cells: Tree) -> tuple[list[Tree], Tree]:
+        meters: list[Tree] = []
+        predictions = []
+        for place, part in enumerate(batches):
+            found = []
+            for position, make in enumerate(part):
+                batch = jax.device_put(make()) if kept is None else kept[place][position]
+                jax.block_until_ready(meters[-1:])  # while one is computed the next is read, and no more wait there
+                counted, predicted = run(cells, batch)
+                meters.append(counted)
+                found.append(jax.device_get(predicted))
+            predictions.append(found)
+        return meters, _joined(predictions, parts, task.per_token) if predicting else {}
+
+    return forward
+
+
+def _run(
+    cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Preprocess, predicting: bool
+) -> tuple[Tree, Tree]:
+    """Meters and predictions of every cell and batch, (C, batches, ...)."""
+
+    def one(variables: Tree, batch: Batch) -> tuple[Tree, Tree]:
+        batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
+        outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
+        return task.sums(outputs, batch, batch.get(TEACHER_LOGITS)), task.predict(outputs, batch) if predicting else {}
+
+    return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
+
+
+@jax.jit
+def _computed(meters: list[Tree]) -> Mapping[str, Array]:
+    """The metrics of every cell, of its meters in parts of all batches."""
+    joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *meters)
+    totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=1), joined)
+    return jax.vmap(lambda total: {name: meter.compute() for name, meter in total.items()})(totals)
+
+
+def _measured(task: Task, predictions: Tree, split: Split) -> dict[str, np.ndarray]:
+    """The metrics of the predictions of every cell, each (C,)."""
+    cells = len(jax.tree.leaves(predictions)[0])
+    rows = [task.measure(jax.tree.map(lambda leaf: leaf[cell], predictions), split) for cell in range(cells)]
+    return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
+
+
+def _parts(split: Split, buckets: tuple[int, ...]) -> list[Part]:
+    """The examples of a split by the width of their bucket; all together where there are none."""
+    if not buckets:
+        return [Part(np.arange(split.size), None)]
+    lengths = np.asarray(split.column('length'))
+    known = widths(buckets, int(lengths.max()))
+    buckets_N = bucket_of(lengths, known)
+    parts = [Part(np.flatnonzero(buckets_N == place), width) for place, width in enumerate(known)]
+    return [part for part in parts if len(part.ids)]
+
+
+def _batches(
+    columns: Mapping[str, Tree], part: Part, cut: set[str], batch_size: int, whole: bool
+) -> Iterator[Callable[[], Batch]]:
+    """What makes the batches of a part, (batches, size, ...): all at once, or one after the other."""
+    size = min(batch_size, len(part.ids))
+    step = len(part.ids) if whole else size
+    for start in range(0, len(part.ids), step):
+        yield functools.partial(_batched, columns, part.ids[start : start + step], part.width, cut, size)
+
+
+def _batched(columns: Mapping[str, Tree], ids: np.ndarray, width: int | None, cut: set[str], size: int) -> Batch:
+    """The examples `ids` as batches (batches, size, ...) with a 'mask'; the last is padded and masked."""
+    padding = -len(ids) % size
+    ids = np.concatenate([ids, np.repeat(ids[:1], padding)])
+
+    def read(column: Column, narrow: bool) -> np.ndarray:
+        rows = chosen(column, ids)
+        rows = rows[:, :width] if narrow else rows
+        return rows.reshape(-1, size, *rows.shape[1:])
+
+    mask = np.ones(len(ids), np.float32)
+    mask[len(ids) - padding :] = 0
+    batch = {name: jax.tree.map(lambda leaf, name=name: read(leaf, name in cut), column, is_leaf=is_column)
+             for name, column in columns.items()}  # fmt: skip
+    return {**batch, 'id': ids.astype(np.int32).reshape(-1, size), 'mask': mask.reshape(-1, size)}
+
+
+def _joined(predictions: Sequence[Sequence[Tree]], parts: Sequence[Part], per_token: bool) -> Tree:
+    """Predictions (C, batches, size, ...) of the parts as (C, N, ...), in the order of the examples."""
+    count = sum(len(part.ids) for part in parts)
+
+    def join(*leaves: np.ndarray) -> np.ndarray:
+        by_part = iter(leaves)
+        result: np.ndarray | None = None
+        longest = max(leaf.shape[3] for leaf in leaves) if per_token else 0
+        for part, found in zip(parts, predictions, strict=True):
+            rows = np.concatenate([_flat(next(by_part)) for _ in found], axis=1)[:, : len(part.ids)]
+            if result is None:
+                shape = (longest, *rows.shape[3:]) if per_token else rows.shape[2:]
+                result = np.zeros((rows.shape[0], count, *shape), rows.dtype)
+            result[(slice(None), part.ids, *((slice(rows.shape[2]),) if per_token else ()))] = rows
+        assert result is not None
+        return result
+
+    return jax.tree.map(join, *(batch for part in predictions for batch in part))
+
+
+def _flat(leaf: np.ndarray) -> np.ndarray:
+    """(C, batches, size, ...) as (C, batches * size, ...)."""
+    return leaf.reshape(leaf.shape[0], -1, *leaf.shape[3:])
