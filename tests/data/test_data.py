@@ -186,8 +186,8 @@ def test_views_differ_by_seed_example_and_number():
     assert not np.array_equal(seen(seed=1), seen())
     one_image = np.broadcast_to(IMAGES[:1], IMAGES.shape)
     same = np.full(10, 3, np.int32)
-    by_example = views(shift(pixels=PIXELS), 0, one_image, IDS, same)
-    by_number = views(shift(pixels=PIXELS), 0, one_image, same, IDS)
+    by_example = views(shift(pixels=PIXELS), 0, {'inputs': one_image}, IDS, same)['inputs']
+    by_number = views(shift(pixels=PIXELS), 0, {'inputs': one_image}, same, IDS)['inputs']
     assert len({np.asarray(view).tobytes() for view in by_example}) > 1
     assert len({np.asarray(view).tobytes() for view in by_number}) > 1
 
@@ -195,7 +195,7 @@ def test_views_differ_by_seed_example_and_number():
 def test_a_view_does_not_depend_on_where_in_which_batch_its_example_lies():
     random = np.random.default_rng(1)
     ids, numbers = random.permutation(IDS), random.integers(0, 32, 10).astype(np.int32)
-    found = views(shift(pixels=PIXELS), 0, IMAGES[ids], ids, numbers)
+    found = views(shift(pixels=PIXELS), 0, {'inputs': IMAGES[ids]}, ids, numbers)['inputs']
     np.testing.assert_array_equal(found, seen()[ids, numbers])
 
 
