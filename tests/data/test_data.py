@@ -162,7 +162,9 @@ def seen(seed=0, channels=()):
     """Views 0 ... 31 of every image: (example, view, ...)."""
     images = np.broadcast_to(IMAGES.reshape(10, 1, 3, 4, *channels), (10, 32, 3, 4, *channels))
     ids, numbers = np.meshgrid(IDS, np.arange(32, dtype=np.int32), indexing='ij')
-    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), seed))(images, ids, numbers))
+    return np.asarray(
+        jax.jit(functools.partial(views, shift(pixels=PIXELS), seed))({'inputs': images}, ids, numbers)['inputs']
+    )
 
 
 def test_view_0_is_the_image_itself():
@@ -270,7 +272,9 @@ def raw(count=3):
     """Views 0 ... 2 of every image, as stored: (example, view, ...)."""
     ids, numbers = np.meshgrid(IDS, np.arange(count, dtype=np.int32), indexing='ij')
     images = np.broadcast_to(BYTES[:, None], (10, count, *BYTES.shape[1:]))
-    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), 0))(images, ids, numbers))
+    return np.asarray(
+        jax.jit(functools.partial(views, shift(pixels=PIXELS), 0))({'inputs': images}, ids, numbers)['inputs']
+    )
 
 
 @pytest.mark.parametrize('seeds', [(5,), (5, 6)])
