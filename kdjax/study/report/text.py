@@ -3,13 +3,13 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 
-import numpy as np
-
+from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, networks, published, statistics, tables
 from kdjax.study.report.document import Block, Heading, Items, Listing, Picture, Text
 from kdjax.study.report.figure_style import Plot
-from kdjax.study.report.records import SCORE, Arm, FailedRun, PairedDifference, Provenance, Results, Summary
+from kdjax.study.report.records import Arm, FailedRun, PairedDifference, Provenance, Results, Summary
 
 Plots = Mapping[str, Sequence[Plot]]  # figures by topic
 
@@ -22,7 +22,7 @@ COVERS = (
     'transfer set is drawn from the pool, the initial weights, the order of the batches. So an arm is compared with '
     'its baseline seed by seed. An interval is the 95 % Student-t interval over seeds, of one arm by itself and not '
     "corrected for the number of arms (Fieller's interval for the share of the gap). It covers no other teacher, no "
-    f'other pool of data and no other test set. What is judged is the test {SCORE.title} after the last step; that of '
+    'other pool of data and no other test set. What is judged is the test {score} after the last step; that of '
     'the step which was best in validation is shown beside it. Nothing is chosen by test data.'
 )
 PAPER = (
@@ -40,14 +40,16 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         *_state(summary),
         *_finding(summary),
         *_savings(summary),
-        Text(COVERS),
+        Text(COVERS.format(score=summary.judged.title)),
+        *_balance(results.balance or {}),
         Heading('Results'),
         *tables.pivots(summary),
         *_pictures(plots, 'sizes', 'along', 'heat', 'gains'),
         tables.main(summary),
         *_paper(summary),
-        Heading(f'Beyond {SCORE.title}'),
+        Heading(f'Beyond {summary.judged.title}'),
         tables.beyond(summary),
+        *tables.further(summary),
         *_pictures(plots, 'fidelity'),
         *_section('What it costs', _costs(summary), _pictures(plots, 'pareto')),
         *_section('How it was trained', _training(summary), _pictures(plots, 'learning', 'gradients')),
@@ -115,6 +117,21 @@ def _settings(axis: str, summary: Summary) -> str:
     return f'{len(values)} values' if len(values) > 2 * NAMED else ', '.join(values)
 
 
+def _balance(labels: Mapping[str, int]) -> list[Block]:
+    """How even the classes are; nothing where that is not known."""
+    if not labels:
+        return []
+    largest, smallest = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
+    total = max(sum(labels.values()), 1)
+    most, least = (f'{100 * labels[name] / total:.2f} %' for name in (largest, smallest))
+    return [
+        Text(
+            f'Of the {total:,} labels of the training split, {most} are {largest!r}, the largest of {len(labels)} '
+            f'classes, and {least} are {smallest!r}, the smallest: always guessing {largest!r} is right for {most}.'
+        )
+    ]
+
+
 # ---- what came of it
 
 
@@ -128,29 +145,31 @@ def _finding(summary: Summary) -> list[Block]:
     reached = [verdict for verdict in statistics.VERDICTS if verdict in by_verdict]
     counts = ', '.join(f'{verdict} {len(by_verdict[verdict])}' for verdict in reached)
     comparisons = formatting.plural(tables.family_size(summary), 'comparison')
+    metric = summary.judged
+    gains = 'Gains' if metric.sign > 0 else 'Differences, of which the lower are better,'
     lead = (
         f'Each arm against {summary.baseline} with the same settings, on the same seeds, '
         f'{comparisons} in all: {counts} (two-sided paired t test of the '
-        f"test {SCORE.title} after the last step at the 5 % level, with Holm's correction over all of them). Gains in "
-        f'{SCORE.difference}, each with its own 95 % interval:'
+        f"test {metric.title} after the last step at the 5 % level, with Holm's correction over all of them). {gains} "
+        f'in {metric.difference}, each with its own 95 % interval:'
     )
     none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
-    items = [_list_arms(verdict, by_verdict[verdict]) for verdict in reached]
+    items = [_list_arms(verdict, by_verdict[verdict], metric) for verdict in reached]
     return [Text(lead), Items(tuple(none + items)), *_resolution(summary), *_highest(summary)]
 
 
-def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]]) -> str:
+def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]], metric: Metric) -> str:
     """The arms of one verdict, the largest differences first."""
     order = sorted(pairs, key=lambda pair: -abs(pair[1].mean or 0))
     more = f'; and {len(order) - NAMED} more' if len(order) > NAMED else ''
-    return f'{verdict} – {"; ".join(_gain(*pair) for pair in order[:NAMED])}{more}'
+    return f'{verdict} – {"; ".join(_gain(*pair, metric) for pair in order[:NAMED])}{more}'
 
 
-def _gain(arm: Arm, difference: PairedDifference) -> str:
+def _gain(arm: Arm, difference: PairedDifference, metric: Metric) -> str:
     if difference.mean is None:
         return f'{arm.name} (no common seed)'
     pairs = '' if difference.n == arm.counts.runs else f', n = {difference.n}'
-    return f'{arm.name} ({formatting.gain(difference)}{pairs})'
+    return f'{arm.name} ({formatting.gain(difference, metric)}{pairs})'
 
 
 def _resolution(summary: Summary) -> list[Block]:
@@ -158,26 +177,29 @@ def _resolution(summary: Summary) -> list[Block]:
     sizes = [size for arm in summary.rows if arm.difference and (size := arm.difference.detectable) is not None]
     if not sizes:
         return []
-    low, middle, high = (formatting.value(float(of(sizes))) for of in (np.min, np.median, np.max))
+    metric = summary.judged
+    low, middle, high = (formatting.value(of(sizes), metric) for of in (min, median, max))
     power = middle if low == high else f'{low} to {high} (median {middle})'
     return [
         Text(
             'Not told apart is not equal: with the seeds and the spread that there were, a single test at the 5 % '
-            f'level finds a true difference of {power} {SCORE.difference} with probability 0.8; with the correction it '
-            'takes more.'
+            f'level finds a true difference of {power} {metric.difference} with probability 0.8; with the correction '
+            'it takes more.'
         )
     ]
 
 
 def _highest(summary: Summary) -> list[Block]:
-    order = comparison.ranked(summary.rows)
+    metric = summary.judged
+    order = comparison.ranked(summary.rows, metric.sign)
     if len(order) < 3:
         return []
+    highest = formatting.highest(metric)
     return [
         Text(
-            f'The highest mean is that of {order[0].name}, {formatting.half(order[0].score)} {SCORE.unit} '
-            f'(n = {order[0].n}). The highest of {len(order)} means tends to be too '
-            'high, and nothing here tests it against the next.'
+            f'The {highest} mean is that of {order[0].name}, {formatting.half(order[0].score, metric)} {metric.unit} '
+            f'(n = {order[0].n}). The {highest} of {len(order)} means tends to be too {highest.removesuffix("est")}, '
+            'and nothing here tests it against the next.'
         )
     ]
 
@@ -256,7 +278,7 @@ def _reason(run: FailedRun) -> str:
 
 def _provenance(provenance: Provenance) -> Items:
     """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
-    stages = ', '.join(f'{stage} {formatting.number(time, 1)} s' for stage, time in provenance.seconds.items())
+    stages = ', '.join(f'{stage} {time:.1f} s' for stage, time in provenance.seconds.items())
     return Items(
         (
             f'command: {provenance.command}',
