@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax import trees
 from kdjax.dataset import Dataset, Split, bucket_of, chosen, is_column, stratified, widths
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
@@ -109,7 +110,7 @@ class Task:
         raise NotImplementedError
 
     def predict(self, outputs: Outputs, batch: Batch) -> Tree:
-        """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) where the task is per token."""
+        """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
     def measure(self, predictions: Tree, split: Split) -> dict[str, float]:
@@ -134,10 +135,26 @@ class Task:
         del dataset, outputs
         return None
 
-    def costs(self, seconds: float, examples: int, split: Split) -> dict[str, float]:
-        """Columns of cost beyond parameters, bytes and operations: of a forward pass over so many examples."""
-        del split
-        return {'examples_per_second': examples / seconds}
+    @property
+    def has_statistics(self) -> bool:
+        """Whether what each example adds to the score is kept."""
+        return type(self).statistics is not Task.statistics
+
+    @property
+    def cost_metrics(self) -> tuple[Metric, ...]:
+        """What `costs` gives, in the order of columns."""
+        return ()
+
+    def costs(self, variables: Tree, latency_ms: Mapping[str, float], length: int | None) -> dict[str, float]:
+        """Columns of cost beyond parameters, bytes, operations and latency.
+
+        Args:
+          variables: of the network.
+          latency_ms: of a batch, by its size.
+          length: tokens of the example that was measured; None where examples have none.
+        """
+        del variables, latency_ms, length
+        return {}
 
 
 class Part(NamedTuple):
@@ -256,7 +273,7 @@ def _computed(meters: list[Tree]) -> Mapping[str, Array]:
 def _measured(task: Task, predictions: Tree, split: Split) -> dict[str, np.ndarray]:
     """The metrics of the predictions of every cell, each (C,)."""
     cells = len(jax.tree.leaves(predictions)[0])
-    rows = [task.measure(jax.tree.map(lambda leaf: leaf[cell], predictions), split) for cell in range(cells)]
+    rows = [task.measure(trees.take(predictions, cell), split) for cell in range(cells)]
     return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
 
 

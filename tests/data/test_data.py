@@ -12,11 +12,11 @@ from sklearn.datasets import load_digits
 
 from kdjax.data.augment import identity, shift, views
 from kdjax.data.base import checked
-from kdjax.dataset import Dataset, Split, stratified
 from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
+from kdjax.dataset import Dataset, Split, stratified
 from kdjax.errors import UsageError
 
 PIXELS = 2

@@ -6,8 +6,8 @@ from PIL import Image
 
 from kdjax.data import arrays, folder
 from kdjax.data.base import checked, divided
-from kdjax.dataset import Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
 
 RANDOM = np.random.default_rng(0)

@@ -101,6 +101,7 @@ class Criterion:
     wanted: float
     got: float | None
     met: bool
+    better: str = 'higher'
 
 
 @dataclasses.dataclass(frozen=True)
