@@ -1,8 +1,7 @@
 """The records of a study: what it hands to its report, and the numbers that the report keeps.
 
 A `Results` holds every run as it ended, a `Summary` what is computed of them and stored as summary.json. A run of a
-recipe is a sweep of its methods: both hand over the same records. Both say what their task measures (`metrics`) and
-which of it is judged (`score`); what was stored before there were tasks is of image classification.
+recipe is a sweep of its methods: both hand over the same records.
 """
 
 import dataclasses
@@ -20,9 +19,7 @@ Setting = float | int | str  # a value of an axis
 Values = Mapping[str, float | None]  # a number by the name of its metric
 Record = typing.TypeVar('Record')
 
-SCORE = Classification().score  # of what was stored before there were tasks
 CHECKPOINTS = ('last', 'best')  # after the last step; of the step that was best in validation
-METRIC_FIELDS = ('metrics', 'cost_metrics')
 STATES = ('done', 'failed', 'running', 'missing')
 
 
@@ -185,11 +182,13 @@ class Published:
     rows: tuple[PublishedNumber, ...]
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Measured:
-    """A study whose task has metrics, of which one, the score, is judged."""
+    """What the task of a study measures; what was stored before there were tasks is of classification."""
 
-    metrics: tuple[Metric, ...]
-    score: str
+    metrics: tuple[Metric, ...] = METRICS
+    score: str = Classification().score  # the name of the metric that is judged
+    cost_metrics: tuple[Metric, ...] = ()  # of what is in `Cost.more`
 
     @property
     def by_name(self) -> dict[str, Metric]:
@@ -216,9 +215,6 @@ class Results(Measured):
     config: Mapping[str, Any]
     acceptance: Acceptance | None = None
     published: Published | None = None
-    metrics: tuple[Metric, ...] = METRICS
-    score: str = SCORE
-    cost_metrics: tuple[Metric, ...] = ()  # of what is in `Cost.more`
     balance: Mapping[str, int] | None = None  # labels of each class in the training split
 
 
@@ -299,16 +295,14 @@ class Summary(Measured):
     acceptance: Acceptance | None
     published: Published | None
     provenance: Provenance
-    metrics: tuple[Metric, ...] = METRICS
-    score: str = SCORE
-    cost_metrics: tuple[Metric, ...] = ()
 
 
 def to_json(record: Any) -> dict[str, Any]:
     """A record as JSON: seven significant digits, None for what is not finite."""
     content = dataclasses.asdict(record)
-    metrics = {name: [metric._asdict() for metric in content[name]] for name in METRIC_FIELDS if name in content}
-    return ledger.plain({**content, **metrics})
+    for name in {'metrics', 'cost_metrics'} & content.keys():
+        content[name] = [metric._asdict() for metric in content[name]]
+    return ledger.plain(content)
 
 
 def from_json(kind: type[Record], content: Any) -> Record:
@@ -322,8 +316,10 @@ def from_json(kind: type[Record], content: Any) -> Record:
 
 def _read(kind: Any, content: Any) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
-    if dataclasses.is_dataclass(kind) or kind is Metric:
+    if dataclasses.is_dataclass(kind):
         return _read_record(kind, content)
+    if kind is Metric:
+        return content if isinstance(content, Metric) else Metric(**content)
     if content is None or origin is None:
         return content
     if origin is tuple:
@@ -337,8 +333,8 @@ def _read_record(kind: Any, content: Any) -> Any:
     types, needed = _fields(kind)
     if not isinstance(content, Mapping):
         raise UsageError(f'{kind.__name__} must be an object, not {content!r:.60}')
-    if kind is Arm and SCORE in content.get('last', {}):
-        content = {'score': content['last'][SCORE], **content}  # was stored before there were tasks
+    if kind is Arm and Measured.score in content.get('last', {}):
+        content = {'score': content['last'][Measured.score], **content}  # not stored before there were tasks
     for name in content:
         if name not in types:
             raise unknown('field', str(name), types, f' of {kind.__name__}')
@@ -351,9 +347,6 @@ def _read_record(kind: Any, content: Any) -> Any:
 @functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
     """Types of the fields of a record, and those that must be given."""
-    types = typing.get_type_hints(kind)
-    optional = kind._field_defaults if kind is Metric else {
-        field.name for field in dataclasses.fields(kind)
-        if not field.default is field.default_factory is dataclasses.MISSING
-    }  # fmt: skip
-    return types, [name for name in types if name not in optional]
+    fields, types = dataclasses.fields(kind), typing.get_type_hints(kind)
+    needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
+    return {field.name: types[field.name] for field in fields}, needed
