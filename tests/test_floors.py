@@ -22,7 +22,19 @@ FLOORS = {
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
     'nets': {'base', 'layers'},
-    'data': {'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
+    'data': {
+        'base',
+        'lazy',
+        'augment',
+        'feed',
+        'preprocess',
+        'mix',
+        'originals',
+        'tfds',
+        'without_tensorflow',
+        'text',
+        'files',
+    },
     'tasks': set(),
 }
 # Rooms that know nothing of each other, though the floors would allow it.
