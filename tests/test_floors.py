@@ -23,20 +23,11 @@ SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
     'nets': {'base', 'layers'},
     'data': {
-        'base',
-        'lazy',
-        'augment',
-        'feed',
-        'preprocess',
-        'mix',
-        'originals',
-        'tfds',
-        'without_tensorflow',
-        'text',
-        'files',
+        'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow', 'text',
+        'files', 'fetch',
     },
     'tasks': set(),
-}
+}  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report')]
 # What may be imported only in these places.

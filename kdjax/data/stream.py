@@ -14,9 +14,9 @@ import numpy as np
 
 from kdjax.data.augment import Augment
 from kdjax.data.feed import Feed, Stream, check, drawn, feed, shown, shuffled
+from kdjax.dataset import chosen
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.dataset import chosen
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.types import Batch, Column
