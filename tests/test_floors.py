@@ -37,11 +37,12 @@ ONLY_IN = {
     'configs': (),
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),
+    'pooch': ('data.fetch',),
 }
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain',
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch',
 )  # fmt: skip
 
 

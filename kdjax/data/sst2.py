@@ -49,7 +49,7 @@ def sentences(
     place = files.located('sst2', folder)
     texts, labels = {}, {}
     for split, name in FILES.items():
-        rows = [line.rpartition('\t') for line in files.text('sst2', name, place).splitlines()]
+        rows = [line.rpartition('\t') for line in files.content('sst2', name, place).decode().splitlines()]
         texts[split] = [text.split(sentence)[: longest or None] for sentence, _, _ in rows]
         labels[split] = np.asarray([int(label) for _, _, label in rows], np.int32)
     words = text.vocabulary(texts['train'], vocabulary, minimum)

@@ -36,7 +36,7 @@ def entities(*, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: 
       UsageError: a file is missing or is another than the published one, or an argument is out of range.
     """
     place = files.located('wnut17', folder)
-    tagged = {split: conll(files.text('wnut17', name, place)) for split, name in FILES.items()}
+    tagged = {split: conll(files.content('wnut17', name, place).decode()) for split, name in FILES.items()}
     written = {split: [words for words, _ in own] for split, own in tagged.items()}
     train = [[word.lower() for word in words] for words in written['train']] if lower else written['train']
     known = text.vocabulary(train, vocabulary, minimum)
