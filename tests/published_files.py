@@ -16,9 +16,9 @@ def publish(monkeypatch, data, contents, folder=None, url='https://nowhere.inval
         if isinstance(raw, dict):
             hashes = {name: hashlib.sha256(own).hexdigest() for name, own in raw.items()}
             sums = ''.join(f'{hashes[name]}  {name}\n' for name in sorted(raw))
-            total = sum(map(len, raw.values()))
-            items.append(files.Folder(path, f'{url}/{data}/{path}.zip', hashlib.sha256(sums.encode()).hexdigest(), total,
-                                      len(raw), tuple({f'.{name.rpartition(".")[2]}' for name in raw})))  # fmt: skip
+            whole = hashlib.sha256(sums.encode()).hexdigest(), sum(map(len, raw.values())), len(raw)
+            suffixes = {f'.{name.rpartition(".")[2]}' for name in raw}
+            items.append(files.Folder(path, f'{url}/{data}/{path}.zip', *whole, tuple(suffixes)))
         else:
             items.append(files.File(path, f'{url}/{data}/{path}', hashlib.sha256(raw).hexdigest(), len(raw)))
     monkeypatch.setitem(files.SETS, data, tuple(items))

@@ -6,6 +6,7 @@ import tempfile
 import urllib.parse
 import urllib.request
 import zipfile
+import zlib
 from pathlib import Path, PurePosixPath
 
 from kdjax.data.files import SETS, File, Folder
@@ -41,17 +42,18 @@ def fetch(data: str, folder: str = '', origin: str = '') -> Path:
     for item in SETS[data]:
         if not (place / item.path).exists():
             with tempfile.TemporaryDirectory(dir=place, prefix='.fetching-') as hidden:
-                found = _fetched(data, item, origin, Path(hidden))
+                named = f'{data}: {item.path} from {origin or item.url}'
+                found = _fetched(data, item, origin, Path(hidden), named)
                 if fault := item.fault(found):
-                    raise UsageError(f'{data}: {item.path} from {origin or item.url} is not as published: {fault}')
+                    raise UsageError(f'{named} is not as published: {fault}')
                 os.replace(found, place / item.path)
         elif fault := item.fault(place / item.path):
             raise UsageError(f'{place / item.path} is there and not as published: {fault}; move it away')
     return place
 
 
-def _fetched(data: str, item: File | Folder, origin: str, hidden: Path) -> Path:
-    """Where in the folder `hidden` a file or a folder has been put."""
+def _fetched(data: str, item: File | Folder, origin: str, hidden: Path, named: str) -> Path:
+    """Where in the folder `hidden` a file or a folder, which errors call `named`, has been put."""
     packed = hidden / (f'{item.path}.zip' if isinstance(item, Folder) else item.path)
     if not origin or _scheme(origin):
         try:
@@ -59,13 +61,13 @@ def _fetched(data: str, item: File | Folder, origin: str, hidden: Path) -> Path:
         except OSError as error:  # as those of requests are
             reason = error.strerror or str(error).splitlines()[0]
             advice = '' if origin else '; from a folder or a mirror: --originals=FOLDER'
-            raise UsageError(f'{data}: {item.path} cannot be fetched: {reason}{advice}') from error
+            raise UsageError(f'{named} cannot be fetched: {reason}{advice}') from error
     else:
         found = _local(data, (item.path, packed.name), Path(origin))
         if isinstance(item, Folder) and found.is_dir():
             return _copied(item, found, hidden / item.path)
         shutil.copyfile(found, packed)
-    return _unpacked(item, packed) if isinstance(item, Folder) else packed
+    return _unpacked(item, packed, named) if isinstance(item, Folder) else packed
 
 
 def _copied(folder: Folder, found: Path, target: Path) -> Path:
@@ -110,25 +112,32 @@ def _through_http(url: str, path: Path) -> None:
     pooch.retrieve(url, None, path.name, path.parent, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
 
 
-def _unpacked(folder: Folder, packed: Path) -> Path:
-    """The folder of the repository whose archive is `packed`, beside it."""
+def _unpacked(folder: Folder, packed: Path, named: str) -> Path:
+    """The folder of the repository whose archive is `packed`, beside it; errors call it `named`."""
     target = packed.with_suffix('')
     try:
         with zipfile.ZipFile(packed) as archive:
-            wanted = {}
-            for member in archive.infolist():
-                parts = PurePosixPath(member.filename).parts  # repository-commit, folder, ...
-                if parts[1:2] == (folder.path,) and PurePosixPath(member.filename).suffix in folder.suffixes:
-                    wanted[member] = target.joinpath(*parts[2:])
-            if sum(member.file_size for member in wanted) > folder.size:
-                raise UsageError(f'{folder.url}: {folder.path} is larger than the published {folder.size} bytes')
-            for member, path in wanted.items():
-                if '..' in path.parts:
-                    raise UsageError(f'{folder.url}: {member.filename} leads out of the archive')
+            members = _members(folder, archive)
+            if sum(member.file_size for member in members) > folder.size:
+                raise UsageError(f'{named} is larger than the published {folder.size} bytes')
+            for member, parts in members.items():
+                if '..' in parts:
+                    raise UsageError(f'{named}: {member.filename} leads out of the archive')
+                path = target.joinpath(*parts)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(archive.read(member))
-    except (zipfile.BadZipFile, zipfile.LargeZipFile, OSError, NotImplementedError, RuntimeError) as error:
-        raise UsageError(f'{folder.url} is not an archive that can be read: {error}') from error
-    if not target.exists():
-        raise UsageError(f'{folder.url} has no folder {folder.path!r}')
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError) as error:
+        raise UsageError(f'{named} is not in an archive that can be read: {error}') from error
+    if not members:
+        raise UsageError(f'{named} has no such folder in its archive')
     return target
+
+
+def _members(folder: Folder, archive: zipfile.ZipFile) -> dict[zipfile.ZipInfo, tuple[str, ...]]:
+    """The files that count, with their places in the folder. All lie in one named after repository and commit."""
+    names = {member: PurePosixPath(member.filename) for member in archive.infolist()}
+    return {
+        member: name.parts[2:]
+        for member, name in names.items()
+        if name.parts[1:2] == (folder.path,) and name.suffix in folder.suffixes
+    }

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from kdjax.data.base import divided
-from kdjax.dataset import Dataset, Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError, nearest, unknown
 
 CHUNK = 1000  # examples decoded at once

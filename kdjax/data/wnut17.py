@@ -18,38 +18,34 @@ Tagged = tuple[list[str], list[str]]  # words, tags
 def entities(*, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: bool = False) -> Dataset:
     """3,394 training, 1,009 validation and 1,287 test sentences: word ids and tags, each (N, L) int32.
 
-    Facts: 'words' are all words of all splits as they are written, by id. 'vocabulary' is the number of ids that have
-    an embedding of their own, and 'rows' says of every id which of those it takes: its own, or 1 (unknown). So a
-    network knows how every word is spelled, and the embeddings of frequent training words alone.
+    The fact 'words' has all words of all splits as they are written, by id. 'vocabulary' is the number of ids that may
+    have an embedding: words of training. Of the ids from there on a network knows the spelling alone.
 
     Sentences of validation and test are longer than those of training (82 and 105 tokens against 41), and are whole.
 
     Args:
       folder: where the three files are, or a folder that has them in 'wnut17'; by default what KDJAX_DATA names.
-      vocabulary: how many training words have an embedding, the most frequent ones; 0 for all.
-      minimum: how often a word must occur in training to have one. With 1 no training word is unknown, and so the
-        embedding of unknown words learns nothing.
-      lower: whether words in upper and lower case share an embedding. Words in lower case then have the ids below
-        'vocabulary', and 'rows' leads other spellings there.
+      vocabulary: how many training words may have an embedding, the most frequent ones; 0 for all.
+      minimum: how often a word must occur in training for one. With 1 no training word is unknown, and so the embedding
+        of unknown words learns nothing.
+      lower: whether all words are put in lower case first. More of them are known then, and what capitals say is lost.
 
     Raises:
       UsageError: a file is missing or is another than the published one, or an argument is out of range.
     """
     place = files.located('wnut17', folder)
     tagged = {split: conll(files.content('wnut17', name, place).decode()) for split, name in FILES.items()}
-    written = {split: [words for words, _ in own] for split, own in tagged.items()}
-    train = [[word.lower() for word in words] for words in written['train']] if lower else written['train']
-    known = text.vocabulary(train, vocabulary, minimum)
-    words = known.extended(sentence for own in written.values() for sentence in own)
-    width = max(len(sentence) for own in written.values() for sentence in own)
+    texts = {split: [[word.lower() if lower else word for word in words] for words, _ in own]
+             for split, own in tagged.items()}  # fmt: skip
+    known = text.vocabulary(texts['train'], vocabulary, minimum)
+    words = known.extended(sentence for own in texts.values() for sentence in own)
+    width = max(len(sentence) for own in texts.values() for sentence in own)
     splits = {}
-    for split, own in tagged.items():
-        ids = text.padded([words.encoded(sentence) for sentence in written[split]], width)
-        tags = text.padded([[CLASSES.index(tag) for tag in tags] for _, tags in own], width)
-        splits[split] = Split(ids, tags, {'length': text.lengths(written[split])})
-    rows = (text.PADDING, text.UNKNOWN, *(_row(word, known, lower) for word in words.words[len(text.RESERVED) :]))
-    facts = {'vocabulary': known.known, 'words': words.words, 'rows': rows}
-    return Dataset(splits, CLASSES, facts, padded=('inputs', 'labels'))
+    for split, own in texts.items():
+        ids = text.padded([words.encoded(sentence) for sentence in own], width)
+        tags = text.padded([[CLASSES.index(tag) for tag in tags] for _, tags in tagged[split]], width)
+        splits[split] = Split(ids, tags, {'length': text.lengths(own)})
+    return Dataset(splits, CLASSES, {'vocabulary': known.known, 'words': words.words}, padded=('inputs', 'labels'))
 
 
 def conll(content: str) -> list[Tagged]:
@@ -62,7 +58,3 @@ def conll(content: str) -> list[Tagged]:
         elif sentences[-1][0]:
             sentences.append(([], []))
     return sentences if sentences[-1][0] else sentences[:-1]
-
-
-def _row(word: str, known: text.Vocabulary, lower: bool) -> int:
-    return known.ids.get(word, known.ids.get(word.lower(), text.UNKNOWN) if lower else text.UNKNOWN)

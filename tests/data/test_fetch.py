@@ -47,12 +47,12 @@ def origin(tmp_path, monkeypatch):
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    """A server of files that notes who asked for what, and may break off or change what it sends."""
+    """A server of files that notes what was asked for, and may break off or change what it sends."""
 
-    asked, broken, changed = [], (), ()
+    asked, broken, changed = (), (), ()
 
     def log_message(self, *args):
-        self.asked.append(self.path)
+        type(self).asked += (self.path,)
 
     def copyfile(self, source, outputfile):
         raw = source.read()
@@ -65,7 +65,7 @@ def server(origin):
     """The URL of the mirror over HTTP, and the class that answers."""
 
     class Own(Quiet):
-        asked = []
+        pass
 
     pytest.importorskip('pooch')
     handler = functools.partial(Own, directory=origin / 'mirror')
@@ -96,7 +96,7 @@ def test_a_mirror_over_http_gives_the_same_and_is_not_asked_again(server, origin
     assert len(answering.asked) == 3
     (origin / 'out' / 'made_up' / 'licence').unlink()
     assert whole(fetch.fetch('made_up', str(origin / 'out'), url))
-    assert answering.asked[3:] == ['/made_up/licence']
+    assert answering.asked[3:] == ('/made_up/licence',)
 
 
 def test_without_an_origin_the_repositories_are_asked(server, origin, monkeypatch):
@@ -120,8 +120,8 @@ CHANGED = CONTENTS['a.txt'].replace(b'text', b'TEXT')
 @pytest.mark.parametrize(
     ('fault', 'path', 'message'),
     [
-        ('broken', '/made_up/a.txt', r'made_up: a\.txt cannot be fetched: '),
-        ('broken', '/made_up/sounds.zip', 'made_up: sounds cannot be fetched: '),
+        ('broken', '/made_up/a.txt', r'made_up: a\.txt from \S+ cannot be fetched: '),
+        ('broken', '/made_up/sounds.zip', r'made_up: sounds from \S+ cannot be fetched: '),
         ('changed', '/made_up/a.txt', rf'made_up: a\.txt from http\S+ is not as published: its sha256 is '
          rf'{hashlib.sha256(CHANGED).hexdigest()}, not {hashlib.sha256(CONTENTS["a.txt"]).hexdigest()}$'),
     ],
@@ -140,14 +140,18 @@ def test_what_a_server_breaks_off_or_changes_never_gets_its_name(fault, path, me
 
 def test_what_a_server_does_not_have_is_said_with_its_name(server, origin):
     (origin / 'mirror' / 'made_up' / 'licence').unlink()
-    with pytest.raises(UsageError, match=r'made_up: licence cannot be fetched: 404 .* for url: \S+/made_up/licence$'):
+    with pytest.raises(
+        UsageError, match=r'made_up: licence from \S+ cannot be fetched: 404 .* for url: \S+/made_up/licence$'
+    ):
         fetch.fetch('made_up', str(origin / 'out'), server[0])
 
 
 def test_a_server_that_does_not_answer_is_said_with_what_else_there_is(origin, monkeypatch):
     pytest.importorskip('pooch')
     publish(monkeypatch, 'made_up', CONTENTS, url='http://127.0.0.1:9')
-    with pytest.raises(UsageError, match=r'made_up: a\.txt cannot be fetched: .*; from a folder or a mirror: --orig'):
+    with pytest.raises(
+        UsageError, match=r'made_up: a\.txt from \S+ cannot be fetched: .*; from a folder or a mirror: --orig'
+    ):
         fetch.fetch('made_up', str(origin / 'out'))
 
 
@@ -163,7 +167,9 @@ def test_a_kind_of_url_that_is_not_known_and_a_file_that_is_not_there_are_refuse
         fetch.fetch('made_up', str(origin / 'out'), 'ftp://here')
     with pytest.raises(UsageError, match=f'made_up: no {origin}/nowhere/made_up/a.txt and no {origin}/nowhere/a.txt$'):
         fetch.fetch('made_up', str(origin / 'out'), str(origin / 'nowhere'))
-    with pytest.raises(UsageError, match=r'made_up: a\.txt cannot be fetched: No such file or directory$'):
+    with pytest.raises(
+        UsageError, match=r'made_up: a\.txt from file:\S+ cannot be fetched: No such file or directory$'
+    ):
         fetch.fetch('made_up', str(origin / 'out'), (origin / 'nowhere').as_uri())
 
 
@@ -206,8 +212,8 @@ SOUNDS = {f'sounds/{name}': raw for name, raw in CONTENTS['sounds'].items()}
     ('contents', 'message'),
     [
         ({'sounds/../../../x.wav': b'one'}, r'sounds/\.\./\.\./\.\./x\.wav leads out of the archive'),
-        ({'other/x.wav': b'one'}, "has no folder 'sounds'"),
-        (SOUNDS | {'sounds/more.wav': b'0' * 9}, 'sounds is larger than the published 6 bytes'),
+        ({'other/x.wav': b'one'}, 'made_up: sounds from .* has no such folder in its archive'),
+        (SOUNDS | {'sounds/more.wav': b'0' * 9}, 'sounds from .* is larger than the published 6 bytes'),
         ({**SOUNDS, 'sounds/x.wav': b'eno'}, 'sounds from .* is not as published: its sha256 is'),
         ({name: raw for name, raw in SOUNDS.items() if raw}, 'it has 2 files of 6 bytes, not 3 of 6'),
     ],
@@ -230,7 +236,7 @@ def test_an_archive_that_is_damaged_is_refused(harm, origin):
         for name, raw in SOUNDS.items():
             archive.writestr(f'repository-abc/{name}', raw)
     path.write_bytes(harm(path.read_bytes()))
-    with pytest.raises(UsageError, match=r'sounds\.zip is not an archive that can be read: '):
+    with pytest.raises(UsageError, match=r'made_up: sounds from .* is not in an archive that can be read: '):
         fetch.fetch('made_up', str(origin / 'out'), str(origin / 'mirror'))
 
 

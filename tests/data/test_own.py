@@ -6,8 +6,8 @@ from PIL import Image
 
 from kdjax.data import arrays, folder
 from kdjax.data.base import checked, divided
-from kdjax.dataset import Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
 from kdjax.tasks.classification import Classification
 
@@ -67,7 +67,7 @@ def test_arrays_are_those_of_the_file(tmp_path):
         ({'train_labels': np.zeros((), int)}, r'train_labels in .* got \(\) int64'),
         ({'train_length': np.zeros(4, int)}, "unknown array 'test_length' in .*; there is: 'train_length'"),
         ({'validation_labels': None, 'train_labels': None}, "unknown array 'validation_labels' in"),
-        ({'mean': np.zeros((2, 2))}, r'mean in .* must be a value or a list, got \(2, 2\); a column .* train_mean, val'),
+        ({'mean': np.zeros((2, 2))}, r'mean in .* must be a value or a list, got \(2, 2\); a column .* train_mean,'),
     ],
 )
 def test_a_file_without_the_arrays_is_refused(changed, message, tmp_path):
