@@ -21,21 +21,13 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
-    'nets': {'base', 'layers'},
+    'nets': {'base', 'layers', 'sequences', 'transformer_layers'},
     'data': {
-        'base',
-        'lazy',
-        'augment',
-        'feed',
-        'preprocess',
-        'mix',
-        'buckets',
-        'originals',
-        'tfds',
-        'without_tensorflow',
+        'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow', 'text',
+        'files', 'fetch',
     },
     'tasks': {'base'},
-}
+}  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report')]
 # What may be imported only in these places.
@@ -45,11 +37,12 @@ ONLY_IN = {
     'configs': (),
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),
+    'pooch': ('data.fetch',),
 }
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain',
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch',
 )  # fmt: skip
 
 
