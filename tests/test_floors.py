@@ -21,7 +21,7 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
-    'nets': {'base', 'layers', 'sequences', 'attention'},
+    'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'originals', 'tfds', 'without_tensorflow'},
     'tasks': set(),
 }
