@@ -13,7 +13,6 @@ from kdjax.nets.sequences import Constant, Embedding, at_least, mask_of, only_re
 from kdjax.types import Array, Net
 
 AFFIXES = ('prefix', 'suffix')
-SHAPES = ('capital', 'capitals', 'digit', 'sign', 'address')
 
 
 def affixes(words: Sequence[str], letters: int, buckets: int) -> np.ndarray:
