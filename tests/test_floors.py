@@ -38,7 +38,7 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain',
+    'submitit', 'optuna', 'PIL', 'grain', 'tokenizers', 'safetensors',
 )  # fmt: skip
 
 
