@@ -21,7 +21,7 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
-    'nets': {'base', 'layers', 'sequences', 'transformer_layers'},
+    'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
         'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow', 'text',
         'files', 'fetch',
@@ -42,7 +42,11 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
+<<<<<<< HEAD
     'submitit', 'optuna', 'PIL', 'grain', 'pooch',
+=======
+    'submitit', 'optuna', 'PIL', 'grain', 'tokenizers', 'safetensors',
+>>>>>>> w-nets
 )  # fmt: skip
 
 

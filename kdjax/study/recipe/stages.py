@@ -82,7 +82,7 @@ def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: s
     context.screen.stage(inputs.name)
     net = context.net(inputs.network, inputs)
     like = jax.eval_shape(net.init, jax.random.key(0), build.alone(context.example(inputs)))
-    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like))
+    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like, net.names))
 
 
 def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
