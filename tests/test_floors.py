@@ -23,8 +23,8 @@ SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits'},
     'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
-        'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow', 'text',
-        'files', 'fetch',
+        'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow',
+        'text', 'files', 'fetch',
     },
     'tasks': {'base'},
 }  # fmt: skip
@@ -42,11 +42,7 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-<<<<<<< HEAD
-    'submitit', 'optuna', 'PIL', 'grain', 'pooch',
-=======
-    'submitit', 'optuna', 'PIL', 'grain', 'tokenizers', 'safetensors',
->>>>>>> w-nets
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors',
 )  # fmt: skip
 
 
