@@ -1,38 +1,49 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kdjax import trees
 from kdjax.data.feed import Stream
-from kdjax.dataset import SPLIT_SEED, folds, leaves, taken
+from kdjax.dataset import SPLIT_SEED, folds
 from kdjax.errors import UsageError
+from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
-from kdjax.nets import torch_weights
+from kdjax.nets import team, torch_weights
 from kdjax.study.recipe import build, grid_program
-from kdjax.study.recipe.check import cache_name
 from kdjax.study.recipe.context import Artifact, Context, number
-from kdjax.study.recipe.fitting import GridOptions, fit
-from kdjax.study.recipe.grid_program import TrainingData, WarmStart
-from kdjax.study.recipe.inputs import (
-    CachedTeacher,
-    FoldedTeacher,
-    ImportedTeacher,
-    Teacher,
-    TrainedStudents,
-    TrainedTeacher,
-)
+from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
+from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
-from kdjax.train import cache, loop, teachers
-from kdjax.train.checkpoint import load_variables, save_variables
-from kdjax.train.ledger import plain
-from kdjax.types import Net, Outputs, Tree
+from kdjax.train import distributed, loop, parallel
+from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
+from kdjax.train.ledger import Ledger, NullLogger, plain
+from kdjax.train.profile import profiled
+from kdjax.types import State, Tree
+
+
+class Rung(NamedTuple):
+    """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
+
+    until: int  # step
+    folder: Path | None  # of the part before; None for the first
+    identity: str  # of the part before
+    cells: int  # that the part before had
+    kept: tuple[int, ...]  # positions of those that go on
+
+
+class GridOptions(NamedTuple):
+    """How a sweep wants a grid trained."""
+
+    called: str = ''  # by the screen; the name of its stage if left out
+    structure: str = ''  # name of the compiled program, for a layout to be remembered by; the run's key if left out
+    tolerant: bool = False  # whether cells that all diverged are a result, not an error
+    rung: Rung | None = None  # the whole fit, if left out
 
 
 def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -96,81 +107,6 @@ def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tr
         'fingerprint': trees.fingerprint(variables),
         'data_checksum': context.datasets.checksum(inputs.data),
     }
-
-
-def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Computes a teacher's outputs on every view of every training example; of folds each example's by its own."""
-    teacher = inputs.teacher
-    variables = grid_program.cached_variables(context, inputs)
-    net = build.probed(context.teacher_net(teacher, inputs.precision), inputs.probes)
-    columns = build.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
-    options: dict[str, Any] = {'taps': inputs.taps, 'preprocess': build.preprocess(teacher.data)}
-    augment, teach = build.augment(inputs.augment), teachers.frozen(net)
-
-    def ask(variables: Tree, columns: Mapping[str, Tree], **more: Any) -> dict[str, np.ndarray]:
-        return cache.compute(teach, variables, columns, augment, teacher.seed, inputs.views, **options, **more)
-
-    context.screen.stage(cache_name(inputs.name), inputs.views * (inputs.folded.folds if inputs.folded else 1))
-    outputs = _some_outputs(net, variables, columns, inputs, context)
-    keep, width = _kept(inputs, outputs)
-    if inputs.folded is None:
-        tables = ask(variables, columns, keep=keep, progress=context.screen.step)
-    else:
-        tables = _by_fold(ask, variables, columns, folds_of(inputs.folded, context), keep, inputs.views, context)
-    address = grid_program.address(context, inputs, variables)
-    cache.save(folder / 'tables', tables, address, cache.padded_axes(outputs, inputs.taps))
-    said = {'bytes': sum(table.nbytes for table in tables.values())}
-    return {**said, 'kept': keep, 'hidden_nats': width} if keep else said
-
-
-def _some_outputs(
-    net: Net, variables: Tree, columns: Mapping[str, Tree], inputs: CachedTeacher, context: Context
-) -> Outputs:
-    """The teacher's outputs on a hundredth of the examples, at least 16 and at most 512."""
-    teacher = inputs.teacher
-    if inputs.folded is not None:
-        variables = trees.take(variables, 0)
-    count = len(next(leaf for _, leaf in leaves(columns)))
-    some = taken(columns, np.linspace(0, count - 1, min(count, max(16, min(512, count // 100)))).astype(int))
-    seen = build.preprocess(teacher.data)(some['inputs'])
-    return jax.jit(functools.partial(net.apply, train=False, key=None))(variables, seen)[0]
-
-
-def _kept(inputs: CachedTeacher, outputs: Outputs) -> tuple[int, float | None]:
-    """How many classes are kept of what a teacher says, 0 for all; and how many nats may be hidden then.
-
-    Raises:
-      UsageError: more are to be kept than there are.
-    """
-    classes = outputs.logits.shape[-1]
-    if not inputs.sparse:
-        return 0, None
-    if inputs.keep:
-        return inputs.keep, cache.hidden_width(outputs, inputs.keep) if inputs.keep <= classes else None
-    keep = 1
-    while keep < classes and cache.hidden_width(outputs, keep) > inputs.bound:
-        keep = min(2 * keep, classes)
-    return keep, cache.hidden_width(outputs, keep)
-
-
-def _by_fold(
-    ask: Callable[..., dict[str, np.ndarray]],
-    variables: Tree,
-    columns: Mapping[str, Tree],
-    fold: np.ndarray,
-    keep: int,
-    views: int,
-    context: Context,
-) -> dict[str, np.ndarray]:
-    """The tables of all examples, each asked of the network that was not trained on it."""
-    result: dict[str, np.ndarray] = {}
-    for place in range(int(fold.max()) + 1):
-        own = np.flatnonzero(fold == place)
-        tables = ask(trees.take(variables, place), taken(columns, own), keep=keep, ids=own)
-        for name, table in tables.items():
-            result.setdefault(name, np.empty((len(fold), *table.shape[1:]), table.dtype))[own] = table
-        context.screen.step(views * (place + 1))
-    return result
 
 
 def train_students(inputs: TrainedStudents, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -264,3 +200,91 @@ def fit_students(
     if jax.tree.leaves(fitted.terms):  # apart, so that the student stays alone
         save_variables(folder / 'terms', fitted.terms)
     return fitted
+
+
+def fit(
+    context: Context,
+    folder: Path,
+    key: str,
+    inputs: Trained,
+    cells: Sequence[GridCell],
+    data: TrainingData,
+    source: TeacherSource,
+    start: WarmStart | None = None,
+    options: GridOptions = GridOptions(),
+    gradient_every: int = 0,
+) -> loop.Fitted:
+    """Trains a grid of networks of one kind; a single network is a grid of one.
+
+    Args:
+      context: screen, data sets, what earlier stages left, how it is executed.
+      folder: where checkpoints and the ledger go; `key` names the run that they belong to.
+      inputs: the fit, its network, and what both depend on.
+      cells: of the grid.
+      data: what the networks are shown.
+      source: who teaches.
+      start: where they start; new networks if left out.
+      options: what differs in a sweep.
+      gradient_every: steps between looks at the gradients of terms; 0 for never.
+    """
+    run, spec = context.execution, inputs.fit.spec
+    program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
+    chosen = grid_program.choose_layout(
+        context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
+        spec.steps // run.chunk,
+    )  # fmt: skip
+    steps = options.rung.until if options.rung else spec.steps
+    state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
+    devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
+    if run.profile:
+        step = profiled(step, folder / 'profile', run.profile)
+    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
+    tracked = {'tensorboard': run.tensorboard, 'wandb': run.wandb}
+    with Ledger(folder, **tracked) if distributed.first() else NullLogger(folder) as ledger:
+        return loop.fit(
+            step,
+            distributed.of_first(state),
+            parallel.everywhere(source.variables, devices),
+            program.knobs,
+            program.batches.of(parallel.own_part(devices, spec.batch_size)),
+            context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
+            steps=steps,
+            chunk=run.chunk,
+            validate_every=inputs.validate_every,
+            save_every=run.save_every,
+            folder=folder / 'checkpoints',
+            identity=key,
+            score=context.task(inputs).judged,
+            ledger=ledger,
+            progress=context.screen.step,
+            stop=context.stop,
+            select_student=_select_student(spec.peers),
+            tolerant=options.tolerant,
+            best=best,
+            anatomy=program.gradient_stats(chosen) if gradient_every else None,
+            anatomy_every=gradient_every,
+        )
+
+
+@shared
+def _select_student(peers: int) -> Callable[[Tree], Tree]:
+    """Of several peers the first, which is the student."""
+    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
+
+
+def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+    """Where the part of the fit before left the cells that go on; `state` has the shapes."""
+    if rung.folder is None:
+        return state, None
+
+    def widened(leaf: Any) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((rung.cells, *leaf.shape[1:]), leaf.dtype)
+
+    like = {
+        'state': state,
+        'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
+    }
+    with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
+        restored = checkpoints.restore(jax.tree.map(widened, like))
+    taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
+    return State(*taken['state']), loop.Best(*taken['best'])

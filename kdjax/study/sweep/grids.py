@@ -23,10 +23,10 @@ from kdjax.study.recipe import evaluation, plan, stages
 from kdjax.study.recipe.context import ARTIFACT, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
-from kdjax.study.recipe.fitting import GridOptions, Rung
 from kdjax.study.recipe.grid_program import WarmStart
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource
+from kdjax.study.recipe.stages import GridOptions, Rung
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop
 from kdjax.train.checkpoint import load_variables

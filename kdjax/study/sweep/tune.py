@@ -21,8 +21,8 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
 from kdjax.study.recipe import acceptance, build, execute
-from kdjax.study.recipe.fitting import Rung
 from kdjax.study.recipe.resolve import task_of, term_class
+from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
