@@ -272,5 +272,6 @@ def _provenance(provenance: Provenance) -> Items:
             f'versions: {formatting.facts(provenance.versions)}',
             f'machine: {formatting.facts(provenance.machine)}',
             f'time: {stages}',
+            *(f'{stage} was begun with: {formatting.facts(facts)}' for stage, facts in provenance.earlier.items()),
         )
     )
