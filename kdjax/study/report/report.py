@@ -86,6 +86,9 @@ def _summary(results: Results, groups: Sequence[Group]) -> Summary:
         acceptance=results.acceptance,
         published=published.compare(paper, groups) if paper else None,
         provenance=results.provenance,
+        metrics=results.metrics,
+        score=results.score,
+        cost_metrics=results.cost_metrics,
     )
     return records.from_json(Summary, records.to_json(summary))  # so that pages say what is stored
 
