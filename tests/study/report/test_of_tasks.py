@@ -1,4 +1,4 @@
-"""A report knows no task: it shows the metrics that a study names, and judges by its score and the score's direction."""
+"""A report knows no task: it shows the metrics that a study names, and judges by its score, in its direction."""
 
 import dataclasses
 

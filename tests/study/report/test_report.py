@@ -124,8 +124,8 @@ def test_summary_schema(folder):
     assert len(content['rows']) == 7
     assert len({frozenset(row) for row in content['rows']}) == 1
     row = content['rows'][1]
-    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step', 'difference',
-            'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
+    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step',
+            'difference', 'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
     assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n'}
     assert row['score'] == row['last']['accuracy']
     assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline'}
