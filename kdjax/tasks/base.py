@@ -23,6 +23,12 @@ from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
+# Of networks that read tokens: an example is a sentence of the middle length of the test split.
+TOKEN_COSTS = (
+    Metric('params_without_embeddings', 'parameters without embeddings', '', 'lower', 0),
+    Metric('ms_per_example', 'time of one example', 'ms', 'lower', 3),
+    Metric('tokens_per_second', 'tokens', '1/s', 'higher', 0),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -97,7 +103,10 @@ class Task:
 
     def prepare(self, batch: Batch) -> Batch:
         """A batch (B, ...) as terms and metrics need it, on the device and after augmentation: masks, targets, ..."""
-        return batch
+        tokens = batch['inputs']
+        if not hasattr(tokens, 'dtype') or tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            return batch
+        return {**batch, 'token_mask': (tokens > 0).astype(batch['mask'].dtype)}
 
     def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
         """Meters of a prepared batch, by metric, which are added over batches and then computed.
@@ -142,8 +151,8 @@ class Task:
 
     @property
     def cost_metrics(self) -> tuple[Metric, ...]:
-        """What `costs` gives, in the order of columns."""
-        return ()
+        """What `costs` gives, in the order of columns; a report shows those that a network has."""
+        return TOKEN_COSTS
 
     def costs(self, variables: Tree, latency_ms: Mapping[str, float], length: int | None) -> dict[str, float]:
         """Columns of cost beyond parameters, bytes, operations and latency.
@@ -153,8 +162,20 @@ class Task:
           latency_ms: of a batch, by its size.
           length: tokens of the example that was measured; None where examples have none.
         """
-        del variables, latency_ms, length
-        return {}
+        if length is None:
+            return {}
+        most = max(latency_ms, key=int)
+        return {
+            'params_without_embeddings': float(_without_embeddings(variables['params'])),
+            'ms_per_example': latency_ms['1'],
+            'tokens_per_second': int(most) * length / latency_ms[most] * 1e3,
+        }
+
+
+def _without_embeddings(params: Tree) -> int:
+    """Numbers that are not rows of a table by token: in text these are most of a small network."""
+    named = jax.tree_util.tree_leaves_with_path(params)
+    return sum(leaf.size for path, leaf in named if 'embedding' not in jax.tree_util.keystr(path).lower())
 
 
 class Part(NamedTuple):

@@ -65,7 +65,9 @@ def test_inputs_are_read_a_batch_at_a_time(table):
 @jax.jit
 def answers(variables, images, ids, numbers):
     """What the teacher says of the given views, in whatever order they come."""
-    return NET.apply(variables, views(AUGMENT, SEED, images, ids, numbers), train=False, key=None)[0]
+    return NET.apply(
+        variables, views(AUGMENT, SEED, {'inputs': images}, ids, numbers)['inputs'], train=False, key=None
+    )[0]
 
 
 def test_the_table_has_what_the_teacher_says_of_each_example_and_view(table):

@@ -14,8 +14,10 @@ from kdjax.dataset import Dataset, is_column
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import CachedTeacher, Inputs, TrainedStudents, TrainedTeacher, teacher_of
+from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.train import cache, teachers
+from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Net, State, Teacher, Tree
 
@@ -39,6 +41,8 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     """
     fit = inputs.fit
     net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
+    if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
+        _check_start(inputs, inputs.parent, dataset)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
@@ -72,6 +76,16 @@ def example(inputs: Inputs, dataset: Dataset) -> Tree:
     """Shape and dtype of an example as networks see it."""
     stored = dataset.splits['train'].column(inputs.column)
     return jax.eval_shape(build.preprocess(inputs.data), _shapes(stored, ()))
+
+
+def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
+    """Raises UsageError where students cannot take over what they are to start from."""
+    sides = []
+    for spec, side in ((inputs.student, inputs), (parent.network, parent)):
+        read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(side, dataset))
+        sides.append(jax.eval_shape(_net(spec, side, dataset, side.precision).init, jax.random.key(0), read))
+    student, teacher = sides
+    inherited(student, teacher, inputs.start)
 
 
 def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:

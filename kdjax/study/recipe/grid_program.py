@@ -13,6 +13,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.recipe import build
 from kdjax.study.recipe.check import cache_name, folds_name
@@ -23,6 +24,7 @@ from kdjax.train import cache, grid, layout, parallel, teachers
 from kdjax.train import ledger as ledgers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
+from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -104,9 +106,7 @@ def grid_program(
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    begun = start or WarmStart(
-        _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs))), {}
-    )
+    begun = start or WarmStart(_begun(net, inputs, cells, context), {})
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -118,6 +118,16 @@ def grid_program(
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
     )
+
+
+def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:
+    """New networks of every cell, with the modules that they take over."""
+    new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
+    if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
+        return new
+    if inputs.fit.spec.peers > 1:
+        raise UsageError('student.start is of one student, and this fit has several peers')
+    return inherited(new, context.teacher_variables(inputs.parent), inputs.start, cells=True)
 
 
 def _begin(

@@ -13,7 +13,7 @@ from rich.table import Table
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, context, dry_run, evaluation, stages
+from kdjax.study.recipe import build, caching, context, dry_run, evaluation, stages
 from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
@@ -82,7 +82,7 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
             if folded is not None:
                 add(folds_name(name), folded, result[name].needs, stages.train_folds)
             caches[name] = _cache_inputs(recipe, spec, teachers[name], folded, kept)
-            add(cache_name(name), caches[name], (folds_name(name) if folded else name,), stages.cache_teacher)
+            add(cache_name(name), caches[name], (folds_name(name) if folded else name,), caching.cache_teacher)
     fits: dict[tuple[str, ...], TrainedStudents] = {}
     for method in recipe.methods:
         for chain in recipe.chains(method):

@@ -87,8 +87,9 @@ def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mappi
         label_noise=data.label_noise,
         teachers=teachers,
         student=_network(config.student),
-        column=config.student.inputs,
-        start=config.student.start.to_dict(),
+        # A row of a sweep may give a whole network, of its name and arguments alone.
+        column=config.student.get('inputs', 'inputs'),
+        start=dict(config.student.get('start', {})),
         fits=fits,
         methods=_methods(config),
         baseline=config.baseline,
