@@ -70,7 +70,7 @@ def short(summary: Summary, most: int) -> Table:
         (', '.join(map(formatting.words, comparison.varied_axes(summary))), *(column.header for column in columns)),
         (
             *_teacher(summary, 1, columns),
-            *((terse(arm, summary), *(column.cell(arm) for column in columns)) for arm in kept),
+            *((TableCell(terse(arm, summary), None), *(column.cell(arm) for column in columns)) for arm in kept),
         ),
     )
 
@@ -179,7 +179,7 @@ def _gain(metric: Metric, marked: bool = False) -> _Column:
 
     def cell(arm: Arm) -> TableCell:
         mark = MARKS.get(_verdict(arm), '') if marked else ''
-        return TableCell(formatting.gain(arm.difference, metric) + mark, arm.difference and arm.difference.mean)
+        return TableCell(formatting.gain(arm.difference, metric) + mark, _of_test('mean')(arm))
 
     return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
 
@@ -302,8 +302,7 @@ def _criterion_row(criterion: Criterion, summary: Summary) -> tuple[str, ...]:
             return f'{formatting.value(value, metric)} {metric.unit}'.rstrip()
         return f'{value:,.0f}' if limit else f'{100 * value:.2f} %'
 
-    most = limit or (metric is not None and metric.sign < 0)
-    wanted = f'{"≤" if most else "≥"} {form(criterion.wanted)}'
+    wanted = f'{"≤" if limit or criterion.better == "lower" else "≥"} {form(criterion.wanted)}'
     return criterion.name, wanted, formatting.or_nothing(form, criterion.got), 'yes' if criterion.met else 'no'
 
 
