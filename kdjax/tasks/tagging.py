@@ -215,6 +215,6 @@ class Tagging(Task):
     def _scored(self, found: Entities) -> Entities:
         """Those that the score counts."""
         if self.score == 'f1_strict':
-            return found[found.strict]
+            return found.where(found.strict)
         kind = self.score.removeprefix('f1_')
-        return found[found.type == self.scheme.types.index(kind)] if kind in self.scheme.types else found
+        return found.where(found.type == self.scheme.types.index(kind)) if kind in self.scheme.types else found

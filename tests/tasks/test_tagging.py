@@ -107,7 +107,7 @@ def test_a_crf_predicts_the_best_sequence_and_is_judged_by_it():
     for cell in range(CELLS):
         transitions = np.broadcast_to(TRANSITIONS[cell], (EXAMPLES, K + 2, K))
         emissions = np.where(REAL[..., None], TABLES[cell][INPUTS], 0)
-        best = best_paths(emissions, transitions, REAL.astype(np.float32))[0][:, 0]
+        best = np.asarray(best_paths(emissions, transitions, REAL.astype(np.float32))[0][:, 0])
         np.testing.assert_array_equal(predicted(CRF)[cell], best)
         assert measured(CRF)['accuracy'][cell] == np.mean((best == LABELS)[REAL])
     assert np.any(predicted(CRF) != predicted(TABLE))
