@@ -34,11 +34,6 @@ def highest(metric: Metric) -> str:
     return 'highest' if metric.sign > 0 else 'lowest'
 
 
-def gain_word(metric: Metric) -> str:
-    """What a difference is called."""
-    return 'gain' if metric.sign > 0 else 'difference'
-
-
 def gain_over(metric: Metric, baseline: str) -> str:
     """'gain over hard labels'."""
     return f'gain over {baseline}' if metric.sign > 0 else f'difference to {baseline} (lower is better)'
@@ -97,11 +92,6 @@ def facts(known: Mapping[str, Any]) -> str:
     )
 
 
-def exactly(count: float) -> str:
-    """A whole count."""
-    return f'{count:,.0f}'
-
-
 def thousands(count: float) -> str:
     """A count with a prefix."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
@@ -113,11 +103,6 @@ def thousands(count: float) -> str:
 def mebibytes(count: float) -> str:
     """A size."""
     return f'{count / 2**20:.2f} MiB' if count >= 2**20 else f'{count / 2**10:.1f} KiB'
-
-
-def milliseconds(value: float) -> str:
-    """A time."""
-    return f'{value:.3g} ms'
 
 
 def ratio(teacher: float | None, student: float | None) -> str:

@@ -1,4 +1,4 @@
-"""A report knows no task: it shows the metrics that a study names, and judges by its score and the score's direction."""
+"""A report knows no task: it shows the metrics that a study names, and judges by its score, in its direction."""
 
 import dataclasses
 
@@ -199,7 +199,7 @@ def test_results_are_read_back_as_they_were_stored(accuracy):
 
 
 def test_a_bar_on_an_error_rate_is_the_most_that_is_accepted(accuracy):
-    bars = (Criterion('wer', 0.05, 0.04, True), Criterion('gap_recovered', 0.5, None, False))
+    bars = (Criterion('wer', 0.05, 0.04, True, 'lower'), Criterion('gap_recovered', 0.5, None, False))
     accepted = Acceptance('kd', 250, False, 0, (Attempt({}, bars, False),))
     rows = tables.attempts(report.summarise(dataclasses.replace(errors(accuracy), acceptance=accepted))).rows
     assert [row[2:] for row in rows] == [
