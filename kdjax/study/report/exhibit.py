@@ -2,7 +2,7 @@
 
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), or a text; the teacher's logits (K,), the label,
 class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
-class, and the probabilities of the latter.
+class, and the probabilities of the latter or of all classes.
 """
 
 import textwrap
@@ -69,8 +69,8 @@ def tags(exhibit: Exhibit) -> 'Figure':
     """A sentence, line by line: each word over its gold class, and the teacher's class with its probability."""
     columns = (exhibit[field] for field in ('words', 'gold', 'predicted', 'probabilities'))
     words = [
-        (figure_style.brief(word, 14), gold, predicted, f'{probability:.2f}')
-        for word, gold, predicted, probability in zip(*columns, strict=True)
+        (figure_style.brief(word, 14), gold, predicted, f'{np.max(every):.2f}')
+        for word, gold, predicted, every in zip(*columns, strict=True)
     ]
     rows = [words[start : start + TAGGED] for start in range(0, len(words), TAGGED)]
     figure = figure_style.blank(6.8, 0.3 + 0.95 * len(rows))

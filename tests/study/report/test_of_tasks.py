@@ -248,6 +248,13 @@ def test_an_exhibit_of_tags_shows_every_word_and_marks_what_is_wrong(right):
     assert np.frombuffer(figure_style.png(plot.figure)[16:24], '>u4')[0] > 600
 
 
+def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(right):
+    every = [[probability, 1 - probability] for probability in TAGS['probabilities']]
+    (plot,) = exhibit.plots(right, {'teacher': {**TAGS, 'probabilities': every}})
+    cells = plot.figure.axes[0].tables[0].get_celld()
+    assert cells[3, 4].get_text().get_text() == '0.51'
+
+
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
     with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags'"):
         exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
