@@ -314,8 +314,8 @@ def test_bfloat16_is_for_activations_alone_and_stays_near_float32(family):
     ('family', 'changes', 'message'),
     [
         ('bag', {'hidden': 0}, 'hidden of a bag must be at least 1, got 0'),
-        ('bag', {'precision': 'half'}, "unknown precision 'half'; there is: 'bfloat16', 'float32'"),
-        ('ngrams', {'scale': 'summ'}, "unknown scale 'summ' of n-grams; there is: 'sum', 'sqrt', 'mean'"),
+        ('bag', {'precision': 'half'}, "unknown precision 'half'; there is: 'float32', 'bfloat16'"),
+        ('ngrams', {'scale': 'summ'}, "unknown scale 'summ' of n-grams; there is: 'sum', 'mean', 'sqrt'"),
         ('textcnn', {'sizes': ()}, 'sizes of a textcnn must be at least 1, got 0'),
         ('textcnn', {'sizes': (3, 3)}, r'sizes of a textcnn must differ, got \(3, 3\)'),
         ('bilstm', {'pooling': 'lst'}, "unknown pooling 'lst' of a bilstm; there is: 'last', 'first', 'max', 'mean'"),
