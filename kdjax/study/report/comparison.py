@@ -25,8 +25,10 @@ from kdjax.study.report.records import (
     Run,
     Setting,
     Summary,
+    Teacher,
     Values,
 )
+from kdjax.study.report.statistics import BySeed
 
 
 class Group(NamedTuple):
@@ -37,13 +39,8 @@ class Group(NamedTuple):
     runs: tuple[Run, ...]
 
     @property
-    def method(self) -> str:
-        """The method that all runs share."""
-        return self.runs[0].method
-
-    @property
     def place(self) -> Mapping[str, Setting]:
-        """All that was set."""
+        """All that was set, the method and the size of the transfer set among it."""
         return self.runs[0].place
 
 
@@ -174,12 +171,12 @@ def _point(run: Run, named: Sequence[str]) -> dict[str, Setting]:
 
 def _baseline(group: Group, groups: Sequence[Group], method: str) -> Group | None:
     """The one arm of the baseline method that is set as this one is, on all axes that both have."""
-    if group.method == method:
+    if group.place['method'] == method:
         return None
     candidates = [
         other
         for other in groups
-        if other.method == method
+        if other.place['method'] == method
         and other.place['transfer_size'] == group.place['transfer_size']
         and all(other.point[axis] == group.point[axis] for axis in other.point.keys() & group.point.keys() - {'method'})
     ]
@@ -194,12 +191,13 @@ def _arm(group: Group, base: Group | None, results: Results) -> Arm:
         for checkpoint in CHECKPOINTS
     )
     score = last[results.score]
+    ours, theirs = (by_seed(each, 'last', results.score) if each else {} for each in (group, base))
     return Arm(
         name=group.name,
-        method=group.method,
+        method=first.method,
         point=group.point,
         transfer_size=first.transfer_size,
-        is_baseline=group.method == results.baseline,
+        is_baseline=first.method == results.baseline,
         n=score.n,
         counts=count(group.runs),
         score=score,
@@ -207,8 +205,8 @@ def _arm(group: Group, base: Group | None, results: Results) -> Arm:
         best=best,
         best_step=statistics.estimate(run.best_step for run in group.runs).mean,
         validation=statistics.estimate(_validation(run, results.score) for run in ended),
-        difference=_difference(group, base, results.score) if base else None,
-        gap_recovered=_gap(group, base, results) if base else None,
+        difference=_difference(ours, theirs, base.name) if base else None,
+        gap_recovered=_gap(ours, theirs, results.teachers.get(_teacher(group) or ''), results),
         chosen=first.chosen,
         stages=first.stages,
         cost=cost(costs) if costs else None,
@@ -220,15 +218,10 @@ def _validation(run: Run, score: str) -> float | None:
     return run.history[-1].metrics.get(score) if run.status == 'done' and run.history else None
 
 
-def _difference(group: Group, base: Group, score: str) -> PairedDifference:
-    ours, theirs = (by_seed(each, 'last', score) for each in (group, base))
-    return PairedDifference(
-        **statistics.paired(ours, theirs)._asdict(),
-        p_holm=None,
-        verdict=statistics.UNTESTED,
-        detectable=statistics.detectable(ours, theirs),
-        baseline=base.name,
-    )
+def _difference(ours: BySeed, theirs: BySeed, baseline: str) -> PairedDifference:
+    """Which `_judged` completes."""
+    test, detectable = statistics.paired(ours, theirs), statistics.detectable(ours, theirs)
+    return PairedDifference(**test._asdict(), p_holm=None, verdict='', detectable=detectable, baseline=baseline)
 
 
 def _judged(arm: Arm, difference: PairedDifference, p_holm: float | None, results: Results) -> Arm:
@@ -242,8 +235,6 @@ def _teacher(group: Group) -> str | None:
     return keys.pop() if len(keys) == 1 else None
 
 
-def _gap(group: Group, base: Group, results: Results) -> GapRecovered | None:
-    teacher = results.teachers.get(_teacher(group) or '')
+def _gap(ours: BySeed, theirs: BySeed, teacher: Teacher | None, results: Results) -> GapRecovered | None:
     score = teacher.metrics.get(results.score) if teacher else None
-    ours, theirs = (by_seed(each, 'last', results.score) for each in (group, base))
     return None if score is None else statistics.gap_recovered(ours, theirs, score, results.judged.sign)

@@ -1,8 +1,8 @@
 """The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
 
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), or a text; the teacher's logits (K,), the label,
-class_names (K,) and temperatures. 'tags': the words of a sentence; gold, predicted (positions in class_names) and
-probabilities (of what is predicted) by word; class_names.
+class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
+class, and the probabilities of the latter or of all classes.
 """
 
 import textwrap
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Exhibit = Mapping[str, Any]
 
-TAGGED = 10  # words in a line of a tagged sentence
+TAGGED = 7  # words in a line of a tagged sentence
 
 
 def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
@@ -67,14 +67,13 @@ def soft_labels(exhibit: Exhibit) -> 'Figure':
 
 def tags(exhibit: Exhibit) -> 'Figure':
     """A sentence, line by line: each word over its gold class, and the teacher's class with its probability."""
-    names = exhibit['class_names']
     columns = (exhibit[field] for field in ('words', 'gold', 'predicted', 'probabilities'))
     words = [
-        (figure_style.brief(word, 14), names[gold], names[predicted], f'{probability:.2f}')
-        for word, gold, predicted, probability in zip(*columns, strict=True)
+        (figure_style.brief(word, 14), gold, predicted, f'{np.max(every):.2f}')
+        for word, gold, predicted, every in zip(*columns, strict=True)
     ]
     rows = [words[start : start + TAGGED] for start in range(0, len(words), TAGGED)]
-    figure = figure_style.blank(9.6, 0.3 + 0.95 * len(rows))
+    figure = figure_style.blank(6.8, 0.3 + 0.95 * len(rows))
     places = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, row in zip(places, rows, strict=True):
         axes.set_axis_off()

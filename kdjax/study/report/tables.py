@@ -148,6 +148,11 @@ def _gap(arm: Arm) -> TableCell:
     return TableCell(formatting.interval(gap.value, gap.ci95, '.0f'), gap.value) if gap else EMPTY
 
 
+def _seeds(arm: Arm) -> TableCell:
+    """'20', or '18 of 20' where runs failed or are yet to come."""
+    return TableCell(str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}', arm.n)
+
+
 def _form(metric: Metric) -> Callable[[float], str]:
     return partial(formatting.value, metric=metric)
 
@@ -193,7 +198,7 @@ _P = _number('p', formatting.p, _of_test('p'))
 _P_HOLM = _number('p (Holm)', formatting.p, _of_test('p_holm'))
 _VERDICT = _words('verdict', _verdict)
 _PAIRS = _number('pairs', str, _of_test('n'))
-_SEEDS = _Column('seeds', lambda arm: TableCell(seeds(arm), arm.n))
+_SEEDS = _Column('seeds', _seeds)
 
 
 # ---- one axis across
@@ -217,39 +222,32 @@ def pivot(summary: Summary, axis: str) -> Table:
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
-    tops = {value: _top([row[value] for row in rows.values() if value in row], metric) for value in columns}
+    ranked = {
+        value: comparison.ranked([row[value] for row in rows.values() if value in row], metric.sign)
+        for value in columns
+    }
 
     def cell(arm: Arm | None, value: Any) -> TableCell:
         if arm is None or arm.score.mean is None:
             return EMPTY
         few = '' if arm.n == usual else f' (n={arm.n})'
         text = formatting.spread(arm.score.mean, arm.score.sd, metric) + MARKS.get(_verdict(arm), '') + few
-        return TableCell(text, arm.score.mean, best=arm is tops[value])
+        best = len(ranked[value]) > 1 and arm is ranked[value][0]  # where there is something to be better than
+        return TableCell(text, arm.score.mean, best)
 
     body = tuple(
         (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
     )
+    lacking = ', '.join(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
+    same = f'; without {formatting.words(axis)}, the same number in every column: {lacking}' if lacking else ''
     return Table(
         f'{formatting.in_unit(f"Test {metric.title}", metric.unit)} after the last step, mean ± sd over '
         f'{formatting.plural(usual, "seed")} where nothing else is said, by {formatting.words(axis)}; '
-        f'{MARKED.format(summary.baseline, family_size(summary))}{_lacking(summary, axis)}',
+        f'{MARKED.format(summary.baseline, family_size(summary))}{same}',
         'l' + 'r' * len(columns),
         (f'{formatting.words(others[0])} / {formatting.words(axis)}', *map(formatting.setting, columns)),
         body,
     )
-
-
-def _top(arms: Sequence[Arm], metric: Metric) -> Arm | None:
-    """The arm with the best mean, where there is something to be better than."""
-    order = comparison.ranked(arms, metric.sign)
-    return order[0] if len(order) > 1 else None
-
-
-def _lacking(summary: Summary, axis: str) -> str:
-    lacking = list(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
-    if not lacking:
-        return ''
-    return f'; without {formatting.words(axis)}, the same number in every column: {", ".join(lacking)}'
 
 
 # ---- beside a paper, and against criteria
@@ -317,11 +315,6 @@ def terse(arm: Arm, summary: Summary) -> str:
 def family_size(summary: Summary) -> int:
     """How many arms stand against a baseline: the size of the family."""
     return sum(arm.difference is not None for arm in summary.rows)
-
-
-def seeds(arm: Arm) -> str:
-    """'20', or '18 of 20' where runs failed or are yet to come."""
-    return str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}'
 
 
 def _place(arm: Arm, axes: Sequence[str]) -> tuple[TableCell, ...]:

@@ -262,15 +262,13 @@ def _failures(summary: Summary) -> list[Block]:
 
 def _provenance(provenance: Provenance) -> Items:
     """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
-    stages = ', '.join(f'{stage} {time:.1f} s' for stage, time in provenance.seconds.items())
-    return Items(
-        (
-            f'command: {provenance.command}',
-            f'configuration: {provenance.config_hash}',
-            f'git commit: {provenance.git_commit or "none"}',
-            f'data checksum: {provenance.data_checksum}',
-            f'versions: {formatting.facts(provenance.versions)}',
-            f'machine: {formatting.facts(provenance.machine)}',
-            f'time: {stages}',
-        )
-    )
+    facts = {
+        'command': provenance.command,
+        'configuration': provenance.config_hash,
+        'git commit': provenance.git_commit or 'none',
+        'data checksum': provenance.data_checksum,
+        'versions': formatting.facts(provenance.versions),
+        'machine': formatting.facts(provenance.machine),
+        'time': ', '.join(f'{stage} {time:.1f} s' for stage, time in provenance.seconds.items()),
+    }
+    return Items(tuple(f'{name}: {fact}' for name, fact in facts.items()))

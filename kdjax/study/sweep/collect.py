@@ -57,7 +57,8 @@ def paper(config: ConfigDict) -> records.Published | None:
     Raises:
       UsageError: they are not of the format of `published`.
     """
-    return published.load(ROOT / config.expected) if config.expected else None
+    metrics = build.task(task_of(config)).metrics
+    return published.load(ROOT / config.expected, metrics) if config.expected else None
 
 
 def _judge(planned: Sweep, run: Run, measured: Mapping[str, Any]) -> str | None:

@@ -32,10 +32,9 @@ OTHER = {'helps': 'hurts', 'hurts': 'helps'}
 TAGS = {
     'kind': 'tags',
     'words': ['Ada', 'wrote', 'to', 'Charles', 'Babbage', 'from', 'London', 'in', 'the', 'summer', 'of', '$1843$', '.'],
-    'gold': [1, 0, 0, 1, 2, 0, 3, 0, 0, 0, 0, 0, 0],
-    'predicted': [1, 0, 0, 1, 1, 0, 3, 0, 0, 0, 0, 0, 0],
+    'gold': ['B-person', 'O', 'O', 'B-person', 'I-person', 'O', 'B-place', *'OOOOOO'],
+    'predicted': ['B-person', 'O', 'O', 'B-person', 'B-person', 'O', 'B-place', *'OOOOOO'],
     'probabilities': [0.99, 1.0, 1.0, 0.97, 0.51, 1.0, 0.88, 1.0, 1.0, 0.9, 1.0, 0.7, 1.0],
-    'class_names': ['O', 'B-person', 'I-person', 'B-place'],
 }
 
 
@@ -240,13 +239,20 @@ def test_an_exhibit_of_tags_shows_every_word_and_marks_what_is_wrong(right):
              for line in range(4)]  # fmt: skip
     words = len(TAGS['words'])
     assert lines[0][:words] == TAGS['words']
-    assert lines[1][:words] == [TAGS['class_names'][tag] for tag in TAGS['gold']]
-    assert lines[2][:words] == [TAGS['class_names'][tag] for tag in TAGS['predicted']]
+    assert lines[1][:words] == TAGS['gold']
+    assert lines[2][:words] == TAGS['predicted']
     assert lines[3][:words] == [f'{probability:.2f}' for probability in TAGS['probabilities']]
     orange = [cells[2, column].get_text().get_text() for cells in found for column in range(exhibit.TAGGED)
               if cells[2, column].get_text().get_color() == figure_style.COLOURS[1]]  # fmt: skip
     assert orange == ['B-person']
     assert np.frombuffer(figure_style.png(plot.figure)[16:24], '>u4')[0] > 600
+
+
+def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(right):
+    every = [[probability, 1 - probability] for probability in TAGS['probabilities']]
+    (plot,) = exhibit.plots(right, {'teacher': {**TAGS, 'probabilities': every}})
+    cells = plot.figure.axes[0].tables[0].get_celld()
+    assert cells[3, 4].get_text().get_text() == '0.51'
 
 
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
