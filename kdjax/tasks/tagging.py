@@ -180,8 +180,8 @@ class Tagging(Task):
         return {
             'kind': 'tags',
             'words': self._words(dataset, example, kept),
-            'gold': labels[example][kept],
-            'predicted': tags[example][kept],
+            'gold': [self.tags[tag] for tag in labels[example][kept]],
+            'predicted': [self.tags[tag] for tag in tags[example][kept]],
             'probabilities': probabilities[example][kept],
             'class_names': list(self.tags),
         }

@@ -211,7 +211,7 @@ def test_the_exhibit_is_the_sentence_found_whole_about_which_the_teacher_is_leas
     kept = REAL[candidates[1]]
     assert shown['kind'] == 'tags'
     assert shown['words'] == [dataset().facts['words'][token] for token in INPUTS[candidates[1]][kept]]
-    assert list(shown['gold']) == list(shown['predicted']) == list(LABELS[candidates[1]][kept])
+    assert shown['gold'] == shown['predicted'] == [TAGS[tag] for tag in LABELS[candidates[1]][kept]]
     np.testing.assert_allclose(shown['probabilities'].sum(axis=1), 1, rtol=1e-6)
     assert shown['probabilities'].shape == (kept.sum(), K)
     with pytest.raises(UsageError, match='no validation sentence of which the teacher finds all entities'):
