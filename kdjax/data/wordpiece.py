@@ -91,7 +91,5 @@ def _of_vocabulary(file: Path) -> Any:
     tokenizer = Tokenizer(models.WordPiece(vocabulary, unk_token='[UNK]', max_input_chars_per_word=100))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    tokenizer.post_processor = processors.BertProcessing(
-        ('[SEP]', vocabulary['[SEP]']), ('[CLS]', vocabulary['[CLS]'])
-    )
+    tokenizer.post_processor = processors.BertProcessing(('[SEP]', vocabulary['[SEP]']), ('[CLS]', vocabulary['[CLS]']))
     return tokenizer

@@ -105,7 +105,9 @@ def test_padding_more_changes_nothing(family):
 @every_family
 def test_permuting_the_batch_permutes(family):
     order = np.asarray([4, 0, 5, 2, 1, 3])
-    np.testing.assert_allclose(asked(family)(WIDER[order])[0].logits, said(family)[0].logits[order], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        asked(family)(WIDER[order])[0].logits, said(family)[0].logits[order], rtol=1e-5, atol=1e-6
+    )
 
 
 @every_family
@@ -150,9 +152,7 @@ def test_logits_and_taps_have_the_documented_shapes_and_those_of_tokens_have_mas
     assert {name: leaf.shape[1:] for name, leaf in outputs.features.items()} == kinds(family)
     assert set(net(family).taps) == set(outputs.features)
     masked = {name: len(masks) for name, masks in outputs.masks.items()}
-    wanted = {
-        name: 2 if name.startswith('attention') else 1 for name, shape in kinds(family).items() if len(shape) > 1
-    }
+    wanted = {name: 2 if name.startswith('attention') else 1 for name, shape in kinds(family).items() if len(shape) > 1}
     assert masked == {**wanted, **({'logits': 1} if tokens else {})}
 
 
@@ -256,12 +256,14 @@ def test_parameters_are_as_many_as_the_layers_say():
     assert count('bag', classes=2, vocabulary=3002, width=24, hidden=32) == 3002 * 24 + 49 * 32 + 33 * 2
     assert count('ngrams') == VOCABULARY * CLASSES + CLASSES
     assert count('textcnn') == VOCABULARY * 3 + (1 + 3 + 4) * 3 * 2 + 3 * 2 + 7 * CLASSES
-    lstm = lambda into: 2 * 4 * 2 * (into + 2 + 1)
-    assert count('bilstm') == VOCABULARY * 3 + lstm(3) + lstm(4) + 5 * CLASSES
+    first, second, spelled = (2 * 4 * 2 * (into + 2 + 1) for into in (3, 4, 7))
+    assert count('bilstm') == VOCABULARY * 3 + first + second + 5 * CLASSES
     letters = len(set(''.join(WORDS[:VOCABULARY]))) + 2
-    assert count('bilstm tagger') == VOCABULARY * 3 + letters * 30 + (90 + 1) * 4 + lstm(7) + 5 * CLASSES
+    assert count('bilstm tagger') == VOCABULARY * 3 + letters * 30 + (90 + 1) * 4 + spelled + 5 * CLASSES
     words = ('word',) * 3002
-    tagger = count('windows', classes=13, vocabulary=3002, words=words, width=16, buckets=1000, affix_width=8, hidden=48)
+    tagger = count(
+        'windows', classes=13, vocabulary=3002, words=words, width=16, buckets=1000, affix_width=8, hidden=48
+    )
     assert tagger == 3002 * 16 + 2 * 1001 * 8 + (5 * 37 + 1) * 48 + 49 * 13
     layer = 4 * (6 * 6 + 6) + (6 * 5 + 5) + (5 * 6 + 6) + 4 * 6
     assert count('encoder') == VOCABULARY * 6 + 2 * layer + 2 * 6 + 7 * CLASSES
@@ -281,9 +283,7 @@ def test_networks_side_by_side_are_what_they_are_alone(family):
 @pytest.mark.parametrize('family', ['bag', 'encoder'])
 def test_dropout_acts_in_training_alone_as_its_key_says(family):
     train = jax.jit(functools.partial(FAMILIES[family](dropout=0.5).apply, train=True))
-    one, again, other = (
-        train(variables(family), IDS, key=jax.random.key(seed))[0].logits for seed in (1, 1, 2)
-    )
+    one, again, other = (train(variables(family), IDS, key=jax.random.key(seed))[0].logits for seed in (1, 1, 2))
     np.testing.assert_array_equal(one, again)
     assert not np.allclose(one, other)
     assert not np.allclose(one, run(family, IDS).logits)
