@@ -122,8 +122,8 @@ class Tagging(Task):
     def predict(self, outputs: Outputs, batch: Batch) -> Array:
         """The tag of every token. (B, N) uint8"""
         if outputs.features.keys() >= CRF:
-            scores = (outputs.features[tap] for tap in ('emissions', 'transitions'))
-            tags = best_paths(*scores, batch['mask'])[0][:, 0]
+            emissions, transitions = outputs.features['emissions'], outputs.features['transitions']
+            tags = best_paths(emissions, transitions, batch['mask'])[0][:, 0]
         else:
             tags = jnp.argmax(outputs.logits, axis=-1)
         return tags.astype(jnp.uint8)
