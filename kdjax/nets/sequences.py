@@ -1,27 +1,30 @@
-"""What networks of words share: which tokens are real, embeddings with unknown words, spellings, windows, LSTMs, pooling.
+"""What networks of words share: which tokens are real, embeddings with unknown words, spellings, LSTMs, pooling.
 
 Inputs are `ids` (B, N) int32: 0 is padding on the right, 1 a word without an embedding of its own. Masks are (B, N)
 float32, 1 for real tokens, as `mask_of(ids)` makes them and `base.tap` takes them. All modules give 0 at padding, and
 more padding changes nothing elsewhere.
 
-Building blocks: `Embedding` (ids -> vectors), `Spelling` (ids -> features of a word's letters), `LSTM` (vectors ->
-states), `windows` (neighbours side by side), `pooled` (a vector per example). `WordStates` joins the first three: from
-ids to a state per token and the last state of each direction, with its taps; whatever stands on such states (a
-classifier, tags, a CRF) begins with it and adds `wordstate_taps` to its own:
+Parts: `Embedding` (ids -> vectors), `Spelling` (ids -> features of a word's letters), `LSTM` (vectors -> states),
+`windows` (neighbours side by side), `pooled` (one vector of all tokens). `WordStates` joins the first three, from ids
+to a state per token and the last state of each direction. Whatever stands on such states, a classifier or a CRF, is
 
     class _Tagger(nn.Module):
-        states: Mapping[str, Any]  # arguments of WordStates
-        ...
+        classes: int
+        of: States  # made by `states('tagger', vocabulary=..., width=..., ...)`
+        dtype: Any
+
         @nn.compact
-        def __call__(self, ids, *, train):
-            states, last, mask = WordStates(**self.states, name='states')(ids, train)
-            return tap(self, 'logits', nn.Dense(self.classes, name='head')(states), mask)
+        def __call__(self, inputs, *, train):
+            states, last, mask = WordStates(self.of, self.dtype, name='states')(inputs, train)
+            return tap(self, 'logits', nn.Dense(self.classes, dtype=self.dtype, name='head')(states), mask)
+
+and has `state_taps(layers)` before taps of its own.
 """
 
 import collections
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -131,7 +134,7 @@ class Spelling(nn.Module):
 
 
 def windows(x: Array, before: int, after: int) -> Array:
-    """Each token with its neighbours side by side, 0 beyond the ends: (..., N, D) -> (..., N, (before + 1 + after) D)."""
+    """Each token and its neighbours side by side, 0 beyond the ends. (..., N, D) -> (..., N, (before + 1 + after) D)"""
     count = x.shape[-2]
     around = jnp.pad(x, [(0, 0)] * (x.ndim - 2) + [(before, after), (0, 0)])
     return jnp.concatenate([around[..., place : place + count, :] for place in range(before + 1 + after)], axis=-1)
@@ -202,43 +205,71 @@ def _cell(carry: tuple[Array, Array], gates: Array, real: Array, recurrent: Arra
     return (hidden, jnp.where(real, moved, cell)), hidden
 
 
+class States(NamedTuple):
+    """What decides the states that words have; made by `states`."""
+
+    vocabulary: int  # ids that have a vector
+    width: int  # of it
+    units: int  # H, of each direction
+    layers: int  # LSTMs on each other
+    dropout: float  # probability of dropping a unit between layers in training, first and last included
+    filters: int = 0  # features of a word's letters
+    letters: Constant | None = None  # of every id
+
+
+def states(
+    network: str,
+    *,
+    vocabulary: int,
+    width: int,
+    units: int,
+    layers: int,
+    dropout: float,
+    spelling: int = 0,
+    words: Sequence[str] = (),
+) -> States:
+    """The arguments of a network as `WordStates` takes them, checked.
+
+    Args:
+      network: its name, for errors.
+      vocabulary, width, units, layers, dropout: see `States`.
+      spelling: features of a word's letters beside its vector; 0 for none.
+      words: of every id; only read with `spelling`.
+
+    Raises:
+      UsageError: a number that is too small, or fewer words than ids that have a vector.
+    """
+    at_least(network, vocabulary=vocabulary, width=width, units=units, layers=layers)
+    at_least(network, least=0, spelling=spelling)
+    if spelling and len(words) < vocabulary:
+        raise UsageError(f'spelling of a {network} needs the words of all {vocabulary} ids, got {len(words)}')
+    letters = spelled(words, vocabulary) if spelling else None
+    return States(vocabulary, width, units, layers, dropout, spelling, letters)
+
+
 class WordStates(nn.Module):
     """A state per token of a bidirectional LSTM over words: (B, N) -> (B, N, 2 H), the last states (B, 2 H), the mask.
 
     Taps: 'embedding' (B, N, width + filters), 'hidden1', ... (B, N, 2 H) of each layer, all with their mask.
-
-    Attributes:
-      vocabulary: ids that have an embedding.
-      width: of it.
-      units: H, of each direction.
-      layers: how many LSTMs stand on each other.
-      dropout: probability of dropping an input of a layer, or of what stands on the last, in training.
-      letters: of every id, as `spelled` gives them, for `filters` features of a word's letters; None for none.
     """
 
-    vocabulary: int
-    width: int
-    units: int
-    layers: int
-    dropout: float
+    of: States
     dtype: Any
-    letters: Constant | None = None
-    filters: int = 0
 
     @nn.compact
     def __call__(self, ids: Array, train: bool) -> tuple[Array, Array, Array]:
-        mask, drop = mask_of(ids), nn.Dropout(self.dropout, deterministic=not train)
-        x = Embedding(self.vocabulary, self.width, self.dtype, name='words')(ids)
-        if self.letters is not None:
-            spelling = Spelling(self.letters, self.filters, self.dtype, name='spelling')
+        mask, drop = mask_of(ids), nn.Dropout(self.of.dropout, deterministic=not train)
+        x = Embedding(self.of.vocabulary, self.of.width, self.dtype, name='words')(ids)
+        if self.of.letters is not None:
+            spelling = Spelling(self.of.letters, self.of.filters, self.dtype, name='spelling')
             x = jnp.concatenate([x, spelling(ids)], axis=-1)
         x = drop(tap(self, 'embedding', x, mask))
-        for layer in range(1, self.layers + 1):
-            x, last = LSTM(self.units, self.dtype, name=f'lstm{layer}')(x, mask)
+        for layer in range(1, self.of.layers + 1):
+            x, last = LSTM(self.of.units, self.dtype, name=f'lstm{layer}')(x, mask)
             x = drop(tap(self, f'hidden{layer}', x, mask))
         return x, drop(last), mask
 
 
-def wordstate_taps(layers: int) -> tuple[str, ...]:
+def state_taps(layers: int) -> tuple[str, ...]:
     """Taps of `WordStates`: 'embedding', 'hidden1', ..."""
     return ('embedding', *(f'hidden{layer}' for layer in range(1, layers + 1)))
