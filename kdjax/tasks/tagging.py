@@ -162,19 +162,16 @@ class Tagging(Task):
         whole = {'precision': 1, 'recall': 2}
         return share(sums[..., 0], sums[..., whole[self.score]]) if self.score in whole else f1(sums)
 
-    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
-        """The validation sentence about which the teacher is least sure, of those with entities, all of which it finds.
-
-        Raises:
-          UsageError: there is none.
-        """
+    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
+        """The validation sentence about which the teacher is least sure, of those with entities, all of which it finds;
+        None where there is none."""
         split = dataset.splits['validation']
         labels, real = self._labels(split, outputs.shape[1])
         tags, highest = outputs.argmax(axis=-1), 1 / np.exp(outputs - outputs.max(axis=-1, keepdims=True)).sum(axis=-1)
         right, found, there = tally(self._entities(tags, real), self._entities(labels, real), split.size).T
         whole = (there > 0) & (right == found) & (right == there)
         if not whole.any():
-            raise UsageError('there is no validation sentence of which the teacher finds all entities; train it longer')
+            return None
         least = np.min(np.where(real, highest, 1), axis=1)
         example = int(np.argmin(np.where(whole, least, 2)))
         kept = real[example]
