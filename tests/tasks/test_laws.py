@@ -47,7 +47,7 @@ def classified(labels, logits, teacher):
         'balanced_accuracy': sk.balanced_accuracy_score(labels, predicted),
         'macro_f1': sk.f1_score(labels, predicted, average='macro', zero_division=0),
         'recall_bee': recalls[1],
-        'recall_3': recalls[3],
+        'recall_3': recalls[3] if np.any(labels == 3) else np.nan,
         'agreement': np.mean(predicted == teacher.argmax(1)),
         'kl': np.mean(np.sum(np.exp(log_t) * (log_t - log_p), axis=1)),
     }
