@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdjax.study.report import comparison, figure_style, formatting, statistics, tables
-from kdjax.study.report.figure_style import Plot
+from kdjax.study.report.figure_style import Plot, slug
 from kdjax.study.report.formatting import words
 from kdjax.study.report.records import Arm, Estimate, Summary
 
@@ -118,7 +118,7 @@ def _along(summary: Summary, axis: str) -> list[Plot]:
             f'{len(methods)} of {len(best)} methods' if len(methods) < len(best) else '']  # fmt: skip
     which = f'; the {" and the ".join(filter(None, some))} that lie {formatting.highest(metric)}' if any(some) else ''
     says = f'Mean test {metric.title} after the last step against {words(axis)}, with 95 % bands{which}.'
-    return [figure_style.explained(f'{metric.name}_vs_{_slug(axis)}.png', says, figure, *places)]
+    return [figure_style.explained(f'{slug(metric.name)}_vs_{slug(axis)}.png', says, figure, *places)]
 
 
 def _panel(
@@ -177,7 +177,7 @@ def _heat(summary: Summary, across: str, up: str) -> list[Plot]:
     which = '' if len(kept) == len(panels) else f'; the {len(kept)} of {len(panels)} with the {peak}'
     score = formatting.in_unit(metric.title, metric.unit)
     says = f'Mean test {score} over {words(across)} and {words(up)}{which}.'
-    return [Plot(f'heat_{_slug(across)}_{_slug(up)}.png', says, figure)]
+    return [Plot(f'heat_{slug(across)}_{slug(up)}.png', says, figure)]
 
 
 def _grids(summary: Summary, across: str, up: str) -> dict[str, np.ndarray]:
@@ -206,7 +206,3 @@ def _numbers(axes: 'Axes', panel: np.ndarray, middle: float, digits: int) -> Non
         text, colour = (f'{value:.{digits}f}', 'white' if value < middle else 'black') if np.isfinite(value) else (
             formatting.NOTHING, figure_style.INK)  # fmt: skip
         axes.text(column, line, text, ha='center', va='center', fontsize=figure_style.FONT - 2, color=colour)
-
-
-def _slug(axis: str) -> str:
-    return ''.join(letter if letter.isalnum() else '_' for letter in axis)
