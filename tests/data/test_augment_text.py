@@ -64,12 +64,15 @@ def test_sentences_of_any_length_stay_what_they_can_be(length):
 
 def test_chained_they_are_views_of_an_example_that_do_not_depend_on_the_batch():
     look = jax.jit(functools.partial(views, chain([mask(probability=0.3), ngram(probability=0.5)]), 0))
-    inputs, ids, view = np.tile(IDS, (40, 1)), np.arange(40), np.arange(40) % 20
-    found = np.asarray(look(inputs, ids, view))
-    np.testing.assert_array_equal(found[view == 0], inputs[:2])
-    np.testing.assert_array_equal(look(inputs[::-1], ids[::-1], view[::-1]), found[::-1])
-    assert found.dtype == np.int32
-    assert len({row.tobytes() for row in found}) > 20
+    inputs, ids, view, labels = np.tile(IDS, (40, 1)), np.arange(40), np.arange(40) % 20, np.arange(40)
+    found = look({'inputs': inputs, 'labels': labels}, ids, view)
+    sentences = np.asarray(found['inputs'])
+    np.testing.assert_array_equal(found['labels'], labels)
+    np.testing.assert_array_equal(sentences[view == 0], inputs[:2])
+    turned = look({'inputs': inputs[::-1], 'labels': labels[::-1]}, ids[::-1], view[::-1])
+    np.testing.assert_array_equal(turned['inputs'], sentences[::-1])
+    assert sentences.dtype == np.int32
+    assert len({row.tobytes() for row in sentences}) > 20
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,9 @@ def test_nothing_to_find_and_nothing_found_is_0():
     assert tally(nothing, nothing, 0).shape == (0, 3)
 
 
-@pytest.mark.parametrize('tags', [('O',), ('B-x', 'I-x'), ('O', 'B-x', 'B-x'), ('O', 'S-x'), ('O', 'B-'), ('O', 'x'), ('O', '-x')])
+@pytest.mark.parametrize(
+    'tags', [('O',), ('B-x', 'I-x'), ('O', 'B-x', 'B-x'), ('O', 'S-x'), ('O', 'B-'), ('O', 'x'), ('O', '-x')]
+)
 def test_tags_that_are_not_of_entities_are_refused(tags):
     with pytest.raises(UsageError, match='tags must be O and, of every type x of entities, B-x and I-x'):
         scheme(tags)
