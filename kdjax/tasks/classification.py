@@ -1,7 +1,7 @@
 """Classification: one class for every example."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -176,6 +176,10 @@ class Classification(Task):
         present = below > 0
         return np.sum(above / np.where(present, below, 1), axis=-1) / np.sum(present, axis=-1)
 
+    def balance(self, dataset: Dataset) -> dict[str, int]:
+        labels = dataset.splits['train'].column('labels')
+        return _counted(labels[labels != UNLABELLED], dataset.classes)
+
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
         """A rightly classified validation example about which the teacher knows most beside its class.
 
@@ -205,6 +209,11 @@ class Classification(Task):
         if words is None:
             return {'image': inputs}
         return {'text': ' '.join(words[token] for token in np.asarray(inputs) if token)}
+
+
+def _counted(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=True)}
 
 
 def symmetric(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:

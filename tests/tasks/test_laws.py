@@ -10,8 +10,8 @@ from sklearn import metrics as sk
 
 from kdjax.dataset import UNLABELLED, Dataset, Split
 from kdjax.errors import UsageError
-from kdjax.tasks.base import evaluator, predictor
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.multilabel import MultiLabel
 from kdjax.tasks.regression import Regression
 from kdjax.types import Net, Outputs
