@@ -1,7 +1,7 @@
 """python run.py [--config=FILE[:ARGUMENTS]] [--config.FIELD=VALUE ...] [--workdir=DIR] [--mode=MODE] [--debug]
 
 One run in several processes: --distributed=auto or --distributed=HOST:PORT,COUNT,INDEX, see experiments/launch.
-A data set of TFDS: --mode=prepare --data=NAME [--originals=DIR] [--data_dir=DIR].
+A data set of TFDS or of a public repository: --mode=prepare --data=NAME [--originals=DIR] [--data_dir=DIR].
 """
 
 import os

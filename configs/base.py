@@ -25,10 +25,13 @@ def config() -> ConfigDict:
             'title': 'distillation',  # what the report is called
             'seed': 0,  # of everything random that cells share: the teacher, augmentation
             'seeds': 20,  # cells per method and transfer-set size; 5 cannot show p < 0.05 in a rank test, 20 can
+            # What the data are used for: module.Class in kdjax/tasks and its arguments. Its 'score' is the metric that
+            # decides: which step is best, which candidate is chosen, what is accepted, what the report judges
+            'task': {'kind': 'classification.Classification'},
             'data': data(),
             'teacher': teacher(),
             'assistants': {},  # further networks that teach, by name, as 'teacher'; their fits may be taught themselves
-            'student': {'net': 'mlp.mlp', 'args': {'widths': (16,)}},  # module.function in kdjax/nets, its arguments
+            'student': student(),
             'terms': {
                 # name -> {'kind': module.Class in kdjax/techniques, its knobs and fields}; fits name the terms they use
                 'hard': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': 0.0},
@@ -78,10 +81,27 @@ def data() -> ConfigDict:
             'augment': {'kind': 'augment.identity'},
             'mix': {},  # of a batch of students: {'kind': 'mix.mixup', 'alpha': 0.2}, ...; the teacher must be 'online'
             'consistent': True,  # the teacher sees the student's pixels; if False, the next of the example's views
+            # Widths that batches of padded examples are cut to, each step having one: 8, 16, 24, ...; that of the
+            # longest example is added. A batch of a narrower one has a multiple of the fit's batch_size. () for one
+            'buckets': (),
+            'bucket_run': 10,  # steps in a row with one width, which go in one dispatch
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
+        }
+    )
+
+
+def student() -> ConfigDict:
+    """The network that is to be small."""
+    return ConfigDict(
+        {
+            'net': 'mlp.mlp',  # module.function in kdjax/nets, or 'my.module:function'
+            'args': {'widths': (16,)},  # of that function; what the data say (classes, vocabulary) it is told
+            'inputs': 'inputs',  # the column of the data that it reads
+            # Its modules that start as modules of the teacher: {'embedding': 'embedding', 'layer1': 'layer2'}
+            'start': {},
         }
     )
 
@@ -97,6 +117,13 @@ def teacher() -> ConfigDict:
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained
             'fit': fit(hard=1.0),
+            'inputs': 'inputs',  # the column of the data that it reads: 'teacher_inputs' where they have another for it
+            'preprocess': {},  # from that column as stored to what it sees; as data.preprocess if empty
+            # Networks of this kind, each trained on all training examples but a fold, which label the examples of it:
+            # an over-fitted teacher says nothing new about what it was trained on. 0 for none
+            'folds': 0,
+            'keep': 0,  # classes that a cache keeps of what it says of an example, the most probable; 0 for all
+            'bound': 0.0,  # nats by which what is kept may be off, which then chooses how many classes are; 0 for none
             'mode': 'cached',  # 'cached': outputs are computed once and looked up; 'online': in every step
             'precision': '',  # of its activations while it teaches: 'float32', 'bfloat16', or '' for run.precision
         }
@@ -117,6 +144,9 @@ def fit(**weights: float) -> ConfigDict:
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
             'teacher': 'teacher',  # who teaches: 'teacher', an assistant, or 'average', the student's moving average
+            # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
+            # those outside the transfer set have no labels: they serve the terms that read none
+            'examples': 'transfer',
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )
@@ -176,7 +206,8 @@ def accept() -> ConfigDict:
         {
             'method': 'combined',  # whose result is judged
             'transfer_size': 0,  # at which size; 0 is the largest
-            'accuracy': 0.0,  # mean over seeds, in [0, 1]
+            'score': 0.0,  # of the task, mean over seeds, as stored: a share is in [0, 1]
+            'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
         }

@@ -68,10 +68,15 @@ class Dataset(NamedTuple):
 
 def _hashed(split: Split) -> Any:
     """A split as it is hashed. One of inputs and labels alone keeps the hash that it had before there could be more."""
-    return split if split.more or split.labels is None else _PAIR(split.inputs, split.labels)
+    return split if split.more or split.labels is None else _Pair(split.inputs, split.labels)
 
 
-_PAIR = NamedTuple('Split', [('inputs', Any), ('labels', Any)])  # type: ignore[name-match]
+class _Pair(NamedTuple):
+    inputs: Any
+    labels: Any
+
+
+_Pair.__name__ = 'Split'  # the hash has it
 
 
 def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
@@ -153,6 +158,11 @@ def leaves(columns: Mapping[str, Tree]) -> Iterator[tuple[str, Column]]:
     """Every column by its path: 'inputs', 'inputs/source'."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(dict(columns), is_leaf=is_column):
         yield '/'.join(str(getattr(part, 'key', part)) for part in path), leaf
+
+
+def taken(columns: Mapping[str, Tree], ids: Any) -> dict[str, Tree]:
+    """The examples `ids` of every column."""
+    return jax.tree.map(lambda column: column[ids], dict(columns), is_leaf=is_column)
 
 
 def is_column(node: Any) -> bool:

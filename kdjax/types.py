@@ -74,12 +74,22 @@ class Apply(Protocol):
     def __call__(self, variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]: ...
 
 
+class Names(NamedTuple):
+    """How files of published weights call the variables of a network; see `nets.torch_weights`."""
+
+    published: Callable[[str], str]  # what files call the leaf at a path such as 'params/head/kernel'
+    plain: Callable[[str], str]  # a name in a file, as `published` gives it
+    spare: tuple[str, ...] = ()  # beginnings of plain names that need no place here
+    fresh: tuple[str, ...] = ()  # beginnings of paths that a network which starts from a file may have beyond it
+
+
 class Net(NamedTuple):
     """A network: two pure functions and the vocabulary of what may be read from it."""
 
     init: Callable[[Array, Tree], Tree]  # (key, inputs) -> {'params', 'stats'}
     apply: Apply
     taps: tuple[str, ...]
+    names: Names | None = None  # of published weights, where they are not its own with '.' for '_' and '/'
 
 
 Teacher = Callable[[Tree, Batch], Outputs]

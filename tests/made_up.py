@@ -5,6 +5,7 @@ import itertools
 
 import numpy as np
 
+from kdjax.metrics import Metric
 from kdjax.study.report.records import (
     Cost,
     Failure,
@@ -151,3 +152,23 @@ def half(seeds=10):
         if status != 'done':
             runs[place] = record(runs[place].method, runs[place].seed, runs[place].point, status=status, steps=3)
     return results(runs, ['method', 'temperature'])
+
+
+def errors(study):
+    """The same study of a task that is judged by an error rate, in place of the accuracy: the lower the better."""
+    wer = Metric('wer', 'word error rate', '%', 'lower')
+
+    def turned(metrics):
+        rest = {name: value for name, value in (metrics or {}).items() if name != 'accuracy'}
+        return metrics and {'wer': 1 - metrics['accuracy'], **rest}
+
+    runs = [
+        dataclasses.replace(
+            run, last=turned(run.last), best=turned(run.best),
+            history=tuple(Validation(line.step, turned(line.metrics)) for line in run.history),
+        )
+        for run in study.runs
+    ]  # fmt: skip
+    teachers = {key: dataclasses.replace(one, metrics=turned(one.metrics)) for key, one in study.teachers.items()}
+    metrics = (wer, *study.metrics[1:])
+    return dataclasses.replace(study, runs=tuple(runs), teachers=teachers, metrics=metrics, score='wer')

@@ -2,33 +2,75 @@
 
 The draw depends on (seed, example id, view) alone, never on the batch: teacher, student and cache see the same pixels.
 Images are as stored, bytes or floats, and keep their shape and dtype: what networks see comes after (`preprocess`).
+So it is with tokens (N,). What moves labels too, such as boxes, is an `OfExample`.
 """
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Array
+from kdjax.types import Array, Batch, Tree
 
-Augment = Callable[[Array, Array], Array]  # (key, image) -> image
+
+class OfExample(NamedTuple):
+    """An augmentation of all that an example has: `apply(key, columns)` gives columns of the same shapes."""
+
+    apply: Callable[[Array, Mapping[str, Tree]], Mapping[str, Tree]]
+
+
+Augment = Callable[[Array, Array], Array] | OfExample  # (key, image) -> image
 
 
 def identity() -> Augment:
     """No augmentation."""
-    return lambda key, image: image
+    return _same
+
+
+def _same(key: Array, image: Array) -> Array:
+    return image
 
 
 def chain(augments: Sequence[Augment]) -> Augment:
     """One augmentation after the other, each with a key of its own. In a config: a tuple of specs."""
+    if any(isinstance(one, OfExample) for one in augments):
+        return OfExample(functools.partial(_in_turn, [of_example(one) for one in augments]))
 
     def augment(key: Array, image: Array) -> Array:
         for place, one in enumerate(augments):
+            assert not isinstance(one, OfExample)
             image = one(jax.random.fold_in(key, place), image)
         return image
 
     return augment
+
+
+def _in_turn(augments: Sequence[OfExample], key: Array, columns: Mapping[str, Tree]) -> Mapping[str, Tree]:
+    for place, one in enumerate(augments):
+        columns = one.apply(jax.random.fold_in(key, place), columns)
+    return columns
+
+
+def of_example(augment: Augment) -> OfExample:
+    """An augmentation of the inputs alone as one of the whole example.
+
+    Raises:
+      UsageError: once called, inputs that are several arrays.
+    """
+    if isinstance(augment, OfExample):
+        return augment
+
+    def apply(key: Array, columns: Mapping[str, Tree]) -> Mapping[str, Tree]:
+        if not hasattr(columns['inputs'], 'dtype'):
+            raise UsageError(
+                f'inputs of several arrays, {sorted(columns["inputs"])}, need an augmentation of the whole example'
+            )
+        return {**columns, 'inputs': augment(key, columns['inputs'])}
+
+    return OfExample(apply)
 
 
 def crop(*, padding: int = 4, border: str = 'zero') -> Augment:
@@ -96,20 +138,26 @@ def erase(*, share: float = 0.25) -> Augment:
     return augment
 
 
-def views(augment: Augment, seed: int, inputs: Array, ids: Array, view: Array) -> Array:
+def views(augment: Augment, seed: int, columns: Batch, ids: Array, view: Array) -> Batch:
     """The given view of every example.
 
     Args:
       augment: the augmentation.
       seed: of all draws.
-      inputs: (..., H, W[, C]) images; the axes before them are those of `ids` and `view`.
+      columns: what the examples have, leaves (..., *example); the axes before those of an example are those of `ids`
+        and `view`.
       ids: example ids.
       view: view numbers.
     """
+    if augment is _same:
+        return columns
+    whole = of_example(augment)
 
-    def one(image: Array, identity: Array, number: Array) -> Array:
+    def one(example: Batch, identity: Array, number: Array) -> Batch:
         key = jax.random.fold_in(jax.random.fold_in(jax.random.key(seed), identity), number)
-        return jnp.where(number == 0, image, augment(key, image))
+        seen = whole.apply(key, example)
+        return jax.tree.map(lambda new, old: new if new is old else jnp.where(number == 0, old, new), seen, example)
 
-    flat = jax.vmap(one)(inputs.reshape(-1, *inputs.shape[ids.ndim :]), ids.reshape(-1), view.reshape(-1))
-    return flat.reshape(inputs.shape)
+    flat = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[ids.ndim :]), dict(columns))
+    shown = jax.vmap(one)(flat, ids.reshape(-1), view.reshape(-1))
+    return jax.tree.map(lambda leaf: leaf.reshape(*ids.shape, *leaf.shape[1:]), shown)

@@ -8,7 +8,7 @@ from kdjax.errors import UsageError, unknown
 
 
 def checked(dataset: Dataset) -> Dataset:
-    """`dataset`, or a UsageError where a split is missing or empty, columns differ in length, or a label is no class."""
+    """`dataset`, or a UsageError: a split is missing or empty, columns differ in length, a label is no class."""
     for name in SPLITS:
         if name not in dataset.splits:
             raise unknown('split', name, dataset.splits)

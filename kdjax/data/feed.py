@@ -3,21 +3,66 @@
 Nothing is iterated, so nothing has a position to save: a resumed run asks for the steps that it still needs.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.data.augment import Augment, views
+from kdjax.data.augment import Augment, OfExample, identity, views
+from kdjax.data.buckets import Buckets
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
+from kdjax.dataset import UNLABELLED
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
-from kdjax.types import Array, Batch, Column
+from kdjax.types import Array, Batch, Tree
 
-Feed = Callable[..., Batch]  # (start, stop) -> batches of the steps start ... stop - 1; see `feed` for `part`
+TEACHER_INPUTS = 'teacher_inputs'
+HOSTED = 2**31  # bytes of tables above which they stay on the host, and are looked up there
+
+
+@dataclasses.dataclass(frozen=True)
+class Feed:
+    """What makes the batches of steps.
+
+    Attributes:
+      make: (start, stop, part) -> the batches of the steps start ... stop - 1, leaves (steps, [C,] B, ...), or of each
+        that part which a process of a job holds.
+      buckets: the widths of steps, where they have several.
+    """
+
+    make: Callable[[int, int, slice], Batch]
+    buckets: Buckets | None = None
+
+    def __call__(self, start: int, stop: int, part: slice = slice(None)) -> Batch:
+        return self.make(start, stop, part)
+
+    def of(self, part: slice) -> 'Feed':
+        """That part of every batch alone."""
+        return dataclasses.replace(self, make=lambda start, stop, _: self.make(start, stop, part))
+
+    def reach(self, start: int, stop: int) -> int:
+        """The end of the steps from `start` on, at most `stop`, that have one shape and may be asked for together."""
+        return stop if self.buckets is None else min(stop, self.buckets.at(start).end)
+
+
+class Prepares(Protocol):
+    """A task, as far as batches need it; hashable."""
+
+    def __hash__(self) -> int: ...
+
+    def prepare(self, batch: Batch) -> Batch:
+        """A batch (B, ...) as terms and metrics need it."""
+
+
+class TeacherView(NamedTuple):
+    """What a teacher sees that does not see what the student sees."""
+
+    column: str
+    preprocess: Preprocess
 
 
 class Stream(NamedTuple):
@@ -25,6 +70,7 @@ class Stream(NamedTuple):
 
     pool: np.ndarray  # (n,) example ids
     seed: int
+    labelled: np.ndarray | None = None  # those of the pool whose labels are seen; all if left out
 
 
 def shuffled(stream: Stream, epoch: int) -> np.ndarray:
@@ -57,8 +103,16 @@ def drawn(
     stop: int,
     batch_size: int,
     shuffled: Callable[[Stream, int], np.ndarray] = shuffled,
+    buckets: Buckets | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and epochs of a grid as of `order`: (steps, B) where all cells share one stream, else (steps, C, B)."""
+    """Ids and epochs of a grid as of `order`: (steps, B) where all cells share one stream, else (steps, C, B).
+
+    With `buckets` all steps must be of one, and an epoch is one of its bucket.
+    """
+    if buckets is not None:
+        turn = buckets.at(start)
+        streams = buckets_of(streams, buckets, turn.bucket)
+        start, stop, batch_size = turn.before, turn.before + stop - start, buckets.rows[turn.bucket]
     # Cells that share a stream share the work of ordering it.
     distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
     ordered = {key: order(stream, start, stop, batch_size, shuffled) for key, stream in distinct.items()}
@@ -67,10 +121,18 @@ def drawn(
     return (ids, epochs) if len(streams) > 1 else (ids[:, 0], epochs[:, 0])
 
 
+def buckets_of(streams: Sequence[Stream], buckets: Buckets, bucket: int) -> list[Stream]:
+    """The examples of streams that are of one bucket, those of one stream as one stream."""
+    distinct = {id(stream): stream for stream in streams}
+    narrow = {key: stream._replace(pool=stream.pool[buckets.of[stream.pool] == bucket])
+              for key, stream in distinct.items()}  # fmt: skip
+    return [narrow[id(stream)] for stream in streams]
+
+
 def feed(
     streams: Sequence[Stream],
     batch_size: int,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Tree],
     augment: Augment,
     seed: int,
     view_count: int,
@@ -79,6 +141,10 @@ def feed(
     preprocess: Preprocess = unit(),
     mix: Mix | None = None,
     consistent: bool = True,
+    task: Prepares | None = None,
+    teacher: TeacherView | None = None,
+    buckets: Buckets | None = None,
+    padded: Mapping[str, int] | None = None,
 ) -> Feed:
     """Batches for a grid: leaves (steps, B, ...) where all cells share one stream, else (steps, C, B, ...).
 
@@ -87,41 +153,88 @@ def feed(
 
     Args:
       streams: one for all cells, or one per cell.
-      batch_size: examples per step of a cell.
-      columns: what an example has, by name, indexed by id: (N, ...); 'inputs' is augmented.
+      batch_size: examples per step of a cell; of the widest bucket, where there are several.
+      columns: what an example has, by name, indexed by id, arrays (N, ...) or trees of them; 'inputs' is augmented.
       augment: the augmentation.
       seed: of its draws.
       view_count: views per example; an example's view in epoch e is e modulo this.
-      tables: what an example's view has, by name, (N, view_count, ...): a teacher's cached outputs.
+      tables: what an example's view has, by name, (N, view_count, ...): a teacher's cached outputs. Above `HOSTED`
+        bytes they stay on the host.
       preprocess: from 'inputs' as stored to what networks see.
       mix: of the examples of a batch with each other (`mix.blended`).
       consistent: whether the teacher sees the pixels of the student; if not, it sees the next of the example's views:
         'teacher_inputs', or what a table says of that one.
+      task: prepares each batch, last of all.
+      teacher: what a teacher sees that reads another column, or the same one otherwise.
+      buckets: widths of steps.
+      padded: how many padded axes columns and tables have, by name, which are cut to the width of a step: 1 is the
+        first of an example, 2 are its last two.
 
     Raises:
       UsageError: an empty pool, a batch or a number of views below 1, a table with other views, one view that is to
-        differ from itself, or a table of examples that are mixed.
+        differ from itself, a table of examples that are mixed, or an augmentation that would leave out a column that a
+        teacher reads.
     """
-    tables = dict(tables or {})
-    check(streams, batch_size, view_count, tables, mix, consistent)
+    tables, padded = dict(tables or {}), dict(padded or {})
+    check(streams, batch_size, view_count, tables, mix, consistent, augment, columns)
+    hosted = tables if sum(table.nbytes for table in tables.values()) > HOSTED else {}
     # Whole: a column may be one that is read when it is asked for.
-    columns, tables = jax.device_put(({name: column[:] for name, column in columns.items()}, tables))
-    look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix)
-    assemble = compiled(bound(_assemble, look=look))
+    columns, near = jax.device_put((
+        jax.tree.map(lambda column: column[:], dict(columns), is_leaf=lambda node: hasattr(node, 'shape')),
+        {} if hosted else tables,
+    ))  # fmt: skip
+    look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
 
-    def batches(start: int, stop: int, part: slice = slice(None)) -> Batch:
-        ids, epochs = drawn(streams, start, stop, batch_size)
+    def batches(start: int, stop: int, part: slice) -> Batch:
+        ids, epochs = drawn(streams, start, stop, batch_size, buckets=buckets)
+        part = scaled(part, ids.shape[-1] // batch_size)
         if mix is None:
             ids, epochs = ids[..., part], epochs[..., part]
+        width = buckets.widths[buckets.at(start).bucket] if buckets else None
+        assemble = compiled(bound(_assemble, look=look, width=width, padded=tuple(padded.items()), said=bool(tables)))
         other = None if consistent else (epochs + 1) % view_count
-        numbers = jax.device_put((ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32)))
-        batch = assemble(columns, tables, *numbers)
+        taught = epochs % view_count if other is None else other
+        far = {name: cut(np.asarray(table[ids, taught]), padded.get(name, 0), ids.ndim, width)
+               for name, table in hosted.items()}  # fmt: skip
+        numbers = (ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32), labelled(streams, ids))
+        batch = {**assemble(columns, near, *jax.device_put(numbers)), **jax.device_put(far)}
         if mix is None:
             return batch
         # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.
         return jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
 
-    return batches
+    return Feed(batches, buckets)
+
+
+def scaled(part: slice, rows: int) -> slice:
+    """A part of a batch as that of one with `rows` times as many examples."""
+    return slice(*(None if end is None else end * rows for end in (part.start, part.stop)))
+
+
+def cut(leaf: Any, axes: int, lead: int, width: int | None) -> Any:
+    """An array (..., *example) of which the padded axes of an example, the first or the last two, have `width` at most.
+
+    Args:
+      leaf: the array.
+      axes: how many are padded: 0, 1 or 2.
+      lead: how many axes come before those of an example.
+      width: None for all.
+    """
+    if width is None or not axes:
+        return leaf
+    if axes == 1:
+        return leaf[(*[slice(None)] * lead, slice(width))]
+    return leaf[..., :width, :width]
+
+
+def labelled(streams: Sequence[Stream], ids: np.ndarray) -> np.ndarray | None:
+    """Which of the examples `ids` show their labels, like `ids`; None where all do."""
+    if all(stream.labelled is None for stream in streams):
+        return None
+    by_cell = ids if len(streams) > 1 else ids[:, None]
+    shown = [np.ones_like(by_cell[:, k], bool) if stream.labelled is None else np.isin(by_cell[:, k], stream.labelled)
+             for k, stream in enumerate(streams)]  # fmt: skip
+    return np.stack(shown, axis=1).reshape(ids.shape)
 
 
 def check(
@@ -131,6 +244,8 @@ def check(
     tables: Mapping[str, np.ndarray],
     mix: Mix | None,
     consistent: bool,
+    augment: Augment = identity(),
+    columns: Mapping[str, Tree] = {},
 ) -> None:
     """Raises UsageError where no batches can be made of the arguments of `feed`."""
     if batch_size < 1 or view_count < 1:
@@ -144,6 +259,16 @@ def check(
         raise UsageError('for a teacher that sees another view than the student there must be at least 2 views')
     if mix is not None and tables:
         raise UsageError('examples are mixed anew in every step, so what a teacher says of them cannot be looked up')
+    if (
+        TEACHER_INPUTS in columns
+        and view_count > 1
+        and augment is not identity()
+        and not isinstance(augment, OfExample)
+    ):
+        raise UsageError(
+            "the teacher reads a column of its own, 'teacher_inputs', which an augmentation of 'inputs' leaves as it "
+            'is: use one of the whole example, or data.views=1'
+        )
 
 
 def shown(
@@ -152,11 +277,14 @@ def shown(
     view: Array,
     other: Array | None,
     steps: Array,
+    seen: Array | None = None,
     *,
     augment: Augment,
     seed: int,
     preprocess: Preprocess = unit(),
     mix: Mix | None = None,
+    task: Prepares | None = None,
+    teacher: TeacherView | None = None,
 ) -> Batch:
     """Examples as networks see them.
 
@@ -165,23 +293,55 @@ def shown(
       ids, view: of every example, (steps, [C,] B).
       other: views that the teacher sees, where it sees others than the student.
       steps: (steps,) their numbers.
-      augment, seed, preprocess, mix: as for `feed`.
+      seen: whether the label of an example is seen, like `ids`; None where all are.
+      augment, seed, preprocess, mix, task, teacher: as for `feed`.
     """
-
-    def seen(numbers: Array) -> Array:
-        return preprocess(views(augment, seed, batch['inputs'], ids, numbers))
-
-    own = {} if other is None else {'teacher_inputs': seen(other)}
+    if seen is not None and 'labels' in batch:
+        hidden = jnp.asarray(UNLABELLED, batch['labels'].dtype)
+        apart = seen.reshape(*seen.shape, *[1] * (batch['labels'].ndim - seen.ndim))
+        batch = {**batch, 'labels': jnp.where(apart, batch['labels'], hidden)}
+    drawn: dict[str, Any] = dict(views(augment, seed, batch, ids, view))
+    told = drawn if other is None else dict(views(augment, seed, batch, ids, other))
+    own: Batch = {}
+    if teacher is not None:
+        own = {TEACHER_INPUTS: teacher.preprocess(told[teacher.column])}
+    elif other is not None:
+        own = {TEACHER_INPUTS: preprocess(told['inputs'])}
+    drawn.pop(TEACHER_INPUTS, None)
     mask = jnp.ones(ids.shape, jnp.float32)
-    whole = {**batch, 'inputs': seen(view), **own, 'id': ids, 'view': view, 'mask': mask}
-    return whole if mix is None else blended(mix, seed, whole, steps)
+    whole = {**drawn, 'inputs': preprocess(drawn['inputs']), **own, 'id': ids, 'view': view, 'mask': mask}
+    if mix is not None:
+        whole = blended(mix, seed, whole, steps)
+    if task is None:
+        return whole
+    prepare = task.prepare
+    for _ in range(ids.ndim - 1):
+        prepare = jax.vmap(prepare)
+    return prepare(whole)
 
 
 def _assemble(
-    columns: Batch, tables: Batch, ids: Array, view: Array, other: Array | None, steps: Array, *, look: Any
+    columns: Batch,
+    tables: Batch,
+    ids: Array,
+    view: Array,
+    other: Array | None,
+    steps: Array,
+    seen: Array | None,
+    *,
+    look: Any,
+    width: int | None,
+    padded: tuple[tuple[str, int], ...],
+    said: bool,
 ) -> Batch:
-    batch = {name: column[ids] for name, column in columns.items()}
+    axes = dict(padded)
+
+    def rows(name: str, leaf: Array, index: Any) -> Array:
+        return cut(leaf[index], axes.get(name, 0), ids.ndim, width)
+
+    batch = {name: jax.tree.map(lambda leaf, name=name: rows(name, leaf, ids), column)
+             for name, column in columns.items()}  # fmt: skip
     taught = view if other is None else other
-    looked_up = {name: table[ids, taught] for name, table in tables.items()}
+    looked_up = {name: rows(name, table, (ids, taught)) for name, table in tables.items()}
     # A table has said all that the teacher would.
-    return {**look(batch, ids, view, None if tables else other, steps), **looked_up}
+    return {**look(batch, ids, view, None if said else other, steps, seen), **looked_up}

@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 
 from kdjax.data.base import divided
-from kdjax.dataset import Dataset, Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.webp')

@@ -1,37 +1,45 @@
-"""Preparing a data set of TFDS on disk: from original files where there is no network, or by download."""
+"""Preparing a data set on disk, one of TFDS or of a public repository: by download, or from files that are here."""
 
 import shutil
 import tempfile
 from pathlib import Path
 from typing import Any
 
+from kdjax.data import files
 from kdjax.data import originals as published
+from kdjax.data.fetch import fetch
 from kdjax.data.tfds import builder
 from kdjax.data.without_tensorflow import preparing
 from kdjax.errors import UsageError, unknown
 
 
 def prepare(name: str, originals: str = '', data_dir: str = '') -> Path:
-    """Prepares a data set, so that `data.source='tfds:<name>'` finds it; what is prepared already stays.
+    """Prepares a data set, so that its source finds it; what is prepared already stays.
 
     Args:
-      name: of the TFDS builder, as 'mnist'.
-      originals: a folder with its original files, for mnist, fashion_mnist, cifar10 and cifar100; '' to download.
-      data_dir: where it is kept; by default TFDS_DATA_DIR or ~/tensorflow_datasets.
+      name: of the TFDS builder, as 'mnist', for `data.source='tfds:mnist'`; or of a data set in a public repository,
+        a key of `files.SETS`, as 'sst2', for `data.source='sst2.sentences'`. 'tfds:...' is of TFDS in any case.
+      originals: a folder with its original files, for mnist, fashion_mnist, cifar10 and cifar100; a folder, or the base
+        URL of a mirror, for those of public repositories; '' to download.
+      data_dir: where it is kept; by default TFDS_DATA_DIR or ~/tensorflow_datasets for what is of TFDS, else
+        KDJAX_DATA.
 
     Returns:
       The folder of the prepared data set.
 
     Raises:
-      UsageError: an original is missing or is another than the published one, the download fails, or TFDS or
-        TensorFlow is needed and not installed.
+      UsageError: an original is missing or is another than the published one, the download fails, or TFDS, TensorFlow
+        or pooch is needed and not installed.
     """
+    if name in files.SETS:
+        return fetch(name, data_dir, originals)
     name = name.removeprefix('tfds:')
     if not name:
-        raise UsageError('say which data set to prepare: --data=mnist, or another name of TFDS')
+        raise UsageError('say which data set to prepare: --data=mnist, another name of TFDS, '
+                         f'or {", ".join(files.SETS)}')  # fmt: skip
     if originals and name not in published.FILES:
-        raise unknown('data set with originals', name, published.FILES)
-    found = builder(name, data_dir, file_format='array_record')
+        raise unknown('data set with originals', name, (*published.FILES, *files.SETS))
+    found = builder(name, data_dir, files.SETS, file_format='array_record')
     if (found.data_path / 'dataset_info.json').exists():
         return Path(found.data_path)
     with preparing(name.partition('/')[0]):

@@ -1,19 +1,25 @@
 """From inputs as stored to inputs as networks see them: pure functions, the same for every view and every split."""
 
 from collections.abc import Callable
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
 from kdjax.errors import UsageError
-from kdjax.types import Array
+from kdjax.types import Array, Tree
 
-Preprocess = Callable[[Array], Array]  # (..., H, W[, C]) -> the same shape
+Preprocess = Callable[[Any], Any]  # inputs (..., H, W[, C]) -> the same shape; inputs of several arrays likewise
 
 
 def unit() -> Preprocess:
     """Bytes become float32 in [0, 1]; anything else stays as it is."""
-    return lambda inputs: inputs.astype(jnp.float32) / 255 if inputs.dtype == jnp.uint8 else inputs
+    return _unit
+
+
+def _unit(inputs: Tree) -> Tree:
+    return jax.tree.map(lambda x: x.astype(jnp.float32) / 255 if x.dtype == jnp.uint8 else x, inputs)
 
 
 def normalise(*, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:

@@ -13,13 +13,27 @@ import jax
 import numpy as np
 
 from kdjax.data.augment import Augment
-from kdjax.data.feed import Feed, Stream, check, drawn, feed, shown, shuffled
-from kdjax.dataset import chosen
+from kdjax.data.buckets import Buckets
+from kdjax.data.feed import (
+    Feed,
+    Prepares,
+    Stream,
+    TeacherView,
+    check,
+    cut,
+    drawn,
+    feed,
+    labelled,
+    scaled,
+    shown,
+    shuffled,
+)
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
+from kdjax.dataset import chosen, is_column, leaves
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
-from kdjax.types import Batch, Column
+from kdjax.types import Batch, Tree
 
 
 def training_feed(stream: bool) -> Callable[..., Feed]:
@@ -38,7 +52,7 @@ def training_feed(stream: bool) -> Callable[..., Feed]:
 def streamed(
     streams: Sequence[Stream],
     batch_size: int,
-    columns: Mapping[str, Column],
+    columns: Mapping[str, Tree],
     augment: Augment,
     seed: int,
     view_count: int,
@@ -47,6 +61,10 @@ def streamed(
     preprocess: Preprocess = unit(),
     mix: Mix | None = None,
     consistent: bool = True,
+    task: Prepares | None = None,
+    teacher: TeacherView | None = None,
+    buckets: Buckets | None = None,
+    padded: Mapping[str, int] | None = None,
     threads: int = 8,
     ahead: int = 16,
 ) -> Feed:
@@ -56,7 +74,8 @@ def streamed(
     is read once.
 
     Args:
-      streams, batch_size, columns, augment, seed, view_count, tables, preprocess, mix, consistent: as for `feed.feed`.
+      streams, batch_size, columns, augment, seed, view_count, tables, preprocess, mix, consistent, task, teacher,
+        buckets, padded: as for `feed.feed`.
       threads: that read, one batch each.
       ahead: batches that are kept ready.
 
@@ -66,24 +85,37 @@ def streamed(
     """
     import grain
 
-    tables = dict(tables or {})
-    check(streams, batch_size, view_count, tables, mix, consistent)
-    _check_ids(streams, len(next(iter(columns.values()))))
+    tables, padded = dict(tables or {}), dict(padded or {})
+    check(streams, batch_size, view_count, tables, mix, consistent, augment, columns)
+    _check_ids(streams, len(next(leaf for _, leaf in leaves(columns))))
     # A large pool takes longer to shuffle than a batch to read; a batch touches two epochs at most.
     pools = {_address(stream): stream for stream in streams}
     remembered = functools.lru_cache(maxsize=2 * len(pools))(lambda address, epoch: shuffled(pools[address], epoch))
-    look = compiled(bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix))
+    look = compiled(
+        bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
+    )
+
+    def order(of: Stream, epoch: int) -> np.ndarray:
+        return shuffled(of, epoch) if buckets else remembered(_address(of), epoch)
 
     def read(step: int, part: slice) -> dict[str, Any]:
-        ids, epochs = drawn(streams, step, step + 1, batch_size, lambda of, epoch: remembered(_address(of), epoch))
+        ids, epochs = drawn(streams, step, step + 1, batch_size, order, buckets)
+        width = buckets.widths[buckets.at(step).bucket] if buckets else None
+        part = scaled(part, ids.shape[-1] // batch_size)
         ids, epochs = ids[0, ..., part], epochs[0, ..., part]
         taught = (epochs if consistent else epochs + 1) % view_count
+
+        def rows(name: str, column: Any) -> np.ndarray:
+            return cut(chosen(column, ids), padded.get(name, 0), ids.ndim, width)
+
         return {
-            'columns': {name: chosen(column, ids) for name, column in columns.items()},
-            'tables': {name: table[ids, taught] for name, table in tables.items()},
+            'columns': {name: jax.tree.map(functools.partial(rows, name), column, is_leaf=is_column)
+                        for name, column in columns.items()},
+            'tables': {name: cut(np.asarray(table[ids, taught]), padded.get(name, 0), ids.ndim, width)
+                       for name, table in tables.items()},
             'ids': ids,
             'epochs': epochs,
-        }
+        }  # fmt: skip
 
     def reading(step: int, part: slice) -> Iterator[dict[str, Any]]:
         steps = grain.MapDataset.range(step, np.iinfo(np.int32).max)
@@ -93,7 +125,7 @@ def streamed(
     place: tuple[int, slice] | None = None
     ready: Iterator[dict[str, Any]] = iter(())
 
-    def batches(start: int, stop: int, part: slice = slice(None)) -> Batch:
+    def batches(start: int, stop: int, part: slice) -> Batch:
         nonlocal place, ready
         own = slice(None) if mix is not None else part  # partners may lie anywhere in a batch
         if place != (start, own):  # asked for other steps than it stands before, it begins anew
@@ -104,11 +136,13 @@ def streamed(
         ids, epochs = found['ids'], found['epochs']
         # A table has said all that the teacher would.
         other = None if consistent or tables else (epochs + 1) % view_count
-        steps = np.arange(start, stop, dtype=np.uint32)
-        batch = {**look(found['columns'], ids, epochs % view_count, other, steps), **jax.device_put(found['tables'])}
+        steps, seen = np.arange(start, stop, dtype=np.uint32), labelled(streams, ids)
+        looked = look(found['columns'], ids, epochs % view_count, other, steps, seen)
+        batch = {**looked, **jax.device_put(found['tables'])}
+        part = scaled(part, ids.shape[-1] // batch_size)
         return batch if mix is None else jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
 
-    return batches
+    return Feed(batches, buckets)
 
 
 def _address(stream: Stream) -> tuple[int, int]:

@@ -2,13 +2,14 @@
 
 import functools
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
 
 from kdjax.data.base import divided
-from kdjax.dataset import Dataset, Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError, nearest, unknown
 
 CHUNK = 1000  # examples decoded at once
@@ -53,12 +54,13 @@ def prepared(
     return divided(split('train'), split(test), classes, validation)
 
 
-def builder(name: str, data_dir: str = '', **options: Any) -> Any:
+def builder(name: str, data_dir: str = '', others: Iterable[str] = (), **options: Any) -> Any:
     """The TFDS builder of a data set.
 
     Args:
       name: with configuration and version, where wanted: 'emnist/letters', 'mnist:3.0.1'.
       data_dir: as for `prepared`.
+      others: names that may have been meant and are not of TFDS.
       options: further arguments of `tfds.builder`.
 
     Raises:
@@ -72,7 +74,7 @@ def builder(name: str, data_dir: str = '', **options: Any) -> Any:
         return tfds.builder(name, data_dir=data_dir or None, **options)
     except tfds.core.DatasetNotFoundError as error:
         known = tfds.list_builders(with_community_datasets=False)
-        raise unknown('data set of TFDS', name, nearest(name, known)[:5]) from error
+        raise unknown('data set of TFDS', name, nearest(name, (*known, *others))[:5]) from error
     except ImportError as error:
         raise UsageError(f'data set {name!r} needs more than TFDS itself: {error}') from error
     except (ValueError, AssertionError) as error:

@@ -170,12 +170,26 @@ def attention(module: nn.Module, layer: int, parts: Sequence[Array], heads: int)
       parts: queries, keys and values, (B, N, D) each.
       heads: of attention; divides D.
     """
-    shape = parts[0].shape
-    tapped = (tap(module, f'{name}{layer}', x) for name, x in zip(('query', 'key', 'value'), parts, strict=True))
-    query, key, value = (x.reshape(*shape[:2], heads, shape[2] // heads) for x in tapped)
-    scores = tap(module, f'attention{layer}', jnp.einsum('bnhd,bmhd->bhnm', query, key) / (shape[2] // heads) ** 0.5)
+    tapped = [tap(module, f'{name}{layer}', x) for name, x in zip(('query', 'key', 'value'), parts, strict=True)]
+    scores = attention_scores(tapped[0], tapped[1], heads)
+    return mixed(tap(module, f'attention{layer}', scores), tapped[2])
+
+
+def attention_scores(query: Array, key: Array, heads: int) -> Array:
+    """Scaled products of queries (B, N, D) and keys (B, M, D), head by head, before the softmax. (B, heads, N, M)"""
+    query, key = (x.reshape(*x.shape[:2], heads, x.shape[2] // heads) for x in (query, key))
+    return jnp.einsum('bnhd,bmhd->bhnm', query, key) / query.shape[-1] ** 0.5
+
+
+def mixed(scores: Array, value: Array, dropped: Callable[[Array], Array] = lambda weights: weights) -> Array:
+    """Values (B, M, D), head by head, each as much as the softmax of scores (B, heads, N, M) says. (B, N, D)
+
+    `dropped` is what becomes of the weights on the way, such as dropout.
+    """
     weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
-    return jnp.einsum('bhnm,bmhd->bnhd', weights.astype(scores.dtype), value).reshape(shape)
+    parts = value.reshape(*value.shape[:2], scores.shape[1], -1)
+    found = jnp.einsum('bhnm,bmhd->bnhd', dropped(weights.astype(scores.dtype)), parts)
+    return found.reshape(*found.shape[:2], value.shape[2])
 
 
 def attention_taps(depth: int) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.errors import UsageError
-from kdjax.types import Tree
+from kdjax.types import Names, Tree
 
 WRAPPERS = ('state_dict', 'model')  # where checkpoints keep the weights beside other things
 HEADS = ('fc', 'linear', 'classifier', 'classifier.0')  # what implementations call the head
@@ -28,16 +28,18 @@ STORAGES = {
 LISTED = 5  # names of each kind in an error
 
 
-def load(path: str | Path, like: Tree) -> Tree:
+def load(path: str | Path, like: Tree, names: Names | None = None) -> Tree:
     """Variables of a network, from a file of PyTorch weights.
 
     For networks of `resnet_cifar`, `resnet`, `wide_resnet`, `vgg`, `mobilenetv2`, `shufflenet` and `deit`, whose layers
-    are called as in RepDistiller, mdistiller, torchvision and timm. The weights may be nested under 'state_dict' or
-    'model', and their names may begin with 'module.'.
+    are called as in RepDistiller, mdistiller, torchvision and timm, and for those that say how files call theirs, such
+    as those of `bert`. The weights may be nested under 'state_dict' or 'model', and their names may begin with
+    'module.'.
 
     Args:
       path: a '.safetensors' file (needs the extra `torch-weights`), or what `torch.save` writes since PyTorch 1.6.
       like: variables of the network or their shapes, as `jax.eval_shape(net.init, key, inputs)` gives them.
+      names: the network's, `net.names`.
 
     Returns:
       A tree of numpy arrays with the structure, shapes and dtypes of `like`.
@@ -46,8 +48,26 @@ def load(path: str | Path, like: Tree) -> Tree:
       UsageError: no such file, a format that is not read, or weights of another network: says which are missing,
         unexpected or of another shape.
     """
+    return _read(path, like, names or PUBLISHED, fresh=())
+
+
+def start(path: str | Path, initial: Tree, names: Names | None = None) -> Tree:
+    """Initial variables of a network that goes on from a file of weights: those of the file, but a head of its own.
+
+    Args:
+      path, names: as of `load`.
+      initial: variables as `net.init` gives them; those under `names.fresh` that the file does not have stay.
+
+    Raises:
+      UsageError: as `load`.
+    """
+    names = names or PUBLISHED
+    return _read(path, initial, names, names.fresh)
+
+
+def _read(path: str | Path, like: Tree, names: Names, fresh: tuple[str, ...]) -> Tree:
     try:
-        return variables(state_dict(path), like)
+        return variables(state_dict(path), like, names, fresh)
     except UsageError as error:
         raise UsageError(f'weights {str(path)!r}: {error}') from error
 
@@ -60,33 +80,44 @@ def state_dict(path: str | Path) -> dict[str, np.ndarray]:
     return _unwrapped(_safetensors(path) if path.suffix == '.safetensors' else _zipped(path))
 
 
-def variables(state: Mapping[str, np.ndarray], like: Tree) -> Tree:
-    """The variables that `state` has for the tree `like`; see `load`."""
-    given: dict[str, str] = {}
-    unexpected = []
-    for key in state:
-        if key.rpartition('.')[2] == 'num_batches_tracked':  # of use only without a momentum
-            continue
-        if given.setdefault(_plain(key), key) != key:
-            unexpected.append(key)
+def variables(
+    state: Mapping[str, np.ndarray], like: Tree, names: Names | None = None, fresh: tuple[str, ...] = ()
+) -> Tree:
+    """The variables that `state` has for the tree `like`; see `load` and, of what is `fresh`, `start`."""
+    names = names or PUBLISHED
+    given, unexpected = _given(state, names)
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
-    paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
     missing: list[str] = []
     misshapen, filled = [], []
-    for path, (_, leaf) in zip(paths, leaves, strict=True):
-        if _published(path) not in given:
-            missing.append(path)
+    for keys, leaf in leaves:
+        path = jax.tree_util.keystr(keys, simple=True, separator='/')
+        key = given.pop(names.published(path), None)
+        if key is None:
+            missing += [] if path.startswith(fresh) else [path]
+            filled.append(leaf)
             continue
-        key = given.pop(_published(path))
         array = _laid(state[key], path)
         if array.shape != leaf.shape:
             misshapen.append(f'{key} {array.shape} for {path} {leaf.shape}')
         filled.append(np.asarray(array, leaf.dtype))
-    faults = {'missing': missing, 'unexpected': [*given.values(), *unexpected], 'of another shape': misshapen}
+    unexpected = [*(key for name, key in given.items() if not name.startswith(names.spare)), *unexpected]
+    faults = {'missing': missing, 'unexpected': unexpected, 'of another shape': misshapen}
     if any(faults.values()):
-        found = '; '.join(f'{kind}: {_listed(names)}' for kind, names in faults.items() if names)
+        found = '; '.join(f'{kind}: {_listed(listed)}' for kind, listed in faults.items() if listed)
         raise UsageError(f'they are not of this network; {found}')
     return jax.tree_util.tree_unflatten(structure, filled)
+
+
+def _given(state: Mapping[str, np.ndarray], names: Names) -> tuple[dict[str, str], list[str]]:
+    """The names in a file by their plain form, and those whose plain form another has."""
+    given: dict[str, str] = {}
+    doubled = []
+    for key in state:
+        if key.rpartition('.')[2] == 'num_batches_tracked':  # of use only without a momentum
+            continue
+        if given.setdefault(names.plain(key), key) != key:
+            doubled.append(key)
+    return given, doubled
 
 
 def _plain(key: str) -> str:
@@ -100,6 +131,9 @@ def _published(path: str) -> str:
     """What PyTorch calls the leaf at a path of variables: 'params/layer1_0/conv1/kernel' -> 'layer1_0_conv1_weight'."""
     *module, leaf = path.split('/')[1:]
     return '_'.join([*module, LEAVES.get(leaf, leaf)])
+
+
+PUBLISHED = Names(_published, _plain)
 
 
 def _laid(array: np.ndarray, path: str) -> np.ndarray:

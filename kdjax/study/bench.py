@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import dry_run, grid_program, plan
+from kdjax.study.recipe import build, dry_run, grid_program, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, teacher_of
@@ -206,7 +206,7 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     online, cached = (
         dry_run.trace(dataclasses.replace(inputs, source=source), dataset).flops for source in (who, cache)
     )
-    example = context.example(inputs.data)[None]
+    example = build.alone(context.example(inputs))
     variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
     teacher = grid_program.asked_teacher(context, inputs)
     asked = [('online', TeacherSource(teacher, variables, {}), online + (cells - 1) * cached)]
@@ -222,9 +222,8 @@ def _tables(
     """A cache of one view of every example, of noughts; None where it is too large, or nothing can be looked up."""
     if inputs.views.mix or not inputs.views.consistent:
         return None
-    examples, example = context.datasets(inputs.data).splits['train'].labels.shape[0], context.example(inputs.data)
-    shape = jax.ShapeDtypeStruct((1, *example.shape), example.dtype)
-    outputs = jax.eval_shape(teacher, variables, {'inputs': shape})
+    examples, example = context.datasets(inputs.data).splits['train'].size, context.example(inputs)
+    outputs = jax.eval_shape(teacher, variables, {'inputs': build.alone(example)})
     shapes = {'logits': outputs.logits, **outputs.features}
     sizes = [examples * leaf.size * leaf.dtype.itemsize for leaf in shapes.values()]
     if sum(sizes) > TABLES:

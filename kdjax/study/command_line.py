@@ -24,12 +24,16 @@ WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Defaul
 MODE = flags.DEFINE_enum(
     'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'bench', 'list', 'prepare'],
     'Train and report; the same for the sweep of the config file; look for a better setting; print what would run and '
-    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set of TFDS.',
+    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set on disk.',
 )  # fmt: skip
 DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
-DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist.')
-ORIGINALS = flags.DEFINE_string('originals', '', 'To prepare: folder of its original files; left out, download.')
-DATA_DIR = flags.DEFINE_string('data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets.')
+DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist or sst2.')
+ORIGINALS = flags.DEFINE_string(
+    'originals', '', 'To prepare: folder of its original files, or URL of a mirror; left out, download.'
+)
+DATA_DIR = flags.DEFINE_string(
+    'data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets; KDJAX_DATA, if not of TFDS.'
+)
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'

@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax import trees
 from kdjax.dataset import Dataset, Split, bucket_of, chosen, is_column, stratified, widths
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
@@ -22,6 +23,12 @@ from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
+# Of networks that read tokens: an example is a sentence of the middle length of the test split.
+TOKEN_COSTS = (
+    Metric('params_without_embeddings', 'parameters without embeddings', '', 'lower', 0),
+    Metric('ms_per_example', 'time of one example', 'ms', 'lower', 3),
+    Metric('tokens_per_second', 'tokens', '1/s', 'higher', 0),
+)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -96,7 +103,10 @@ class Task:
 
     def prepare(self, batch: Batch) -> Batch:
         """A batch (B, ...) as terms and metrics need it, on the device and after augmentation: masks, targets, ..."""
-        return batch
+        tokens = batch['inputs']
+        if not hasattr(tokens, 'dtype') or tokens.ndim != 2 or not jnp.issubdtype(tokens.dtype, jnp.integer):
+            return batch
+        return {**batch, 'token_mask': (tokens > 0).astype(batch['mask'].dtype)}
 
     def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
         """Meters of a prepared batch, by metric, which are added over batches and then computed.
@@ -109,7 +119,7 @@ class Task:
         raise NotImplementedError
 
     def predict(self, outputs: Outputs, batch: Batch) -> Tree:
-        """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) where the task is per token."""
+        """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
     def measure(self, predictions: Tree, split: Split) -> dict[str, float]:
@@ -134,10 +144,38 @@ class Task:
         del dataset, outputs
         return None
 
-    def costs(self, seconds: float, examples: int, split: Split) -> dict[str, float]:
-        """Columns of cost beyond parameters, bytes and operations: of a forward pass over so many examples."""
-        del split
-        return {'examples_per_second': examples / seconds}
+    @property
+    def has_statistics(self) -> bool:
+        """Whether what each example adds to the score is kept."""
+        return type(self).statistics is not Task.statistics
+
+    @property
+    def cost_metrics(self) -> tuple[Metric, ...]:
+        """What `costs` gives, in the order of columns; a report shows those that a network has."""
+        return TOKEN_COSTS
+
+    def costs(self, variables: Tree, latency_ms: Mapping[str, float], length: int | None) -> dict[str, float]:
+        """Columns of cost beyond parameters, bytes, operations and latency.
+
+        Args:
+          variables: of the network.
+          latency_ms: of a batch, by its size.
+          length: tokens of the example that was measured; None where examples have none.
+        """
+        if length is None:
+            return {}
+        most = max(latency_ms, key=int)
+        return {
+            'params_without_embeddings': float(_without_embeddings(variables['params'])),
+            'ms_per_example': latency_ms['1'],
+            'tokens_per_second': int(most) * length / latency_ms[most] * 1e3,
+        }
+
+
+def _without_embeddings(params: Tree) -> int:
+    """Numbers that are not rows of a table by token: in text these are most of a small network."""
+    named = jax.tree_util.tree_leaves_with_path(params)
+    return sum(leaf.size for path, leaf in named if 'embedding' not in jax.tree_util.keystr(path).lower())
 
 
 class Part(NamedTuple):
@@ -256,7 +294,7 @@ def _computed(meters: list[Tree]) -> Mapping[str, Array]:
 def _measured(task: Task, predictions: Tree, split: Split) -> dict[str, np.ndarray]:
     """The metrics of the predictions of every cell, each (C,)."""
     cells = len(jax.tree.leaves(predictions)[0])
-    rows = [task.measure(jax.tree.map(lambda leaf: leaf[cell], predictions), split) for cell in range(cells)]
+    rows = [task.measure(trees.take(predictions, cell), split) for cell in range(cells)]
     return {name: np.asarray([row[name] for row in rows]) for name in rows[0]}
 
 

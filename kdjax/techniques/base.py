@@ -217,8 +217,9 @@ class Term:
         (B, heads, N, N), scores before the softmax. Logits of other views: 'strong' (B, K), 'rotated' (B, 4, K) and
         their embeddings 'rotated_penult' (B, 4, D). Derivatives of the logits: 'tangents' (B, M, K), 'jacobian'
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
-        'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Members of a teacher: 'member0/logits', 'member1/logits',
-        'member0/penult', ...; of a student: 'peers' (B, 3, K).
+        'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
+        (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Members of a teacher: 'member0/logits',
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

@@ -12,14 +12,17 @@ import numpy as np
 
 from kdjax.data.augment import Augment, views
 from kdjax.data.preprocess import Preprocess, unit
+from kdjax.dataset import leaves, taken
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
+from kdjax.techniques.sparse import SparseTargets
 from kdjax.train import distributed
 from kdjax.train.ledger import replace
 from kdjax.train.teachers import PREFIX
-from kdjax.types import Array, Column, Teacher, Tree
+from kdjax.types import Array, Batch, Outputs, Teacher, TermInputs, Tree
 
 ADDRESS = 'address.json'
+SPARSE = ('top_ids', 'top_log_probs')  # what is cached in the place of logits
 
 
 class Address(NamedTuple):
@@ -36,7 +39,7 @@ class Address(NamedTuple):
 def compute(
     teacher: Teacher,
     variables: Tree,
-    inputs: Column,
+    columns: Mapping[str, Tree],
     augment: Augment,
     seed: int,
     view_count: int,
@@ -44,30 +47,40 @@ def compute(
     batch_size: int = 512,
     progress: Callable[[int], None] = lambda done: None,
     preprocess: Preprocess = unit(),
+    keep: int = 0,
+    ids: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """The teacher's outputs on every view of every example.
 
     Args:
       teacher, variables: whose outputs.
-      inputs: (N, ...) of all examples as stored, in the order of their ids; read a batch at a time.
+      columns: of all examples as stored, (N, ...), read a batch at a time; the teacher sees 'inputs'.
       augment, seed, view_count: which views.
       taps: features to keep beside the logits.
       batch_size: examples per forward pass.
       progress: told the number of views done.
       preprocess: from stored inputs to what the teacher sees.
+      keep: classes that are kept of its logits, the most probable; 0 for the logits of all.
+      ids: (N,) of the examples; their positions if left out.
 
     Returns:
-      'teacher/logits' (N, view_count, K) and 'teacher/<tap>' (N, view_count, ...).
+      'teacher/logits' (N, view_count, ..., K), or 'teacher/top_ids' and 'teacher/top_log_probs' (N, view_count, ...,
+      keep); and 'teacher/<tap>' (N, view_count, ...).
 
     Raises:
-      UsageError: the teacher has no such tap.
+      UsageError: the teacher has no such tap, or fewer classes than are kept.
     """
-    forward = compiled(bound(_forward, teacher=teacher, augment=augment, seed=seed, taps=taps, preprocess=preprocess))
-    ids = np.arange(len(inputs), dtype=np.int32)
-    batches = [ids[start : start + batch_size] for start in range(0, len(ids), batch_size)]
+    forward = compiled(bound(
+        _forward, teacher=teacher, augment=augment, seed=seed, taps=taps, preprocess=preprocess, keep=keep
+    ))  # fmt: skip
+    places = np.arange(len(next(leaf for _, leaf in leaves(columns))), dtype=np.int32)
+    ids = places if ids is None else ids.astype(np.int32)
+    batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
     by_view = []
     for view in range(view_count):
-        parts = [jax.device_get(forward(variables, inputs[part], part, np.int32(view))) for part in batches]
+        parts = [
+            jax.device_get(forward(variables, taken(columns, part), ids[part], np.int32(view))) for part in batches
+        ]
         by_view.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         progress(view + 1)
     return {name: np.stack([table[name] for table in by_view], axis=1) for name in by_view[0]}
@@ -75,7 +88,7 @@ def compute(
 
 def _forward(
     variables: Tree,
-    images: Array,
+    columns: Batch,
     ids: Array,
     view: Array,
     *,
@@ -84,28 +97,75 @@ def _forward(
     seed: int,
     taps: tuple[str, ...],
     preprocess: Preprocess,
+    keep: int,
 ) -> dict[str, Array]:
     """The outputs on one view of a batch of examples, by name."""
-    numbers = jnp.broadcast_to(view, ids.shape)
-    outputs = teacher(variables, {'inputs': preprocess(views(augment, seed, images, ids, numbers))})
-    for tap in taps:
+    seen = views(augment, seed, columns, ids, jnp.broadcast_to(view, ids.shape))
+    return tables(teacher(variables, {'inputs': preprocess(seen['inputs'])}), taps, keep)
+
+
+def tables(outputs: Outputs, taps: tuple[str, ...], keep: int = 0) -> dict[str, Array]:
+    """What is cached of a teacher's outputs, by name.
+
+    Raises:
+      UsageError: the teacher has no such tap, or fewer classes than are kept.
+    """
+    # What stands for the logits is no feature of the network.
+    kept = tuple(tap for tap in taps if not (keep and tap in SPARSE))
+    for tap in kept:
         if tap not in outputs.features:
             raise unknown('tap', tap, outputs.features, ' of the teacher, to be cached')
-    return {PREFIX + 'logits': outputs.logits, **{PREFIX + tap: outputs.features[tap] for tap in taps}}
+    taps = kept
+    return {**_logits(outputs.logits, keep), **{PREFIX + tap: outputs.features[tap] for tap in taps}}
 
 
-def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
-    """Writes the tables, in float32; the address comes last, so that a half-written cache has none."""
-    distributed.by_first(lambda: _write(folder, tables, address))
+def _logits(logits: Array, keep: int) -> dict[str, Array]:
+    if not keep:
+        return {PREFIX + 'logits': logits}
+    if not 1 <= keep <= logits.shape[-1]:
+        raise UsageError(f'classes kept of the teacher must be in 1 to {logits.shape[-1]}, its classes, got {keep}')
+    log_probs, ids = jax.lax.top_k(jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1), keep)
+    return {PREFIX + 'top_ids': ids.astype(jnp.int32), PREFIX + 'top_log_probs': log_probs}
 
 
-def _write(folder: Path, tables: Mapping[str, np.ndarray], address: Address) -> None:
+def padded_axes(outputs: Outputs, taps: tuple[str, ...]) -> dict[str, int]:
+    """How many padded axes each table of a teacher has, of one of its outputs: 1 is the first, 2 are the last two."""
+    names = {**dict.fromkeys(('logits', 'top_ids', 'top_log_probs'), 'logits'), **{tap: tap for tap in taps}}
+    return {PREFIX + name: len(outputs.masks[tap]) for name, tap in names.items() if tap in outputs.masks}
+
+
+def hidden_width(outputs: Outputs, keep: int) -> float:
+    """How far the divergence of a student may be from what `keep` classes show of it, in nats, the mean over `outputs`.
+
+    It is the width of `SparseTargets.dense_range` for a student that is the teacher.
+    """
+    logits = outputs.logits.reshape(-1, outputs.logits.shape[-1])
+    inputs = TermInputs(Outputs(logits, {}), Outputs(logits, {}), {'mask': jnp.ones(len(logits), jnp.float32)})
+    term = SparseTargets(keep=keep)
+    knobs = {name: jnp.asarray(value) for name, value in term.knobs().items()}
+    low, high = term.dense_range(inputs, knobs)
+    return float(jnp.mean(high - low))
+
+
+def save(folder: Path, tables: Mapping[str, np.ndarray], address: Address, padded: Mapping[str, int] = {}) -> None:
+    """Writes the tables, in float32 or their integers; the address comes last, so that a half-written cache has none.
+
+    Args:
+      folder: theirs.
+      tables: by name.
+      address: what they are of.
+      padded: how many padded axes they have, see `padded_axes`.
+    """
+    distributed.by_first(lambda: _write(folder, tables, address, padded))
+
+
+def _write(folder: Path, tables: Mapping[str, np.ndarray], address: Address, padded: Mapping[str, int]) -> None:
     if folder.exists():
         shutil.rmtree(folder)
     folder.mkdir(parents=True)
     for k, table in enumerate(tables.values()):
-        np.save(folder / f'{k}.npy', table.astype(np.float32))
-    replace(folder / ADDRESS, json.dumps({**address._asdict(), 'tables': list(tables)}))
+        np.save(folder / f'{k}.npy', table if np.issubdtype(table.dtype, np.integer) else table.astype(np.float32))
+    replace(folder / ADDRESS, json.dumps({**address._asdict(), 'tables': list(tables), 'padded': dict(padded)}))
 
 
 def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
@@ -123,3 +183,8 @@ def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
     if stale:
         raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
     return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(stored['tables'])}
+
+
+def load_padded(folder: Path) -> dict[str, int]:
+    """How many padded axes the tables have that lie in `folder`, by name."""
+    return json.loads((folder / ADDRESS).read_text()).get('padded', {})

@@ -13,6 +13,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed
 from kdjax.errors import Interrupted, UsageError
+from kdjax.metrics import Metric
 from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
@@ -27,7 +28,7 @@ class Fitted(NamedTuple):
     """What training a grid of C cells gave."""
 
     variables: Tree  # of the students after the last step, leading axis C
-    best: Tree  # of the students where each cell's validation accuracy was highest
+    best: Tree  # of the students where each cell's score was best in validation
     terms: Tree  # what terms learned, by name: the head that corrects a student, regressors
     history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
     anatomy: list[dict[str, Any]]  # {'step', 'norm/<term>', 'cosine/<a>|<b>': [C values]}, where it was asked for
@@ -37,7 +38,7 @@ class Fitted(NamedTuple):
 class Best(NamedTuple):
     """The best variables so far, by cell; saved with the state."""
 
-    score: Array | np.ndarray  # (C,)
+    score: Array | np.ndarray  # (C,); the higher the better
     variables: Tree
 
 
@@ -77,6 +78,7 @@ def fit(
     feed: Feed,
     validate: Validate,
     *,
+    score: Metric,
     steps: int,
     chunk: int,
     validate_every: int,
@@ -104,8 +106,9 @@ def fit(
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
       state, knobs: with a leading cell axis C; `state` is where a fresh run starts, at the step that it says.
       teacher_vars: variables of the teacher.
-      feed: gives the batches of a range of steps.
-      validate: metrics of student variables; 'accuracy' decides which are best.
+      feed: gives the batches of a range of steps, of one shape.
+      validate: metrics of student variables.
+      score: the one that decides which are best.
       steps: length of the run.
       chunk: steps per dispatch; `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
       validate_every, save_every: steps.
@@ -136,13 +139,17 @@ def fit(
             state, best = State(*restored['state']), Best(*restored['best'])
         distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (
-            [line for line in read(ledger.path) if line['kind'] == kind]
+            [
+                {name: of for name, of in line.items() if name != 'kind'}
+                for line in read(ledger.path)
+                if line['kind'] == kind
+            ]
             for kind in ('validation', 'anatomy', 'diverged')
         )
         failures = {line['cell']: line for line in diverged}
         sent = _Sent(ledger, checkpoints, progress, failures, [])
         while done < steps:
-            count = min(chunk, steps - done)
+            count = feed.reach(done, min((done // chunk + 1) * chunk, steps)) - done
             state, logs = run(state, teacher_vars, feed(done, done + count), knobs)
             sent.logs.append((done, logs))
             done += count
@@ -159,13 +166,13 @@ def fit(
             if done % validate_every == 0 or done == steps:
                 metrics = dict(validate(select_student(student(state))))
                 ledger.scalars('validation', done, metrics)
-                history.append({'kind': 'validation', 'step': done, **metrics})
-                best = _better(best, metrics['accuracy'], select_student(student(state)))
+                history.append({'step': done, **metrics})
+                best = _better(best, score.sign * metrics[score.name], select_student(student(state)))
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
                 ledger.scalars('anatomy', done, seen)
-                looks.append({'kind': 'anatomy', 'step': done, **seen})
+                looks.append({'step': done, **seen})
             ledger.flush()
             if done % save_every == 0 or done == steps or asked:
                 checkpoints.save(done, {'state': state, 'best': best})

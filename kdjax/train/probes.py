@@ -4,12 +4,12 @@ Random choices depend on the example's own pixels, so that student, teacher and 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
-from kdjax.data.augment import Augment, erase, shift
+from kdjax.data.augment import erase, shift
 from kdjax.errors import UsageError
 from kdjax.types import Array, Net, Outputs, Tree
 
@@ -49,7 +49,7 @@ def probed(net: Net, taps: Sequence[str]) -> Net:
                 return net.apply(variables, x, train=training, key=key)[0]
 
             features.update(probe.ask(forward, inputs))
-        return Outputs(outputs.logits, features), stats
+        return Outputs(outputs.logits, features, outputs.masks), stats
 
     return Net(net.init, apply, (*net.taps, *(tap for probe in wanted for tap in probe.taps)))
 
@@ -90,7 +90,7 @@ def _keys(inputs: Array) -> Array:
     return jax.vmap(jax.random.key)(jnp.sum(bits * odd * jnp.uint32(2654435761), axis=1, dtype=jnp.uint32))
 
 
-STRONG: tuple[Augment, ...] = (shift(pixels=2), erase(share=0.25))
+STRONG: tuple[Any, ...] = (shift(pixels=2), erase(share=0.25))
 PROBES = (
     Probe(('tangents',), _tangents, train=False),
     Probe(('jacobian',), _jacobian, train=False),

@@ -32,7 +32,7 @@ def cached() -> Teacher:
 
     def teach(variables: Tree, batch: Batch) -> Outputs:
         features = {name.removeprefix(PREFIX): leaf for name, leaf in batch.items() if name.startswith(PREFIX)}
-        return Outputs(features.pop('logits'), features)
+        return Outputs(features.pop('logits', None), features)
 
     return teach
 

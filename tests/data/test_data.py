@@ -12,11 +12,11 @@ from sklearn.datasets import load_digits
 
 from kdjax.data.augment import identity, shift, views
 from kdjax.data.base import checked
-from kdjax.dataset import Dataset, Split, stratified
 from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
+from kdjax.dataset import Dataset, Split, stratified
 from kdjax.errors import UsageError
 
 PIXELS = 2
@@ -162,7 +162,9 @@ def seen(seed=0, channels=()):
     """Views 0 ... 31 of every image: (example, view, ...)."""
     images = np.broadcast_to(IMAGES.reshape(10, 1, 3, 4, *channels), (10, 32, 3, 4, *channels))
     ids, numbers = np.meshgrid(IDS, np.arange(32, dtype=np.int32), indexing='ij')
-    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), seed))(images, ids, numbers))
+    return np.asarray(
+        jax.jit(functools.partial(views, shift(pixels=PIXELS), seed))({'inputs': images}, ids, numbers)['inputs']
+    )
 
 
 def test_view_0_is_the_image_itself():
@@ -186,8 +188,8 @@ def test_views_differ_by_seed_example_and_number():
     assert not np.array_equal(seen(seed=1), seen())
     one_image = np.broadcast_to(IMAGES[:1], IMAGES.shape)
     same = np.full(10, 3, np.int32)
-    by_example = views(shift(pixels=PIXELS), 0, one_image, IDS, same)
-    by_number = views(shift(pixels=PIXELS), 0, one_image, same, IDS)
+    by_example = views(shift(pixels=PIXELS), 0, {'inputs': one_image}, IDS, same)['inputs']
+    by_number = views(shift(pixels=PIXELS), 0, {'inputs': one_image}, same, IDS)['inputs']
     assert len({np.asarray(view).tobytes() for view in by_example}) > 1
     assert len({np.asarray(view).tobytes() for view in by_number}) > 1
 
@@ -195,7 +197,7 @@ def test_views_differ_by_seed_example_and_number():
 def test_a_view_does_not_depend_on_where_in_which_batch_its_example_lies():
     random = np.random.default_rng(1)
     ids, numbers = random.permutation(IDS), random.integers(0, 32, 10).astype(np.int32)
-    found = views(shift(pixels=PIXELS), 0, IMAGES[ids], ids, numbers)
+    found = views(shift(pixels=PIXELS), 0, {'inputs': IMAGES[ids]}, ids, numbers)['inputs']
     np.testing.assert_array_equal(found, seen()[ids, numbers])
 
 
@@ -270,7 +272,9 @@ def raw(count=3):
     """Views 0 ... 2 of every image, as stored: (example, view, ...)."""
     ids, numbers = np.meshgrid(IDS, np.arange(count, dtype=np.int32), indexing='ij')
     images = np.broadcast_to(BYTES[:, None], (10, count, *BYTES.shape[1:]))
-    return np.asarray(jax.jit(functools.partial(views, shift(pixels=PIXELS), 0))(images, ids, numbers))
+    return np.asarray(
+        jax.jit(functools.partial(views, shift(pixels=PIXELS), 0))({'inputs': images}, ids, numbers)['inputs']
+    )
 
 
 @pytest.mark.parametrize('seeds', [(5,), (5, 6)])

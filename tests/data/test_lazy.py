@@ -5,8 +5,8 @@ import pytest
 
 from kdjax import trees
 from kdjax.data.base import divided
-from kdjax.dataset import Split
-from kdjax.data.lazy import Lazy, chosen, subset
+from kdjax.data.lazy import Lazy, subset
+from kdjax.dataset import Split, chosen
 from kdjax.errors import UsageError
 
 ARRAY = np.random.default_rng(0).integers(0, 256, (23, 2, 3), np.uint8)

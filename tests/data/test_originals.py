@@ -53,7 +53,7 @@ def test_idx_files_are_read_packed_or_not_in_the_order_of_tfds(digits):
     found = originals.mnist(folder=str(folder), validation='test')
     for split, prefix in (('train', 'train'), ('test', 't10k')):
         order = tfds_order(split, len(arrays[f'{prefix}-labels-idx1-ubyte']))
-        inputs, labels = found.splits[split]
+        inputs, labels, _ = found.splits[split]
         np.testing.assert_array_equal(inputs[..., 0], arrays[f'{prefix}-images-idx3-ubyte'][order])
         np.testing.assert_array_equal(labels, arrays[f'{prefix}-labels-idx1-ubyte'][order])
         assert (inputs.dtype, labels.dtype) == (np.uint8, np.int32)

@@ -6,9 +6,10 @@ from PIL import Image
 
 from kdjax.data import arrays, folder
 from kdjax.data.base import checked, divided
-from kdjax.dataset import Split
 from kdjax.data.lazy import Lazy
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
+from kdjax.tasks.classification import Classification
 
 RANDOM = np.random.default_rng(0)
 ARRAYS = {
@@ -62,13 +63,55 @@ def test_arrays_are_those_of_the_file(tmp_path):
     ('changed', 'message'),
     [
         ({'test_labels': None}, "unknown array 'test_labels' in .*; there is: 'train_labels'"),
-        ({'test_labels': np.zeros(6)}, r'test_labels in .* must be \(N,\) integers, got \(6,\) float64'),
-        ({'train_labels': np.zeros((4, 2), int)}, r'train_labels in .* got \(4, 2\) int64'),
+        ({'test_labels': np.zeros(6)}, r'test_labels in .* must be \(N, \.\.\.\) integers, got \(6,\) float64'),
+        ({'train_labels': np.zeros((), int)}, r'train_labels in .* got \(\) int64'),
+        ({'train_length': np.zeros(4, int)}, "unknown array 'test_length' in .*; there is: 'train_length'"),
+        ({'validation_labels': None, 'train_labels': None}, "unknown array 'validation_labels' in"),
+        ({'mean': np.zeros((2, 2))}, r'mean in .* must be a value or a list, got \(2, 2\); a column .* train_mean,'),
     ],
 )
 def test_a_file_without_the_arrays_is_refused(changed, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         arrays.arrays(path=saved(tmp_path / 'own.npz', **changed))
+
+
+COLUMNS = {
+    f'{split}_{column}': values[: 4 + k]
+    for k, split in enumerate(('train', 'validation', 'test'))
+    for column, values in {
+        'inputs': RANDOM.integers(2, 9, (6, 5), np.int32),
+        'labels': RANDOM.integers(-1, 3, (6, 5), np.int32),
+        'length': np.full(6, 5, np.int32),
+        'teacher_inputs': RANDOM.random((6, 2, 2)),
+    }.items()
+}
+FACTS = {'vocabulary': np.array(9), 'words': np.array(['', 'a', 'b']), 'padded': np.array(['inputs', 'labels'])}
+
+
+@pytest.mark.parametrize('kept', [lambda path, **given: mapped(path, **given),
+                                  lambda path, **given: saved(path.with_suffix('.npz'), **given)])  # fmt: skip
+def test_arrays_may_have_further_columns_of_any_shape_and_facts(kept, tmp_path):
+    found = checked(arrays.arrays(path=kept(tmp_path / 'own', **COLUMNS, **FACTS)))
+    for name, split in found.splits.items():
+        columns = split.columns()
+        assert sorted(columns) == ['inputs', 'labels', 'length', 'teacher_inputs']
+        for column, values in columns.items():
+            np.testing.assert_array_equal(values, COLUMNS[f'{name}_{column}'])
+    assert found.facts == {'vocabulary': 9, 'words': ('', 'a', 'b')}
+    assert (found.padded, found.classes) == (('inputs', 'labels'), ('0', '1', '2'))
+    with pytest.raises(UsageError, match=r'classification needs integer labels \(N,\), split .* has int32 \(4, 5\)'):
+        Classification().check(found)
+
+
+def test_labels_may_be_absent_from_training_or_altogether(tmp_path):
+    some = checked(arrays.arrays(path=saved(tmp_path / 'some.npz', train_labels=None)))
+    np.testing.assert_array_equal(some.splits['train'].labels, [-1] * 4)
+    np.testing.assert_array_equal(some.splits['test'].labels, ARRAYS['test_labels'])
+    assert some.classes == ('0', '1', '2')
+    without = {f'{split}_labels': None for split in ('train', 'validation', 'test')}
+    none = checked(arrays.arrays(path=saved(tmp_path / 'none.npz', **without)))
+    assert all(split.labels is None for split in none.splits.values())
+    assert none.classes == ()
 
 
 def test_what_is_no_file_of_arrays_is_refused(tmp_path):

@@ -75,7 +75,7 @@ def test_lazy_inputs_are_decoded_when_they_are_asked_for(prepared, restored):
     found = tfds.prepared(name='mnist', data_dir=str(prepared('mnist')), lazy=True)
     wanted = originals.mnist(folder=str(restored('mnist')))
     for name, split in wanted.splits.items():
-        inputs, labels = found.splits[name]
+        inputs, labels, _ = found.splits[name]
         assert isinstance(inputs, Lazy)
         assert (inputs.shape, inputs.dtype) == (split.inputs.shape, split.inputs.dtype)
         np.testing.assert_array_equal(labels, split.labels)
@@ -233,7 +233,7 @@ def test_a_validation_split_of_its_own_is_used_by_its_name(tmp_path):
     own = tfds.prepared(**arguments, validation='validation')
     assert own.classes == ('no', 'yes')
     for k, split in enumerate(Vectors.SPLITS):
-        inputs, labels = own.splits[split]
+        inputs, labels, _ = own.splits[split]
         assert sorted(inputs[:, 0]) == [10 * k + i for i in range(4)]
         np.testing.assert_array_equal(labels, inputs[:, 0] % 2)
         assert (inputs.shape, inputs.dtype, labels.dtype) == ((4, 3), np.float32, np.int32)

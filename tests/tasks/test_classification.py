@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kdjax.tasks.classification import evaluator
+from kdjax.dataset import Split
+from kdjax.tasks.base import evaluator
+from kdjax.tasks.classification import Classification
 from kdjax.types import Net, Outputs
 
 CELLS, EXAMPLES, WIDTH, CLASSES = 3, 23, 5, 4
@@ -24,8 +26,14 @@ LINEAR = Net(
 
 @functools.cache
 def measured(batch_size, taught=True):
-    evaluate = evaluator(LINEAR, INPUTS, LABELS, TEACHER if taught else None, batch_size)
+    evaluate = evaluator(
+        Classification(), LINEAR, Split(INPUTS, LABELS), TEACHER if taught else None, batch_size=batch_size
+    )
     return evaluate({'params': WEIGHTS, 'stats': {}})
+
+
+def evaluated(inputs, teacher_logits=None, **options):
+    return evaluator(Classification(), LINEAR, Split(inputs, LABELS), teacher_logits, batch_size=7, **options)
 
 
 def calibration_error(probabilities):
@@ -76,7 +84,9 @@ class Counted:
 @pytest.mark.parametrize('batch_size', [1, 7, 23, 1024])
 def test_a_split_that_is_read_part_by_part_has_the_same_metrics(batch_size):
     inputs = Counted()
-    found = evaluator(LINEAR, inputs, LABELS, TEACHER, batch_size, stream=True)({'params': WEIGHTS, 'stats': {}})
+    found = evaluator(Classification(), LINEAR, Split(inputs, LABELS), TEACHER, batch_size=batch_size, stream=True)(
+        {'params': WEIGHTS, 'stats': {}}
+    )
     assert set(found) == set(measured(batch_size))
     for name, values in measured(batch_size).items():
         np.testing.assert_allclose(found[name], values, rtol=1e-6, err_msg=name)
@@ -85,8 +95,8 @@ def test_a_split_that_is_read_part_by_part_has_the_same_metrics(batch_size):
 
 def test_inputs_as_stored_are_made_what_the_network_sees():
     stored = np.round(INPUTS * 20).astype(np.int8)
-    seen = evaluator(LINEAR, stored.astype(np.float32) / 20, LABELS, TEACHER, 7)({'params': WEIGHTS, 'stats': {}})
-    found = evaluator(LINEAR, stored, LABELS, TEACHER, 7, preprocess=lambda x: x.astype(np.float32) / 20)
+    seen = evaluated(stored.astype(np.float32) / 20, TEACHER)({'params': WEIGHTS, 'stats': {}})
+    found = evaluated(stored, TEACHER, preprocess=lambda x: x.astype(np.float32) / 20)
     for name, value in found({'params': WEIGHTS, 'stats': {}}).items():
         np.testing.assert_allclose(value, seen[name], rtol=1e-6)
 
@@ -100,12 +110,12 @@ def test_without_a_teacher_there_is_no_fidelity():
 
 def test_a_student_that_is_its_teacher_agrees_with_it_wholly():
     logits = INPUTS @ WEIGHTS[0]
-    found = evaluator(LINEAR, INPUTS, LABELS, logits, 7)({'params': WEIGHTS[:1], 'stats': {}})
+    found = evaluated(INPUTS, logits)({'params': WEIGHTS[:1], 'stats': {}})
     assert found['agreement'] == 1
     np.testing.assert_allclose(found['kl'], 0, atol=1e-6)
 
 
 def test_far_logits_keep_their_likelihood_finite():
-    found = evaluator(LINEAR, INPUTS, LABELS)({'params': 1e4 * WEIGHTS, 'stats': {}})
+    found = evaluated(INPUTS)({'params': 1e4 * WEIGHTS, 'stats': {}})
     wanted = [-log_softmax(1e4 * np.float64(INPUTS) @ w, axis=1)[np.arange(EXAMPLES), LABELS].mean() for w in WEIGHTS]
     np.testing.assert_allclose(found['nll'], wanted, rtol=1e-4)

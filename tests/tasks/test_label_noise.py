@@ -5,8 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kdjax.tasks.classification import symmetric
 from kdjax.errors import UsageError
+from kdjax.tasks.classification import symmetric
 
 LABELS = np.arange(20000, dtype=np.int32) % 5
 

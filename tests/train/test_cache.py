@@ -39,7 +39,7 @@ def teacher_variables(seed=0):
 def tables(teacher=None, variables=None, **options):
     options = {'taps': ('hidden1',), 'batch_size': 4, **options}
     teacher, variables = teacher or teachers.frozen(NET), variables or teacher_variables()
-    return cache.compute(teacher, variables, IMAGES, AUGMENT, SEED, VIEWS, **options)
+    return cache.compute(teacher, variables, {'inputs': IMAGES}, AUGMENT, SEED, VIEWS, **options)
 
 
 @pytest.fixture(scope='module')
@@ -56,7 +56,7 @@ def test_inputs_are_read_a_batch_at_a_time(table):
             sizes.append(len(found))
             return found
 
-    made = cache.compute(teachers.frozen(NET), teacher_variables(), Inputs(IMAGES), AUGMENT, SEED, VIEWS,
+    made = cache.compute(teachers.frozen(NET), teacher_variables(), {'inputs': Inputs(IMAGES)}, AUGMENT, SEED, VIEWS,
                          ('hidden1',), batch_size=4)  # fmt: skip
     assert trees.fingerprint(made) == trees.fingerprint(table)
     assert sizes == [4, 4, 2] * VIEWS
@@ -65,7 +65,9 @@ def test_inputs_are_read_a_batch_at_a_time(table):
 @jax.jit
 def answers(variables, images, ids, numbers):
     """What the teacher says of the given views, in whatever order they come."""
-    return NET.apply(variables, views(AUGMENT, SEED, images, ids, numbers), train=False, key=None)[0]
+    return NET.apply(
+        variables, views(AUGMENT, SEED, {'inputs': images}, ids, numbers)['inputs'], train=False, key=None
+    )[0]
 
 
 def test_the_table_has_what_the_teacher_says_of_each_example_and_view(table):
@@ -107,7 +109,7 @@ def test_a_tap_that_the_teacher_lacks_is_answered_with_those_it_has():
 def test_what_is_stored_as_bytes_is_shown_to_the_teacher_as_it_would_be_online():
     stored, look = np.round(np.clip(IMAGES * 50 + 128, 0, 255)).astype(np.uint8), normalise(mean=(0.5,), std=(0.2,))
     teacher, variables = teachers.frozen(NET), teacher_variables()
-    made = cache.compute(teacher, variables, stored, AUGMENT, SEED, VIEWS, batch_size=4, preprocess=look)
+    made = cache.compute(teacher, variables, {'inputs': stored}, AUGMENT, SEED, VIEWS, batch_size=4, preprocess=look)
     columns, stream = {'inputs': stored, 'labels': LABELS}, [Stream(np.arange(EXAMPLES), 0)]
     for consistent in (True, False):
         online, cached = (

@@ -13,10 +13,12 @@ import pytest
 
 from kdjax import trees
 from kdjax.data.augment import shift
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import Feed, Stream, feed
+from kdjax.dataset import Split
 from kdjax.errors import Interrupted, UsageError
 from kdjax.nets.mlp import mlp
-from kdjax.tasks.classification import evaluator
+from kdjax.tasks.base import evaluator
+from kdjax.tasks.classification import Classification
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
@@ -67,7 +69,7 @@ def job():
     run = parallel.wrap(step, 'single', jax.devices()[:1], batch_axis=2, cell_axis=1)
     look = grid.gridded(functools.partial(anatomy.look, **seen), 'vmap', own_batches=True)
     look = parallel.wrap(look, 'single', jax.devices()[:1], batch_axis=1, cell_axis=0)
-    first, validate = trees.take(batches(0, 1), 0), evaluator(net, images, labels)
+    first, validate = trees.take(batches(0, 1), 0), evaluator(Classification(), net, Split(images, labels))
     return Job(run, lambda knobs: begin(knobs, first), teacher_vars, knobs, batches, validate, look)
 
 
@@ -86,7 +88,7 @@ def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every
         return loop.fit(
             run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
             validate_every=6, save_every=save_every, folder=folder / 'checkpoints', identity=identity, ledger=ledger,
-            progress=lambda done: None, stop=stop, **anatomy,
+            progress=lambda done: None, stop=stop, score=Classification().judged, **anatomy,
         )  # fmt: skip
 
 
@@ -134,7 +136,7 @@ def test_looks_are_written_every_so_many_steps_rounded_up_to_chunks_and_at_the_e
     terms, pairs = ('hard', 'soft', 'head'), ('hard|soft', 'hard|head', 'soft|head')
     names = {'kind', 'step', *(f'norm/{term}' for term in terms), *(f'cosine/{pair}' for pair in pairs)}
     for line, kept in zip(lines, looked[1].anatomy, strict=True):
-        assert set(line) == set(kept) == names
+        assert set(line) == {*kept, 'kind'} == names
         for name in names - {'kind', 'step'}:
             assert len(line[name]) == CELLS
             np.testing.assert_allclose(line[name], kept[name], rtol=1e-6)
@@ -237,7 +239,7 @@ def test_logs_are_read_one_chunk_late_and_no_data_are_sent_to_the_device(job, un
         return device_get(tree)
 
     monkeypatch.setattr(loop.jax, 'device_get', noted)
-    fed = job._replace(run=guarded('run', job.run), batches=guarded('feed', job.batches))
+    fed = job._replace(run=guarded('run', job.run), batches=Feed(guarded('feed', job.batches.make)))
     fitted = fit(fed, tmp_path, save_every=12)
     chunks = [event for event in events if event != 'feed']
     # Chunks of 3 steps; after every 6 steps validation waits for all of them.

@@ -8,11 +8,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import unknown
+from kdjax.metrics import Metric
 from kdjax.study.recipe import fields
+from kdjax.study.recipe.build import task
 from kdjax.study.recipe.context import Artifact
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve, term_class
-from kdjax.study.recipe.stages import chosen_cells
+from kdjax.study.recipe.stages import chosen_cells, validation_score
 
 RETRIES = ('temperature', 'weight', 'learning_rate', 'transfer_size')
 
@@ -24,6 +26,7 @@ class Criterion(NamedTuple):
     wanted: float
     got: float | None
     met: bool
+    better: str = 'higher'
 
 
 def judged_size(recipe: Recipe) -> int:
@@ -38,36 +41,49 @@ def judge(recipe: Recipe, done: Mapping[str, Artifact]) -> list[Criterion]:
       recipe: its `accept` part.
       done: artifacts of 'teacher' and of every method's last fit.
     """
-    accept, size = recipe.config.accept, judged_size(recipe)
+    accept, size, metric = recipe.config.accept, judged_size(recipe), task(recipe.task).judged
     result, baseline = (done['+'.join(recipe.methods[name])].result for name in (accept.method, recipe.baseline))
-    teacher = done['teacher'].result['validation']['accuracy']
-    return criteria(accept, _accuracy(result, size), _accuracy(baseline, size), teacher, result['params'])
+    teacher = done['teacher'].result['validation'][metric.name]
+    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'])
 
 
 def criteria(
-    accept: ConfigDict, student: float | None, baseline: float | None, teacher: float | None, params: int
+    accept: ConfigDict,
+    metric: Metric,
+    student: float | None,
+    baseline: float | None,
+    teacher: float | None,
+    params: int,
 ) -> list[Criterion]:
     """Holds a student against the bars that are set.
 
     Args:
       accept: the bars.
-      student, baseline, teacher: validation accuracy in [0, 1], the mean over seeds; None where there is none.
+      metric: the score of the task.
+      student, baseline, teacher: the score in validation, the mean over seeds; None where there is none.
       params: of the student.
     """
     result = []
-    if accept.accuracy:
-        result.append(
-            Criterion('accuracy', accept.accuracy, student, student is not None and student >= accept.accuracy)
-        )
+    wanted = bar(accept)
+    if wanted is not None:
+        met = student is not None and metric.sign * (student - wanted) >= 0
+        result.append(Criterion(metric.name, wanted, student, met, metric.better))
     if accept.gap_recovered:
-        gap = None if student is None or baseline is None or teacher is None or teacher <= baseline else (
-            (student - baseline) / (teacher - baseline))  # fmt: skip
+        gap = None
+        if student is not None and baseline is not None and teacher is not None:
+            whole = metric.sign * (teacher - baseline)
+            gap = metric.sign * (student - baseline) / whole if whole > 0 else None
         result.append(
             Criterion('gap_recovered', accept.gap_recovered, gap, gap is not None and gap >= accept.gap_recovered)
         )
     if accept.max_params:
-        result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params))
+        result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params, 'lower'))
     return result
+
+
+def bar(accept: ConfigDict) -> float | None:
+    """What is asked of the score; None for no bar. 'accuracy' is its name in classification."""
+    return accept.score or accept.accuracy or None
 
 
 def attempts(config: ConfigDict) -> Iterator[tuple[dict[str, float], Recipe]]:
@@ -109,7 +125,7 @@ def shortfall(bars: list[Criterion]) -> str:
     """Which bars were missed and by how much, as a sentence."""
     missed = [
         f'{bar.name} is {"unknown" if bar.got is None else f"{bar.got:.4g}"}, wanted '
-        f'{"at most" if bar.name == "max_params" else "at least"} {bar.wanted:.4g}'
+        f'{"at most" if bar.better == "lower" else "at least"} {bar.wanted:.4g}'
         + ('' if bar.got is None else f' (off by {abs(bar.got - bar.wanted):.4g})')
         for bar in bars
         if not bar.met
@@ -118,11 +134,20 @@ def shortfall(bars: list[Criterion]) -> str:
 
 
 def score(bars: Sequence[Mapping[str, Any]]) -> float:
-    """What the best attempt has most of: bars met, then what it got of accuracy and gap."""
-    return sum(bar['met'] + 0.1 * (bar['got'] or 0.0) for bar in bars if bar['name'] != 'max_params')
+    """What the best attempt has most of: bars met, then how much of what was wanted of the score and the gap it got."""
+    return sum(bar['met'] + 0.1 * _share(bar) for bar in bars if bar['name'] != 'max_params')
 
 
-def _accuracy(result: Mapping[str, Any], size: int) -> float | None:
-    values = [result['validation_accuracy'][position] for position in chosen_cells(result, size)]
+def _share(bar: Mapping[str, Any]) -> float:
+    """What was got in units of what was wanted, the more the better, in (-1, 1)."""
+    if bar['got'] is None:
+        return -1.0
+    ratio = bar['got'] / abs(bar['wanted']) * (-1 if bar.get('better') == 'lower' else 1)
+    return ratio / (1 + abs(ratio))
+
+
+def _score(result: Mapping[str, Any], size: int) -> float | None:
+    every = validation_score(result)
+    values = [every[position] for position in chosen_cells(result, size)]
     kept = [value for value in values if value is not None]
     return float(np.mean(kept)) if kept else None

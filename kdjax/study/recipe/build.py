@@ -1,5 +1,6 @@
 """From the typed parts of a recipe to plain objects: data sets, networks, optimisers, and what flows through a grid."""
 
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -7,27 +8,47 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from kdjax.data import base as data_base
 from kdjax.data.augment import Augment, chain
-from kdjax.data.feed import Stream
+from kdjax.data.base import checked
+from kdjax.data.buckets import Buckets
+from kdjax.data.feed import TEACHER_INPUTS, Stream, TeacherView
 from kdjax.data.preprocess import Preprocess
+from kdjax.dataset import Dataset, Split, leaves
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
-from kdjax.resolve import construct
-from kdjax.study.recipe.recipe import DataSource, Fit, GridCell, NetSpec, Views
+from kdjax.resolve import construct, resolve
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCell, NetSpec, TaskSpec
+from kdjax.tasks.base import Task
 from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
+from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
 from kdjax.types import Net
 
+Trained = TrainedTeacher | TrainedStudents
+SAID = tuple(training.PREFIX + name for name in ('logits', *SPARSE))  # what stands for a teacher's logits in a batch
 
-def dataset(data: DataSource) -> data_base.Dataset:
+
+def task(spec: TaskSpec) -> Task:
+    """What the data are used for.
+
+    Raises:
+      UsageError: the name of none, or arguments that it does not take.
+    """
+    result = _constructed('kdjax.tasks', spec.kind, FrozenConfigDict(dict(spec.args)), 'task')
+    if not isinstance(result, Task):
+        raise UsageError(f'{spec.kind!r} is not a task')
+    return result
+
+
+def dataset(data: DataSource) -> Dataset:
     """The data set of a source, checked; 'tfds:mnist' is one that TFDS has prepared."""
     source, arguments = data.source, dict(data.args)
     if source.startswith('tfds:'):
         source, arguments = 'tfds.prepared', {**arguments, 'name': source.removeprefix('tfds:')}
-    return data_base.checked(construct('kdjax.data', source, arguments, 'data set'))
+    return checked(construct('kdjax.data', source, arguments, 'data set'))
 
 
 def augment(spec: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Augment:
@@ -42,10 +63,26 @@ def preprocess(data: DataSource) -> Preprocess:
     return _of_data(data.preprocess, 'preprocessing')
 
 
-def presentation(views: Views, data: DataSource) -> dict[str, Any]:
+def presentation(inputs: Trained) -> dict[str, Any]:
     """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`."""
-    mix = _of_data(views.mix, 'mixing') if views.mix else None
-    return {'preprocess': preprocess(data), 'mix': mix, 'consistent': views.consistent}
+    views = inputs.presented
+    return {
+        'preprocess': preprocess(inputs.data),
+        'mix': _of_data(views.mix, 'mixing') if views.mix else None,
+        'consistent': views.consistent,
+        'task': task(inputs.task),
+        'teacher': teacher_view(inputs),
+    }
+
+
+def teacher_view(inputs: Trained) -> TeacherView | None:
+    """What the teacher of a fit sees, where it is asked in every step and does not see what the student sees."""
+    who = inputs.source
+    if who is None or isinstance(who, CachedTeacher):
+        return None
+    if (who.column, plain(who.data)) == (inputs.column, plain(inputs.data)):
+        return None
+    return TeacherView(who.column, preprocess(who.data))
 
 
 def _of_data(spec: Mapping[str, Any], kind: str) -> Any:
@@ -65,10 +102,23 @@ def _constructed(package: str, name: str, arguments: FrozenConfigDict, kind: str
     return construct(package, name, dict(arguments.items()), kind)
 
 
-def net(spec: NetSpec, classes: int, precision: str, axis: str | None) -> Net:
-    """A network for `classes` classes, in a precision, whose batch statistics are synchronised over the device axis."""
-    arguments = {**spec.args, 'classes': classes, 'precision': precision, 'axis': axis}
+def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
+    """A network that is told `told` of the data, in a precision, its batch statistics synchronised over an axis."""
+    arguments = {**told, **spec.args, 'precision': precision, 'axis': axis}
     return _constructed('kdjax.nets', spec.net, FrozenConfigDict(arguments), 'network')
+
+
+def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') -> dict[str, Any]:
+    """What a network is told: by the task what every one is, of the data set's facts those that it has arguments for.
+
+    Raises:
+      UsageError: the data are tokens, and the network does not ask how many there are.
+    """
+    accepted = inspect.signature(resolve('kdjax.nets', spec.net, 'network')).parameters
+    facts = {name: fact for name, fact in dataset.facts.items() if name in accepted}
+    if column == 'inputs' and 'vocabulary' in dataset.facts and 'vocabulary' not in accepted:
+        raise UsageError(f"network {spec.net!r} does not read tokens, and the data are such: it has no 'vocabulary'")
+    return {**task.net_arguments(dataset), **facts}
 
 
 def trained_net(one: Net, fit: Fit) -> Net:
@@ -119,25 +169,86 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
     return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in cells], np.uint32)}
 
 
-def streams(labels: np.ndarray, cells: Sequence[GridCell], base_seed: int, classes: Sequence[int] = ()) -> list[Stream]:
-    """The examples of every cell: a stratified draw of its size by its seed, in the order of its seed.
+def streams(
+    task: Task,
+    split: Split,
+    cells: Sequence[GridCell],
+    base_seed: int,
+    classes: Sequence[int] = (),
+    fit: Fit | None = None,
+) -> list[Stream]:
+    """The examples of every cell: the task's draw of its size by its seed, in the order of its seed.
 
     Draws of one seed are nested: the larger transfer set holds the smaller one. Where `classes` names classes, the
-    examples of others are left out after the draw.
+    examples of others are left out after the draw. A fit may see all examples, of which those outside the draw have no
+    labels.
 
     Raises:
       UsageError: a transfer set larger than the training split, or a class of which it has none.
     """
+    labels = split.labels if classes else None
     for label in classes:
-        if isinstance(label, bool) or label not in labels:
-            raise UsageError(f'data.classes must be numbers of classes, {np.unique(labels).tolist()}, got {label!r}')
+        if labels is None or isinstance(label, bool) or label not in labels:
+            known = [] if labels is None else np.unique(labels).tolist()
+            raise UsageError(f'data.classes must be numbers of classes, {known}, got {label!r}')
     draws: dict[tuple[int, int], Stream] = {}
     for cell in cells:
-        if not 1 <= cell.transfer_size <= len(labels):
-            raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {len(labels)}, the training examples')
+        if not 1 <= cell.transfer_size <= split.size:
+            raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {split.size}, the training examples')
         address = (cell.transfer_size, cell.seed)
         if address not in draws:
-            (pool,) = data_base.stratified(labels, (cell.transfer_size,), base_seed + cell.seed)
-            seen = pool[np.isin(labels[pool], classes)] if len(classes) else pool
-            draws[address] = Stream(seen, base_seed + cell.seed)
+            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed), base_seed + cell.seed
+            seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
+            everything = fit is not None and fit.spec.examples == EVERY
+            draws[address] = Stream(np.arange(split.size), seed, seen) if everything else Stream(seen, seed)
     return [draws[cell.transfer_size, cell.seed] for cell in cells]
+
+
+def buckets(spec: BucketSpec, split: Split, streams: Sequence[Stream], batch_size: int, seed: int) -> Buckets | None:
+    """The widths of the steps of a grid; None where all have one.
+
+    Raises:
+      UsageError: the data have no lengths, or a cell has no example of some width.
+    """
+    if not spec.widths:
+        return None
+    lengths = np.asarray(split.column('length'))
+    return Buckets(spec.widths, lengths, [stream.pool for stream in streams], batch_size, spec.run, seed)
+
+
+def columns(split: Split, column: str, labels: np.ndarray | None, more: Sequence[str] = ()) -> dict[str, Any]:
+    """What batches are made of: the column that a network reads as 'inputs', labels, and what else is numbers.
+
+    Args:
+      split: whose examples.
+      column: that the network reads.
+      labels: in the place of its own.
+      more: columns that a teacher reads, left out if not named here.
+    """
+    found = {name: value for name, value in split.more.items()
+             if (not name.startswith(TEACHER_INPUTS) or name in more) and _numeric(value)}  # fmt: skip
+    own = {} if labels is None else {'labels': labels}
+    return {**found, **own, 'inputs': split.column(column), **{name: split.column(name) for name in more}}
+
+
+def teacher_columns(inputs: Trained) -> tuple[str, ...]:
+    """The columns that the teacher of a fit reads in every step and the student does not."""
+    view = teacher_view(inputs)
+    return (view.column,) if view is not None and view.column != inputs.column else ()
+
+
+def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
+    """How many padded axes each column of a batch has, and what a teacher says of every token."""
+    known = dict.fromkeys(dataset.padded, 1)
+    known.pop('inputs', None)
+    said = SAID if task(inputs.task).per_token and dataset.padded else ()
+    return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
+
+
+def alone(example: Any) -> Any:
+    """One example as a batch of one."""
+    return jax.tree.map(lambda leaf: np.asarray(leaf)[None], example)
+
+
+def _numeric(column: Any) -> bool:
+    return all(leaf.dtype.kind in 'biuf' for _, leaf in leaves({'': column}))

@@ -11,6 +11,7 @@ from kdjax.study.recipe.search import Search, number
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
 MODES = ('cached', 'online')
+EXAMPLES = ('transfer', 'all')
 
 
 def check(config: ConfigDict) -> None:
@@ -50,6 +51,7 @@ def _whole_numbers(config: ConfigDict) -> Iterator[str]:
         ('seeds', config.seeds),
         *((f'run.{name}', config.run[name]) for name in ('chunk', 'validate_every', 'save_every', 'cells')),
         ('data.views', config.data.views),
+        ('data.bucket_run', config.data.bucket_run),
         *((f'{name}.{what}', spec[what]) for name, spec in teachers(config).items() for what in ('views', 'members')),
         *((f'{what} of fit {name!r}', fit[what])
           for name, fit in _fits(config).items() for what in ('batch_size', 'accumulate', 'peers')),
@@ -72,6 +74,10 @@ def _shares(config: ConfigDict) -> Iterator[str]:
 
 
 def _steps_between(config: ConfigDict) -> Iterator[str]:
+    for name, spec in teachers(config).items():
+        for what in ('folds', 'keep', 'bound'):
+            if not number(f'{name}.{what}', spec[what]) >= 0:
+                yield f'{name}.{what} must be >= 0 (0: none), got {spec[what]!r}'
     for name in ('anatomy_every', 'profile'):
         if config.run[name] < 0:
             yield f'run.{name} must be >= 0 (0: never), got {config.run[name]}'
@@ -99,6 +105,8 @@ def _check_methods(config: ConfigDict) -> None:
 
 
 def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
+    if fit.examples not in EXAMPLES:
+        raise unknown('examples', fit.examples, EXAMPLES, ' (of which examples a fit sees)')
     for name in RATES:
         if number(name, fit[name]) < 0:
             raise UsageError(f'{name} must be >= 0, got {fit[name]!r}')
@@ -111,6 +119,13 @@ def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
 def _check_teacher(name: str, spec: ConfigDict) -> None:
     if spec.weights and not Path(spec.weights).is_file():
         raise UsageError(f'{name}.weights: no file {spec.weights!r}')
+    if spec.folds and (spec.mode != 'cached' or spec.weights or spec.folds < 2):
+        raise UsageError(
+            f"{name}.folds are 2 or more networks that are trained and then cached: set mode='cached' and weights='', "
+            f'got folds={spec.folds}, mode={spec.mode!r}, weights={spec.weights!r}'
+        )
+    if spec.folds and spec.members > 1:
+        raise UsageError(f'{name}.folds and {name}.members cannot both be several, got {spec.folds} and {spec.members}')
     if spec.weights and _whole(spec.members) and spec.members > 1:
         raise UsageError(f'{name}.weights are of one network, and {name}.members is {spec.members}')
     if _whole(spec.fit.peers) and spec.fit.peers > 1:
@@ -118,7 +133,8 @@ def _check_teacher(name: str, spec: ConfigDict) -> None:
 
 
 def _check_assistants(config: ConfigDict) -> None:
-    taken = {'teacher', 'average', 'evaluate', 'report', *config.fits, *map(cache_name, teachers(config))}
+    taken = {'teacher', 'average', 'evaluate', 'report', *config.fits, *map(cache_name, teachers(config)),
+             *map(folds_name, teachers(config))}  # fmt: skip
     for name in config.assistants:
         if name in taken:
             raise UsageError(f'assistant {name!r} has the name of a stage; call it something else')
@@ -129,8 +145,16 @@ def cache_name(teacher: str) -> str:
     return 'cache' if teacher == 'teacher' else f'cache_{teacher}'
 
 
+def folds_name(teacher: str) -> str:
+    """Name of the stage that trains a teacher for each fold of the training examples."""
+    return 'folds' if teacher == 'teacher' else f'folds_{teacher}'
+
+
 def _check_accept(config: ConfigDict) -> None:
     accept = config.accept
+    if accept.score and accept.accuracy:
+        raise UsageError(f'accept.accuracy is accept.score by another name; give one, got {accept.accuracy} and '
+                         f'{accept.score}')  # fmt: skip
     if accept.method not in config.methods:
         raise unknown('method', accept.method, config.methods, ' in accept.method')
     if accept.transfer_size and accept.transfer_size not in config.data.transfer_sizes:
@@ -141,6 +165,9 @@ def _check_accept(config: ConfigDict) -> None:
 
 
 def _check_views(config: ConfigDict) -> None:
+    widths = tuple(config.data.buckets)
+    if not all(map(_whole, widths)) or list(widths) != sorted(set(widths)) or (widths and widths[0] < 1):
+        raise UsageError(f'data.buckets must be increasing widths >= 1, or none, got {widths}')
     if not isinstance(config.data.consistent, bool):
         raise UsageError(f'data.consistent must be True or False, got {config.data.consistent!r}')
     if not config.data.consistent and config.data.views < 2:

@@ -1,27 +1,27 @@
 """What stages share beside their inputs: data sets, what earlier stages left, the console, how all is executed."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from kdjax import trees
 from kdjax.data.augment import identity
-from kdjax.dataset import Dataset
+from kdjax.dataset import Dataset, Split, bucket_of, is_column, widths
 from kdjax.jit_cache import compiled
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import Inputs, Teacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
-from kdjax.tasks.classification import Evaluate, evaluator
+from kdjax.tasks.base import Evaluate, Task, evaluator, predictor
 from kdjax.train import cache, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
 
 ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
-METRICS = ('accuracy', 'nll', 'ece', 'agreement', 'kl')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,10 +74,14 @@ class Context:
         """Name of the device axis that batch statistics are synchronised over."""
         return parallel.axis_of(self.execution.runner)
 
+    def task(self, inputs: Inputs) -> Task:
+        """What the data are used for."""
+        return build.task(inputs.task)
+
     def net(self, spec: NetSpec, inputs: Inputs, precision: str = '') -> Net:
         """A network for the data of `inputs`, in their precision or another."""
-        classes = len(self.datasets(inputs.data).classes)
-        return build.net(spec, classes, precision or inputs.precision, self.axis)
+        told = build.told(spec, self.task(inputs), self.datasets(inputs.data), inputs.column)
+        return build.net(spec, told, precision or inputs.precision, self.axis)
 
     def teacher_net(self, teacher: Teacher, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
@@ -90,19 +94,63 @@ class Context:
 
     def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
         """Metrics of a network on a split of the data of `inputs`."""
-        examples, labels = self.datasets(inputs.data).splits[split]
-        shown, stream = build.preprocess(inputs.data), self.execution.stream
-        return evaluator(net, examples, labels, teacher_logits, preprocess=shown, stream=stream)
+        examples = self.datasets(inputs.data).splits[split]
+        return evaluator(self.task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
+
+    def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
+        """What networks predict on a split of the data of `inputs`."""
+        examples = self.datasets(inputs.data).splits[split]
+        return predictor(self.task(inputs), net, examples, **self._evaluation(inputs))
+
+    def _evaluation(self, inputs: Inputs) -> dict[str, Any]:
+        return {
+            'inputs': inputs.column,
+            'padded': self.datasets(inputs.data).padded,
+            'buckets': inputs.buckets.widths,
+            'preprocess': build.preprocess(inputs.data),
+            'stream': self.execution.stream,
+        }
 
     def logits(self, net: Net, variables: Tree, inputs: Inputs, split: str) -> np.ndarray:
-        """A network's logits (N, K) on a split."""
-        examples, shown = self.datasets(inputs.data).splits[split].inputs, build.preprocess(inputs.data)
-        tables = cache.compute(teachers.frozen(net), variables, examples, identity(), 0, 1, preprocess=shown)
+        """A network's logits (N, ..., K) on a split."""
+        columns, shown = self._read(inputs, split), build.preprocess(inputs.data)
+        tables = cache.compute(teachers.frozen(net), variables, columns, identity(), 0, 1, preprocess=shown)
         return tables[teachers.PREFIX + 'logits'][:, 0]
 
-    def example(self, data: DataSource) -> np.ndarray:
-        """One example as networks see it."""
-        return np.asarray(compiled(build.preprocess(data))(self.datasets(data).splits['test'].inputs[0]))
+    def _read(self, inputs: Inputs, split: str) -> dict[str, Tree]:
+        """The column that a network reads."""
+        return {'inputs': self.datasets(inputs.data).splits[split].column(inputs.column)}
+
+    def typical_length(self, inputs: Inputs) -> int | None:
+        """How many tokens the example has that costs are measured on; None where examples have no lengths."""
+        dataset = self.datasets(inputs.data)
+        if inputs.column not in dataset.padded:
+            return None
+        split = dataset.splits['test']
+        return int(split.column('length')[_typical(split, inputs.buckets.widths)[0]])
+
+    def example(self, inputs: Inputs) -> Tree:
+        """One example as networks see it: of padded ones that of the middle length, as wide as its bucket."""
+        dataset = self.datasets(inputs.data)
+        split = dataset.splits['test']
+        place, width = _typical(split, inputs.buckets.widths) if inputs.column in dataset.padded else (0, None)
+        stored = jax.tree.map(lambda column: _cut(column[place], width), self._read(inputs, 'test')['inputs'],
+                              is_leaf=is_column)  # fmt: skip
+        return jax.device_get(compiled(build.preprocess(inputs.data))(stored))
+
+
+def _cut(example: np.ndarray, width: int | None) -> np.ndarray:
+    return example if width is None else example[:width]
+
+
+def _typical(split: Split, buckets: tuple[int, ...]) -> tuple[int, int]:
+    """The position of an example of the middle length, and the width that it is cut to."""
+    lengths = np.asarray(split.column('length'))
+    place = int(np.argsort(lengths, kind='stable')[len(lengths) // 2])
+    if not buckets:
+        return place, int(lengths[place])
+    known = widths(buckets, int(lengths.max()))
+    return place, known[int(bucket_of(lengths[place : place + 1], known)[0])]
 
 
 def number(value: Any) -> float | None:

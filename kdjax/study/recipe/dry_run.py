@@ -9,13 +9,15 @@ import jax.numpy as jnp
 
 from kdjax import trees
 from kdjax.cost import counted
-from kdjax.dataset import Dataset
-from kdjax.data.feed import shown
+from kdjax.data.feed import TEACHER_INPUTS, shown
+from kdjax.dataset import Dataset, is_column
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build
-from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, teacher_of
-from kdjax.study.recipe.recipe import DataSource, GridCell
-from kdjax.train import teachers
+from kdjax.study.recipe.inputs import CachedTeacher, Inputs, TrainedStudents, TrainedTeacher, teacher_of
+from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
+from kdjax.study.recipe.recipe import GridCell, NetSpec
+from kdjax.train import cache, teachers
+from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Net, State, Teacher, Tree
 
@@ -37,9 +39,11 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     Raises:
       UsageError: whatever `objective`, networks and terms object to: a missing tap, shapes that do not fit, ...
     """
-    fit, classes = inputs.fit, len(dataset.classes)
-    net = build.trained_net(build.net(inputs.network, classes, inputs.precision, None), fit)
-    teacher, teacher_vars, batch = _teacher(inputs, classes, _batch(inputs, dataset), net)
+    fit = inputs.fit
+    net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
+    if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
+        _check_start(inputs, inputs.parent, dataset)
+    teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
     parts: dict[str, Any] = {
@@ -68,27 +72,48 @@ def _traced(
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
 
 
-def example(data: DataSource, dataset: Dataset) -> jax.ShapeDtypeStruct:
+def example(inputs: Inputs, dataset: Dataset) -> Tree:
     """Shape and dtype of an example as networks see it."""
-    stored = dataset.splits['train'].inputs
-    return jax.eval_shape(build.preprocess(data), jax.ShapeDtypeStruct(stored.shape[1:], stored.dtype))
+    stored = dataset.splits['train'].column(inputs.column)
+    return jax.eval_shape(build.preprocess(inputs.data), _shapes(stored, ()))
+
+
+def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
+    """Raises UsageError where students cannot take over what they are to start from."""
+    sides = []
+    for spec, side in ((inputs.student, inputs), (parent.network, parent)):
+        read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(side, dataset))
+        sides.append(jax.eval_shape(_net(spec, side, dataset, side.precision).init, jax.random.key(0), read))
+    student, teacher = sides
+    inherited(student, teacher, inputs.start)
+
+
+def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
+    return build.net(spec, build.told(spec, build.task(inputs.task), dataset, inputs.column), precision, None)
+
+
+def _shapes(columns: Tree, lead: tuple[int, ...]) -> Tree:
+    """Examples of the columns, with leading axes."""
+    return jax.tree.map(
+        lambda column: jax.ShapeDtypeStruct((*lead, *column.shape[1:]), column.dtype), columns, is_leaf=is_column
+    )
 
 
 def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     """One batch, as `feed` makes it of the examples."""
-    stored, views = dataset.splits['train'].inputs, inputs.presented
+    train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
-    examples = jax.ShapeDtypeStruct((*whole.shape, *stored.shape[1:]), stored.dtype)
-    presentation = build.presentation(views, inputs.data)
+    columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
+    presentation = build.presentation(inputs)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
-    batches = jax.eval_shape(look, {'inputs': examples, 'labels': whole}, whole, whole, other, steps)
-    return {name: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype) for name, leaf in batches.items()}
+    batches = jax.eval_shape(look, _shapes(columns, whole.shape), whole, whole, other, steps)
+    return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), dict(batches))
 
 
 def _teacher(
-    inputs: Trained, classes: int, batch: dict[str, Any], student: Net
+    inputs: Trained, dataset: Dataset, batch: dict[str, Any], student: Net
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if inputs.fit.own_average:
@@ -97,13 +122,20 @@ def _teacher(
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
-        one = build.net(who.network, classes, inputs.teaching or who.precision, None)
+        one = _net(who.network, who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
     seed = jax.ShapeDtypeStruct((), jnp.uint32)
-    variables = jax.eval_shape(functools.partial(init_student, net=net), seed, batch['inputs'])
     if not isinstance(inputs.source, CachedTeacher):
-        return online, variables, batch
-    outputs = jax.eval_shape(online, variables, batch)
-    tables = {teachers.PREFIX + tap: leaf for tap, leaf in outputs.features.items()}
-    return teachers.cached(), variables, {**batch, teachers.PREFIX + 'logits': outputs.logits, **tables}
+        read = batch.get(TEACHER_INPUTS, batch['inputs'])
+        return online, jax.eval_shape(functools.partial(init_student, net=net), seed, read), batch
+    read = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)
+    )
+    variables = jax.eval_shape(functools.partial(init_student, net=net), seed, read)
+    outputs = jax.eval_shape(online, variables, {'inputs': read})
+    tables = jax.eval_shape(
+        functools.partial(cache.tables, taps=inputs.fit.taps(), keep=inputs.source.keep or int(inputs.source.sparse)),
+        outputs,
+    )
+    return teachers.cached(), variables, {**batch, **tables}

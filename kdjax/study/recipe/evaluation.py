@@ -1,5 +1,6 @@
 """Evaluation: the one look at the test split, and everything that a report is made of, as plain data."""
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,19 +10,25 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.cost import cost_of
-from kdjax.dataset import Split
-from kdjax.errors import UsageError
-from kdjax.study.recipe.context import METRICS, Context, number
-from kdjax.study.recipe.inputs import Evaluated, Examined, Teacher
+from kdjax.metrics import Metric
+from kdjax.study.recipe import build
+from kdjax.study.recipe.context import Context, number
+from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import chosen_cells
+from kdjax.tasks.base import Task
+from kdjax.train import distributed
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
+from kdjax.types import Net, Tree
 
 TEST_LOGITS = 'test_logits.npy'
 CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
-COST = ('params', 'bytes', 'flops', 'latency_ms')
+COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
+EXHIBIT = 'dark_knowledge'  # of a teacher
+NOT_METRICS = (*COST, EXHIBIT, 'data_checksum')
+EXAMPLES = 'examples.npz'  # what each test example adds to the score, for paired tests
 
 
 def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -34,22 +41,54 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     context.screen.stage('evaluate', len(inputs.methods) + 1)
     teacher, test_logits = _teacher(inputs.teacher, context)
     shared = inputs.ends[inputs.baseline]  # all methods have one student, and see the same data
-    student, example = context.net(shared.student, shared), context.example(shared.data)
+    student, task = context.net(shared.student, shared), context.task(shared)
     measure = context.evaluator(student, shared, 'test', test_logits)
     cost: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
+    examples: dict[str, np.ndarray] = {}
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
         artifact = context.done['+'.join(fits)]
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
-        cost = cost or cost_of(student, trees.take(cells['last'], 0), example)._asdict()
+        cost = cost or costs(student, trees.take(cells['last'], 0), shared, context)
         measured = {name: measure(variables) for name, variables in cells.items()}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
             for size in shared.transfer_sizes
         }
+        if task.has_statistics:
+            examples |= _statistics(method, student, cells['last'], artifact.result, shared, context)
         context.screen.step(done)
+    if examples:
+        distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
     checksum = context.datasets.checksum(shared.data)
     return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum})
+
+
+def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    written: dict[str, Any] = dict(arrays)
+    np.savez_compressed(path, **written)
+
+
+def _statistics(
+    method: str, net: Net, cells: Tree, result: Mapping[str, Any], inputs: TrainedStudents, context: Context
+) -> dict[str, np.ndarray]:
+    """What each test example adds to the score of the chosen students, (seeds, N, S), by method and size."""
+    predict, split = context.predictor(net, inputs, 'test'), context.datasets(inputs.data).splits['test']
+    found = {}
+    for size in inputs.transfer_sizes:
+        predictions = predict(trees.take(cells, np.array(chosen_cells(result, size))))
+        seeds = range(len(jax.tree.leaves(predictions)[0]))
+        each = [context.task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
+        found[f'{method}/{size}'] = np.stack(each).astype(np.float32)
+    return found
+
+
+def costs(net: Net, variables: Tree, inputs: Inputs, context: Context) -> dict[str, Any]:
+    """What a network costs in use, with the columns of its task."""
+    cost = cost_of(net, variables, context.example(inputs))
+    length = context.typical_length(inputs)
+    more = context.task(inputs).costs(variables, cost.latency_ms, length)
+    return {**cost._asdict(), **({'more': more} if more else {})}
 
 
 def examine(inputs: Examined, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -77,11 +116,21 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
             run
             for size in sorted(recipe.transfer_sizes)
             for method, fits in recipe.methods.items()
-            for run in runs(context, method, fits, size)
+            for run in runs(context, method, fits, size, build.task(recipe.task).judged)
         ],
+        **measures(build.task(recipe.task)),
         **teachers({'teacher': evaluated['teacher']}),
         'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command),
         'config': as_json(recipe.config),
+    }
+
+
+def measures(task: Task) -> dict[str, Any]:
+    """What is measured, and what is judged."""
+    return {
+        'metrics': [metric._asdict() for metric in task.metrics],
+        'score': task.score,
+        'cost_metrics': [metric._asdict() for metric in task.cost_metrics],
     }
 
 
@@ -90,14 +139,12 @@ def teachers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return {
         'teachers': {
             key: {
-                'metrics': {name: teacher[name] for name in METRICS if name in teacher},
-                'cost': {name: teacher[name] for name in COST},
+                'metrics': {name: value for name, value in teacher.items() if name not in NOT_METRICS},
+                'cost': {name: teacher[name] for name in COST if name in teacher},
             }
             for key, teacher in measured.items()
         },
-        'exhibits': {
-            key: teacher['dark_knowledge'] for key, teacher in measured.items() if 'dark_knowledge' in teacher
-        },
+        'exhibits': {key: teacher[EXHIBIT] for key, teacher in measured.items() if teacher.get(EXHIBIT)},
     }
 
 
@@ -114,8 +161,8 @@ def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, flo
     }
 
 
-def runs(context: Context, method: str, fits: Sequence[str], size: int) -> Iterator[dict[str, Any]]:
-    """The runs of one method and size, by seed: the chosen cells of its fits."""
+def runs(context: Context, method: str, fits: Sequence[str], size: int, metric: Metric) -> Iterator[dict[str, Any]]:
+    """The runs of one method and size, by seed: the chosen cells of its fits; `metric` says which step was best."""
     evaluated = context.done['evaluate'].result
     metrics = evaluated['metrics'][method][str(size)]
     chain = [context.done['+'.join(fits[:length])].result for length in range(1, len(fits) + 1)]
@@ -132,7 +179,7 @@ def runs(context: Context, method: str, fits: Sequence[str], size: int) -> Itera
             'failure': failure,
             'last': metrics['last'][place],
             'best': metrics['best'][place],
-            'best_step': None if failure else _best_step(last['history'], cells[-1]),
+            'best_step': None if failure else best_step(last['history'], cells[-1], metric),
             'history': history,
             'gradients': gradients,
             'cost': evaluated['cost'],
@@ -174,9 +221,14 @@ def _failure(chain: Sequence[Mapping[str, Any]], cells: Sequence[int]) -> dict[s
     return None
 
 
-def _best_step(history: Sequence[Mapping[str, Any]], cell: int) -> int:
-    """The step of the last fit with the highest validation accuracy; the first of equals."""
-    return max(history, key=lambda line: line['accuracy'][cell] or 0.0)['step']
+def best_step(history: Sequence[Mapping[str, Any]], cell: int | None, metric: Metric) -> int:
+    """The step at which the score of a cell, or of the only one, was best in validation; the first of equals."""
+
+    def merit(line: Mapping[str, Any]) -> float:
+        value = line[metric.name] if cell is None else line[metric.name][cell]
+        return -math.inf if value is None else metric.sign * value
+
+    return max(history, key=merit)['step']
 
 
 def _by_seed(
@@ -185,36 +237,19 @@ def _by_seed(
     """Metrics of the chosen cells of one size; None for those that diverged."""
     lost = {failure['cell'] for failure in result['failures']}
     return [
-        None if cell in lost else {name: number(metrics[name][cell]) for name in METRICS}
+        None if cell in lost else {name: number(values[cell]) for name, values in metrics.items()}
         for cell in chosen_cells(result, size)
     ]
 
 
 def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics on the test split, cost and dark knowledge of the teacher; its logits (N, K) on the test split."""
+    """Metrics on the test split, cost and exhibit of the teacher; its logits (N, ..., K) on the test split."""
     net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
     metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
     dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},
-        **cost_of(net, variables, context.example(inputs.data))._asdict(),
-        'dark_knowledge': _dark_knowledge(dataset.splits['validation'], logits, dataset.classes),
+        **costs(net, variables, inputs, context),
+        EXHIBIT: context.task(inputs).exhibit(dataset, logits),
     }
     return teacher, context.logits(net, variables, inputs, 'test')
-
-
-def _dark_knowledge(split: Split, logits: np.ndarray, classes: Sequence[str]) -> dict[str, Any]:
-    """A rightly classified validation image about which the teacher knows most beside its class."""
-    probabilities = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    right = logits.argmax(axis=1) == split.labels
-    if not right.any():
-        raise UsageError('the teacher classifies no validation example rightly; train it longer')
-    example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
-    return {
-        'image': split.inputs[example],
-        'label': int(split.labels[example]),
-        'class_names': list(classes),
-        'logits': logits[example],
-        'temperatures': [1, 2, 4, 8, 16],
-    }

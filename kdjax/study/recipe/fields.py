@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError, unknown
 
 # Parts of a config in which names are the user's, so that a value may be added.
-OPEN = ('terms', 'fits', 'methods', 'assistants', 'weights', 'args', 'optim', 'augment')
+OPEN = ('terms', 'fits', 'methods', 'assistants', 'weights', 'args', 'optim', 'augment', 'task', 'start', 'preprocess')
 
 
 def find(config: ConfigDict, field: str) -> list[str]:

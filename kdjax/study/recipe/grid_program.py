@@ -11,18 +11,20 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.data import noise
 from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.recipe import build
-from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, teachers
 from kdjax.train import ledger as ledgers
+from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
+from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -30,11 +32,12 @@ Trained = TrainedTeacher | TrainedStudents
 
 
 class TeacherSource(NamedTuple):
-    """Who teaches a fit: the function, its variables and tables of its outputs."""
+    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have."""
 
     teacher: Teacher
     variables: Tree
     tables: Mapping[str, np.ndarray]
+    padded: Mapping[str, int] = {}
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -57,8 +60,8 @@ class TrainingData(NamedTuple):
 
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
-    labels = context.datasets(inputs.data).splits['train'].labels
-    streams = build.streams(labels, cells, inputs.seed, inputs.classes)
+    split = context.datasets(inputs.data).splits['train']
+    streams = build.streams(context.task(inputs), split, cells, inputs.seed, inputs.classes, inputs.fit)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 
@@ -74,7 +77,7 @@ class GridProgram(NamedTuple):
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
         """New arguments of one dispatch of so many steps, from the first on."""
-        return layout.copied(self.state), self.teacher, self.batches(0, steps), self.knobs
+        return layout.copied(self.state), self.teacher, self.batches(0, self.batches.reach(0, steps)), self.knobs
 
 
 def grid_program(
@@ -93,17 +96,17 @@ def grid_program(
     teacher = teachers.frozen(net) if fit.own_average else source.teacher
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
     tx = build.optimiser(fit.spec.optim, fit.steps)
-    labels = noise.symmetric(train.labels, data.label_noise, len(dataset.classes), inputs.seed)
+    labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
-        streams, fit.batch_size, {'inputs': train.inputs, 'labels': labels}, build.augment(data.views.augment),
-        inputs.seed, data.views.views, source.tables, **build.presentation(data.views, inputs.data),
+        streams, fit.batch_size, build.columns(train, inputs.column, labels, build.teacher_columns(inputs)),
+        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
+        buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
+        padded={**build.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    begun = start or WarmStart(
-        _new_students(net, inputs.seed, [cell.seed for cell in cells], context.example(inputs.data)[None]), {}
-    )
+    begun = start or WarmStart(_begun(net, inputs, cells, context), {})
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -115,6 +118,16 @@ def grid_program(
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
     )
+
+
+def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:
+    """New networks of every cell, with the modules that they take over."""
+    new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
+    if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
+        return new
+    if inputs.fit.spec.peers > 1:
+        raise UsageError('student.start is of one student, and this fit has several peers')
+    return inherited(new, context.teacher_variables(inputs.parent), inputs.start, cells=True)
 
 
 def _begin(
@@ -175,7 +188,7 @@ def devices_of(runner: str, cells: int) -> list[jax.Device]:
     return devices[: math.gcd(cells, len(devices))] if runner == 'cells' else devices
 
 
-def _new_students(net: Net, base_seed: int, seeds: Sequence[int], inputs: np.ndarray) -> Tree:
+def _new_students(net: Net, base_seed: int, seeds: Sequence[int], inputs: Tree) -> Tree:
     """Variables of new students, one per seed of the grid. The seeds of a study are few: each is drawn once."""
     draw = once(bound(init_student, net=net))
     drawn = {seed: jax.device_get(draw(np.uint32(base_seed + seed), inputs)) for seed in set(seeds)}
@@ -189,8 +202,10 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
     variables = context.teacher_variables(teacher_of(inputs.source))
     if isinstance(inputs.source, CachedTeacher):
         folder = context.done[cache_name(inputs.source.name)].folder
-        tables = cache.load(folder / 'tables', address(context, inputs.source, variables))
-        return TeacherSource(teachers.cached(), variables, tables)
+        tables = cache.load(
+            folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
+        )
+        return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
     return TeacherSource(asked_teacher(context, inputs), variables, {})
 
 
@@ -201,10 +216,19 @@ def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 
 
+def cached_variables(context: Context, inputs: CachedTeacher) -> Tree:
+    """The variables of who says what is cached: the teacher's, or those of its folds with a leading axis."""
+    if inputs.folded is None:
+        return context.teacher_variables(inputs.teacher)
+    return load_variables(context.done[folds_name(inputs.name)].folder / 'variables')
+
+
 def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.Address:
     """What the tables of a cache depend on."""
     teacher = inputs.teacher
     how = [plain(teacher.network.args), teacher.members, inputs.precision or teacher.precision]
+    if inputs.sparse or inputs.folded:
+        how += [inputs.keep, inputs.bound, inputs.folded.folds if inputs.folded else 0]
     return cache.Address(
         trees.digest([*how, trees.fingerprint(variables)]),
         context.datasets.checksum(teacher.data),

@@ -11,12 +11,13 @@ from typing import Any, Union
 
 from ml_collections import ConfigDict
 
-from kdjax.study.recipe.recipe import DataSource, Fit, NetSpec, Views
+from kdjax.study.recipe.recipe import UNLESS_DEFAULT, BucketSpec, DataSource, Fit, NetSpec, TaskSpec, Views
+from kdjax.train.cache import SPARSE
 
 # What fields say of themselves.
 BY_KEY = {'by_key': True}  # the address knows it by the key of a stage that is needed
 MERGED = {'merged': True}  # its own fields stand in its place
-UNLESS_DEFAULT = {'unless_default': True}  # left out where it is its default: what it adds is worth another run
+UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
 # Fields whose older name stays in addresses, so that what was trained under it is still found.
 ADDRESSED = {'gradient_every': 'anatomy_every'}
 
@@ -36,6 +37,9 @@ class Inputs(Addressed):
     data: DataSource
     seed: int
     precision: str
+    task: TaskSpec = field(default=TaskSpec(), metadata=UNLESS_DEFAULT)
+    column: str = field(default='inputs', metadata=UNLESS_DEFAULT)  # that its network reads
+    buckets: BucketSpec = field(default=BucketSpec(), metadata=UNLESS_DEFAULT)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,6 +60,19 @@ class TrainedTeacher(Inputs):
     def presented(self) -> Views:
         """What it sees of an example."""
         return Views(self.augment, self.views)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FoldedTeacher(Addressed):
+    """Networks like one that teaches, each to be trained on all training examples but those of a fold."""
+
+    folds: int
+    teacher: TrainedTeacher = field(metadata=MERGED)
+
+    @property
+    def data(self) -> DataSource:
+        """Whose training examples are divided."""
+        return self.teacher.data
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -82,12 +99,25 @@ class CachedTeacher(Addressed):
     views: int
     taps: tuple[str, ...]  # features that are kept beside the logits
     precision: str = field(default='', metadata=UNLESS_DEFAULT)  # while it teaches
+    keep: int = field(default=0, metadata=UNLESS_DEFAULT)  # classes that are kept; 0 for all
+    bound: float = field(default=0.0, metadata=UNLESS_DEFAULT)  # nats that choose how many; 0 for no bound
     teacher: Teacher = field(metadata=BY_KEY)
+    folded: FoldedTeacher | None = field(default=None, metadata=BY_KEY)  # who says it in its place
 
     @property
     def data(self) -> DataSource:
         """Whose examples it is asked about."""
         return self.teacher.data
+
+    @property
+    def probes(self) -> tuple[str, ...]:
+        """What the network itself is asked for: not what stands for logits of which classes are left out."""
+        return tuple(tap for tap in self.taps if not (self.sparse and tap in SPARSE))
+
+    @property
+    def sparse(self) -> bool:
+        """Whether some classes are left out."""
+        return bool(self.keep or self.bound)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -105,8 +135,12 @@ class TrainedStudents(Inputs):
     classes: tuple[int, ...] = field(default=(), metadata=UNLESS_DEFAULT)
     label_noise: float = field(default=0.0, metadata=UNLESS_DEFAULT)
     gradient_every: int = field(default=0, metadata=UNLESS_DEFAULT)
+    keep: int = field(default=0, metadata=UNLESS_DEFAULT)  # classes that are kept of what a teacher says; 0 for all
+    bound: float = field(default=0.0, metadata=UNLESS_DEFAULT)
+    start: Mapping[str, str] = field(default_factory=dict, metadata=UNLESS_EMPTY)  # modules, as those of the teacher
     source: Teacher | CachedTeacher | None = field(default=None, metadata=BY_KEY)  # who teaches them
     before: 'TrainedStudents | None' = field(default=None, metadata=BY_KEY)  # the fit that they start from
+    parent: Teacher | None = field(default=None, metadata=BY_KEY)  # the network that `start` takes modules of
 
     @property
     def network(self) -> NetSpec:
@@ -172,6 +206,8 @@ def _fields(inputs: Any) -> dict[str, Any]:
     for each in dataclasses.fields(inputs):
         value = getattr(inputs, each.name)
         if 'by_key' in each.metadata or ('unless_default' in each.metadata and value == each.default):
+            continue
+        if 'unless_empty' in each.metadata and not value:
             continue
         result |= _fields(value) if 'merged' in each.metadata else {ADDRESSED.get(each.name, each.name): plain(value)}
     return result

@@ -7,16 +7,18 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from kdjax import trees
-from kdjax.dataset import Dataset
+from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, context, dry_run, evaluation, stages
-from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe import build, caching, context, dry_run, evaluation, stages
+from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
+    FoldedTeacher,
     ImportedTeacher,
     Teacher,
     TrainedStudents,
@@ -76,17 +78,21 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
     for name, spec in sorted(recipe.teachers.items(), key=lambda item: (item[0] != 'teacher', item[0])):
         if spec.mode == 'cached' and recipe.taught_by(name):
             kept = (taps or {}).get(result[name].key) or recipe.teacher_taps(name)
-            caches[name] = _cache_inputs(recipe, spec, teachers[name], kept)
-            add(cache_name(name), caches[name], (name,), stages.cache_teacher)
+            folded = _folded(spec, teachers[name])
+            if folded is not None:
+                add(folds_name(name), folded, result[name].needs, stages.train_folds)
+            caches[name] = _cache_inputs(recipe, spec, teachers[name], folded, kept)
+            add(cache_name(name), caches[name], (folds_name(name) if folded else name,), caching.cache_teacher)
     fits: dict[tuple[str, ...], TrainedStudents] = {}
     for method in recipe.methods:
         for chain in recipe.chains(method):
             fit = recipe.fits[chain[-1]]
             source = caches.get(fit.teacher) or teachers.get(fit.teacher)
-            fits[chain] = _students_inputs(recipe, chain, source, fits.get(chain[:-1]))
+            fits[chain] = _students_inputs(recipe, chain, source, fits.get(chain[:-1]), teachers['teacher'])
             origin = () if source is None else ((cache_name if fit.teacher in caches else str)(fit.teacher),)
             before = (stage_name(chain[:-1]),) if len(chain) > 1 else ()
-            add(stage_name(chain), fits[chain], (*origin, *before), stages.train_students)
+            parent = ('teacher',) if recipe.start and not before and 'teacher' not in origin else ()
+            add(stage_name(chain), fits[chain], (*origin, *before, *parent), stages.train_students)
     ends = {method: fits[chain] for method, chain in recipe.methods.items()}
     compared = Evaluated(methods=recipe.methods, baseline=recipe.baseline, teacher=teachers['teacher'], ends=ends)
     names = dict.fromkeys(map(stage_name, recipe.methods.values()))
@@ -100,14 +106,16 @@ def stage_name(chain: tuple[str, ...]) -> str:
 
 
 def _origin(stage: Stage) -> str:
-    return stage.inputs.name if isinstance(stage.inputs, CachedTeacher) else stage.name
+    if not isinstance(stage.inputs, CachedTeacher):
+        return stage.name
+    return folds_name(stage.inputs.name) if stage.inputs.folded else stage.inputs.name
 
 
 def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teacher]) -> Teacher:
     """What a network that teaches depends on: how it is trained, or the weights that it has already."""
+    data = recipe.data._replace(preprocess=spec.preprocess) if spec.preprocess else recipe.data
     common: dict[str, Any] = {
-        'data': recipe.data, 'seed': recipe.seed, 'precision': recipe.precision, 'name': spec.name,
-        'network': spec.network,
+        **_common(recipe), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
     if spec.weights:
         content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
@@ -118,22 +126,45 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     )  # fmt: skip
 
 
-def _cache_inputs(recipe: Recipe, spec: TeacherSpec, teacher: Teacher, taps: tuple[str, ...]) -> CachedTeacher:
-    views = recipe.views
-    return CachedTeacher(
-        name=spec.name, augment=views.augment, views=views.views, taps=taps, precision=spec.precision, teacher=teacher
+def _common(recipe: Recipe) -> dict[str, Any]:
+    """What every stage that trains reads."""
+    return {
+        'data': recipe.data, 'seed': recipe.seed, 'precision': recipe.precision, 'task': recipe.task,
+        'buckets': recipe.buckets,
+    }  # fmt: skip
+
+
+def _folded(spec: TeacherSpec, teacher: Teacher) -> FoldedTeacher | None:
+    return (
+        FoldedTeacher(folds=spec.folds, teacher=teacher) if spec.folds and isinstance(teacher, TrainedTeacher) else None
     )
 
 
+def _cache_inputs(
+    recipe: Recipe, spec: TeacherSpec, teacher: Teacher, folded: FoldedTeacher | None, taps: tuple[str, ...]
+) -> CachedTeacher:
+    views = recipe.views
+    return CachedTeacher(
+        name=spec.name, augment=views.augment, views=views.views, taps=taps, precision=spec.precision, keep=spec.keep,
+        bound=spec.bound, teacher=teacher, folded=folded,
+    )  # fmt: skip
+
+
 def _students_inputs(
-    recipe: Recipe, chain: tuple[str, ...], source: Teacher | CachedTeacher | None, before: TrainedStudents | None
+    recipe: Recipe,
+    chain: tuple[str, ...],
+    source: Teacher | CachedTeacher | None,
+    before: TrainedStudents | None,
+    parent: Teacher,
 ) -> TrainedStudents:
     fit = recipe.fits[chain[-1]]
+    sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
+    start: dict[str, Any] = {} if before else {'start': recipe.start, 'parent': parent if recipe.start else None}
     return TrainedStudents(
-        data=recipe.data, seed=recipe.seed, precision=recipe.precision, views=recipe.views, fit=fit,
-        validate_every=recipe.validate_every, teaching=_teaching(recipe, fit), chain=chain, student=recipe.student,
-        seeds=recipe.seeds, transfer_sizes=recipe.transfer_sizes, classes=recipe.classes,
-        label_noise=recipe.label_noise, gradient_every=recipe.gradient_every, source=source, before=before,
+        **_common(recipe), column=recipe.column, views=recipe.views, fit=fit, validate_every=recipe.validate_every,
+        teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
+        transfer_sizes=recipe.transfer_sizes, classes=recipe.classes, label_noise=recipe.label_noise,
+        gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start,
     )  # fmt: skip
 
 
@@ -149,7 +180,8 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
     Raises:
       UsageError: the first error met, naming the fit.
     """
-    labels = dataset.splits['train'].labels
+    train = dataset.splits['train']
+    build.task(recipe.task).check(dataset)
     costs: dict[str, dry_run.Traced] = {}
     for stage in stages_of(recipe).values():
         inputs = stage.inputs
@@ -158,8 +190,10 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
         try:
             if isinstance(inputs, TrainedStudents):
                 cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
-                build.streams(labels, cells, inputs.seed, inputs.classes)
-            check_examples(inputs.fit, len(labels))
+                task = build.task(inputs.task)
+                streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.fit)
+                build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
+            check_examples(inputs.fit, train.size)
             earlier = (
                 costs[inputs.before.fit.name].terms if isinstance(inputs, TrainedStudents) and inputs.before else None
             )
@@ -185,18 +219,33 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
     for stage in stages_of(recipe).values():
         state = 'done' if (workdir / stage.folder / context.ARTIFACT).exists() else 'to run'
         inputs = stage.inputs
-        if not isinstance(inputs, TrainedTeacher | TrainedStudents):
+        if not isinstance(inputs, TrainedTeacher | FoldedTeacher | TrainedStudents):
             shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', state)
             continue
-        cells, steps, cost = _cell_count(inputs), inputs.fit.steps, costs[inputs.fit.name]
+        fit = inputs.teacher.fit if isinstance(inputs, FoldedTeacher) else inputs.fit
+        cells, steps, cost = _cell_count(inputs), fit.steps, costs[fit.name]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
-            f'{cells * cost.bytes / 1e6:.3g}', '1', state,
+            f'{cells * cost.bytes / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
         )  # fmt: skip
+    if recipe.buckets.widths:
+        shown.caption = _padding(recipe, dataset)
     return shown
 
 
-def _cell_count(inputs: TrainedTeacher | TrainedStudents) -> int:
+def _padding(recipe: Recipe, dataset: Dataset) -> str:
+    """What share of the tokens of a batch is padding."""
+    train = dataset.splits['train']
+    lengths = np.asarray(train.column('length'))
+    known = widths(recipe.buckets.widths, int(lengths.max()))
+    wide = np.asarray(known)[bucket_of(lengths, known)]
+    one, several = (1 - lengths.sum() / total for total in (lengths.max() * len(lengths), wide.sum()))
+    return f'{several:.0%} of the tokens are padding, with one width {one:.0%}; widths {", ".join(map(str, known))}'
+
+
+def _cell_count(inputs: TrainedTeacher | FoldedTeacher | TrainedStudents) -> int:
+    if isinstance(inputs, FoldedTeacher):
+        return inputs.folds
     if isinstance(inputs, TrainedTeacher):
         return inputs.members
     return len(inputs.fit.cells(inputs.transfer_sizes, inputs.seeds))

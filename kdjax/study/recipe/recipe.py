@@ -10,10 +10,17 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
+from kdjax.study.recipe.check import EXAMPLES
 from kdjax.study.recipe.search import combinations
 from kdjax.train.objective import Objective
 
+CLASSIFICATION = 'classification.Classification'  # the task where a config names none
 AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
+
+
+TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
+# Of a field: left out of an address where it is its default, so that what it adds is worth another run.
+UNLESS_DEFAULT = {'unless_default': True}
 
 
 class DataSource(NamedTuple):
@@ -22,6 +29,22 @@ class DataSource(NamedTuple):
     source: str
     args: Mapping[str, Any]
     preprocess: Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class TaskSpec:
+    """A task by name, and its arguments."""
+
+    kind: str = CLASSIFICATION
+    args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+@dataclasses.dataclass(frozen=True)
+class BucketSpec:
+    """The widths that batches of padded examples are cut to, and how many steps in a row have one."""
+
+    widths: tuple[int, ...] = ()  # one width for all if empty
+    run: int = 10
 
 
 class GridCell(NamedTuple):
@@ -55,6 +78,7 @@ class FitSpec:
     optim: Mapping[str, Any]
     teacher: str
     peers: int
+    examples: str = dataclasses.field(default=TRANSFER, metadata=UNLESS_DEFAULT)  # of EXAMPLES
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,6 +156,11 @@ class TeacherSpec:
     fit: Fit
     mode: str
     precision: str  # while it teaches; '' for the run's
+    column: str  # that it reads
+    preprocess: Mapping[str, Any]  # of what it reads; that of the data if empty
+    folds: int  # networks of this kind that each label what they were not trained on; 0 for none
+    keep: int  # classes that are kept of what it says; 0 for all
+    bound: float  # nats by which what is kept may be off, which then chooses how many are; 0 for no bound
 
 
 @dataclasses.dataclass(frozen=True)
@@ -171,11 +200,15 @@ class Recipe:
     Attributes:
       config: where it came from, locked.
       title, seed, seeds, baseline, precision: as there.
+      task: what the data are used for.
       data: the source.
+      buckets: widths of padded examples.
       views: what students see.
       transfer_sizes, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
+      column: the one that they read.
+      start: modules of the student that start as modules of the teacher, by name.
       fits: of students, by name, those that a method uses.
       methods: names of fits by method, the baseline first.
       validate_every, gradient_every: steps, as they are: multiples of a dispatch; 0 for never.
@@ -186,13 +219,17 @@ class Recipe:
     title: str
     seed: int
     seeds: int
+    task: TaskSpec
     data: DataSource
+    buckets: BucketSpec
     views: Views
     transfer_sizes: tuple[int, ...]
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]
     student: NetSpec
+    column: str
+    start: Mapping[str, str]
     fits: Mapping[str, Fit]
     methods: Mapping[str, tuple[str, ...]]
     baseline: str

@@ -14,12 +14,14 @@ from kdjax.study.recipe import build, check
 from kdjax.study.recipe.check import RATES
 from kdjax.study.recipe.recipe import (
     AVERAGE,
+    BucketSpec,
     DataSource,
     Execution,
     Fit,
     FitSpec,
     NetSpec,
     Recipe,
+    TaskSpec,
     TeacherSpec,
     Views,
 )
@@ -50,6 +52,8 @@ def resolve(config: ConfigDict) -> Recipe:
             fits[name] = _fit(config, name, config.fits[name], searched)
     with problems.collected():
         _check_search(searched, config)
+    with problems.collected():
+        build.task(task_of(config))
     problems.report()
     with problems.collected():
         teachers = _ordered(config, teachers)
@@ -74,6 +78,8 @@ def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mappi
         title=config.title,
         seed=config.seed,
         seeds=config.seeds,
+        task=task_of(config),
+        buckets=_buckets(config),
         data=DataSource(data.source, data.args.to_dict(), data.preprocess.to_dict()),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
@@ -81,6 +87,9 @@ def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mappi
         label_noise=data.label_noise,
         teachers=teachers,
         student=_network(config.student),
+        # A row of a sweep may give a whole network, of its name and arguments alone.
+        column=config.student.get('inputs', 'inputs'),
+        start=dict(config.student.get('start', {})),
         fits=fits,
         methods=_methods(config),
         baseline=config.baseline,
@@ -89,6 +98,17 @@ def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mappi
         gradient_every=execution.rounded(run.anatomy_every),
         execution=execution,
     )
+
+
+def task_of(config: ConfigDict) -> TaskSpec:
+    """The task, with the score that is given in the place of its own."""
+    arguments = config.task.to_dict()
+    return TaskSpec(arguments.pop('kind'), arguments)
+
+
+def _buckets(config: ConfigDict) -> BucketSpec:
+    widths = tuple(config.data.buckets)
+    return BucketSpec(widths, config.data.bucket_run) if widths else BucketSpec()
 
 
 def _methods(config: ConfigDict) -> dict[str, tuple[str, ...]]:
@@ -114,7 +134,7 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
         name, _network(spec), spec.weights, spec.members, _plain(spec.augment), spec.views, fit, spec.mode,
-        spec.precision,
+        spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep, spec.bound,
     )  # fmt: skip
 
 
@@ -241,6 +261,8 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
     if not fit.teacher:
         return
     spec = recipe.teachers.get(fit.teacher)
+    if spec and spec.keep and spec.mode == 'online':
+        raise UsageError(f"{fit.teacher}.keep is of what is cached: set mode='cached' of {fit.teacher!r}, or keep=0")
     if recipe.views.mix and spec and spec.mode == 'cached':
         raise UsageError(
             f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '

@@ -1,6 +1,6 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
-import functools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,16 +10,17 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.data.feed import Stream
+from kdjax.dataset import SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
+from kdjax.metrics import Metric
 from kdjax.nets import team, torch_weights
 from kdjax.study.recipe import build, grid_program
-from kdjax.study.recipe.check import cache_name
-from kdjax.study.recipe.context import METRICS, Artifact, Context, number
+from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
-from kdjax.study.recipe.inputs import CachedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
-from kdjax.train import cache, distributed, loop, parallel, teachers
+from kdjax.train import distributed, loop, parallel
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, NullLogger, plain
 from kdjax.train.profile import profiled
@@ -47,9 +48,9 @@ class GridOptions(NamedTuple):
 
 def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Trains a network that teaches on every training example, and measures it; members, if several, are a grid."""
-    labels = context.datasets(inputs.data).splits['train'].labels
-    cells = [GridCell(len(labels), seed, {}) for seed in range(inputs.members)]
-    streams = [Stream(np.arange(len(labels)), inputs.seed + cell.seed) for cell in cells]
+    count = context.datasets(inputs.data).splits['train'].size
+    cells = [GridCell(count, seed, {}) for seed in range(inputs.members)]
+    streams = [Stream(np.arange(count), inputs.seed + cell.seed) for cell in cells]
     # Asked in every step: what is cached are the views that students see, not those of this network.
     source = grid_program.teacher_source(context, inputs)
     fitted = fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
@@ -62,12 +63,37 @@ def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: s
     return _keep_teacher(inputs, context, folder, together)
 
 
+def train_folds(inputs: FoldedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Trains a network like the teacher for each fold, on the training examples of all others.
+
+    An over-fitted teacher says nothing new about the examples that it was trained on: each is therefore labelled by one
+    that has not seen it.
+    """
+    teacher, count = inputs.teacher, context.datasets(inputs.data).splits['train'].size
+    fold = folds_of(inputs, context)
+    cells = [GridCell(count - int(np.sum(fold == place)), 0, {}) for place in range(inputs.folds)]
+    streams = [Stream(np.flatnonzero(fold != place), teacher.seed) for place in range(inputs.folds)]
+    source = grid_program.teacher_source(context, teacher)
+    fitted = fit(context, folder, key, teacher, cells, TrainingData(teacher.presented, streams), source)
+    if fitted.failures:
+        raise UsageError(f'{teacher.name}: folds {sorted(fitted.failures)} diverged; lower their learning rate')
+    save_variables(folder / 'variables', fitted.variables)
+    score = fitted.history[-1][context.task(teacher).score]
+    return {'validation': [number(value) for value in score], 'folds': np.bincount(fold).tolist()}
+
+
+def folds_of(inputs: FoldedTeacher, context: Context) -> np.ndarray:
+    """The fold of every training example. (N,)"""
+    split = context.datasets(inputs.data).splits['train']
+    return folds(context.task(inputs.teacher).strata(split), inputs.folds, SPLIT_SEED)
+
+
 def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Reads the weights of a network that has been trained with PyTorch, and measures it."""
     context.screen.stage(inputs.name)
     net = context.net(inputs.network, inputs)
-    like = jax.eval_shape(net.init, jax.random.key(0), context.example(inputs.data)[None])
-    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like))
+    like = jax.eval_shape(net.init, jax.random.key(0), build.alone(context.example(inputs)))
+    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like, net.names))
 
 
 def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
@@ -76,68 +102,58 @@ def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tr
     measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
     metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
     return {
-        'validation': {name: number(metrics[name][0]) for name in METRICS if name in metrics},
+        'validation': {name: number(values[0]) for name, values in metrics.items()},
         'params': trees.count(variables['params']),
         'fingerprint': trees.fingerprint(variables),
         'data_checksum': context.datasets.checksum(inputs.data),
     }
 
 
-def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Computes a teacher's outputs on every view of every training example."""
-    teacher = inputs.teacher
-    variables = context.teacher_variables(teacher)
-    context.screen.stage(cache_name(inputs.name), inputs.views)
-    tables = cache.compute(
-        teachers.frozen(build.probed(context.teacher_net(teacher, inputs.precision), inputs.taps)),
-        variables,
-        context.datasets(teacher.data).splits['train'].inputs,
-        build.augment(inputs.augment),
-        teacher.seed,
-        inputs.views,
-        inputs.taps,
-        progress=context.screen.step,
-        preprocess=build.preprocess(teacher.data),
-    )
-    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
-    return {'bytes': sum(table.nbytes for table in tables.values())}
-
-
 def train_students(inputs: TrainedStudents, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Trains a grid of students: transfer-set sizes x candidate knobs x seeds."""
     cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
     fitted = fit_students(context, folder, key, inputs, cells, _warm_start(inputs, context, cells))
-    accuracy = [None if cell in fitted.failures else number(value)
-                for cell, value in enumerate(fitted.history[-1]['accuracy'])]  # fmt: skip
+    metric = context.task(inputs).judged
+    score = [None if cell in fitted.failures else number(value)
+             for cell, value in enumerate(fitted.history[-1][metric.name])]  # fmt: skip
     described = [cell._asdict() for cell in cells]
     return plain({
         'cells': described,
-        'validation_accuracy': accuracy,
-        'chosen': choose(described, accuracy),
-        'history': [{name: line[name] for name in ('step', 'accuracy', 'nll')} for line in fitted.history],
+        'validation_score': score,
+        'chosen': choose(described, score, metric),
+        'history': fitted.history,
         'anatomy': fitted.anatomy,
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
 
 
-def choose(cells: Sequence[Mapping[str, Any]], accuracy: Sequence[float | None]) -> dict[str, dict[str, float]]:
-    """The candidate with the highest mean validation accuracy, for each transfer-set size; the first of equals.
+def choose(
+    cells: Sequence[Mapping[str, Any]], score: Sequence[float | None], metric: Metric
+) -> dict[str, dict[str, float]]:
+    """The candidate with the best mean score in validation, for each transfer-set size; the first of equals.
 
-    A candidate any of whose seeds diverged counts that seed as 0: what sometimes fails is not a good choice.
+    A candidate any of whose seeds diverged is worse than all of which none did: what sometimes fails is no good choice.
     """
     return {
-        str(size): _best([(cell['candidate'], value or 0.0) for cell, value in zip(cells, accuracy, strict=True)
-                          if cell['transfer_size'] == size])
+        str(size): _best([(cell['candidate'], value) for cell, value in zip(cells, score, strict=True)
+                          if cell['transfer_size'] == size], metric)
         for size in dict.fromkeys(cell['transfer_size'] for cell in cells)
     }  # fmt: skip
 
 
-def _best(scored: Sequence[tuple[dict[str, float], float]]) -> dict[str, float]:
-    def mean(candidate: dict[str, float]) -> float:
-        return float(np.mean([score for other, score in scored if other == candidate]))
+def _best(scored: Sequence[tuple[dict[str, float], float | None]], metric: Metric) -> dict[str, float]:
+    def merit(candidate: dict[str, float]) -> tuple[int, float]:
+        of = [score for other, score in scored if other == candidate]
+        known = [metric.sign * score for score in of if score is not None]
+        return len(known) - len(of), float(np.mean(known)) if known else -math.inf
 
-    return max((candidate for candidate, _ in scored), key=mean)
+    return max((candidate for candidate, _ in scored), key=merit)
+
+
+def validation_score(result: Mapping[str, Any]) -> list[float | None]:
+    """The score of every cell in validation, of what `train_students` left; once it was accuracy, and called so."""
+    return result['validation_score'] if 'validation_score' in result else result['validation_accuracy']
 
 
 def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
@@ -230,7 +246,7 @@ def fit(
             distributed.of_first(state),
             parallel.everywhere(source.variables, devices),
             program.knobs,
-            functools.partial(program.batches, part=parallel.own_part(devices, spec.batch_size)),
+            program.batches.of(parallel.own_part(devices, spec.batch_size)),
             context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
             steps=steps,
             chunk=run.chunk,
@@ -238,6 +254,7 @@ def fit(
             save_every=run.save_every,
             folder=folder / 'checkpoints',
             identity=key,
+            score=context.task(inputs).judged,
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,

@@ -6,15 +6,29 @@ baseline arm are one family and are adjusted together (`statistics.holm`): a rea
 stands out, and among many some always do.
 """
 
+import dataclasses
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from statistics import median
 from typing import Any, NamedTuple
-
-import numpy as np
 
 from kdjax.errors import UsageError
 from kdjax.study.report import formatting, records, statistics
-from kdjax.study.report.records import CHECKPOINTS, METRICS, SCORE, STATES, Arm, Cost, Results, Run, Setting, Summary
+from kdjax.study.report.records import (
+    CHECKPOINTS,
+    STATES,
+    Arm,
+    Cost,
+    GapRecovered,
+    PairedDifference,
+    Results,
+    Run,
+    Setting,
+    Summary,
+    Teacher,
+    Values,
+)
+from kdjax.study.report.statistics import BySeed
 
 
 class Group(NamedTuple):
@@ -25,13 +39,8 @@ class Group(NamedTuple):
     runs: tuple[Run, ...]
 
     @property
-    def method(self) -> str:
-        """The method that all runs share."""
-        return self.runs[0].method
-
-    @property
     def place(self) -> Mapping[str, Setting]:
-        """All that was set."""
+        """All that was set, the method and the size of the transfer set among it."""
         return self.runs[0].place
 
 
@@ -113,10 +122,9 @@ def group_runs(results: Results) -> list[Group]:
 
 def compare(results: Results, groups: Sequence[Group]) -> list[Arm]:
     """The numbers of every arm, with its difference to its baseline arm."""
-    pairs = [_pair(group, _baseline(group, groups, results.baseline)) for group in groups]
-    adjusted = iter(statistics.holm([pair.test.p for pair in pairs if pair]))
-    holm = [next(adjusted) if pair else None for pair in pairs]
-    return [_arm(*each, results) for each in zip(groups, pairs, holm, strict=True)]
+    arms = [_arm(group, _baseline(group, groups, results.baseline), results) for group in groups]
+    adjusted = iter(statistics.holm([arm.difference.p for arm in arms if arm.difference]))
+    return [_judged(arm, arm.difference, next(adjusted), results) if arm.difference else arm for arm in arms]
 
 
 def by_seed(group: Group, checkpoint: str, metric: str) -> dict[int, float | None]:
@@ -134,51 +142,27 @@ def count(runs: Sequence[Run]) -> records.Counts:
     return records.Counts(len(runs), *(states[state] for state in STATES))
 
 
-def estimate(group: Group, checkpoint: str, metric: str) -> records.Estimate:
-    """A test metric over the seeds of an arm."""
-    return over_seeds(by_seed(group, checkpoint, metric).values())
-
-
-def over_seeds(values: Any) -> records.Estimate:
-    """The estimate of a quantity, given one value per seed."""
-    summary = statistics.summary(values)
-    return records.Estimate(summary.mean, summary.sd, summary.interval, summary.n)
-
-
 def cost(costs: Sequence[Cost]) -> Cost:
-    """Of the one network that all seeds train; latency is the median, since a busy machine only ever adds time."""
-    first = costs[0]
-    times = {batch: [time for cost in costs if (time := cost.latency_ms.get(batch))] for batch in first.latency_ms}
-    medians = {batch: float(np.median(known)) if known else None for batch, known in times.items()}
-    return Cost(first.params, first.bytes, first.flops, medians)
+    """Of the one network that all seeds train; times are medians, since a busy machine only ever adds to them."""
+    latency, more = (_medians([getattr(each, field) for each in costs]) for field in ('latency_ms', 'more'))
+    return dataclasses.replace(costs[0], latency_ms=latency, more=more)
 
 
-def ranked(arms: Sequence[Arm]) -> list[Arm]:
-    """The arms that have a score, the best first."""
-    return sorted((arm for arm in arms if arm.score.mean is not None), key=lambda arm: -(arm.score.mean or 0))
+def _medians(measured: Sequence[Values]) -> dict[str, float | None]:
+    known = {name: [value for each in measured if (value := each.get(name)) is not None] for name in measured[0]}
+    return {name: median(values) if values else None for name, values in known.items()}
 
 
-def best(arms: Sequence[Arm], most: int) -> list[Arm]:
-    """Baselines, a quarter at most, then the other arms: those with the best mean score."""
-    order = [*ranked(arms), *(arm for arm in arms if arm.score.mean is None)]
+def ranked(arms: Sequence[Arm], sign: int) -> list[Arm]:
+    """The arms that have a score, the best first: the highest where `sign` is 1, the lowest where it is -1."""
+    return sorted((arm for arm in arms if arm.score.mean is not None), key=lambda arm: -sign * (arm.score.mean or 0))
+
+
+def best(arms: Sequence[Arm], most: int, sign: int) -> list[Arm]:
+    """Baselines, a quarter at most, then the other arms: those with the best mean score, as `ranked`."""
+    order = [*ranked(arms, sign), *(arm for arm in arms if arm.score.mean is None)]
     baselines = [arm for arm in order if arm.is_baseline][: max(most // 4, 1)]
     return (baselines + [arm for arm in order if not arm.is_baseline])[:most]
-
-
-class _Pair(NamedTuple):
-    """An arm against its baseline arm."""
-
-    base: Group
-    ours: statistics.BySeed
-    theirs: statistics.BySeed
-    test: statistics.Paired
-
-
-def _pair(group: Group, base: Group | None) -> _Pair | None:
-    if base is None:
-        return None
-    ours, theirs = (by_seed(each, 'last', SCORE.name) for each in (group, base))
-    return _Pair(base, ours, theirs, statistics.paired(ours, theirs))
 
 
 def _point(run: Run, named: Sequence[str]) -> dict[str, Setting]:
@@ -187,35 +171,42 @@ def _point(run: Run, named: Sequence[str]) -> dict[str, Setting]:
 
 def _baseline(group: Group, groups: Sequence[Group], method: str) -> Group | None:
     """The one arm of the baseline method that is set as this one is, on all axes that both have."""
-    if group.method == method:
+    if group.place['method'] == method:
         return None
     candidates = [
         other
         for other in groups
-        if other.method == method
+        if other.place['method'] == method
         and other.place['transfer_size'] == group.place['transfer_size']
         and all(other.point[axis] == group.point[axis] for axis in other.point.keys() & group.point.keys() - {'method'})
     ]
     return candidates[0] if len(candidates) == 1 else None
 
 
-def _arm(group: Group, pair: _Pair | None, p_holm: float | None, results: Results) -> Arm:
+def _arm(group: Group, base: Group | None, results: Results) -> Arm:
     first, costs = group.runs[0], [run.cost for run in group.runs if run.cost]
-    last, best = ({name: estimate(group, checkpoint, name) for name in METRICS} for checkpoint in CHECKPOINTS)
+    ended = [run for run in group.runs if run.status in ('done', 'failed')]
+    last, best = (
+        {name: statistics.estimate(by_seed(group, checkpoint, name).values()) for name in results.by_name}
+        for checkpoint in CHECKPOINTS
+    )
+    score = last[results.score]
+    ours, theirs = (by_seed(each, 'last', results.score) if each else {} for each in (group, base))
     return Arm(
         name=group.name,
-        method=group.method,
+        method=first.method,
         point=group.point,
         transfer_size=first.transfer_size,
-        is_baseline=group.method == results.baseline,
-        n=last[SCORE.name].n,
+        is_baseline=first.method == results.baseline,
+        n=score.n,
         counts=count(group.runs),
+        score=score,
         last=last,
         best=best,
-        best_step=statistics.summary(run.best_step for run in group.runs).mean,
-        validation=over_seeds(_validation(run) for run in group.runs if run.status in ('done', 'failed')),
-        difference=_difference(pair, p_holm) if pair else None,
-        gap_recovered=_gap(group, pair, results) if pair else None,
+        best_step=statistics.estimate(run.best_step for run in group.runs).mean,
+        validation=statistics.estimate(_validation(run, results.score) for run in ended),
+        difference=_difference(ours, theirs, base.name) if base else None,
+        gap_recovered=_gap(ours, theirs, results.teachers.get(_teacher(group) or ''), results),
         chosen=first.chosen,
         stages=first.stages,
         cost=cost(costs) if costs else None,
@@ -223,22 +214,19 @@ def _arm(group: Group, pair: _Pair | None, p_holm: float | None, results: Result
     )
 
 
-def _validation(run: Run) -> float | None:
-    return run.history[-1].metrics[SCORE.name] if run.status == 'done' and run.history else None
+def _validation(run: Run, score: str) -> float | None:
+    return run.history[-1].metrics.get(score) if run.status == 'done' and run.history else None
 
 
-def _difference(pair: _Pair, p_holm: float | None) -> records.PairedDifference:
-    test = pair.test
-    return records.PairedDifference(
-        mean=test.difference,
-        ci95=test.interval,
-        p=test.p,
-        p_holm=p_holm,
-        n=test.n,
-        verdict=statistics.verdict(test._replace(p=p_holm)),
-        detectable=statistics.detectable(pair.ours, pair.theirs),
-        baseline=pair.base.name,
-    )
+def _difference(ours: BySeed, theirs: BySeed, baseline: str) -> PairedDifference:
+    """Which `_judged` completes."""
+    test, detectable = statistics.paired(ours, theirs), statistics.detectable(ours, theirs)
+    return PairedDifference(**test._asdict(), p_holm=None, verdict='', detectable=detectable, baseline=baseline)
+
+
+def _judged(arm: Arm, difference: PairedDifference, p_holm: float | None, results: Results) -> Arm:
+    verdict = statistics.verdict(difference.mean, p_holm, results.judged.sign)
+    return dataclasses.replace(arm, difference=dataclasses.replace(difference, p_holm=p_holm, verdict=verdict))
 
 
 def _teacher(group: Group) -> str | None:
@@ -247,8 +235,6 @@ def _teacher(group: Group) -> str | None:
     return keys.pop() if len(keys) == 1 else None
 
 
-def _gap(group: Group, pair: _Pair, results: Results) -> records.GapRecovered | None:
-    teacher = results.teachers.get(_teacher(group) or '')
-    score = teacher.metrics.get(SCORE.name) if teacher else None
-    gap = None if score is None else statistics.gap_recovered(pair.ours, pair.theirs, score)
-    return records.GapRecovered(gap.value, gap.interval, gap.n) if gap else None
+def _gap(ours: BySeed, theirs: BySeed, teacher: Teacher | None, results: Results) -> GapRecovered | None:
+    score = teacher.metrics.get(results.score) if teacher else None
+    return None if score is None else statistics.gap_recovered(ours, theirs, score, results.judged.sign)

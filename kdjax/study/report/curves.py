@@ -4,15 +4,13 @@ They show finished runs; of an arm that has none yet, those under way.
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from kdjax.study.report import comparison, figure_style, statistics
 from kdjax.study.report.comparison import Group
 from kdjax.study.report.figure_style import Plot
-from kdjax.study.report.records import SCORE, Arm, Run, Summary
+from kdjax.study.report.records import Arm, Estimate, Run, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -20,31 +18,31 @@ if TYPE_CHECKING:
 MOST = 8  # arms in a panel of learning curves
 PANELS = 6
 
-Point = tuple[float, float, statistics.Interval | None]  # step, mean, interval
+Curve = list[tuple[float, Estimate]]  # by training step
 
 
 def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     """Mean validation score over steps, a panel for each size of the transfer set: the best arms and the baselines."""
-    curves = {group.name: _scores(group) for group in groups}
+    metric = summary.judged
+    curves = {group.name: _scores(group, metric.name) for group in groups}
     sizes = sorted({arm.transfer_size for arm in summary.rows if curves[arm.name]})[:PANELS]
     if not sizes:
         return []
     drawable = [[arm for arm in summary.rows if curves[arm.name] and arm.transfer_size == size] for size in sizes]
-    kept = [arms if len(arms) <= MOST else comparison.best(arms, MOST) for arms in drawable]
+    kept = [arms if len(arms) <= MOST else comparison.best(arms, MOST, metric.sign) for arms in drawable]
     axis = comparison.size_axis(summary)
     others = [other for other in comparison.varied_axes(summary) if other != axis]
     names = {arm.name: comparison.label(arm.point, others) if axis else arm.name for arms in kept for arm in arms}
-    styles = {name: figure_style.style(place) for place, name in enumerate(dict.fromkeys(names.values()))}
-    figure, panels = figure_style.panels(len(sizes), 3.3 if len(sizes) == 1 else 2.3)
-    for place, (axes, size, arms) in enumerate(zip(panels, sizes, kept, strict=True)):
-        figure_style.dress(axes, '' if place % 2 else figure_style.score_label('validation'), 'training step')
-        axes.set_title(f'{size} transfer examples' if len(sizes) > 1 else '', fontsize=figure_style.FONT)
+    styles = figure_style.styles(dict.fromkeys(names.values()))
+    titles = [f'{size} transfer examples' if len(sizes) > 1 else '' for size in sizes]
+    figure, panels = figure_style.panels(titles, figure_style.score_label('validation', metric), 'training step')
+    for axes, arms in zip(panels, kept, strict=True):
         for arm in arms:
-            _draw(axes, curves[arm.name], figure_style.brief(names[arm.name]), styles[names[arm.name]], SCORE.factor)
-    figure_style.within_unit(panels[0])  # and with it all panels, which share their scale
-    figure_style.legend(figure, *panels)
-    says = f'Mean validation {SCORE.title} during training, with 95 % bands over the seeds{_which(kept, drawable)}.'
-    return [Plot('learning_curves.png', says, figure)]
+            name = names[arm.name]
+            _draw(axes, curves[arm.name], name, styles[name], metric.factor)
+    figure_style.within_unit(panels[0], metric)  # and with it all panels, which share their scale
+    says = f'Mean validation {metric.title} during training, with 95 % bands over the seeds{_which(kept, drawable)}.'
+    return [figure_style.explained('learning_curves.png', says, figure, *panels)]
 
 
 def gradients(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
@@ -72,8 +70,9 @@ def _which(kept: Sequence[Sequence[Arm]], drawable: Sequence[Sequence[Arm]]) -> 
 def _with_gradients(summary: Summary, groups: Sequence[Group]) -> list[Group]:
     """One arm for each method whose gradients were looked at."""
     by_name = {group.name: group for group in groups if any(run.gradients for run in group.runs)}
+    arms = [arm for arm in summary.rows if arm.name in by_name]
     by_method: dict[str, Group] = {}
-    for arm in comparison.best([arm for arm in summary.rows if arm.name in by_name], len(by_name)):
+    for arm in comparison.best(arms, len(arms), summary.judged.sign):
         by_method.setdefault(arm.method, by_name[arm.name])
     return list(by_method.values())[:PANELS]
 
@@ -82,58 +81,47 @@ def _gradients(chosen: Sequence[Group], field: str, label: str, file: str, says:
     lines = {group.name: terms for group in chosen if (terms := _terms(group, field))}
     if not lines:
         return None
-    names = dict.fromkeys(term for terms in lines.values() for term in terms)
-    styles = {term: figure_style.style(place) for place, term in enumerate(names)}
-    figure, panels = figure_style.panels(len(lines))
-    for place, (axes, (name, terms)) in enumerate(zip(panels, lines.items(), strict=True)):
-        figure_style.dress(axes, '' if place % 2 else label, 'training step')
-        axes.set_title(figure_style.brief(name, 36), fontsize=figure_style.FONT)
+    styles = figure_style.styles(dict.fromkeys(term for terms in lines.values() for term in terms))
+    figure, panels = figure_style.panels(list(lines), label, 'training step', 2.3)
+    for axes, terms in zip(panels, lines.values(), strict=True):
         if field == 'cosines':
             axes.axhline(0, color=figure_style.INK, linewidth=1)
-        for term, points in terms.items():
-            _draw(axes, points, term.replace('|', ' and '), styles[term])
-    _scale(panels[0], field, [mean for terms in lines.values() for line in terms.values() for _, mean, _ in line])
-    figure_style.legend(figure, *panels)
-    return Plot(file, says, figure)
-
-
-def _scale(axes: 'Axes', field: str, means: Sequence[float]) -> None:
+        for term, curve in terms.items():
+            _draw(axes, curve, term.replace('|', ' and '), styles[term])
+    means = [each.mean or 0 for terms in lines.values() for curve in terms.values() for _, each in curve]
     if field == 'cosines':
-        axes.set_ylim(-1.05, 1.05)
+        panels[0].set_ylim(-1.05, 1.05)
     elif min(means) > 0 and max(means) > 10 * min(means):
-        axes.set_yscale('log')
-        axes.set_ylim(min(means) / 2, max(means) * 2)  # a band may reach below zero, which has no place on this scale
+        panels[0].set_yscale('log')
+        panels[0].set_ylim(min(means) / 2, max(means) * 2)  # a band may reach below zero, which has no place here
+    return figure_style.explained(file, says, figure, *panels)
 
 
-def _scores(group: Group) -> list[Point]:
-    return _over_steps(group, lambda run: ((line.step, line.metrics.get(SCORE.name)) for line in run.history))
+def _scores(group: Group, score: str) -> Curve:
+    return _over_steps(group, lambda run: ((line.step, line.metrics.get(score)) for line in run.history))
 
 
-def _terms(group: Group, field: str) -> dict[str, list[Point]]:
+def _terms(group: Group, field: str) -> dict[str, Curve]:
     """The norms or cosines of a group, by term."""
     names = dict.fromkeys(name for run in group.runs for line in run.gradients for name in getattr(line, field))
 
-    def of(name: str) -> list[Point]:
+    def of(name: str) -> Curve:
         return _over_steps(group, lambda run: ((line.step, getattr(line, field).get(name)) for line in run.gradients))
 
     return {name: curve for name in names if (curve := of(name))}
 
 
-def _over_steps(group: Group, read: Callable[[Run], Iterable[tuple[int, float | None]]]) -> list[Point]:
+def _over_steps(group: Group, read: Callable[[Run], Iterable[tuple[int, float | None]]]) -> Curve:
     """Mean over the seeds at every step at which any was measured."""
     runs = [run for run in group.runs if run.status == 'done'] or [r for r in group.runs if r.status == 'running']
     values: dict[int, list[float | None]] = defaultdict(list)
     for run in runs:
         for step, value in read(run):
             values[step].append(value)
-    summaries = ((step, statistics.summary(values[step])) for step in sorted(values))
-    return [(step, each.mean, each.interval) for step, each in summaries if each.mean is not None]
+    curve = [(step, statistics.estimate(values[step])) for step in sorted(values)]
+    return [(step, each) for step, each in curve if each.mean is not None]
 
 
-def _draw(axes: 'Axes', points: Sequence[Point], label: str, style: Mapping[str, Any], factor: float = 1) -> None:
-    bands = [(step, interval) for step, _, interval in points if interval]
-    figure_style.band(axes, [step for step, _ in bands], factor * np.array([ends for _, ends in bands]), style)
-    every = 0.2 if len(points) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
-    means = [factor * mean for _, mean, _ in points]
-    form: dict[str, Any] = {'markevery': every, 'markersize': 4, 'linewidth': 1.4, **style}
-    axes.plot([step for step, *_ in points], means, label=label, **form)
+def _draw(axes: 'Axes', curve: Curve, label: str, style: dict[str, Any], factor: float = 1) -> None:
+    every = 0.2 if len(curve) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
+    figure_style.curve(axes, curve, label, style, factor, markevery=every, markersize=4)

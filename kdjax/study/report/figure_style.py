@@ -6,14 +6,14 @@ can tell apart; markers tell the same methods apart in print.
 """
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from kdjax.metrics import Metric
 from kdjax.study.report import formatting
 from kdjax.study.report.formatting import Mean
-from kdjax.study.report.records import SCORE
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -25,12 +25,18 @@ LINES = ('-', '--', ':', '-.')
 INK, FAINT = '#333333', '#d9dde2'
 DPI = 200
 FONT = 9  # points; with figures this narrow it is legible on a telephone too
+LABEL: dict[str, Any] = {'color': INK, 'fontsize': FONT}
 
 
 def style(position: int) -> dict[str, Any]:
     """Colour, marker and line of the method at `position`; no two of the first 32 are alike."""
     lap, place = divmod(position, len(COLOURS))
     return {'color': COLOURS[place], 'marker': MARKERS[place], 'linestyle': LINES[lap % len(LINES)]}
+
+
+def styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """The style of each method, in the order in which they come."""
+    return {name: style(place) for place, name in enumerate(names)}
 
 
 def blank(width: float, height: float) -> 'Figure':
@@ -59,38 +65,77 @@ def dress(axes: 'Axes', ylabel: str, xlabel: str = '') -> 'Axes':
     axes.tick_params(colors=INK, labelsize=FONT)
     axes.grid(axis='y', color=FAINT, linewidth=0.8)
     axes.set_axisbelow(True)
-    axes.set_xlabel(xlabel, color=INK, fontsize=FONT)
-    axes.set_ylabel(ylabel, color=INK, fontsize=FONT)
+    axes.set_xlabel(xlabel, **LABEL)
+    axes.set_ylabel(ylabel, **LABEL)
     return axes
 
 
-def score_label(split: str) -> str:
+def single(width: float, height: float, ylabel: str, xlabel: str = '') -> tuple['Figure', 'Axes']:
+    """A figure of so many inches with one pair of axes, dressed."""
+    figure = blank(width, height)
+    return figure, dress(figure.add_subplot(), ylabel, xlabel)
+
+
+def panels(
+    titles: Sequence[str], ylabel: str, xlabel: str = '', height: float | None = None
+) -> tuple['Figure', list['Axes']]:
+    """A figure with titled axes on one scale, dressed, two beside each other, so high each (inches)."""
+    columns = min(len(titles), 2)
+    down = -(-len(titles) // columns)
+    figure = blank(5.8, 0.3 + (height or (3.3 if len(titles) == 1 else 2.3)) * down)
+    every = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
+    for axes in every[len(titles) :]:
+        axes.remove()
+    for place, (axes, title) in enumerate(zip(every, titles, strict=False)):
+        dress(axes, '' if place % 2 else ylabel, xlabel)
+        axes.set_title(brief(title, 36), fontsize=FONT)
+    return figure, every[: len(titles)]
+
+
+def score_label(split: str, metric: Metric) -> str:
     """'test accuracy (%)'."""
-    return f'{split} {SCORE.title} ({SCORE.unit})'
+    return _directed(f'{split} {metric.title}', metric.unit, metric)
 
 
-def within_unit(axes: 'Axes') -> None:
-    """Keeps a scale of scores in percent to what a share can be."""
-    if SCORE.unit == '%':
+def gain_label(baseline: str, metric: Metric) -> str:
+    """'accuracy over hard labels (points)'."""
+    return _directed(f'{metric.title} over {baseline}', metric.difference, metric)
+
+
+def _directed(title: str, unit: str, metric: Metric) -> str:
+    return formatting.in_unit(title, unit if metric.sign > 0 else f'{unit}, lower is better'.removeprefix(', '))
+
+
+def within_unit(axes: 'Axes', metric: Metric) -> None:
+    """Keeps a scale of scores in percent to what they can be: a share, or an error rate, which may exceed 100 %."""
+    if metric.unit == '%':
         low, high = axes.get_ylim()  # the t interval of two seeds may reach far beyond what a share can be
-        axes.set_ylim(max(low, -2), min(high, 102))
+        axes.set_ylim(max(low, -2), min(high, 102) if metric.sign > 0 else high)
 
 
-def scaled(estimates: Sequence[Mean]) -> tuple[np.ndarray, np.ndarray]:
-    """Means (n,) and ends (n, 2) of the intervals of scores or their differences, in the unit of the score.
+def scaled(estimates: Sequence[Mean], metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+    """Means (n,) and ends (n, 2) of the intervals of a metric or its differences, in its unit.
 
     Args:
       estimates: those that have a mean; where there is no interval, its ends are the mean.
+      metric: of which they are.
     """
     means = np.array([estimate.mean for estimate in estimates], np.float64)
     ends = [estimate.ci95 or (estimate.mean, estimate.mean) for estimate in estimates]
-    return SCORE.factor * means, SCORE.factor * np.array(ends, np.float64).reshape(-1, 2)
+    return metric.factor * means, metric.factor * np.array(ends, np.float64).reshape(-1, 2)
 
 
-def band(axes: 'Axes', places: Sequence[float], ends: np.ndarray, look: Mapping[str, Any], shade: float = 0.15) -> None:
-    """Fills between the ends (n, 2) of intervals."""
-    if len(places):
-        axes.fill_between(places, *ends.T, color=look['color'], alpha=shade, linewidth=0)
+def curve(
+    axes: 'Axes', points: Sequence[tuple[float, Mean]], label: str, look: Mapping[str, Any], factor: float = 1,
+    shade: float = 0.15, **form: Any,
+) -> None:  # fmt: skip
+    """Means over places on the axis as a line, and the intervals of those that have one as a band."""
+    known = [(place, *estimate.ci95) for place, estimate in points if estimate.ci95]
+    if known:
+        places, low, high = np.array(known, np.float64).T
+        axes.fill_between(places, factor * low, factor * high, color=look['color'], alpha=shade, linewidth=0)
+    means = [factor * (estimate.mean or 0) for _, estimate in points]
+    axes.plot([place for place, _ in points], means, label=brief(label), linewidth=1.4, **form, **look)
 
 
 def legend(figure: 'Figure', *panels: 'Axes') -> None:
@@ -115,6 +160,12 @@ class Plot(NamedTuple):
     figure: 'Figure'
 
 
+def explained(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:
+    """The figure with the legend of its panels."""
+    legend(figure, *panels)
+    return Plot(file, says, figure)
+
+
 def brief(text: str, letters: int = 42) -> str:
     """`text`, or as much of its two ends as a legend or an axis can bear."""
     half = letters // 2
@@ -136,25 +187,20 @@ def focus(means: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def number_axis(axes: 'Axes', values: Sequence[float], label: str) -> None:
-    """A horizontal axis of settings: logarithmic where they span more than a factor of ten, ticks at the settings."""
+def scale(axes: 'Axes', values: Sequence[float], label: str) -> bool:
+    """Makes a horizontal axis logarithmic where values span more than a factor of ten; returns whether they do."""
     from matplotlib.ticker import NullLocator
 
     logarithmic = min(values) > 0 and max(values) > 10 * min(values)
-    axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), color=INK, fontsize=FONT)
+    axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), **LABEL)
     if logarithmic:
         axes.set_xscale('log')
         axes.xaxis.set_minor_locator(NullLocator())
+    return logarithmic
+
+
+def number_axis(axes: 'Axes', values: Sequence[float], label: str) -> None:
+    """A horizontal axis of settings, with ticks at the settings."""
+    scale(axes, values, label)
     if len(values) <= 10:
         axes.set_xticks(values, [formatting.setting(value) for value in values])
-
-
-def panels(count: int, height: float = 2.3) -> tuple['Figure', list['Axes']]:
-    """A figure with so many axes on one scale, two beside each other, so high each (inches)."""
-    columns = min(count, 2)
-    down = -(-count // columns)
-    figure = blank(5.8, 0.3 + height * down)
-    places = list(figure.subplots(down, columns, sharey=True, squeeze=False).flat)
-    for axes in places[count:]:
-        axes.remove()
-    return figure, places[:count]

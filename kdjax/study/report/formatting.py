@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from kdjax.study.report.records import SCORE, Metric
+from kdjax.metrics import Metric
 
 NOTHING = '–'
 Interval = tuple[float, float] | None
@@ -24,43 +24,53 @@ def plural(count: int, thing: str) -> str:
     return f'{count} {thing}' + ('' if count == 1 else 's')
 
 
+def in_unit(title: str, unit: str) -> str:
+    """'accuracy (%)'."""
+    return f'{title} ({unit})' if unit else title
+
+
+def highest(metric: Metric) -> str:
+    """What the best value of a metric is: the highest or the lowest."""
+    return 'highest' if metric.sign > 0 else 'lowest'
+
+
+def gain_over(metric: Metric, baseline: str) -> str:
+    """'gain over hard labels'."""
+    return f'gain over {baseline}' if metric.sign > 0 else f'difference to {baseline} (lower is better)'
+
+
 def or_nothing(form: Callable[[float], str], value: float | None) -> str:
     """`value` in a form, or a dash."""
     return NOTHING if value is None else form(value)
 
 
-def number(value: float | None, digits: int = 3) -> str:
-    """So many digits after the point, or a dash."""
-    return NOTHING if value is None else f'{value:.{digits}f}'
-
-
-def value(value: float | None, metric: Metric = SCORE) -> str:
+def value(value: float | None, metric: Metric) -> str:
     """A value of a metric in the metric's unit, or a dash."""
     return NOTHING if value is None else f'{metric.factor * value:.{metric.digits}f}'
 
 
-def half(estimate: Mean, metric: Metric = SCORE) -> str:
+def half(estimate: Mean, metric: Metric) -> str:
     """A mean with half its interval."""
     reach = '' if estimate.ci95 is None else f' ± {value((estimate.ci95[1] - estimate.ci95[0]) / 2, metric)}'
     return value(estimate.mean, metric) + reach
 
 
-def interval(mean: float | None, ends: Interval, form: str) -> str:
-    """A number with both ends of its interval, all in one form ('+.2f')."""
+def interval(mean: float | None, ends: Interval, form: str, factor: int = 100) -> str:
+    """A number with both ends of its interval, each times a factor, all in one form ('+.2f')."""
     if mean is None:
         return NOTHING
-    return format(mean, form) + (f' [{", ".join(format(end, form) for end in ends)}]' if ends else '')
+    low_high = f' [{", ".join(format(factor * end, form) for end in ends)}]' if ends else ''
+    return format(factor * mean, form) + low_high
 
 
-def gain(difference: Mean | None, metric: Metric = SCORE) -> str:
+def gain(difference: Mean | None, metric: Metric) -> str:
     """A difference in a metric, signed, with both ends of its interval."""
-    if difference is None or difference.mean is None:
+    if difference is None:
         return NOTHING
-    low_high = difference.ci95 and (metric.factor * difference.ci95[0], metric.factor * difference.ci95[1])
-    return interval(metric.factor * difference.mean, low_high, f'+.{metric.digits}f')
+    return interval(difference.mean, difference.ci95, f'+.{metric.digits}f', metric.factor)
 
 
-def spread(mean: float | None, sd: float | None, metric: Metric = SCORE) -> str:
+def spread(mean: float | None, sd: float | None, metric: Metric) -> str:
     """A mean with its standard deviation."""
     return value(mean, metric) + ('' if sd is None else f' ± {value(sd, metric)}')
 
@@ -82,16 +92,6 @@ def facts(known: Mapping[str, Any]) -> str:
     )
 
 
-def share(value: float) -> str:
-    """A share in percent, with its unit."""
-    return f'{100 * value:.2f} %'
-
-
-def exactly(count: float) -> str:
-    """A whole count."""
-    return f'{count:,.0f}'
-
-
 def thousands(count: float) -> str:
     """A count with a prefix."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
@@ -103,11 +103,6 @@ def thousands(count: float) -> str:
 def mebibytes(count: float) -> str:
     """A size."""
     return f'{count / 2**20:.2f} MiB' if count >= 2**20 else f'{count / 2**10:.1f} KiB'
-
-
-def milliseconds(value: float) -> str:
-    """A time."""
-    return f'{value:.3g} ms'
 
 
 def ratio(teacher: float | None, student: float | None) -> str:

@@ -2,36 +2,55 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 
-from kdjax.study.report import comparison, formatting
+from kdjax.metrics import Metric
+from kdjax.study.report import comparison, formatting, tables
 from kdjax.study.report.document import Table, TableCell
-from kdjax.study.report.records import METRICS, Arm, Cost, Summary
+from kdjax.study.report.records import Arm, Cost, Summary
 
-COUNTS: dict[str, tuple[str, Callable[[float], str]]] = {
-    'params': ('parameters', formatting.thousands),
-    'bytes': ('size', formatting.mebibytes),
-    'flops': ('FLOPs', formatting.thousands),
-}
+Column = tuple[str, Callable[[float], str], Callable[[Cost], float | None]]  # title, form, what it shows
+
+COUNTS: list[Column] = [
+    ('parameters', formatting.thousands, lambda cost: cost.params),
+    ('size', formatting.mebibytes, lambda cost: cost.bytes),
+    ('FLOPs', formatting.thousands, lambda cost: cost.flops),
+]
 
 
 def costs(summary: Summary) -> Table:
-    """Every network once, teachers first: parameters, size, FLOPs, latency."""
+    """Every network once, teachers first: parameters, size, FLOPs, what the task counts beside, latency."""
     networks = [(teacher_name(key, summary), teacher.cost) for key, teacher in summary.teachers.items()]
     networks += students(summary)
-    batches = list(dict.fromkeys(batch for _, cost in networks for batch in cost.latency_ms))
+    known = [cost for _, cost in networks]
+    more = [metric for metric in summary.cost_metrics if any(metric.name in cost.more for cost in known)]
+    columns = [*COUNTS, *map(_counted, more), *_latencies(known, 'batch of {}')]
+    titles = ''.join(f'{formatting.in_unit(metric.title, metric.unit)}, ' for metric in more)
 
-    def cells(name: str, cost: Cost) -> tuple[TableCell, ...]:
-        counts = ((form, getattr(cost, field)) for field, (_, form) in COUNTS.items())
-        times = ((formatting.milliseconds, cost.latency_ms.get(batch)) for batch in batches)
-        numbers = (TableCell(formatting.or_nothing(form, value), value) for form, value in (*counts, *times))
-        return TableCell(name, name), *numbers
+    def cell(form: Callable[[float], str], value: float | None) -> TableCell:
+        return TableCell(formatting.or_nothing(form, value), value)
 
     return Table(
-        'What each network costs: parameters, their size, FLOPs per example, latency (median) by size of the batch',
-        'l' + 'r' * (len(COUNTS) + len(batches)),
-        ('network', *(title for title, _ in COUNTS.values()), *(f'batch of {batch}' for batch in batches)),
-        tuple(cells(name, cost) for name, cost in networks),
+        f'What each network costs: parameters, their size, FLOPs per example, {titles}latency (median) by size of the '
+        'batch',
+        'l' + 'r' * len(columns),
+        ('network', *(title for title, _, _ in columns)),
+        tuple(
+            (TableCell(name, name), *(cell(form, read(cost)) for _, form, read in columns)) for name, cost in networks
+        ),
     )
+
+
+def _counted(metric: Metric) -> Column:
+    form = partial(formatting.value, metric=metric)
+    return formatting.in_unit(metric.head, metric.unit), form, lambda cost: cost.more.get(metric.name)
+
+
+def _latencies(costs: Sequence[Cost], title: str) -> list[Column]:
+    def of(batch: str) -> Column:
+        return title.format(batch), '{:.3g} ms'.format, lambda cost: cost.latency_ms.get(batch)
+
+    return [of(batch) for batch in dict.fromkeys(batch for cost in costs for batch in cost.latency_ms)]
 
 
 def students(summary: Summary) -> list[tuple[str, Cost]]:
@@ -49,7 +68,7 @@ def students(summary: Summary) -> list[tuple[str, Cost]]:
 
 def network(cost: Cost) -> tuple[float, ...]:
     """What tells one network from another by its cost: parameters, bytes, FLOPs; latency is never twice the same."""
-    return tuple(getattr(cost, field) for field in COUNTS)
+    return cost.params, cost.bytes, cost.flops
 
 
 def teacher_name(key: str, summary: Summary) -> str:
@@ -78,12 +97,15 @@ def _network_name(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
 
 def teachers(summary: Summary) -> Table:
     """What the teachers know: the metrics that ask for no teacher."""
-    known = [name for name in METRICS if any(name in teacher.metrics for teacher in summary.teachers.values())]
+    measured = [teacher.metrics for teacher in summary.teachers.values()]
+    known = [
+        metric for metric in summary.metrics[: tables.LEADING] if any(metric.name in metrics for metrics in measured)
+    ]
     rows = tuple(
-        (teacher_name(key, summary), *(formatting.value(teacher.metrics.get(name), METRICS[name]) for name in known))
+        (teacher_name(key, summary), *(formatting.value(teacher.metrics.get(metric.name), metric) for metric in known))
         for key, teacher in summary.teachers.items()
     )
-    titles = [f'{METRICS[name].head} ({METRICS[name].unit})' for name in known]
+    titles = [formatting.in_unit(metric.head, metric.unit) for metric in known]
     return Table('Teachers, on the test split', 'l' + 'r' * len(known), ('teacher', *titles), rows)
 
 
@@ -93,8 +115,6 @@ def savings(summary: Summary) -> str:
     if len(networks) != 1 or len(summary.teachers) != 1:
         return ''
     ((_, student),), (teacher,) = networks, summary.teachers.values()
-    pairs = [(title, getattr(teacher.cost, field), getattr(student, field)) for field, (title, _) in COUNTS.items()]
-    pairs += [(f'latency with a batch of {batch}', time, student.latency_ms.get(batch))
-              for batch, time in teacher.cost.latency_ms.items()]  # fmt: skip
-    ratios = [f'{formatting.ratio(big, small)} the {title}' for title, big, small in pairs]
+    columns = [*COUNTS, *_latencies([teacher.cost], 'latency with a batch of {}')]
+    ratios = [f'{formatting.ratio(read(teacher.cost), read(student))} the {title}' for title, _, read in columns]
     return f'What the teacher costs, as a multiple of the student: {", ".join(ratios)}.'

@@ -14,11 +14,12 @@ read), "secondary" (somebody else quotes it) or "recalled" (from memory). A reca
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from kdjax.errors import UsageError, unknown
+from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, records, statistics
 from kdjax.study.report.comparison import Group
 from kdjax.study.report.records import CHECKPOINTS, METRICS, Published, PublishedNumber
@@ -29,8 +30,12 @@ FIELDS = (*NEEDED, 'sd', 'n', 'note')
 UNJUDGED = 'shown, not judged'
 
 
-def load(path: Path) -> Published:
+def load(path: Path, metrics: Iterable[Metric] = METRICS) -> Published:
     """The numbers of an expected.json.
+
+    Args:
+      path: of the file.
+      metrics: of the task.
 
     Raises:
       UsageError: there is no such file, it is not JSON, or it is not of this format; names the row.
@@ -41,11 +46,16 @@ def load(path: Path) -> Published:
         raise UsageError(f'cannot read the expected numbers in {path}: {error.strerror}') from error
     except json.JSONDecodeError as error:
         raise UsageError(f'{path} is not JSON: {error}') from error
-    return check(content, str(path))
+    return check(content, str(path), metrics)
 
 
-def check(content: Any, name: str) -> Published:
-    """The numbers that JSON held. Args: what it held; what to call it in errors.
+def check(content: Any, name: str, metrics: Iterable[Metric] = METRICS) -> Published:
+    """The numbers that JSON held.
+
+    Args:
+      content: what it held.
+      name: what to call it in errors.
+      metrics: of the task.
 
     Raises:
       UsageError: as `load`.
@@ -54,7 +64,8 @@ def check(content: Any, name: str) -> Published:
         raise UsageError(f"{name} must be an object with 'source' and 'rows', a list")
     if not isinstance(content['source'], str) or not content['source'].strip():
         raise UsageError(f"{name}: 'source' must say where the numbers are from, not {content['source']!r}")
-    rows = [_number(row, f'{name}, row {place}') for place, row in enumerate(content['rows'], 1)]
+    by_name = {metric.name: metric for metric in metrics}
+    rows = [_number(row, f'{name}, row {place}', by_name) for place, row in enumerate(content['rows'], 1)]
     return Published(content['source'], tuple(rows))
 
 
@@ -74,11 +85,12 @@ def _compare(number: PublishedNumber, groups: Sequence[Group]) -> PublishedNumbe
         return dataclasses.replace(number, verdict=f'{len(groups)} arms match' if groups else 'no arm matches')
     values = comparison.by_seed(groups[0], number.checkpoint, number.metric).values()
     test = statistics.against(values, number.value, number.sd, number.n)
+    verdict = statistics.verdict(test.mean, test.p, words=statistics.BESIDE_A_PAPER)
     if number.certainty == RECALLED:
-        test = test._replace(interval=None, p=None, verdict=UNJUDGED)
-    difference = records.Difference(test.difference, test.interval, test.p)
-    ours = comparison.over_seeds(values)
-    return dataclasses.replace(number, arm=groups[0].name, ours=ours, difference=difference, verdict=test.verdict)
+        test, verdict = test._replace(ci95=None, p=None), UNJUDGED
+    difference = records.Difference(test.mean, test.ci95, test.p)
+    ours = statistics.estimate(values)
+    return dataclasses.replace(number, arm=groups[0].name, ours=ours, difference=difference, verdict=verdict)
 
 
 def _describes(point: Mapping[str, Any], group: Group) -> bool:
@@ -90,7 +102,7 @@ def _same(left: Any, right: Any) -> bool:
     return left == right or formatting.setting(left) == formatting.setting(right)
 
 
-def _number(row: Any, where: str) -> PublishedNumber:
+def _number(row: Any, where: str, metrics: Mapping[str, Metric]) -> PublishedNumber:
     if not isinstance(row, Mapping):
         raise UsageError(f'{where} must be an object, not {row!r}')
     for field in row:
@@ -99,34 +111,32 @@ def _number(row: Any, where: str) -> PublishedNumber:
     for field in NEEDED:
         if field not in row:
             raise UsageError(f'{where} lacks {field!r}; a row has {", ".join(NEEDED)}')
-    for field, choices in (('metric', tuple(METRICS)), ('checkpoint', CHECKPOINTS), ('certainty', CERTAINTIES)):
+    for field, choices in (('metric', tuple(metrics)), ('checkpoint', CHECKPOINTS), ('certainty', CERTAINTIES)):
         if row[field] not in choices:
             raise unknown(field, str(row[field]), choices, f' in {where}')
     number = PublishedNumber(**row)
-    _check_point(number.point, where)
-    _check_numbers(number, where)
-    if not isinstance(number.note, str):
-        raise UsageError(f"{where}: 'note' must be text, not {number.note!r}")
+    for wrong in _mistakes(number, metrics[number.metric]):
+        raise UsageError(f'{where}: {wrong}')
     return number
 
 
-def _check_point(point: Any, where: str) -> None:
-    if not isinstance(point, Mapping) or not point:
-        raise UsageError(f"{where}: 'point' must name at least one axis and its value, not {point!r}")
-    for axis, value in point.items():
+def _mistakes(number: PublishedNumber, metric: Metric) -> Iterator[str]:
+    """What is wrong with the values of a row."""
+    if not isinstance(number.point, Mapping) or not number.point:
+        yield f"'point' must name at least one axis and its value, not {number.point!r}"
+    for axis, value in number.point.items():
         if not isinstance(value, str | int | float):
-            raise UsageError(f'{where}: {axis!r} must be a number or text, not {value!r}')
-
-
-def _check_numbers(number: PublishedNumber, where: str) -> None:
-    top = 1 if METRICS[number.metric].unit == '%' else math.inf
+            yield f'{axis!r} must be a number or text, not {value!r}'
+    top = 1 if metric.unit == '%' else math.inf
     if not _is_number(number.value) or not 0 <= number.value <= top:
         unit = 'a share in [0, 1], not percent' if top == 1 else 'not negative'
-        raise UsageError(f'{where}: the value of {number.metric} must be {unit}; it is {number.value!r}')
+        yield f'the value of {metric.name} must be {unit}; it is {number.value!r}'
     if number.sd is not None and not (_is_number(number.sd) and 0 <= number.sd < top):
-        raise UsageError(f"{where}: 'sd' must be null or not negative, in the unit of the value, not {number.sd!r}")
+        yield f"'sd' must be null or not negative, in the unit of the value, not {number.sd!r}"
     if number.n is not None and not (type(number.n) is int and number.n >= 1):
-        raise UsageError(f"{where}: 'n' must be null or a whole number of runs, not {number.n!r}")
+        yield f"'n' must be null or a whole number of runs, not {number.n!r}"
+    if not isinstance(number.note, str):
+        yield f"'note' must be text, not {number.note!r}"
 
 
 def _is_number(value: Any) -> bool:

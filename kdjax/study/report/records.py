@@ -1,47 +1,24 @@
 """The records of a study: what it hands to its report, and the numbers that the report keeps.
 
 A `Results` holds every run as it ended, a `Summary` what is computed of them and stored as summary.json. A run of a
-recipe is a sweep of its methods: both hand over the same records. `METRICS` alone says how metrics are called and
-written, and `SCORE` is the one that is judged.
+recipe is a sweep of its methods: both hand over the same records.
 """
 
 import dataclasses
 import functools
 import typing
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from kdjax.errors import UsageError, unknown
+from kdjax.metrics import Metric
+from kdjax.tasks.classification import METRICS, Classification
 from kdjax.train import ledger
 
 Setting = float | int | str  # a value of an axis
 Values = Mapping[str, float | None]  # a number by the name of its metric
 Record = typing.TypeVar('Record')
 
-
-class Metric(NamedTuple):
-    """How a metric is called and shown: its factor turns what is stored into its unit."""
-
-    name: str
-    head: str  # of a column
-    title: str
-    unit: str
-    factor: int
-    digits: int
-    difference: str  # unit of differences
-
-
-METRICS = {
-    metric.name: metric
-    for metric in (
-        Metric('accuracy', 'accuracy', 'accuracy', '%', 100, 2, 'points'),
-        Metric('nll', 'NLL', 'negative log-likelihood', 'nats', 1, 3, 'nats'),
-        Metric('ece', 'ECE', 'calibration error', '%', 100, 2, 'points'),
-        Metric('agreement', 'agrees', 'top-1 agreement with the teacher', '%', 100, 2, 'points'),
-        Metric('kl', 'KL', 'KL to the teacher', 'nats', 1, 3, 'nats'),
-    )
-}
-SCORE = METRICS['accuracy']  # the higher the better
 CHECKPOINTS = ('last', 'best')  # after the last step; of the step that was best in validation
 STATES = ('done', 'failed', 'running', 'missing')
 
@@ -54,6 +31,7 @@ class Cost:
     bytes: int
     flops: int  # of one example
     latency_ms: Values  # of a whole batch, by its size
+    more: Values = dataclasses.field(default_factory=dict)  # what the task counts beside, by the name of a cost metric
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,6 +101,7 @@ class Criterion:
     wanted: float
     got: float | None
     met: bool
+    better: str = 'higher'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,20 +182,40 @@ class Published:
     rows: tuple[PublishedNumber, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Results:
-    """Everything that a report is made of."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Study:
+    """What results and their summary share; what was stored before there were tasks is of classification."""
 
     title: str
     baseline: str  # a method
     axes: tuple[str, ...]
-    runs: tuple[Run, ...]
     teachers: Mapping[str, Teacher]
-    exhibits: Mapping[str, Mapping[str, Any]]  # what a teacher says of one example, by its key; see `exhibit`
     provenance: Provenance
-    config: Mapping[str, Any]
     acceptance: Acceptance | None = None
     published: Published | None = None
+    metrics: tuple[Metric, ...] = METRICS
+    score: str = Classification().score  # the name of the metric that is judged
+    cost_metrics: tuple[Metric, ...] = ()  # of what is in `Cost.more`
+
+    @property
+    def by_name(self) -> dict[str, Metric]:
+        """Its metrics by name."""
+        return {metric.name: metric for metric in self.metrics}
+
+    @property
+    def judged(self) -> Metric:
+        """The metric that is judged."""
+        return self.by_name[self.score]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results(Study):
+    """Everything that a report is made of."""
+
+    runs: tuple[Run, ...]
+    exhibits: Mapping[str, Mapping[str, Any]]  # what a teacher says of one example, by its key; see `exhibit`
+    config: Mapping[str, Any]
+    balance: Mapping[str, int] | None = None  # labels of each class in the training split
 
 
 @dataclasses.dataclass(frozen=True)
@@ -261,7 +260,8 @@ class Arm:
     is_baseline: bool
     n: int  # runs with a score
     counts: Counts
-    last: Mapping[str, Estimate]
+    score: Estimate  # what is judged: after the last step
+    last: Mapping[str, Estimate]  # by metric
     best: Mapping[str, Estimate]
     best_step: float | None
     validation: Estimate  # the score on the validation split after the last step
@@ -272,11 +272,6 @@ class Arm:
     cost: Cost | None
     teacher: str | None
 
-    @property
-    def score(self) -> Estimate:
-        """What is judged."""
-        return self.last[SCORE.name]
-
 
 @dataclasses.dataclass(frozen=True)
 class FailedRun(Failure):
@@ -286,25 +281,21 @@ class FailedRun(Failure):
     seed: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary:
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary(Study):
     """What summary.json holds: the numbers of a study."""
 
-    title: str
-    baseline: str
-    axes: tuple[str, ...]
     counts: Counts
     rows: tuple[Arm, ...]
-    teachers: Mapping[str, Teacher]
     failures: tuple[FailedRun, ...]
-    acceptance: Acceptance | None
-    published: Published | None
-    provenance: Provenance
 
 
 def to_json(record: Any) -> dict[str, Any]:
     """A record as JSON: seven significant digits, None for what is not finite."""
-    return ledger.plain(dataclasses.asdict(record))
+    content = dataclasses.asdict(record)
+    for name in {'metrics', 'cost_metrics'} & content.keys():
+        content[name] = [metric._asdict() for metric in content[name]]
+    return ledger.plain(content)
 
 
 def from_json(kind: type[Record], content: Any) -> Record:
@@ -320,6 +311,8 @@ def _read(kind: Any, content: Any) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if dataclasses.is_dataclass(kind):
         return _read_record(kind, content)
+    if kind is Metric:
+        return content if isinstance(content, Metric) else Metric(**content)
     if content is None or origin is None:
         return content
     if origin is tuple:
@@ -333,6 +326,8 @@ def _read_record(kind: Any, content: Any) -> Any:
     types, needed = _fields(kind)
     if not isinstance(content, Mapping):
         raise UsageError(f'{kind.__name__} must be an object, not {content!r:.60}')
+    if kind is Arm and Study.score in content.get('last', {}):
+        content = {'score': content['last'][Study.score], **content}  # not stored before there were tasks
     for name in content:
         if name not in types:
             raise unknown('field', str(name), types, f' of {kind.__name__}')
@@ -345,5 +340,6 @@ def _read_record(kind: Any, content: Any) -> Any:
 @functools.cache
 def _fields(kind: Any) -> tuple[dict[str, Any], list[str]]:
     """Types of the fields of a record, and those that must be given."""
-    needed = [field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING]
-    return typing.get_type_hints(kind), needed
+    fields, types = dataclasses.fields(kind), typing.get_type_hints(kind)
+    needed = [field.name for field in fields if field.default is field.default_factory is dataclasses.MISSING]
+    return {field.name: types[field.name] for field in fields}, needed

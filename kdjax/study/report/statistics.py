@@ -11,114 +11,79 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax.study.report.records import Estimate, GapRecovered
+
 LEVEL = 0.05  # of the tests; the intervals cover 1 - LEVEL
 POWER = 0.8  # with which a difference of the detectable size would be found
 # Below this a spread is float32 rounding: it is less than one example in a test set of a million. Seeds that agree so
 # closely would give an interval of width zero and p = 0, a certainty that a few counted answers do not have.
 ROUNDING = 1e-6
 
-HELPS = 'helps'
-HURTS = 'hurts'
-NO_DIFFERENCE = 'no significant difference'
+HELPS, HURTS, NO_DIFFERENCE = JUDGED = ('helps', 'hurts', 'no significant difference')
+# Consistent is not told apart, which is not the same as equal: the interval says how far apart they may be.
+HIGHER, LOWER, CONSISTENT = BESIDE_A_PAPER = ('higher', 'lower', 'consistent')
 UNTESTED = 'cannot be tested'
-VERDICTS = (HELPS, HURTS, NO_DIFFERENCE, UNTESTED)
-CONSISTENT = 'consistent'  # not told apart, which is not the same as equal: the interval says how far apart they may be
-LOWER = 'lower'
-HIGHER = 'higher'
+VERDICTS = (*JUDGED, UNTESTED)
 
 BySeed = Mapping[int, float | None]
+Interval = tuple[float, float]  # the low and the high end, in the unit of the estimate
 
 
-class Interval(NamedTuple):
-    """The 95 % interval of an estimate, in the estimate's unit."""
-
-    low: float
-    high: float
-
-
-class Summary(NamedTuple):
-    """One quantity over seeds; `n` counted, `missing` left out."""
+class Test(NamedTuple):
+    """A difference, with its 95 % interval and its two-sided p-value of no difference; over `n` seeds."""
 
     mean: float | None
-    sd: float | None  # of one seed, with n - 1 degrees of freedom
-    n: int
-    missing: int
-    interval: Interval | None  # of the mean
-
-
-class Paired(NamedTuple):
-    """Treatment minus baseline over the seeds that have both; `missing` counts the seeds that lack either."""
-
-    difference: float | None
-    interval: Interval | None
-    p: float | None  # two-sided, of no difference
-    n: int
-    missing: int
-
-
-class Published(NamedTuple):
-    """Our mean over seeds minus a number that somebody else reported."""
-
-    difference: float | None
-    interval: Interval | None
-    p: float | None  # two-sided, of no difference
-    n: int  # seeds of ours
-    verdict: str  # CONSISTENT, LOWER (ours is), HIGHER or UNTESTED
-
-
-class Gap(NamedTuple):
-    """The share of the distance from baseline to teacher that a student covers; 1 is the teacher, 0 the baseline."""
-
-    value: float
-    interval: Interval | None
+    ci95: Interval | None
+    p: float | None
     n: int
 
 
-def summary(values: Iterable[float | None]) -> Summary:
+def estimate(values: Iterable[float | None]) -> Estimate:
     """Mean and standard deviation over seeds, with the Student-t interval of the mean.
 
     Args:
       values: one per seed, any unit; None or not finite where the run failed.
 
     Returns:
-      A `Summary` in the unit of `values`; mean None for n = 0, sd and interval None for n < 2.
+      In their unit and over the n that counted: mean, sd of one seed (with n - 1 degrees of freedom) and interval of
+      the mean; mean None for n = 0, sd and interval None for n < 2.
 
     Reference: Student, The probable error of a mean, Biometrika 6(1), 1908.
     """
-    everything = list(values)
-    kept = _present(everything)
-    mean = float(kept.mean()) if len(kept) else None
+    kept = _present(values)
     sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
-    return Summary(mean, sd, len(kept), len(everything) - len(kept), _interval(kept))
+    return Estimate(_mean(kept), sd, _interval(kept), len(kept))
 
 
-def paired(values: BySeed, baseline: BySeed) -> Paired:
-    """Difference of two methods that share their seeds, with the paired t test.
+def paired(values: BySeed, baseline: BySeed) -> Test:
+    """Difference of two methods over the seeds that both have, with the paired t test.
 
     Args:
-      values: by seed, of the method in question.
-      baseline: by seed, in the same unit, of the method that it is compared with.
+      values, baseline: by seed and in one unit, of the method in question and of the one that it is compared with.
 
     Returns:
-      A `Paired` in the unit of `values`. Without spread between the seeds there is no interval, and p is 1 where the
+      Values minus baseline, in their unit. Without spread between the seeds there is no interval, and p is 1 where the
       methods agree on every seed and None where they differ by a constant.
 
     Reference: Student, The probable error of a mean, Biometrika 6(1), 1908.
     """
     left, right = _common(values, baseline)
     differences = left - right
-    mean = float(differences.mean()) if len(differences) else None
-    missing = len(values.keys() | baseline.keys()) - len(differences)
-    return Paired(mean, _interval(differences), _p_value(differences), len(differences), missing)
+    return Test(_mean(differences), _interval(differences), _p_value(differences), len(differences))
 
 
-def verdict(comparison: Paired) -> str:
-    """HELPS, HURTS or NO_DIFFERENCE at the 5 % level; UNTESTED where the seeds allow no test."""
-    if comparison.p is None or comparison.difference is None:
+def verdict(difference: float | None, p: float | None, sign: int = 1, words: tuple[str, str, str] = JUDGED) -> str:
+    """What a test says at the 5 % level; UNTESTED where the seeds allow none.
+
+    Args:
+      difference, p: of the test.
+      sign: 1 where the higher value is better, -1 where the lower one is.
+      words: of a better value, a worse one, and neither.
+    """
+    if difference is None or p is None:
         return UNTESTED
-    if comparison.p >= LEVEL:
-        return NO_DIFFERENCE
-    return HELPS if comparison.difference > 0 else HURTS
+    better, worse, neither = words
+    return neither if p >= LEVEL else better if sign * difference > 0 else worse
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -157,8 +122,8 @@ def detectable(values: BySeed, baseline: BySeed) -> float | None:
     return float(noncentrality * (left - right).std(ddof=1) / math.sqrt(n))
 
 
-def against(values: Iterable[float | None], mean: float, sd: float | None = None, n: int | None = None) -> Published:
-    """Our seeds against a published mean: Welch's t test where its sd and n are known, else a one-sample t test.
+def against(values: Iterable[float | None], mean: float, sd: float | None = None, n: int | None = None) -> Test:
+    """Our seeds minus a published mean: Welch's t test where its sd and n are known, else a one-sample t test.
 
     The latter takes the published mean as exact, and so finds differences where there may be none.
 
@@ -174,7 +139,7 @@ def against(values: Iterable[float | None], mean: float, sd: float | None = None
     ours = _present(values)
     difference = float(ours.mean()) - mean if len(ours) else None
     if difference is None or _silent(ours):
-        return Published(difference, None, None, len(ours), UNTESTED)
+        return Test(difference, None, None, len(ours))
     parts = [(float(ours.var(ddof=1)) / len(ours), len(ours) - 1)]
     if sd is not None and n is not None and n > 1:
         parts.append((sd**2 / n, n - 1))
@@ -183,19 +148,18 @@ def against(values: Iterable[float | None], mean: float, sd: float | None = None
     error = math.sqrt(variance)
     p = float(2 * _special().stdtr(freedom, -abs(difference) / error))
     half = float(_special().stdtrit(freedom, 1 - LEVEL / 2)) * error
-    verdict = CONSISTENT if p >= LEVEL else HIGHER if difference > 0 else LOWER
-    return Published(difference, Interval(difference - half, difference + half), p, len(ours), verdict)
+    return Test(difference, (difference - half, difference + half), p, len(ours))
 
 
-def gap_recovered(student: BySeed, baseline: BySeed, teacher: float) -> Gap | None:
+def gap_recovered(student: BySeed, baseline: BySeed, teacher: float, sign: int = 1) -> GapRecovered | None:
     """mean(student - baseline) / mean(teacher - baseline), with Fieller's interval for paired seeds.
 
     A ratio of means, not a mean of ratios: one seed whose baseline happens to meet the teacher would own the latter.
 
     Args:
-      student: accuracy by seed.
-      baseline: accuracy by seed.
-      teacher: accuracy of the one teacher that all seeds share.
+      student, baseline: scores by seed.
+      teacher: score of the one teacher that all seeds share.
+      sign: 1 where the higher score is better, -1 where the lower one is.
 
     Returns:
       The share (1 = all of the gap), or None where the teacher is not better than the baseline or no seed has both.
@@ -204,14 +168,18 @@ def gap_recovered(student: BySeed, baseline: BySeed, teacher: float) -> Gap | No
     Reference: Fieller, Some problems in interval estimation, J. R. Stat. Soc. B 16(2), 1954.
     """
     left, right = _common(student, baseline)
-    gains, gaps = left - right, teacher - right
+    gains, gaps = sign * (left - right), sign * (teacher - right)
     if not len(gaps) or gaps.mean() <= ROUNDING:
         return None
-    return Gap(float(gains.mean() / gaps.mean()), _fieller(gains, gaps), len(gaps))
+    return GapRecovered(float(gains.mean() / gaps.mean()), _fieller(gains, gaps), len(gaps))
 
 
 def _present(values: Iterable[float | None]) -> np.ndarray:
     return np.array([value for value in values if value is not None and math.isfinite(value)], np.float64)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _common(left: BySeed, right: BySeed) -> tuple[np.ndarray, np.ndarray]:
@@ -231,7 +199,7 @@ def _interval(values: np.ndarray) -> Interval | None:
     if _silent(values):
         return None
     half = _quantile(len(values)) * values.std(ddof=1) / math.sqrt(len(values))
-    return Interval(float(values.mean() - half), float(values.mean() + half))
+    return float(values.mean() - half), float(values.mean() + half)
 
 
 def _p_value(differences: np.ndarray) -> float | None:
@@ -254,7 +222,7 @@ def _fieller(gains: np.ndarray, gaps: np.ndarray) -> Interval | None:
     if a <= 0:
         return None
     half = math.sqrt(max(b * b - a * c, 0))  # the estimate itself solves the inequality: negative only by rounding
-    return Interval(float((b - half) / a), float((b + half) / a))
+    return float((b - half) / a), float((b + half) / a)
 
 
 def _special() -> Any:

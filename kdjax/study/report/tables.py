@@ -5,35 +5,28 @@ Cells show a metric in its unit; their values, by which tables sort, are as stor
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
+from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, statistics
 from kdjax.study.report.document import Table, TableCell
-from kdjax.study.report.records import (
-    METRICS,
-    SCORE,
-    Arm,
-    Criterion,
-    Metric,
-    PairedDifference,
-    PublishedNumber,
-    Summary,
-)
+from kdjax.study.report.records import Arm, Criterion, PublishedNumber, Summary
 
 MARKS = {statistics.HELPS: ' ↑', statistics.HURTS: ' ↓'}
 MARKED = '↑ better, ↓ worse than {} (paired t test at the 5 % level, Holm-corrected over the {} compared arms)'
 MOST_COLUMNS = 12  # of a pivot; more would not be read side by side
+LEADING = 8  # metrics beside one another; those beyond, such as those by class, have a table of their own
 EMPTY = TableCell(formatting.NOTHING, None)
-TITLE, UNIT = f'Test {SCORE.title}', f'({SCORE.unit})'
 
 
 class _Column(NamedTuple):
     """A column of a table of arms."""
 
     header: str
-    text: Callable[[Arm], str]
-    value: Callable[[Arm], float | str | None]  # by which it sorts
+    cell: Callable[[Arm], TableCell]
     align: str = 'r'
+    of_teacher: Metric | None = None  # what of the teacher stands above
 
 
 # ---- arms
@@ -41,68 +34,88 @@ class _Column(NamedTuple):
 
 def main(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last and the best step, gain, p, verdict, seeds."""
+    metric = summary.judged
     caption = (
-        f'{TITLE}, ± half its 95 % interval, after the last step and at the best step in validation; and gain over '
-        f'{summary.baseline} after the last step, over the pairs, with its own 95 % interval; p of each comparison by '
-        f"itself, and p and the verdict with Holm's correction over the {family_size(summary)} compared arms"
+        f'Test {metric.title}, ± half its 95 % interval, after the last step and at the best step in validation; and '
+        f'{formatting.gain_over(metric, summary.baseline)} after the last step, over the pairs, with its own 95 % '
+        "interval; p of each comparison by itself, and p and the verdict with Holm's correction over the "
+        f'{family_size(summary)} compared arms'
     )
-    columns = [_LAST._replace(header=f'last step {UNIT}'), _BEST, _GAIN, _P, _P_HOLM, _VERDICT, _PAIRS, _SEEDS]
-    return _arms(summary, caption, columns, teacher=True)
+    last, best = _score(metric, 'last step'), _score(metric, 'best step', 'best')
+    return _arms(summary, caption, [last, best, _gain(metric), _P, _P_HOLM, _VERDICT, _PAIRS, _SEEDS], teacher=True)
 
 
 def plain(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last step, gain, its p-value by itself, seeds."""
+    metric = summary.judged
     caption = (
-        f'{TITLE}, ± half its 95 % interval, and gain over {summary.baseline} with its 95 % interval and p-value, each '
-        'by itself'
+        f'Test {metric.title}, ± half its 95 % interval, and {formatting.gain_over(metric, summary.baseline)} with its '
+        '95 % interval and p-value, each by itself'
     )
-    return _arms(summary, caption, [_LAST, _GAIN, _P, _SEEDS], teacher=True)
+    return _arms(summary, caption, [_score(metric, metric.title), _gain(metric), _P, _SEEDS], teacher=True)
 
 
 def short(summary: Summary, most: int) -> Table:
     """For a terminal: the teacher, if there is one, the baselines and the best arms, so many arms at most."""
-    marked = _GAIN._replace(text=lambda arm: _GAIN.text(arm) + MARKS.get(_verdict(arm), ''))
-    columns, names = [_LAST, marked, _P_HOLM, _SEEDS], {arm.name for arm in comparison.best(summary.rows, most)}
+    metric = summary.judged
+    columns = [_score(metric, metric.title), _gain(metric, marked=True), _P_HOLM, _SEEDS]
+    names = {arm.name for arm in comparison.best(summary.rows, most, metric.sign)}
     kept = [arm for arm in summary.rows if arm.name in names]
-    rows = [(terse(arm, summary), *(column.text(arm) for column in columns)) for arm in kept]
-    teacher = [tuple(cell.text for cell in row) for row in _teacher(summary, 1, columns)]
-    which = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
-    caption = f'{TITLE} after the last step, and gain over {summary.baseline}, with 95 % intervals'
-    header = ', '.join(map(formatting.words, comparison.varied_axes(summary)))
+    some = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
+    which = some if len(kept) < len(summary.rows) else ''
+    gained = formatting.gain_over(metric, summary.baseline)
     return Table(
-        caption + (which if len(kept) < len(summary.rows) else ''),
+        f'Test {metric.title} after the last step, and {gained}, with 95 % intervals{which}',
         'lrrrr',
-        (header, *(column.header for column in columns)),
-        (*teacher, *rows),
+        (', '.join(map(formatting.words, comparison.varied_axes(summary))), *(column.header for column in columns)),
+        (
+            *_teacher(summary, 1, columns),
+            *((TableCell(terse(arm, summary), None), *(column.cell(arm) for column in columns)) for arm in kept),
+        ),
     )
 
 
 def beyond(summary: Summary) -> Table:
-    """Spread, share of the gap, what could have been found, and the other metrics; after the last step."""
-    others = [metric for metric in METRICS.values() if metric is not SCORE]
+    """Spread, share of the gap, what could have been found, and the other leading metrics; after the last step."""
+    metric = summary.judged
+    others = [other for other in summary.metrics[:LEADING] if other is not metric]
     caption = (
-        f'Beyond {SCORE.title}, after the last step: sd over seeds ({SCORE.difference}); share of the gap to the '
-        'teacher that is recovered, with its 95 % interval (%); the difference to the baseline that this many seeds '
-        f'would find with probability 0.8 ({SCORE.difference}); '
-        + ', '.join(f'{metric.title} ({metric.unit})' for metric in others)
+        f'Beyond {metric.title}, after the last step: {formatting.in_unit("sd over seeds", metric.difference)}; share '
+        'of the gap to the teacher that is recovered, with its 95 % interval (%); the difference to the baseline that '
+        f'this many seeds would find {formatting.in_unit("with probability 0.8", metric.difference)}'
+        + ('; ' if others else '')
+        + ', '.join(formatting.in_unit(other.title, other.unit) for other in others)
     )
-    return _arms(summary, caption, [_SD, _GAP, _DETECTABLE, *map(_mean, others)])
+    columns = [
+        _number('sd', _form(metric), lambda arm: arm.score.sd),
+        _Column('gap (%)', _gap),
+        _number('would find', _form(metric), _of_test('detectable')),
+    ]
+    return _arms(summary, caption, [*columns, *(_mean(other, other.head) for other in others)])
+
+
+def further(summary: Summary) -> list[Table]:
+    """The metrics beyond the leading ones, such as those by class, of the teacher and every arm; if there are any."""
+    metrics = [metric for metric in summary.metrics[LEADING:] if metric is not summary.judged]
+    columns = [_mean(metric, formatting.in_unit(metric.head, metric.unit)) for metric in metrics]
+    caption = 'Further metrics, on the test split after the last step: the mean over seeds'
+    return [_arms(summary, caption, columns, teacher=True)] if columns else []
 
 
 def chosen(summary: Summary) -> Table:
     """What validation chose for each arm, and the validation score with it."""
-    caption = f'What validation chose, and the mean validation {SCORE.title} with it'
-    return _arms(summary, caption, [_VALIDATION, _CHOSEN])
+    metric = summary.judged
+    header = formatting.in_unit(f'validation {metric.title}', metric.unit)
+    validation = _number(header, _form(metric), lambda arm: arm.validation.mean)
+    caption = f'What validation chose, and the mean validation {metric.title} with it'
+    return _arms(summary, caption, [validation, _words('chosen', lambda arm: formatting.knobs(arm.chosen))])
 
 
 def _arms(summary: Summary, caption: str, columns: Sequence[_Column], teacher: bool = False) -> Table:
     """A line per arm, perhaps below the teacher's: where it stands on the axes, and then these columns."""
     axes = comparison.varied_axes(summary)
     align = ['r' if comparison.numeric(axis, summary.rows) else 'l' for axis in axes]
-    rows = [
-        (*_place(arm, axes), *(TableCell(column.text(arm), column.value(arm)) for column in columns))
-        for arm in summary.rows
-    ]
+    rows = [(*_place(arm, axes), *(column.cell(arm) for column in columns)) for arm in summary.rows]
     return Table(
         caption,
         ''.join([*align, *(column.align for column in columns)]),
@@ -112,53 +125,80 @@ def _arms(summary: Summary, caption: str, columns: Sequence[_Column], teacher: b
 
 
 def _teacher(summary: Summary, axes: int, columns: Sequence[_Column]) -> list[tuple[TableCell, ...]]:
-    """The line of the teacher, where there is one alone: its score in the first column, and 1 in that of seeds."""
+    """The line of the teacher, where there is one alone: its metrics, and 1 in the column of seeds."""
     if len(summary.teachers) != 1:
         return []
-    score = next(iter(summary.teachers.values())).metrics.get(SCORE.name)
-    cells = [TableCell(formatting.value(score), score), *[EMPTY] * (len(columns) - 2), TableCell('1', 1)]
-    return [(TableCell('teacher', 'teacher'), *[EMPTY] * (axes - 1), *cells)]
+    (teacher,) = summary.teachers.values()
 
+    def cell(column: _Column) -> TableCell:
+        if column.of_teacher is None:
+            return TableCell('1', 1) if column is _SEEDS else EMPTY
+        value = teacher.metrics.get(column.of_teacher.name)
+        return TableCell(formatting.value(value, column.of_teacher), value)
 
-def _test(arm: Arm) -> PairedDifference:
-    return arm.difference or PairedDifference(None, None, None, None, 0, 'no baseline arm', None, '')
+    return [(TableCell('teacher', 'teacher'), *[EMPTY] * (axes - 1), *map(cell, columns))]
 
 
 def _verdict(arm: Arm) -> str:
-    return 'baseline' if arm.is_baseline else _test(arm).verdict
+    return 'baseline' if arm.is_baseline else arm.difference.verdict if arm.difference else 'no baseline arm'
 
 
-def _gap(arm: Arm) -> str:
+def _gap(arm: Arm) -> TableCell:
     gap = arm.gap_recovered
-    ends = gap.ci95 if gap else None
-    return formatting.interval(100 * gap.value if gap else None, ends and (100 * ends[0], 100 * ends[1]), '.0f')
+    return TableCell(formatting.interval(gap.value, gap.ci95, '.0f'), gap.value) if gap else EMPTY
 
 
-def _mean(metric: Metric) -> _Column:
-    name = metric.name
-    return _Column(
-        metric.head, lambda arm: formatting.value(arm.last[name].mean, metric), lambda arm: arm.last[name].mean
-    )
+def _seeds(arm: Arm) -> TableCell:
+    """'20', or '18 of 20' where runs failed or are yet to come."""
+    return TableCell(str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}', arm.n)
 
 
-_LAST = _Column(f'{SCORE.title} {UNIT}', lambda arm: formatting.half(arm.score), lambda arm: arm.score.mean)
-_BEST = _Column(f'best step {UNIT}', lambda arm: formatting.half(arm.best[SCORE.name]),
-                lambda arm: arm.best[SCORE.name].mean)  # fmt: skip
-_GAIN = _Column(f'gain ({SCORE.difference})', lambda arm: formatting.gain(arm.difference), lambda arm: _test(arm).mean)
-_P = _Column('p', lambda arm: formatting.p(_test(arm).p), lambda arm: _test(arm).p)
-_P_HOLM = _Column('p (Holm)', lambda arm: formatting.p(_test(arm).p_holm), lambda arm: _test(arm).p_holm)
-_VERDICT = _Column('verdict', _verdict, _verdict, 'l')
-_PAIRS = _Column('pairs', lambda arm: str(_test(arm).n) if arm.difference else formatting.NOTHING,
-                 lambda arm: _test(arm).n if arm.difference else None)  # fmt: skip
-_SEEDS = _Column('seeds', lambda arm: seeds(arm), lambda arm: arm.n)
-_SD = _Column('sd', lambda arm: formatting.value(arm.score.sd), lambda arm: arm.score.sd)
-_GAP = _Column('gap (%)', _gap, lambda arm: arm.gap_recovered.value if arm.gap_recovered else None)
-_DETECTABLE = _Column(
-    'would find', lambda arm: formatting.value(_test(arm).detectable), lambda arm: _test(arm).detectable
-)
-_VALIDATION = _Column(f'validation {SCORE.title} {UNIT}', lambda arm: formatting.value(arm.validation.mean),
-                      lambda arm: arm.validation.mean)  # fmt: skip
-_CHOSEN = _Column('chosen', lambda arm: formatting.knobs(arm.chosen), lambda arm: formatting.knobs(arm.chosen), 'l')
+def _form(metric: Metric) -> Callable[[float], str]:
+    return partial(formatting.value, metric=metric)
+
+
+def _number(header: str, form: Callable[[float], str], read: Callable[[Arm], float | None]) -> _Column:
+    return _Column(header, lambda arm: TableCell(formatting.or_nothing(form, read(arm)), read(arm)))
+
+
+def _words(header: str, read: Callable[[Arm], str]) -> _Column:
+    return _Column(header, lambda arm: TableCell(read(arm), read(arm)), 'l')
+
+
+def _mean(metric: Metric, header: str) -> _Column:
+    return _number(header, _form(metric), lambda arm: arm.last[metric.name].mean)._replace(of_teacher=metric)
+
+
+def _score(metric: Metric, title: str, checkpoint: str = 'last') -> _Column:
+    """A metric with half its interval."""
+
+    def cell(arm: Arm) -> TableCell:
+        estimate = getattr(arm, checkpoint)[metric.name]
+        return TableCell(formatting.half(estimate, metric), estimate.mean)
+
+    return _Column(formatting.in_unit(title, metric.unit), cell, of_teacher=metric if checkpoint == 'last' else None)
+
+
+def _gain(metric: Metric, marked: bool = False) -> _Column:
+    """The difference to the baseline arm, perhaps with a mark where it is significant."""
+
+    def cell(arm: Arm) -> TableCell:
+        mark = MARKS.get(_verdict(arm), '') if marked else ''
+        return TableCell(formatting.gain(arm.difference, metric) + mark, _of_test('mean')(arm))
+
+    return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
+
+
+def _of_test(field: str) -> Callable[[Arm], Any]:
+    """A field of the difference to the baseline arm; None where there is no such arm."""
+    return lambda arm: getattr(arm.difference, field, None)
+
+
+_P = _number('p', formatting.p, _of_test('p'))
+_P_HOLM = _number('p (Holm)', formatting.p, _of_test('p_holm'))
+_VERDICT = _words('verdict', _verdict)
+_PAIRS = _number('pairs', str, _of_test('n'))
+_SEEDS = _Column('seeds', _seeds)
 
 
 # ---- one axis across
@@ -175,46 +215,39 @@ def pivot(summary: Summary, axis: str) -> Table:
 
     An arm that lacks the axis does not depend on it and has the same number in every column.
     """
-    columns = comparison.settings(axis, summary.rows)
+    columns, metric = comparison.settings(axis, summary.rows), summary.judged
     usual = max(Counter(arm.n for arm in summary.rows if arm.n).most_common(1), default=(0, 0))[0]
     rows: dict[tuple[str, bool], dict[Any, Arm]] = defaultdict(dict)
     others = [other for other in comparison.varied_axes(summary) if other != axis]
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
-    tops = {value: _top([row[value] for row in rows.values() if value in row]) for value in columns}
+    ranked = {
+        value: comparison.ranked([row[value] for row in rows.values() if value in row], metric.sign)
+        for value in columns
+    }
 
     def cell(arm: Arm | None, value: Any) -> TableCell:
         if arm is None or arm.score.mean is None:
             return EMPTY
         few = '' if arm.n == usual else f' (n={arm.n})'
-        text = formatting.spread(arm.score.mean, arm.score.sd) + MARKS.get(_verdict(arm), '') + few
-        return TableCell(text, arm.score.mean, best=arm is tops[value])
+        text = formatting.spread(arm.score.mean, arm.score.sd, metric) + MARKS.get(_verdict(arm), '') + few
+        best = len(ranked[value]) > 1 and arm is ranked[value][0]  # where there is something to be better than
+        return TableCell(text, arm.score.mean, best)
 
     body = tuple(
         (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
     )
+    lacking = ', '.join(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
+    same = f'; without {formatting.words(axis)}, the same number in every column: {lacking}' if lacking else ''
     return Table(
-        f'{TITLE} {UNIT} after the last step, mean ± sd over {formatting.plural(usual, "seed")} where nothing else '
-        f'is said, by {formatting.words(axis)}; {MARKED.format(summary.baseline, family_size(summary))}'
-        + _lacking(summary, axis),
+        f'{formatting.in_unit(f"Test {metric.title}", metric.unit)} after the last step, mean ± sd over '
+        f'{formatting.plural(usual, "seed")} where nothing else is said, by {formatting.words(axis)}; '
+        f'{MARKED.format(summary.baseline, family_size(summary))}{same}',
         'l' + 'r' * len(columns),
         (f'{formatting.words(others[0])} / {formatting.words(axis)}', *map(formatting.setting, columns)),
         body,
     )
-
-
-def _top(arms: Sequence[Arm]) -> Arm | None:
-    """The arm with the best mean, where there is something to be better than."""
-    order = comparison.ranked(arms)
-    return order[0] if len(order) > 1 else None
-
-
-def _lacking(summary: Summary, axis: str) -> str:
-    lacking = list(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
-    if not lacking:
-        return ''
-    return f'; without {formatting.words(axis)}, the same number in every column: {", ".join(lacking)}'
 
 
 # ---- beside a paper, and against criteria
@@ -225,11 +258,12 @@ def paper(summary: Summary) -> Table:
     source, numbers = (summary.published.source, summary.published.rows) if summary.published else ('', ())
     header = ('arm', 'metric', 'step', 'paper', 'ours', 'difference', 'p', 'verdict', 'seeds', 'how sure', 'note')
     caption = f'{source}: its numbers and ours, mean ± sd, and the difference with its 95 % interval'
-    return Table(caption, 'lllrrrrlrll', header, tuple(map(_paper_row, numbers)))
+    rows = tuple(_paper_row(number, summary.by_name[number.metric]) for number in numbers)
+    return Table(caption, 'lllrrrrlrll', header, rows)
 
 
-def _paper_row(number: PublishedNumber) -> tuple[str | TableCell, ...]:
-    metric, ours, difference = METRICS[number.metric], number.ours, number.difference
+def _paper_row(number: PublishedNumber, metric: Metric) -> tuple[str | TableCell, ...]:
+    ours, difference = number.ours, number.difference
     p = difference.p if difference else None
     runs = '' if number.n is None else f' (n={number.n})'
     return (
@@ -250,17 +284,23 @@ def _paper_row(number: PublishedNumber) -> tuple[str | TableCell, ...]:
 def attempts(summary: Summary) -> Table:
     """Every attempt at acceptance, and what it got of each criterion."""
     rows = tuple(
-        (str(place), formatting.knobs(attempt.override), *_criterion_row(criterion))
+        (str(place), formatting.knobs(attempt.override), *_criterion_row(criterion, summary))
         for place, attempt in enumerate(summary.acceptance.attempts if summary.acceptance else (), 1)
         for criterion in attempt.criteria
     )
     return Table('Attempts', 'rllrrl', ('attempt', 'changed', 'bar', 'wanted', 'got', 'met'), rows)
 
 
-def _criterion_row(criterion: Criterion) -> tuple[str, ...]:
-    limit = criterion.name.startswith('max_')
-    form = formatting.exactly if limit else formatting.share
-    wanted = f'{"≤" if limit else "≥"} {form(criterion.wanted)}'
+def _criterion_row(criterion: Criterion, summary: Summary) -> tuple[str, ...]:
+    """A bar is of a metric, of a share such as the gap recovered, or the most of something that is counted."""
+    limit, metric = criterion.name.startswith('max_'), summary.by_name.get(criterion.name)
+
+    def form(value: float) -> str:
+        if metric is not None:
+            return f'{formatting.value(value, metric)} {metric.unit}'.rstrip()
+        return f'{value:,.0f}' if limit else f'{100 * value:.2f} %'
+
+    wanted = f'{"≤" if limit or criterion.better == "lower" else "≥"} {form(criterion.wanted)}'
     return criterion.name, wanted, formatting.or_nothing(form, criterion.got), 'yes' if criterion.met else 'no'
 
 
@@ -275,11 +315,6 @@ def terse(arm: Arm, summary: Summary) -> str:
 def family_size(summary: Summary) -> int:
     """How many arms stand against a baseline: the size of the family."""
     return sum(arm.difference is not None for arm in summary.rows)
-
-
-def seeds(arm: Arm) -> str:
-    """'20', or '18 of 20' where runs failed or are yet to come."""
-    return str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}'
 
 
 def _place(arm: Arm, axes: Sequence[str]) -> tuple[TableCell, ...]:

@@ -52,31 +52,31 @@ def described(name: str, kind: type[Term]) -> Technique:
 
 def listing(presets: Mapping[str, tuple[str, ...]]) -> str:
     """The list of all techniques for a terminal of any width; `presets` as of `presets_of`."""
-    return '\n\n'.join('\n    '.join(_lines(one, presets.get(one.kind, ()))) for one in techniques())
-
-
-def _lines(one: Technique, presets: tuple[str, ...]) -> list[str]:
-    where = f', {one.equations}' if one.equations else ''
-    facts = {
-        'forms': words(one.forms),
-        'scope': ' or '.join(one.scopes),
-        'reads': read(one),
-        'knobs': words(one.knobs),
-        'presets': several(presets),
-    }
-    shown = '; '.join(f'{name}: {value}' for name, value in facts.items() if value != NONE)
-    return [one.kind, f'{cited(one.paper)}, {one.paper.title}{where}', shown]
+    entries = []
+    for one in techniques():
+        where = f', {one.equations}' if one.equations else ''
+        shown = '; '.join(f'{name}: {value}' for name, value in _facts(one, presets).items() if value != NONE)
+        entries.append('\n    '.join([one.kind, f'{cited(one.paper)}, {one.paper.title}{where}', shown]))
+    return '\n\n'.join(entries)
 
 
 def table(presets: Mapping[str, tuple[str, ...]]) -> Table:
     """The list of all techniques; `presets` as of `presets_of`, of which a cell names up to three."""
     rows = tuple(
-        (one.kind, cited(one.paper), one.equations or NONE, words(one.forms), ' or '.join(one.scopes), read(one),
-         words(one.knobs), several(presets.get(one.kind, ())))
-        for one in techniques()
-    )  # fmt: skip
+        (one.kind, cited(one.paper), one.equations or NONE, *_facts(one, presets).values()) for one in techniques()
+    )
     header = ('term', 'paper', 'equations', 'forms', 'scope', 'reads', 'knobs', 'presets')
     return Table('Distillation terms', 'l' * len(header), header, rows)
+
+
+def _facts(one: Technique, presets: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    return {
+        'forms': words(one.forms),
+        'scope': ' or '.join(one.scopes),
+        'reads': read(one),
+        'knobs': words(one.knobs),
+        'presets': several(presets.get(one.kind, ())),
+    }
 
 
 def presets_of(presets: Mapping[str, Any]) -> dict[str, tuple[str, ...]]:

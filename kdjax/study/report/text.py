@@ -3,13 +3,13 @@
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from statistics import median
 
-import numpy as np
-
+from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, networks, published, statistics, tables
-from kdjax.study.report.document import Block, Heading, Items, Listing, Picture, Text
+from kdjax.study.report.document import Block, Heading, Items, Listing, Picture, Table, Text
 from kdjax.study.report.figure_style import Plot
-from kdjax.study.report.records import SCORE, Arm, FailedRun, PairedDifference, Provenance, Results, Summary
+from kdjax.study.report.records import Arm, PairedDifference, Provenance, Results, Summary
 
 Plots = Mapping[str, Sequence[Plot]]  # figures by topic
 
@@ -22,7 +22,7 @@ COVERS = (
     'transfer set is drawn from the pool, the initial weights, the order of the batches. So an arm is compared with '
     'its baseline seed by seed. An interval is the 95 % Student-t interval over seeds, of one arm by itself and not '
     "corrected for the number of arms (Fieller's interval for the share of the gap). It covers no other teacher, no "
-    f'other pool of data and no other test set. What is judged is the test {SCORE.title} after the last step; that of '
+    'other pool of data and no other test set. What is judged is the test {score} after the last step; that of '
     'the step which was best in validation is shown beside it. Nothing is chosen by test data.'
 )
 PAPER = (
@@ -37,22 +37,22 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
     """The whole page, for the files."""
     return [
         Heading(summary.title, 1),
-        *_state(summary),
+        Text(_state(summary)),
         *_finding(summary),
-        *_savings(summary),
-        Text(COVERS),
+        *_said(networks.savings(summary), COVERS.format(score=summary.judged.title), _balance(results.balance or {})),
         Heading('Results'),
         *tables.pivots(summary),
         *_pictures(plots, 'sizes', 'along', 'heat', 'gains'),
         tables.main(summary),
         *_paper(summary),
-        Heading(f'Beyond {SCORE.title}'),
+        Heading(f'Beyond {summary.judged.title}'),
         tables.beyond(summary),
+        *tables.further(summary),
         *_pictures(plots, 'fidelity'),
-        *_section('What it costs', _costs(summary), _pictures(plots, 'pareto')),
-        *_section('How it was trained', _training(summary), _pictures(plots, 'learning', 'gradients')),
-        *_section('Teachers', _teachers(summary), _pictures(plots, 'exhibit')),
-        *_section('Acceptance', _acceptance(summary), []),
+        *_section('What it costs', networks.costs(summary), *_pictures(plots, 'pareto')),
+        *_section('How it was trained', *_training(summary), *_pictures(plots, 'learning', 'gradients')),
+        *_section('Teachers', networks.teachers(summary), *_pictures(plots, 'exhibit')),
+        *_section('Acceptance', *_acceptance(summary)),
         Heading('Failed runs'),
         *_failures(summary),
         Heading('Provenance'),
@@ -63,19 +63,25 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
 
 def brief(summary: Summary) -> list[Block]:
     """The main table and, last and so nearest to the prompt, the finding: for the terminal."""
-    lost = formatting.plural(summary.counts.failed, 'run')
+    lost = formatting.plural(summary.counts.failed, 'run') if summary.counts.failed else ''
     return [
         Heading(summary.title, 1),
         tables.short(summary, ARMS),
-        *([Text(f'{lost} failed, left out of every mean and every pair.')] if summary.counts.failed else []),
-        *_savings(summary),
-        *_state(summary),
+        *_said(lost and f'{lost} failed, left out of every mean and every pair.', networks.savings(summary)),
+        Text(_state(summary)),
         *_finding(summary),
     ]
 
 
-def _section(title: str, blocks: Sequence[Block], pictures: Sequence[Block]) -> list[Block]:
-    return [Heading(title), *blocks, *pictures] if blocks or pictures else []
+def _section(title: str, *blocks: Block) -> list[Block]:
+    """What there is under a heading, without tables and lists that are empty; nothing where there is nothing."""
+    filled = [block for block in blocks if not (isinstance(block, Table | Items) and not block[-1])]
+    return [Heading(title), *filled] if filled else []
+
+
+def _said(*sentences: str) -> list[Block]:
+    """What there is to say."""
+    return [Text(sentence) for sentence in sentences if sentence]
 
 
 def _pictures(plots: Plots, *topics: str) -> list[Block]:
@@ -85,7 +91,7 @@ def _pictures(plots: Plots, *topics: str) -> list[Block]:
 # ---- how far it is
 
 
-def _state(summary: Summary) -> list[Block]:
+def _state(summary: Summary) -> str:
     """How far it is, and what was compared."""
     counts = summary.counts
     if counts.running or counts.missing:
@@ -97,7 +103,7 @@ def _state(summary: Summary) -> list[Block]:
     else:
         failed = f'; {counts.failed} of them failed' if counts.failed else ''
         state = f'All {counts.runs} runs have ended{failed}.'
-    return [Text(f'{state} {_design(summary)}')]
+    return f'{state} {_design(summary)}'
 
 
 def _design(summary: Summary) -> str:
@@ -115,6 +121,19 @@ def _settings(axis: str, summary: Summary) -> str:
     return f'{len(values)} values' if len(values) > 2 * NAMED else ', '.join(values)
 
 
+def _balance(labels: Mapping[str, int]) -> str:
+    """How even the classes are; '' where that is not known."""
+    if not labels:
+        return ''
+    largest, smallest = max(labels, key=labels.__getitem__), min(labels, key=labels.__getitem__)
+    total = sum(labels.values())
+    most, least = (f'{100 * labels[name] / total:.2f} %' for name in (largest, smallest))
+    return (
+        f'Of the {total:,} labels of the training split, {most} are {largest!r}, the largest of {len(labels)} classes, '
+        f'and {least} are {smallest!r}, the smallest: always guessing {largest!r} is right for {most} of them.'
+    )
+
+
 # ---- what came of it
 
 
@@ -128,63 +147,60 @@ def _finding(summary: Summary) -> list[Block]:
     reached = [verdict for verdict in statistics.VERDICTS if verdict in by_verdict]
     counts = ', '.join(f'{verdict} {len(by_verdict[verdict])}' for verdict in reached)
     comparisons = formatting.plural(tables.family_size(summary), 'comparison')
+    metric = summary.judged
+    gains = 'Gains' if metric.sign > 0 else 'Differences, of which the lower are better,'
     lead = (
         f'Each arm against {summary.baseline} with the same settings, on the same seeds, '
         f'{comparisons} in all: {counts} (two-sided paired t test of the '
-        f"test {SCORE.title} after the last step at the 5 % level, with Holm's correction over all of them). Gains in "
-        f'{SCORE.difference}, each with its own 95 % interval:'
+        f"test {metric.title} after the last step at the 5 % level, with Holm's correction over all of them). {gains} "
+        f'in {metric.difference}, each with its own 95 % interval:'
     )
     none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
-    items = [_list_arms(verdict, by_verdict[verdict]) for verdict in reached]
-    return [Text(lead), Items(tuple(none + items)), *_resolution(summary), *_highest(summary)]
+    items = [_list_arms(verdict, by_verdict[verdict], metric) for verdict in reached]
+    return [Text(lead), Items(tuple(none + items)), *_said(_resolution(summary), _highest(summary))]
 
 
-def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]]) -> str:
+def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]], metric: Metric) -> str:
     """The arms of one verdict, the largest differences first."""
     order = sorted(pairs, key=lambda pair: -abs(pair[1].mean or 0))
     more = f'; and {len(order) - NAMED} more' if len(order) > NAMED else ''
-    return f'{verdict} – {"; ".join(_gain(*pair) for pair in order[:NAMED])}{more}'
+    return f'{verdict} – {"; ".join(_gain(*pair, metric) for pair in order[:NAMED])}{more}'
 
 
-def _gain(arm: Arm, difference: PairedDifference) -> str:
+def _gain(arm: Arm, difference: PairedDifference, metric: Metric) -> str:
     if difference.mean is None:
         return f'{arm.name} (no common seed)'
     pairs = '' if difference.n == arm.counts.runs else f', n = {difference.n}'
-    return f'{arm.name} ({formatting.gain(difference)}{pairs})'
+    return f'{arm.name} ({formatting.gain(difference, metric)}{pairs})'
 
 
-def _resolution(summary: Summary) -> list[Block]:
-    """What these seeds could have found."""
+def _resolution(summary: Summary) -> str:
+    """What these seeds could have found; '' where they have no spread."""
     sizes = [size for arm in summary.rows if arm.difference and (size := arm.difference.detectable) is not None]
     if not sizes:
-        return []
-    low, middle, high = (formatting.value(float(of(sizes))) for of in (np.min, np.median, np.max))
+        return ''
+    metric = summary.judged
+    low, middle, high = (formatting.value(of(sizes), metric) for of in (min, median, max))
     power = middle if low == high else f'{low} to {high} (median {middle})'
-    return [
-        Text(
-            'Not told apart is not equal: with the seeds and the spread that there were, a single test at the 5 % '
-            f'level finds a true difference of {power} {SCORE.difference} with probability 0.8; with the correction it '
-            'takes more.'
-        )
-    ]
+    return (
+        'Not told apart is not equal: with the seeds and the spread that there were, a single test at the 5 % level '
+        f'finds a true difference of {power} {metric.difference} with probability 0.8; with the correction it takes '
+        'more.'
+    )
 
 
-def _highest(summary: Summary) -> list[Block]:
-    order = comparison.ranked(summary.rows)
+def _highest(summary: Summary) -> str:
+    """The best arm, with a warning; '' where there are fewer than three."""
+    metric = summary.judged
+    order, highest = comparison.ranked(summary.rows, metric.sign), formatting.highest(metric)
     if len(order) < 3:
-        return []
-    return [
-        Text(
-            f'The highest mean is that of {order[0].name}, {formatting.half(order[0].score)} {SCORE.unit} '
-            f'(n = {order[0].n}). The highest of {len(order)} means tends to be too '
-            'high, and nothing here tests it against the next.'
-        )
-    ]
-
-
-def _savings(summary: Summary) -> list[Block]:
-    sentence = networks.savings(summary)
-    return [Text(sentence)] if sentence else []
+        return ''
+    top = order[0]
+    return (
+        f'The {highest} mean is that of {top.name}, {formatting.half(top.score, metric)} {metric.unit} (n = {top.n}). '
+        f'The {highest} of {len(order)} means tends to be too {highest.removesuffix("est")}, and nothing here tests '
+        'it against the next.'
+    )
 
 
 def _paper(summary: Summary) -> list[Block]:
@@ -201,19 +217,9 @@ def _paper(summary: Summary) -> list[Block]:
 # ---- how it came about
 
 
-def _costs(summary: Summary) -> list[Block]:
-    table = networks.costs(summary)
-    return [table] if table.rows else []
-
-
 def _training(summary: Summary) -> list[Block]:
     fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if arm.stages)
-    chosen = [tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else []
-    return [*([Items(tuple(fits))] if fits else []), *chosen]
-
-
-def _teachers(summary: Summary) -> list[Block]:
-    return [networks.teachers(summary)] if summary.teachers else []
+    return [Items(tuple(fits)), *([tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else [])]
 
 
 def _acceptance(summary: Summary) -> list[Block]:
@@ -241,7 +247,11 @@ def _failures(summary: Summary) -> list[Block]:
     counts = summary.counts
     if not counts.failed:
         return [Text('No run failed.')]
-    items = [f'{run.arm}, seed {run.seed}: {_reason(run)}' for run in summary.failures]
+    items = [
+        f'{run.arm}, seed {run.seed}: '
+        + ('no reason was recorded' if run.step is None else f'not finite at step {run.step}, in {run.term}')
+        for run in summary.failures
+    ]
     more = [f'and {len(items) - REASONS} more, in runs.csv'] if len(items) > REASONS else []
     lead = (
         f'{counts.failed} of {counts.runs} runs failed. They are left out of every mean and '
@@ -250,21 +260,15 @@ def _failures(summary: Summary) -> list[Block]:
     return [Text(lead), Items(tuple(items[:REASONS] + more))]
 
 
-def _reason(run: FailedRun) -> str:
-    return 'no reason was recorded' if run.step is None else f'not finite at step {run.step}, in {run.term}'
-
-
 def _provenance(provenance: Provenance) -> Items:
     """How to come to the same numbers: command, configuration, commit, data, versions, machine, time."""
-    stages = ', '.join(f'{stage} {formatting.number(time, 1)} s' for stage, time in provenance.seconds.items())
-    return Items(
-        (
-            f'command: {provenance.command}',
-            f'configuration: {provenance.config_hash}',
-            f'git commit: {provenance.git_commit or "none"}',
-            f'data checksum: {provenance.data_checksum}',
-            f'versions: {formatting.facts(provenance.versions)}',
-            f'machine: {formatting.facts(provenance.machine)}',
-            f'time: {stages}',
-        )
-    )
+    facts = {
+        'command': provenance.command,
+        'configuration': provenance.config_hash,
+        'git commit': provenance.git_commit or 'none',
+        'data checksum': provenance.data_checksum,
+        'versions': formatting.facts(provenance.versions),
+        'machine': formatting.facts(provenance.machine),
+        'time': ', '.join(f'{stage} {time:.1f} s' for stage, time in provenance.seconds.items()),
+    }
+    return Items(tuple(f'{name}: {fact}' for name, fact in facts.items()))

@@ -11,9 +11,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.study.recipe import evaluation
+from kdjax.study.recipe import build, evaluation
 from kdjax.study.recipe.context import ARTIFACT
 from kdjax.study.recipe.inputs import plain as as_json
+from kdjax.study.recipe.resolve import task_of
 from kdjax.study.report import published, records
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
@@ -42,6 +43,7 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
         'baseline': planned.config.baseline,
         'axes': planned.axes,
         'runs': [_run(run, index, under_way, costs, _judge(planned, run, measured)) for run in planned.runs],
+        **evaluation.measures(build.task(task_of(planned.config))),
         **evaluation.teachers(measured),
         'provenance': evaluation.provenance(planned.config, checksum, seconds, command),
         'config': as_json(planned.config),
@@ -55,7 +57,8 @@ def paper(config: ConfigDict) -> records.Published | None:
     Raises:
       UsageError: they are not of the format of `published`.
     """
-    return published.load(ROOT / config.expected) if config.expected else None
+    metrics = build.task(task_of(config)).metrics
+    return published.load(ROOT / config.expected, metrics) if config.expected else None
 
 
 def _judge(planned: Sweep, run: Run, measured: Mapping[str, Any]) -> str | None:
@@ -119,7 +122,7 @@ def _under_way(workdir: Path) -> dict[str, list[dict[str, Any]]]:
         lines = [line for line in ledger.read(manifest.parent / 'ledger.jsonl') if line['kind'] == 'validation']
         for position, key in enumerate(json.loads(manifest.read_text())['reads']['cells']):
             by_cell[key] = [
-                {'step': line['step'], 'accuracy': line['accuracy'][position], 'nll': line['nll'][position]}
+                {name: of[position] if isinstance(of, list) else of for name, of in line.items() if name != 'kind'}
                 for line in lines
             ]
     return by_cell

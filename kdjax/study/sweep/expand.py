@@ -138,9 +138,12 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         dataset: Dataset = datasets(inputs.data)
         earlier = costs[sweep.cells[cell.before].structure].terms if cell.before else None
         try:
-            labels = dataset.splits['train'].labels
-            build.streams(labels, [each.drawn for each in cells], inputs.seed, inputs.classes)
-            plan.check_examples(cell.fit, len(labels))
+            train, task = dataset.splits['train'], build.task(inputs.task)
+            task.check(dataset)
+            drawn = [each.drawn for each in cells]
+            streams = build.streams(task, train, drawn, inputs.seed, inputs.classes, cell.fit)
+            build.buckets(inputs.buckets, train, streams, cell.fit.batch_size, inputs.seed)
+            plan.check_examples(cell.fit, train.size)
             costs[structure] = dry_run.trace(inputs, dataset, earlier)
         except UsageError as error:
             raise UsageError(f'{_called(sweep, cell)}, fit {cell.fit.name!r}: {error}') from error

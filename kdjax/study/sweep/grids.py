@@ -17,10 +17,10 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.cost import cost_of
 from kdjax.dataset import Dataset
-from kdjax.study.recipe import plan, stages
-from kdjax.study.recipe.context import ARTIFACT, METRICS, Context, number
+from kdjax.metrics import Metric
+from kdjax.study.recipe import evaluation, plan, stages
+from kdjax.study.recipe.context import ARTIFACT, Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
@@ -76,7 +76,7 @@ def room(cell: FitTask, cost: Traced, dataset: Dataset) -> int:
     and, at most, half of what a step moves: what it writes is read again.
     """
     run = cell.execution
-    batches = run.chunk * cell.fit.batch_size * trees.nbytes(example(cell.inputs.data, dataset))
+    batches = run.chunk * cell.fit.batch_size * trees.nbytes(example(cell.inputs, dataset))
     needs = 4 * cost.bytes + batches + cost.moved / 2
     return max(1, min(run.cells, int(_memory(run.memory) / needs)))
 
@@ -172,8 +172,9 @@ def _train(
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
-        'cells': [{'key': cell.key, **_record(fitted, metrics, position)} for position, cell in enumerate(cells)],
-        'cost': cost_of(net, trees.take(fitted.variables, 0), context.example(inputs.data))._asdict(),
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
+                  for position, cell in enumerate(cells)],
+        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
@@ -185,17 +186,18 @@ def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
     cells = json.loads((rung.folder / ARTIFACT).read_text())['result']['cells']
     kept = [cells[position]['history'] for position in rung.kept]
     return [
-        {'step': lines[0]['step'], **{name: [line[name] for line in lines] for name in ('accuracy', 'nll')}}
+        {name: lines[0][name] if name == 'step' else [line[name] for line in lines] for name in lines[0]}
         for lines in zip(*kept, strict=True)
     ]
 
 
-def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]], cell: int) -> dict[str, Any]:
+def _record(
+    fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]], cell: int, score: Metric
+) -> dict[str, Any]:
     """What a trained cell is known by. Of one that diverged only how it went there."""
     # As the ledger writes them: a resumed grid has read some of its lines there, and equals must stay equals.
     history = ledger.plain([
-        {'step': line['step'], **{name: number(line[name][cell]) for name in ('accuracy', 'nll')}}
-        for line in fitted.history
+        {name: line[name] if name == 'step' else number(line[name][cell]) for name in line} for line in fitted.history
     ])  # fmt: skip
     record: dict[str, Any] = {
         'history': history, 'anatomy': [_look(line, cell) for line in fitted.anatomy],
@@ -204,8 +206,8 @@ def _record(fitted: loop.Fitted, metrics: Mapping[str, Mapping[str, np.ndarray]]
     if cell in fitted.failures:
         return {**record, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
-        record[which] = {name: number(values[name][cell]) for name in METRICS if name in values}
-    record['best']['step'] = max(history, key=lambda line: line['accuracy'] or 0.0)['step']  # the first of equals
+        record[which] = {name: number(of[cell]) for name, of in values.items()}
+    record['best']['step'] = evaluation.best_step(history, None, score)
     return record
 
 

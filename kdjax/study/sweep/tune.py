@@ -19,8 +19,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import acceptance, execute
-from kdjax.study.recipe.resolve import term_class
+from kdjax.metrics import Metric
+from kdjax.study.recipe import acceptance, build, execute
+from kdjax.study.recipe.resolve import task_of, term_class
 from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
@@ -99,7 +100,8 @@ class Tuner:
     def __init__(self, config: ConfigDict, space: Space, workdir: Path, screen: Screen, stop: StopSignals) -> None:
         self._config, self._space, self._workdir = config, space, workdir
         self._screen, self._stop = screen, stop
-        self._study = _study(workdir)
+        self._metric = build.task(task_of(config)).judged
+        self._study = _study(workdir, self._metric)
         self.baseline: dict[str, Any] = {}  # the candidates of the baseline that are best on validation, by field
 
     def tuned(self) -> tuple[dict[str, float], bool]:
@@ -115,7 +117,7 @@ class Tuner:
             done = [trial for trial in self._study.get_trials(deepcopy=False) if trial.state.is_finished()]
             self._screen.so_far(len(done))
             complete = [trial for trial in done if trial.state.name == 'COMPLETE']
-            best = max(complete, key=lambda trial: trial.value, default=None)
+            best = max(complete, key=lambda trial: self._merit(trial.value), default=None)
             bars = judge(best.value) if best else []
             if best and ((bars and all(bar.met for bar in bars)) or len(done) >= wanted):
                 return dict(best.params), all(bar.met for bar in bars)
@@ -124,7 +126,7 @@ class Tuner:
             self._race(self._proposed())
 
     def _judge(self) -> Any:
-        """A function from a validation accuracy to the bars; trains the baseline that they may need."""
+        """A function from a score in validation to the bars; trains the baseline that they may need."""
         planned = expand.expand(self._config, rows.axis('method', self._config.baseline))
         worker = self._worker(planned)
         worker.work()
@@ -132,14 +134,20 @@ class Tuner:
         for run in planned.runs:
             chosen = tuple((field, value) for field, value in run.point.items() if field != 'method')
             arms.setdefault(chosen, []).append(worker.index.places[run.cells[-1].key].record)
-        scores = {chosen: _score(records) for chosen, records in arms.items()}
-        best = max(scores, key=lambda chosen: -1.0 if scores[chosen] is None else scores[chosen])  # type: ignore[arg-type,return-value]
+        scores = {chosen: _score(records, self._metric) for chosen, records in arms.items()}
+        best = max(scores, key=lambda chosen: self._merit(scores[chosen]))
         self.baseline, score = dict(best), scores[best]
         taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
         teacher = self._worker(planned).context(taught).done.get('teacher')
-        accuracy = teacher.result['validation']['accuracy'] if teacher else None
+        taught_score = teacher.result['validation'][self._metric.name] if teacher else None
         params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
-        return lambda student: acceptance.criteria(self._config.accept, student, score, accuracy, params)
+        return lambda student: acceptance.criteria(
+            self._config.accept, self._metric, student, score, taught_score, params
+        )
+
+    def _merit(self, score: float | None) -> float:
+        """The higher the better; of what diverged the lowest."""
+        return -math.inf if score is None else self._metric.sign * score
 
     def _proposed(self) -> dict[int, dict[str, float]]:
         """Settings of the next batch by trial; of one that was stopped also those that had ended already."""
@@ -178,7 +186,7 @@ class Tuner:
                 group.trials = [trial for trial in group.trials if trial.number in going]
 
     def _trained(self, worker: worker.Worker, group: TrialGroup, part: int) -> dict[int, float | None]:
-        """Trains one part; mean validation accuracy by trial, None where a seed diverged."""
+        """Trains one part; mean score in validation by trial, None where a seed diverged."""
         cells = group.cells()
         keys = tuple(cell.key for cell in cells)
         until = self._until(cells[0], part)
@@ -190,7 +198,9 @@ class Tuner:
         artifact = context.done[stage.name]
         group.rung, group.order = Rung(until, artifact.folder, stage.key, len(cells), ()), keys
         records = dict(zip(keys, artifact.result['cells'], strict=True))
-        return {trial.number: _score([records[cell.key] for cell in trial.cells]) for trial in group.trials}
+        return {
+            trial.number: _score([records[cell.key] for cell in trial.cells], self._metric) for trial in group.trials
+        }
 
     def _until(self, cell: FitTask, part: int) -> int:
         """The step at which a part ends: a whole number of dispatches, but for the last."""
@@ -203,7 +213,9 @@ class Tuner:
         import optuna
 
         final = part == self._config.tune.parts - 1
-        ranked = sorted((number for number in scores if scores[number] is not None), key=lambda n: (-scores[n], n))  # type: ignore[operator]
+        ranked = sorted(
+            (number for number in scores if scores[number] is not None), key=lambda n: (-self._merit(scores[n]), n)
+        )
         going = set() if final else set(ranked[: math.ceil(len(ranked) / self._config.tune.keep_one_in)])
         known = {trial.number: trial for trial in self._study.get_trials(deepcopy=False)}
         for number, score in scores.items():
@@ -246,11 +258,11 @@ def _groups(trials: Sequence[Trial]) -> list[TrialGroup]:
     return list(by_structure.values())
 
 
-def _score(records: Sequence[Mapping[str, Any]]) -> float | None:
-    """Mean validation accuracy over the seeds after the last step; None where one diverged."""
+def _score(records: Sequence[Mapping[str, Any]], metric: Metric) -> float | None:
+    """Mean score in validation over the seeds after the last step; None where one diverged."""
     if any(record['failure'] for record in records):
         return None
-    return float(np.mean([record['history'][-1]['accuracy'] for record in records]))
+    return float(np.mean([record['history'][-1][metric.name] for record in records]))
 
 
 def _around(value: float, name: str) -> Range:
@@ -272,7 +284,7 @@ def _distributions(space: Space) -> dict[str, Any]:
     return {field: distribution(spread) for field, spread in space.items()}
 
 
-def _study(workdir: Path) -> Any:
+def _study(workdir: Path, metric: Metric) -> Any:
     """The study of a workdir, in a journal: a file that is appended to, which a crash cannot corrupt.
 
     Raises:
@@ -287,4 +299,9 @@ def _study(workdir: Path) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
         storage = optuna.storages.JournalStorage(JournalFileBackend(str(workdir / JOURNAL)))
-    return optuna.create_study(storage=storage, study_name='kdjax', direction='maximize', load_if_exists=True)
+    return optuna.create_study(
+        storage=storage,
+        study_name='kdjax',
+        direction='maximize' if metric.better == 'higher' else 'minimize',
+        load_if_exists=True,
+    )

@@ -3,16 +3,18 @@
 import numpy as np
 import pytest
 
+from kdjax.dataset import Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build
 from kdjax.study.recipe.recipe import GridCell
+from kdjax.tasks.classification import Classification
 
 LABELS = np.random.default_rng(0).integers(0, 5, 200)
 CELLS = [GridCell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
 
 
 def seen(classes):
-    return build.streams(LABELS, CELLS, 0, classes)
+    return build.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, classes)
 
 
 def test_a_transfer_set_without_a_class_is_the_whole_one_without_its_examples():

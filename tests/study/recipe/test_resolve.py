@@ -11,6 +11,7 @@ import pytest
 
 from kdjax.errors import UsageError
 from kdjax.study.recipe import check, fields, inputs, plan
+from kdjax.study.recipe.recipe import BucketSpec, TaskSpec
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.recipe.search import Search
 
@@ -130,7 +131,7 @@ def test_a_stage_is_given_what_its_address_hashes_and_no_config():
     for stage in plan.stages_of(resolve(TINY())).values():
         names = {field.name for field in dataclasses.fields(stage.inputs)}
         known = {field.name for field in dataclasses.fields(stage.inputs) if 'by_key' in field.metadata}
-        assert known <= {'source', 'before', 'teacher', 'ends', 'path'}
+        assert known <= {'source', 'before', 'teacher', 'ends', 'path', 'folded', 'parent'}
         assert not any(type(getattr(stage.inputs, name)).__name__ == 'ConfigDict' for name in names)
 
 
@@ -142,7 +143,8 @@ def test_a_field_of_the_inputs_that_changes_changes_the_address():
         'student': dataclasses.replace(stage.inputs.student, net='x'),
         'views': dataclasses.replace(stage.inputs.views, views=9),
         'fit': dataclasses.replace(stage.inputs.fit, spec=dataclasses.replace(stage.inputs.fit.spec, steps=9)),
-        'data': stage.inputs.data._replace(source='x'),
+        'data': stage.inputs.data._replace(source='x'), 'task': TaskSpec('x'), 'column': 'x', 'start': {'a': 'b'},
+        'buckets': BucketSpec((8,)), 'keep': 4, 'bound': 0.1,
     }  # fmt: skip
     hashed = {f.name for f in dataclasses.fields(stage.inputs) if 'by_key' not in f.metadata}
     assert set(others) == hashed

@@ -112,19 +112,34 @@ def test_write_returns_what_it_wrote_and_leaves_the_results(study, folder, summa
 
 def test_summary_schema(folder):
     content = json.loads((folder / 'summary.json').read_text())
-    assert list(content) == ['title', 'baseline', 'axes', 'counts', 'rows', 'teachers', 'failures', 'acceptance',
-                             'published', 'provenance']  # fmt: skip
+    assert list(content) == ['title', 'baseline', 'axes', 'teachers', 'provenance', 'acceptance', 'published',
+                             'metrics', 'score', 'cost_metrics', 'counts', 'rows', 'failures']  # fmt: skip
+    assert content['score'] == 'accuracy'
+    assert [metric['name'] for metric in content['metrics']] == ['accuracy', 'nll', 'ece', 'agreement', 'kl']
+    assert content['metrics'][1] == {'name': 'nll', 'title': 'negative log-likelihood', 'unit': 'nats',
+                                     'better': 'lower', 'digits': 3, 'short': 'NLL'}  # fmt: skip
     assert set(content['provenance']) == {'config_hash', 'versions', 'machine', 'git_commit', 'data_checksum',
                                           'seconds', 'command'}  # fmt: skip
     assert content['counts'] == {'runs': 35, 'done': 35, 'failed': 0, 'running': 0, 'missing': 0}
     assert len(content['rows']) == 7
     assert len({frozenset(row) for row in content['rows']}) == 1
     row = content['rows'][1]
-    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'last', 'best', 'best_step', 'difference',
-            'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
+    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step',
+            'difference', 'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
     assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n'}
+    assert row['score'] == row['last']['accuracy']
     assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline'}
     assert content['acceptance'] is None
+
+
+def test_a_summary_of_before_there_were_tasks_is_of_classification(folder, summary):
+    content = json.loads((folder / 'summary.json').read_text())
+    for field in ('metrics', 'score', 'cost_metrics'):
+        del content[field]
+    for row in content['rows']:
+        del row['score']
+        del row['cost']['more']
+    assert records.from_json(Summary, content) == summary
 
 
 def test_what_is_not_a_summary_is_one_line(folder):

@@ -1,0 +1,154 @@
+"""Layers of transformers over words: attention under masks, the MLP, and the encoder that is made of both.
+
+A decoder has the same parts: `Attention` takes keys and values that are kept, those of a source or of the tokens so
+far, and `causal` is what its own tokens may read.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+
+from kdjax.errors import UsageError
+from kdjax.nets.base import repeated, tap
+from kdjax.nets.layers import Initializer, attention_scores, mixed
+from kdjax.nets.sequences import LOWEST, at_least
+from kdjax.types import Array
+
+
+class Shape(NamedTuple):
+    """What all layers of one transformer have in common."""
+
+    width: int  # D
+    heads: int  # of attention; divides D
+    inner: int  # units of the MLP
+    dropout: float  # probability of dropping a unit of what a layer adds, in training
+    attention_dropout: float  # that of dropping a token that is read
+    epsilon: float  # of layer normalisation
+    pre_norm: bool  # whether what a layer adds is computed from normalised tokens, or normalised with them afterwards
+    dtype: Any
+    start: Initializer = nn.initializers.xavier_uniform()  # of kernels; biases start at 0
+
+    def checked(self, network: str) -> 'Shape':
+        """Itself; raises UsageError where the numbers make no transformer."""
+        at_least(network, width=self.width, heads=self.heads, inner=self.inner)
+        if self.width % self.heads:
+            raise UsageError(f'heads {self.heads} of a {network} must divide its width {self.width}')
+        return self
+
+    def dense(self, width: int, name: str | None = None) -> nn.Dense:
+        """A linear layer to `width` units."""
+        return nn.Dense(width, kernel_init=self.start, dtype=self.dtype, name=name)
+
+    def norm(self, name: str | None = None) -> nn.LayerNorm:
+        """Layer normalisation."""
+        # The variance about the mean, as PyTorch has it; the mean square less the squared mean loses digits.
+        return nn.LayerNorm(epsilon=self.epsilon, dtype=self.dtype, use_fast_variance=False, name=name)
+
+    def dropped(self, x: Array, train: bool) -> Array:
+        """Dropout of what a layer adds; to be called in a compact method."""
+        return nn.Dropout(self.dropout, deterministic=not train)(x)
+
+
+def readable(mask: Array) -> Array:
+    """That every token may read the real ones, for masks (B, M): (B, 1, 1, M) booleans."""
+    return mask[:, None, None] > 0
+
+
+def causal(count: int) -> np.ndarray:
+    """That every token may read itself and those before: (1, 1, N, N) booleans."""
+    return np.tril(np.ones((1, 1, count, count), bool))
+
+
+class Attention(nn.Module):
+    """What tokens (B, N, D) read from others (B, M, D), whose keys and values `keys` gives. (B, N, D)
+
+    Also what there is to tap: 'query' (B, N, D), 'key' and 'value' (B, M, D) over all heads, and 'attention'
+    (B, heads, N, M), scores before masks and the softmax.
+    """
+
+    shape: Shape
+
+    def setup(self) -> None:
+        self.query, self.key, self.value, self.out = (self.shape.dense(self.shape.width) for _ in range(4))
+        self.drop = nn.Dropout(self.shape.attention_dropout)
+
+    def keys(self, others: Array) -> tuple[Array, Array]:
+        """Keys and values of the tokens that may be read, to be kept where they are read again."""
+        return self.key(others), self.value(others)
+
+    def __call__(
+        self, x: Array, kept: tuple[Array, Array], allowed: Array, train: bool
+    ) -> tuple[Array, Mapping[str, Array]]:
+        """`allowed` are booleans that broadcast against (B, heads, N, M): who may read whom."""
+        key, value = kept
+        query = self.query(x)
+        scores = attention_scores(query, key, self.shape.heads)
+        masked = jnp.where(allowed, scores, LOWEST)
+        found = self.out(mixed(masked, value, lambda weights: self.drop(weights, deterministic=not train)))
+        return found, {'query': query, 'key': key, 'value': value, 'attention': scores}
+
+
+class MLP(nn.Module):
+    """Token by token: to `inner` units, exact GELU, and back."""
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        inner = nn.gelu(self.shape.dense(self.shape.inner, 'into')(x), approximate=False)
+        return self.shape.dense(self.shape.width, 'back')(inner)
+
+
+class EncoderLayer(nn.Module):
+    """Attention among the tokens and an MLP, each added; tokens (B, N, D) and who may read whom -> tokens, and taps.
+
+    With biases, exact GELU and its epsilon it is PyTorch's `TransformerEncoderLayer`, and a layer of BERT.
+
+    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017, sec. 3 (post-norm); Xiong et al., On Layer
+    Normalization in the Transformer Architecture, ICML 2020 (pre-norm).
+    """
+
+    shape: Shape
+
+    @nn.compact
+    def __call__(self, tokens: tuple[Array, Array], train: bool) -> tuple[Array, Mapping[str, Array]]:
+        x, allowed = tokens
+        attention = Attention(self.shape, name='attention')
+        seen: dict[str, Array] = {}
+
+        def read(x: Array) -> Array:
+            found, taps = attention(x, attention.keys(x), allowed, train)
+            seen.update(taps)
+            return found
+
+        x = self._added(x, read, 'norm1', train)
+        return self._added(x, MLP(self.shape, name='mlp'), 'norm2', train), seen
+
+    def _added(self, x: Array, branch: Callable[[Array], Array], name: str, train: bool) -> Array:
+        norm = self.shape.norm(name)
+        if self.shape.pre_norm:
+            return x + self.shape.dropped(branch(norm(x)), train)
+        return norm(x + self.shape.dropped(branch(x), train))
+
+
+class Encoder(nn.Module):
+    """Layers on each other; pre-norm ones end in a norm of their own. (B, N, D) and its mask (B, N) -> (B, N, D)
+
+    Taps of each layer from 1 on, all with their masks: 'query1', 'key1', 'value1' (B, N, D) over all heads,
+    'attention1' (B, heads, N, N), scores before masks and the softmax, and 'hidden1' (B, N, D).
+    """
+
+    shape: Shape
+    depth: int
+
+    @nn.compact
+    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
+        allowed, layers = readable(mask), repeated(EncoderLayer)
+        for layer in range(1, self.depth + 1):
+            x, seen = layers(self.shape, name=f'layer{layer}')((x, allowed), train)
+            for name, found in {**seen, 'hidden': x}.items():
+                tap(self, f'{name}{layer}', found, *([mask, mask] if name == 'attention' else [mask]))
+        return self.shape.norm('norm')(x) if self.shape.pre_norm else x

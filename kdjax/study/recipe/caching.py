@@ -1,0 +1,94 @@
+"""The cache stage: what a teacher says of every view of every training example, computed once."""
+
+import functools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from kdjax import trees
+from kdjax.dataset import leaves, taken
+from kdjax.study.recipe import build, grid_program
+from kdjax.study.recipe.check import cache_name
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.inputs import CachedTeacher
+from kdjax.study.recipe.stages import folds_of
+from kdjax.train import cache, teachers
+from kdjax.types import Net, Outputs, Tree
+
+
+def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Computes a teacher's outputs on every view of every training example; of folds each example's by its own."""
+    teacher = inputs.teacher
+    variables = grid_program.cached_variables(context, inputs)
+    net = build.probed(context.teacher_net(teacher, inputs.precision), inputs.probes)
+    columns = build.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
+    options: dict[str, Any] = {'taps': inputs.taps, 'preprocess': build.preprocess(teacher.data)}
+    augment, teach = build.augment(inputs.augment), teachers.frozen(net)
+
+    def ask(variables: Tree, columns: Mapping[str, Tree], **more: Any) -> dict[str, np.ndarray]:
+        return cache.compute(teach, variables, columns, augment, teacher.seed, inputs.views, **options, **more)
+
+    context.screen.stage(cache_name(inputs.name), inputs.views * (inputs.folded.folds if inputs.folded else 1))
+    outputs = _some_outputs(net, variables, columns, inputs, context)
+    keep, width = _kept(inputs, outputs)
+    if inputs.folded is None:
+        tables = ask(variables, columns, keep=keep, progress=context.screen.step)
+    else:
+        tables = _by_fold(ask, variables, columns, folds_of(inputs.folded, context), keep, inputs.views, context)
+    address = grid_program.address(context, inputs, variables)
+    cache.save(folder / 'tables', tables, address, cache.padded_axes(outputs, inputs.taps))
+    said = {'bytes': sum(table.nbytes for table in tables.values())}
+    return {**said, 'kept': keep, 'hidden_nats': width} if keep else said
+
+
+def _some_outputs(
+    net: Net, variables: Tree, columns: Mapping[str, Tree], inputs: CachedTeacher, context: Context
+) -> Outputs:
+    """The teacher's outputs on a hundredth of the examples, at least 16 and at most 512."""
+    teacher = inputs.teacher
+    if inputs.folded is not None:
+        variables = trees.take(variables, 0)
+    count = len(next(leaf for _, leaf in leaves(columns)))
+    some = taken(columns, np.linspace(0, count - 1, min(count, max(16, min(512, count // 100)))).astype(int))
+    seen = build.preprocess(teacher.data)(some['inputs'])
+    return jax.jit(functools.partial(net.apply, train=False, key=None))(variables, seen)[0]
+
+
+def _kept(inputs: CachedTeacher, outputs: Outputs) -> tuple[int, float | None]:
+    """How many classes are kept of what a teacher says, 0 for all; and how many nats may be hidden then.
+
+    Raises:
+      UsageError: more are to be kept than there are.
+    """
+    classes = outputs.logits.shape[-1]
+    if not inputs.sparse:
+        return 0, None
+    if inputs.keep:
+        return inputs.keep, cache.hidden_width(outputs, inputs.keep) if inputs.keep <= classes else None
+    keep = 1
+    while keep < classes and cache.hidden_width(outputs, keep) > inputs.bound:
+        keep = min(2 * keep, classes)
+    return keep, cache.hidden_width(outputs, keep)
+
+
+def _by_fold(
+    ask: Callable[..., dict[str, np.ndarray]],
+    variables: Tree,
+    columns: Mapping[str, Tree],
+    fold: np.ndarray,
+    keep: int,
+    views: int,
+    context: Context,
+) -> dict[str, np.ndarray]:
+    """The tables of all examples, each asked of the network that was not trained on it."""
+    result: dict[str, np.ndarray] = {}
+    for place in range(int(fold.max()) + 1):
+        own = np.flatnonzero(fold == place)
+        tables = ask(trees.take(variables, place), taken(columns, own), keep=keep, ids=own)
+        for name, table in tables.items():
+            result.setdefault(name, np.empty((len(fold), *table.shape[1:]), table.dtype))[own] = table
+        context.screen.step(views * (place + 1))
+    return result
