@@ -146,12 +146,12 @@ class Classification(Task):
         """Whether the score is a mean over classes."""
         return self.score in {metric.name for metric in MORE}
 
-    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
-        """What every example adds to the score, such as 1 where it is classified rightly, and 1. (N, 2), (N, 2K) ...
+    @property
+    def has_statistics(self) -> bool:
+        return self.score not in ('ece', 'agreement', 'kl')
 
-        Raises:
-          UsageError: the score is no function of sums over examples, or needs the teacher.
-        """
+    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
+        """What every example adds to the score, such as 1 where it is classified rightly, and 1. (N, 2), (N, 2K) ..."""
         labels = split.column('labels')
         if self._of_classes:
             answers = predictions.astype(np.float64)
@@ -160,9 +160,6 @@ class Classification(Task):
             return np.concatenate(counts if self.score == 'macro_f1' else counts[:2], axis=1)
         if self.score == 'nll':
             return np.stack([predictions, np.ones(len(labels))], axis=-1).astype(np.float64)
-        if self.score != 'accuracy' and not self.score.startswith(RECALL):
-            raise UsageError(f'the score {self.score!r} is nothing that examples add up to, so that runs cannot be '
-                             'compared example by example')  # fmt: skip
         right = (predictions == labels).astype(np.float64)
         member = np.ones_like(right) if self.score == 'accuracy' else (labels == self._place(self.score)).astype(float)
         return np.stack([right * member, member], axis=-1)
