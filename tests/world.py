@@ -40,6 +40,8 @@ def wide(channels, width):
 
 STUDENT = {**wide(8, 8), 'peers': (3, CLASSES)}
 TEACHER = {**wide(12, 12), **{f'member{k}/{tap}': (n,) for k in (0, 1) for tap, n in (('logits', 10), ('penult', 24))}}
+# Scores of a tagger that is a conditional random field.
+SCORES = {'emissions': (TOKENS, CLASSES), 'transitions': (CLASSES + 2, CLASSES)}
 # Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
 MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
@@ -67,7 +69,15 @@ def drawn(seed, batch=6, mask=None):
     ids = np.argsort(-log_probs, axis=1)[:, :4].astype(np.int32)
     top = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
     teacher = teacher._replace(features={**teacher.features, **top})
-    return TermInputs(student, teacher, examples)
+    own = np.random.default_rng([seed, 1])  # what came later leaves the other draws as they were
+    tags = own.integers(0, CLASSES, (batch, TOKENS), np.int32)
+    return TermInputs(tagging(own, student), tagging(own, teacher), {**examples, 'tags': tags})
+
+
+def tagging(rng, side):
+    """The outputs with scores of a tagger."""
+    scores = outputs(rng, SCORES, len(side.logits)).features
+    return side._replace(features={**side.features, **scores})
 
 
 def outputs(rng, shapes, batch):
@@ -151,6 +161,22 @@ def placed(terms, seen):
 def padded():
     """What the laws give to terms."""
     return drawn(0, len(MASK), MASK)
+
+
+@functools.cache
+def other_classes(count):
+    """The same, of a teacher that tells so many classes apart."""
+    seen = padded()
+    axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1,
+            'emissions': 2, 'transitions': 2}  # fmt: skip
+    features = {
+        tap: np.take(leaf, np.arange(count) % leaf.shape[axes[tap]], axes[tap]) if tap in axes else leaf
+        for tap, leaf in seen.teacher.features.items()
+    }
+    moves = features['transitions']
+    features['transitions'] = np.take(moves, np.arange(count + 2) % moves.shape[1], 1)
+    logits = np.take(seen.teacher.logits, np.arange(count) % CLASSES, 1)
+    return seen._replace(teacher=seen.teacher._replace(logits=logits, features=features))
 
 
 @functools.cache

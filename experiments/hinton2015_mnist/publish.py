@@ -94,11 +94,12 @@ def compared(found: Sequence[Line]) -> document.Table:
     """Paper, ours, verdict."""
 
     def row(line: Line) -> tuple[str, ...]:
-        ours, form = statistics.summary(line.ours), f'.{line.digits}f'
+        ours, form = statistics.estimate(line.ours), f'.{line.digits}f'
         told = statistics.against(line.ours, line.paper)
+        verdict = statistics.verdict(told.mean, told.p, words=statistics.BESIDE_A_PAPER)
         least, most = min(line.ours), max(line.ours)
         reach = '' if least == most else f' ({least:{form}} to {most:{form}})'
-        return line.what, f'{line.paper:{form}}', f'{ours.mean:{form}}{reach}', VERDICTS[told.verdict]
+        return line.what, f'{line.paper:{form}}', f'{ours.mean:{form}}{reach}', VERDICTS[verdict]
 
     says = f'Test errors of {CASES:,}: the paper, ours as mean and range over seeds, and a one-sample t test at 5 %'
     return document.Table(says, 'lrrl', ('quantity', 'paper', 'ours', 'verdict'), tuple(map(row, found)))
@@ -152,10 +153,10 @@ def _flat(results: Results, units: int) -> list[str]:
     if 20 not in hot or not others:
         return []
     near, pair = others[-1], statistics.paired(hot[20], hot[others[-1]])
-    same = abs(pair.difference) <= SIMILAR * means.mean(hot[20].values())
+    same = abs(pair.mean) <= SIMILAR * means.mean(hot[20].values())
     return [
         f'{holds(same)}: with {units} units high temperatures do about as well as each other. T = 20 makes '
-        f'{pair.difference:+.1f} errors against T = {near:g}{interval(pair)}, of {means.mean(hot[20].values()):.0f}.'
+        f'{pair.mean:+.1f} errors against T = {near:g}{interval(pair)}, of {means.mean(hot[20].values()):.0f}.'
     ]
 
 
@@ -168,10 +169,10 @@ def _narrow(results: Results) -> list[str]:
     seeds = set.intersection(*(set(by[t]) for t in (*middle, 1, 20)))
     mean = {seed: means.mean(by[t][seed] for t in middle) for seed in seeds}
     low, high = (statistics.paired(mean, by[t]) for t in (1, 20))
-    better = [pair.p is not None and pair.p < statistics.LEVEL and pair.difference < 0 for pair in (low, high)]
+    better = [pair.p is not None and pair.p < statistics.LEVEL and pair.mean < 0 for pair in (low, high)]
     return [
         f'{holds(all(better))}: with 30 units temperatures of 2.5 to 4 do better than lower and higher ones. They make '
-        f'{low.difference:+.1f} errors against T = 1{interval(low)} and {high.difference:+.1f} against T = 20'
+        f'{low.mean:+.1f} errors against T = 1{interval(low)} and {high.mean:+.1f} against T = 20'
         f'{interval(high)}.'
     ]
 
@@ -183,7 +184,7 @@ def tempered(results: Results) -> document.Table:
     hard = {units: errors(results, units, {'method': 'hard labels'}) for units in widths}
 
     def cell(values: Mapping[int, float]) -> str:
-        ours = statistics.summary(values.values())
+        ours = statistics.estimate(values.values())
         return '–' if ours.mean is None else f'{ours.mean:.0f}' + ('' if ours.sd is None else f' ± {ours.sd:.0f}')
 
     def row(units: int) -> tuple[str, ...]:
@@ -251,11 +252,12 @@ def holds(true: bool) -> str:
     return 'Holds' if true else 'Does not hold'
 
 
-def interval(pair: statistics.Paired) -> str:
+def interval(pair: statistics.Test) -> str:
     """The 95 % interval of a paired difference and its p-value."""
-    if pair.interval is None:
+    if pair.ci95 is None:
         return ''
-    return f' [{pair.interval.low:+.1f}, {pair.interval.high:+.1f}], p {formatting.p(pair.p)}'
+    low, high = pair.ci95
+    return f' [{low:+.1f}, {high:+.1f}], p {formatting.p(pair.p)}'
 
 
 def _rest(point: Mapping[str, Any]) -> dict[str, Any]:

@@ -109,7 +109,8 @@ def _through_http(url: str, path: Path) -> None:
         raise UsageError(f"fetching {url} needs the extra 'data': pip install 'kdjax[data]' ({error})") from error
     pooch.get_logger().setLevel('WARNING')
     # What has been fetched is checked by those who know what it should be, wherever it comes from.
-    pooch.retrieve(url, None, path.name, path.parent, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+    own = pooch.retrieve(url, None, f'{path.name}.part', path.parent, downloader=pooch.HTTPDownloader(timeout=TIMEOUT))
+    shutil.copyfile(own, path)  # pooch's own none but its owner may read
 
 
 def _unpacked(folder: Folder, packed: Path, named: str) -> Path:

@@ -32,7 +32,7 @@ class Folder(NamedTuple):
     url: str  # of a zip file
     sha256: str  # of the lines '<sha256>  <path in the folder>' of all files, in the order of their paths
     size: int  # bytes of all files
-    count: int
+    number: int
     suffixes: tuple[str, ...]  # of the files that count
 
     def files(self, path: Path) -> list[Path]:
@@ -43,8 +43,8 @@ class Folder(NamedTuple):
         """In which way the folder at `path` is not this one; '' where it is."""
         found = {file.relative_to(path).as_posix(): file for file in self.files(path)}
         size = sum(file.stat().st_size for file in found.values())
-        if (len(found), size) != (self.count, self.size):
-            return f'it has {len(found)} files of {size} bytes, not {self.count} of {self.size}'
+        if (len(found), size) != (self.number, self.size):
+            return f'it has {len(found)} files of {size} bytes, not {self.number} of {self.size}'
         lines = (f'{hashlib.sha256(found[name].read_bytes()).hexdigest()}  {name}\n' for name in sorted(found))
         return _differs(hashlib.sha256(''.join(lines).encode()).hexdigest(), self.sha256)
 

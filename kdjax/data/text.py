@@ -97,6 +97,6 @@ def padded(rows: Sequence[Sequence[int]], width: int) -> np.ndarray:
     return result
 
 
-def lengths(rows: Sequence[Sequence[int]]) -> np.ndarray:
+def lengths(rows: Sequence[Sequence[object]]) -> np.ndarray:
     """How many ids each row has: (N,) int32."""
     return np.asarray([len(row) for row in rows], np.int32)

@@ -189,7 +189,7 @@ def bert(
     shape = Shape(
         width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START
     ).checked('bert')
-    states = _states(shape, depth=depth, vocabulary=vocabulary, positions=positions, types=types)
+    states = _states(shape, depth, vocabulary, positions, types)
     net = from_linen(_Classifier(classes, states, pooling), ('embedding', *attention_taps(depth), 'penult'))
     return net._replace(names=NAMES)
 
@@ -226,11 +226,11 @@ def tagger(
     shape = Shape(
         width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START
     ).checked('bert')
-    states = _states(shape, depth=depth, vocabulary=vocabulary, positions=positions, types=types)
+    states = _states(shape, depth, vocabulary, positions, types)
     net = from_linen(_Tagger(classes, states), ('embedding', *attention_taps(depth), 'penult'))
     return net._replace(names=NAMES)
 
 
-def _states(shape: Shape, **numbers: int) -> _States:
-    at_least('bert', **numbers)
-    return _States(shape, **numbers)
+def _states(shape: Shape, depth: int, vocabulary: int, positions: int, types: int) -> _States:
+    at_least('bert', depth=depth, vocabulary=vocabulary, positions=positions, types=types)
+    return _States(shape, depth, vocabulary, positions, types)

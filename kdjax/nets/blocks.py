@@ -116,7 +116,8 @@ class EncoderLayer(nn.Module):
     @nn.compact
     def __call__(self, tokens: tuple[Array, Array], train: bool) -> tuple[Array, Mapping[str, Array]]:
         x, allowed = tokens
-        attention, seen = Attention(self.shape, name='attention'), {}
+        attention = Attention(self.shape, name='attention')
+        seen: dict[str, Array] = {}
 
         def read(x: Array) -> Array:
             found, taps = attention(x, attention.keys(x), allowed, train)

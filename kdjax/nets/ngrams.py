@@ -20,7 +20,7 @@ class _NGrams(nn.Module):
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         del train
-        mask = mask_of(inputs) * (inputs < self.grams)
+        mask = mask_of(jnp.where(inputs < self.grams, inputs, 0))
         table = self.param('table', nn.initializers.zeros, (self.grams, self.classes))
         rows = only_real(jnp.take(table, inputs, axis=0, mode='clip').astype(self.dtype), mask)
         count = jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1)

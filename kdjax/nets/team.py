@@ -36,7 +36,10 @@ def ensemble(nets: Sequence[Net]) -> Net:
             for k, member in enumerate(members)
             for tap, leaf in {'logits': member.logits, **member.features}.items()
         }
-        return Outputs(logits, features), stats
+        masks = {f'member{k}/{tap}': masks for k, member in enumerate(members) for tap, masks in member.masks.items()}
+        # All members read the same inputs.
+        together = {'logits': members[0].masks['logits']} if 'logits' in members[0].masks else {}
+        return Outputs(logits, features, {**masks, **together}), stats
 
     taps = (f'member{k}/{tap}' for k, net in enumerate(nets) for tap in ('logits', *net.taps))
     return Net(init, apply, tuple(taps))
@@ -64,7 +67,7 @@ def peers(net: Net, count: int) -> Net:
         outputs, stats = jax.vmap(one)(variables, jnp.arange(count))
         first = first_peer(outputs)
         features = {**first.features, 'peers': jnp.moveaxis(outputs.logits, 0, 1)}
-        return Outputs(first.logits, features), stats
+        return Outputs(first.logits, features, first.masks), stats
 
     return Net(init, apply, (*net.taps, 'peers'))
 

@@ -49,7 +49,7 @@ def probed(net: Net, taps: Sequence[str]) -> Net:
                 return net.apply(variables, x, train=training, key=key)[0]
 
             features.update(probe.ask(forward, inputs))
-        return Outputs(outputs.logits, features), stats
+        return Outputs(outputs.logits, features, outputs.masks), stats
 
     return Net(net.init, apply, (*net.taps, *(tap for probe in wanted for tap in probe.taps)))
 

@@ -1,7 +1,8 @@
 """Augmentations of sentences draw what they say, and padding stays on the right."""
 
+import functools
+
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -62,15 +63,16 @@ def test_sentences_of_any_length_stay_what_they_can_be(length):
 
 
 def test_chained_they_are_views_of_an_example_that_do_not_depend_on_the_batch():
-    augment = chain([mask(probability=0.3), ngram(probability=0.5)])
-    inputs = jnp.asarray(np.stack([IDS, IDS[::-1].copy() * 0 + 5, IDS]))
-    ids, view = jnp.asarray([4, 5, 6]), jnp.asarray([0, 1, 2])
-    found = views(augment, 0, inputs, ids, view)
-    np.testing.assert_array_equal(found[0], IDS)
-    np.testing.assert_array_equal(views(augment, 0, inputs[1:], ids[1:], view[1:]), found[1:])
-    assert found.dtype == jnp.int32
-    drawn = [np.asarray(views(augment, 0, inputs[:1], ids[:1], jnp.asarray([number]))) for number in range(1, 20)]
-    assert len({row.tobytes() for row in drawn}) > 5
+    look = jax.jit(functools.partial(views, chain([mask(probability=0.3), ngram(probability=0.5)]), 0))
+    inputs, ids, view, labels = np.tile(IDS, (40, 1)), np.arange(40), np.arange(40) % 20, np.arange(40)
+    found = look({'inputs': inputs, 'labels': labels}, ids, view)
+    sentences = np.asarray(found['inputs'])
+    np.testing.assert_array_equal(found['labels'], labels)
+    np.testing.assert_array_equal(sentences[view == 0], inputs[:2])
+    turned = look({'inputs': inputs[::-1], 'labels': labels[::-1]}, ids[::-1], view[::-1])
+    np.testing.assert_array_equal(turned['inputs'], sentences[::-1])
+    assert sentences.dtype == np.int32
+    assert len({row.tobytes() for row in sentences}) > 20
 
 
 @pytest.mark.parametrize(

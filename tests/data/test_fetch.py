@@ -12,6 +12,7 @@ import threading
 import zipfile
 
 import pytest
+import rotation
 from published_files import publish, write
 
 from kdjax.data import fetch, files, prepare, sst2, wnut17
@@ -252,7 +253,13 @@ def test_every_file_is_named_once_with_a_hash_a_size_and_a_commit():
 
 
 # The script that restores shared data knows no hashes of recsys, and fails for it.
-@pytest.mark.parametrize('data', sorted(files.SETS.keys() - {'recsys'}))
+RESTORED = sorted(files.SETS.keys() - {'recsys'})
+KINDS = [
+    'many files' if any(isinstance(item, files.Folder) for item in files.SETS[data]) else data for data in RESTORED
+]
+
+
+@pytest.mark.parametrize('data', rotation.params([(data,) for data in RESTORED], KINDS))
 def test_the_real_files_are_those_of_the_table(data, restored, tmp_path):
     place = prepare.prepare(data, str(restored(data)), str(tmp_path))
     assert place == tmp_path / data

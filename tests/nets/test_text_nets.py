@@ -256,10 +256,10 @@ def test_parameters_are_as_many_as_the_layers_say():
     assert count('bag', classes=2, vocabulary=3002, width=24, hidden=32) == 3002 * 24 + 49 * 32 + 33 * 2
     assert count('ngrams') == VOCABULARY * CLASSES + CLASSES
     assert count('textcnn') == VOCABULARY * 3 + (1 + 3 + 4) * 3 * 2 + 3 * 2 + 7 * CLASSES
-    lstm = lambda into: 2 * 4 * 2 * (into + 2 + 1)
-    assert count('bilstm') == VOCABULARY * 3 + lstm(3) + lstm(4) + 5 * CLASSES
+    first, second, spelled = (2 * 4 * 2 * (into + 2 + 1) for into in (3, 4, 7))
+    assert count('bilstm') == VOCABULARY * 3 + first + second + 5 * CLASSES
     letters = len(set(''.join(WORDS[:VOCABULARY]))) + 2
-    assert count('bilstm tagger') == VOCABULARY * 3 + letters * 30 + (90 + 1) * 4 + lstm(7) + 5 * CLASSES
+    assert count('bilstm tagger') == VOCABULARY * 3 + letters * 30 + (90 + 1) * 4 + spelled + 5 * CLASSES
     words = ('word',) * 3002
     tagger = count(
         'windows', classes=13, vocabulary=3002, words=words, width=16, buckets=1000, affix_width=8, hidden=48
@@ -314,8 +314,8 @@ def test_bfloat16_is_for_activations_alone_and_stays_near_float32(family):
     ('family', 'changes', 'message'),
     [
         ('bag', {'hidden': 0}, 'hidden of a bag must be at least 1, got 0'),
-        ('bag', {'precision': 'half'}, "unknown precision 'half'; there is: 'bfloat16', 'float32'"),
-        ('ngrams', {'scale': 'summ'}, "unknown scale 'summ' of n-grams; there is: 'sum', 'sqrt', 'mean'"),
+        ('bag', {'precision': 'half'}, "unknown precision 'half'; there is: 'float32', 'bfloat16'"),
+        ('ngrams', {'scale': 'summ'}, "unknown scale 'summ' of n-grams; there is: 'sum', 'mean', 'sqrt'"),
         ('textcnn', {'sizes': ()}, 'sizes of a textcnn must be at least 1, got 0'),
         ('textcnn', {'sizes': (3, 3)}, r'sizes of a textcnn must differ, got \(3, 3\)'),
         ('bilstm', {'pooling': 'lst'}, "unknown pooling 'lst' of a bilstm; there is: 'last', 'first', 'max', 'mean'"),

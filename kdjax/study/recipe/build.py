@@ -23,10 +23,12 @@ from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCe
 from kdjax.tasks.base import Task
 from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
+from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
 from kdjax.types import Net
 
 Trained = TrainedTeacher | TrainedStudents
+SAID = tuple(training.PREFIX + name for name in ('logits', *SPARSE))  # what stands for a teacher's logits in a batch
 
 
 def task(spec: TaskSpec) -> Task:
@@ -236,10 +238,11 @@ def teacher_columns(inputs: Trained) -> tuple[str, ...]:
 
 
 def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
-    """How many padded axes each column of a batch has."""
+    """How many padded axes each column of a batch has, and what a teacher says of every token."""
     known = dict.fromkeys(dataset.padded, 1)
     known.pop('inputs', None)
-    return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {})}
+    said = SAID if task(inputs.task).per_token and dataset.padded else ()
+    return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
 
 
 def alone(example: Any) -> Any:

@@ -16,7 +16,8 @@ from kdjax.resolve import resolve
 from kdjax.study.recipe import build, contents
 from kdjax.study.recipe.inputs import Inputs, Teacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
-from kdjax.tasks.base import Evaluate, Task, evaluator, predictor
+from kdjax.tasks.base import Task
+from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
 from kdjax.train import cache, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen

@@ -14,19 +14,8 @@ from typing import Any, NamedTuple
 
 from kdjax.errors import UsageError
 from kdjax.study.report import formatting, records, statistics
-from kdjax.study.report.records import (
-    CHECKPOINTS,
-    STATES,
-    Arm,
-    Cost,
-    GapRecovered,
-    PairedDifference,
-    Results,
-    Run,
-    Setting,
-    Summary,
-    Values,
-)
+from kdjax.study.report.records import Arm, Cost, Results, Run, Setting, Summary
+from kdjax.study.report.statistics import BySeed
 
 
 class Group(NamedTuple):
@@ -37,13 +26,8 @@ class Group(NamedTuple):
     runs: tuple[Run, ...]
 
     @property
-    def method(self) -> str:
-        """The method that all runs share."""
-        return self.runs[0].method
-
-    @property
     def place(self) -> Mapping[str, Setting]:
-        """All that was set."""
+        """All that was set, the method and the size of the transfer set among it."""
         return self.runs[0].place
 
 
@@ -142,7 +126,7 @@ def by_seed(group: Group, checkpoint: str, metric: str) -> dict[int, float | Non
 def count(runs: Sequence[Run]) -> records.Counts:
     """How many runs there are, and how many in each state."""
     states = Counter(run.status for run in runs)
-    return records.Counts(len(runs), *(states[state] for state in STATES))
+    return records.Counts(len(runs), *(states[state] for state in records.STATES))
 
 
 def cost(costs: Sequence[Cost]) -> Cost:
@@ -151,7 +135,7 @@ def cost(costs: Sequence[Cost]) -> Cost:
     return dataclasses.replace(costs[0], latency_ms=latency, more=more)
 
 
-def _medians(measured: Sequence[Values]) -> dict[str, float | None]:
+def _medians(measured: Sequence[records.Values]) -> dict[str, float | None]:
     known = {name: [value for each in measured if (value := each.get(name)) is not None] for name in measured[0]}
     return {name: median(values) if values else None for name, values in known.items()}
 
@@ -174,12 +158,12 @@ def _point(run: Run, named: Sequence[str]) -> dict[str, Setting]:
 
 def _baseline(group: Group, groups: Sequence[Group], method: str) -> Group | None:
     """The one arm of the baseline method that is set as this one is, on all axes that both have."""
-    if group.method == method:
+    if group.place['method'] == method:
         return None
     candidates = [
         other
         for other in groups
-        if other.method == method
+        if other.place['method'] == method
         and other.place['transfer_size'] == group.place['transfer_size']
         and all(other.point[axis] == group.point[axis] for axis in other.point.keys() & group.point.keys() - {'method'})
     ]
@@ -191,15 +175,16 @@ def _arm(group: Group, base: Group | None, results: Results) -> Arm:
     ended = [run for run in group.runs if run.status in ('done', 'failed')]
     last, best = (
         {name: statistics.estimate(by_seed(group, checkpoint, name).values()) for name in results.by_name}
-        for checkpoint in CHECKPOINTS
+        for checkpoint in records.CHECKPOINTS
     )
     score = last[results.score]
+    ours, theirs = (by_seed(each, 'last', results.score) if each else {} for each in (group, base))
     return Arm(
         name=group.name,
-        method=group.method,
+        method=first.method,
         point=group.point,
         transfer_size=first.transfer_size,
-        is_baseline=group.method == results.baseline,
+        is_baseline=first.method == results.baseline,
         n=score.n,
         counts=count(group.runs),
         score=score,
@@ -207,8 +192,8 @@ def _arm(group: Group, base: Group | None, results: Results) -> Arm:
         best=best,
         best_step=statistics.estimate(run.best_step for run in group.runs).mean,
         validation=statistics.estimate(_validation(run, results.score) for run in ended),
-        difference=_difference(group, base, results.score) if base else None,
-        gap_recovered=_gap(group, base, results) if base else None,
+        difference=_difference(ours, theirs, base.name) if base else None,
+        gap_recovered=_gap(ours, theirs, results.teachers.get(_teacher(group) or ''), results),
         chosen=first.chosen,
         stages=first.stages,
         cost=cost(costs) if costs else None,
@@ -220,18 +205,13 @@ def _validation(run: Run, score: str) -> float | None:
     return run.history[-1].metrics.get(score) if run.status == 'done' and run.history else None
 
 
-def _difference(group: Group, base: Group, score: str) -> PairedDifference:
-    ours, theirs = (by_seed(each, 'last', score) for each in (group, base))
-    return PairedDifference(
-        **statistics.paired(ours, theirs)._asdict(),
-        p_holm=None,
-        verdict=statistics.UNTESTED,
-        detectable=statistics.detectable(ours, theirs),
-        baseline=base.name,
-    )
+def _difference(ours: BySeed, theirs: BySeed, baseline: str) -> records.PairedDifference:
+    """Which `_judged` completes."""
+    test, detectable = statistics.paired(ours, theirs), statistics.detectable(ours, theirs)
+    return records.PairedDifference(**test._asdict(), p_holm=None, verdict='', detectable=detectable, baseline=baseline)
 
 
-def _judged(arm: Arm, difference: PairedDifference, p_holm: float | None, results: Results) -> Arm:
+def _judged(arm: Arm, difference: records.PairedDifference, p_holm: float | None, results: Results) -> Arm:
     verdict = statistics.verdict(difference.mean, p_holm, results.judged.sign)
     return dataclasses.replace(arm, difference=dataclasses.replace(difference, p_holm=p_holm, verdict=verdict))
 
@@ -242,8 +222,8 @@ def _teacher(group: Group) -> str | None:
     return keys.pop() if len(keys) == 1 else None
 
 
-def _gap(group: Group, base: Group, results: Results) -> GapRecovered | None:
-    teacher = results.teachers.get(_teacher(group) or '')
+def _gap(
+    ours: BySeed, theirs: BySeed, teacher: records.Teacher | None, results: Results
+) -> records.GapRecovered | None:
     score = teacher.metrics.get(results.score) if teacher else None
-    ours, theirs = (by_seed(each, 'last', results.score) for each in (group, base))
     return None if score is None else statistics.gap_recovered(ours, theirs, score, results.judged.sign)

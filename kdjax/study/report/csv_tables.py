@@ -6,7 +6,7 @@ from typing import Any
 
 from kdjax.study.report import records
 from kdjax.study.report.document import Table, TableCell
-from kdjax.study.report.records import Failure, GapRecovered, Measured, PairedDifference, Results, Summary
+from kdjax.study.report.records import Failure, GapRecovered, PairedDifference, Results, Study, Summary
 
 PLAIN = ('point', 'counts', 'cost', 'more')  # their fields are columns without their own name
 CURVES = ('history', 'gradients')
@@ -30,7 +30,7 @@ def of_runs(results: Results) -> Table:
     return _table([dataclasses.asdict(run) for run in runs], results)
 
 
-def _table(rows: Sequence[Mapping[str, Any]], study: Measured) -> Table:
+def _table(rows: Sequence[Mapping[str, Any]], study: Study) -> Table:
     """A column for every value of any row; empty where a row has none."""
     empty = {**EMPTY, **dict.fromkeys(records.CHECKPOINTS, dict.fromkeys(study.by_name))}
     lines = [_flat(row, empty) for row in rows]

@@ -113,19 +113,14 @@ def terminal(blocks: Sequence[Block]) -> Group:
 def csv(table: Table) -> str:
     """A table as CSV (RFC 4180): values in full, nothing where there is none."""
     lines = io.StringIO()
-    rows = (tuple(cell.value if isinstance(cell, TableCell) else cell for cell in row) for row in table.rows)
+    rows = (tuple(as_cell(cell).value for cell in row) for row in table.rows)
     writer(lines).writerows([table.header, *rows])
     return lines.getvalue()
 
 
-def text_of(cell: str | TableCell) -> str:
-    """The text of a cell."""
-    return cell.text if isinstance(cell, TableCell) else cell
-
-
-def stands_out(cell: str | TableCell) -> bool:
-    """Whether a cell is to be shown in bold."""
-    return isinstance(cell, TableCell) and cell.best
+def as_cell(cell: str | TableCell) -> TableCell:
+    """A cell, whichever way it was given."""
+    return cell if isinstance(cell, TableCell) else TableCell(cell, cell)
 
 
 def _sortable(table: Table) -> bool:
@@ -151,8 +146,8 @@ def _markdown(block: Block) -> str:
 
 
 def _markdown_cell(cell: str | TableCell) -> str:
-    text = _plain(text_of(cell))
-    return f'**{text}**' if stands_out(cell) else text
+    text = _plain(as_cell(cell).text)
+    return f'**{text}**' if as_cell(cell).best else text
 
 
 def _plain(text: str) -> str:
@@ -199,8 +194,8 @@ def _html_head(name: str, side: str, sortable: bool) -> str:
 
 
 def _html_cell(cell: str | TableCell, side: str) -> str:
-    text = escaping.escape(text_of(cell))
-    content = f'<strong>{text}</strong>' if stands_out(cell) else text
+    text = escaping.escape(as_cell(cell).text)
+    content = f'<strong>{text}</strong>' if as_cell(cell).best else text
     if not isinstance(cell, TableCell):
         return f'<td class="{side}">{content}</td>'
     value = escaping.escape('' if cell.value is None else str(cell.value))
@@ -231,5 +226,5 @@ def _rich_table(table: Table) -> RichTable:
     for name, side in zip(table.header, table.align, strict=True):
         rich.add_column(RichText(name), justify='right' if side == 'r' else 'left', no_wrap=side == 'r')
     for row in table.rows:
-        rich.add_row(*(RichText(text_of(cell), style='bold' if stands_out(cell) else '') for cell in row))
+        rich.add_row(*(RichText(cell.text, style='bold' if cell.best else '') for cell in map(as_cell, row)))
     return rich

@@ -1,8 +1,8 @@
 """The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
 
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), or a text; the teacher's logits (K,), the label,
-class_names (K,) and temperatures. 'tags': the words of a sentence; gold, predicted (positions in class_names) and
-probabilities (of what is predicted) by word; class_names.
+class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
+class, and the probabilities of the latter or of all classes.
 """
 
 import textwrap
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 Exhibit = Mapping[str, Any]
 
-TAGGED = 10  # words in a line of a tagged sentence
+TAGGED = 7  # words in a line of a tagged sentence
 
 
 def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
@@ -35,10 +35,9 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
         kind = exhibit.get('kind', 'classes')
         if kind not in KINDS:
             raise unknown('kind of exhibit', str(kind), KINDS)
-        name = networks.teacher_name(key, summary)
-        file, says, draw = KINDS[kind]
-        subject = 'text' if 'text' in exhibit else 'image'
-        says = says.format(teacher=f'{"the " * (name == "teacher")}{name}', subject=subject)
+        name, subject = networks.teacher_name(key, summary), 'text' if 'text' in exhibit else 'image'
+        file, of, draw = KINDS[kind]
+        says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
         return [Plot(file, says, draw(exhibit))]
     return []
 
@@ -67,14 +66,13 @@ def soft_labels(exhibit: Exhibit) -> 'Figure':
 
 def tags(exhibit: Exhibit) -> 'Figure':
     """A sentence, line by line: each word over its gold class, and the teacher's class with its probability."""
-    names = exhibit['class_names']
     columns = (exhibit[field] for field in ('words', 'gold', 'predicted', 'probabilities'))
     words = [
-        (figure_style.brief(word, 14), names[gold], names[predicted], f'{probability:.2f}')
-        for word, gold, predicted, probability in zip(*columns, strict=True)
+        (figure_style.brief(word, 14), gold, predicted, f'{np.max(every):.2f}')
+        for word, gold, predicted, every in zip(*columns, strict=True)
     ]
     rows = [words[start : start + TAGGED] for start in range(0, len(words), TAGGED)]
-    figure = figure_style.blank(9.6, 0.3 + 0.95 * len(rows))
+    figure = figure_style.blank(6.8, 0.3 + 0.95 * len(rows))
     places = figure.subplots(len(rows), 1, squeeze=False)[:, 0]
     for axes, row in zip(places, rows, strict=True):
         axes.set_axis_off()
@@ -89,17 +87,9 @@ def tags(exhibit: Exhibit) -> 'Figure':
     return figure
 
 
-KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, what it says, how it is drawn
-    'classes': (
-        'soft_labels.png',
-        'What {teacher} says of one {subject}, at several temperatures T.',
-        soft_labels,
-    ),
-    'tags': (
-        'tags.png',
-        'What {teacher} says of each word of one sentence, its probability below; in orange where it is wrong.',
-        tags,
-    ),
+KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, of what it is, how it is drawn
+    'classes': ('soft_labels.png', 'one {}, at several temperatures T', soft_labels),
+    'tags': ('tags.png', 'each word of a sentence, and how surely; in orange where it is wrong', tags),
 }
 
 

@@ -130,10 +130,10 @@ def curve(
     shade: float = 0.15, **form: Any,
 ) -> None:  # fmt: skip
     """Means over places on the axis as a line, and the intervals of those that have one as a band."""
-    known = [(place, ends) for place, estimate in points if (ends := estimate.ci95)]
+    known = [(place, *estimate.ci95) for place, estimate in points if estimate.ci95]
     if known:
-        ends = factor * np.array([ends for _, ends in known], np.float64)
-        axes.fill_between([place for place, _ in known], *ends.T, color=look['color'], alpha=shade, linewidth=0)
+        places, low, high = np.array(known, np.float64).T
+        axes.fill_between(places, factor * low, factor * high, color=look['color'], alpha=shade, linewidth=0)
     means = [factor * (estimate.mean or 0) for _, estimate in points]
     axes.plot([place for place, _ in points], means, label=brief(label), linewidth=1.4, **form, **look)
 
@@ -158,6 +158,11 @@ class Plot(NamedTuple):
     file: str
     says: str
     figure: 'Figure'
+
+
+def slug(name: str) -> str:
+    """The name of an axis or a metric as a part of a file's name."""
+    return ''.join(letter if letter.isalnum() else '_' for letter in name)
 
 
 def explained(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:

@@ -29,14 +29,14 @@ def in_unit(title: str, unit: str) -> str:
     return f'{title} ({unit})' if unit else title
 
 
+def with_unit(number: str, unit: str) -> str:
+    """'90.00 %'."""
+    return f'{number} {unit}' if unit else number
+
+
 def highest(metric: Metric) -> str:
     """What the best value of a metric is: the highest or the lowest."""
     return 'highest' if metric.sign > 0 else 'lowest'
-
-
-def gain_word(metric: Metric) -> str:
-    """What a difference is called."""
-    return 'gain' if metric.sign > 0 else 'difference'
 
 
 def gain_over(metric: Metric, baseline: str) -> str:
@@ -97,11 +97,6 @@ def facts(known: Mapping[str, Any]) -> str:
     )
 
 
-def exactly(count: float) -> str:
-    """A whole count."""
-    return f'{count:,.0f}'
-
-
 def thousands(count: float) -> str:
     """A count with a prefix."""
     for unit, size in (('G', 1e9), ('M', 1e6), ('k', 1e3)):
@@ -113,11 +108,6 @@ def thousands(count: float) -> str:
 def mebibytes(count: float) -> str:
     """A size."""
     return f'{count / 2**20:.2f} MiB' if count >= 2**20 else f'{count / 2**10:.1f} KiB'
-
-
-def milliseconds(value: float) -> str:
-    """A time."""
-    return f'{value:.3g} ms'
 
 
 def ratio(teacher: float | None, student: float | None) -> str:

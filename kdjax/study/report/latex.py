@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from kdjax.study.report.document import Block, Table, TableCell, stands_out, text_of
+from kdjax.study.report.document import Block, Table, TableCell, as_cell
 
 PREAMBLE = '% In the preamble: \\usepackage{booktabs, graphicx, longtable}\n'
 PAGE = 40  # rows
@@ -49,8 +49,8 @@ def _row(cells: Sequence[str | TableCell]) -> str:
 
 
 def _cell(cell: str | TableCell) -> str:
-    text = _escape(text_of(cell))
-    return f'\\textbf{{{text}}}' if stands_out(cell) else text
+    text = _escape(as_cell(cell).text)
+    return f'\\textbf{{{text}}}' if as_cell(cell).best else text
 
 
 def _escape(text: str) -> str:

@@ -48,7 +48,7 @@ def _counted(metric: Metric) -> Column:
 
 def _latencies(costs: Sequence[Cost], title: str) -> list[Column]:
     def of(batch: str) -> Column:
-        return title.format(batch), formatting.milliseconds, lambda cost: cost.latency_ms.get(batch)
+        return title.format(batch), '{:.3g} ms'.format, lambda cost: cost.latency_ms.get(batch)
 
     return [of(batch) for batch in dict.fromkeys(batch for cost in costs for batch in cost.latency_ms)]
 

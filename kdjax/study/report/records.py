@@ -184,9 +184,16 @@ class Published:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Measured:
-    """What the task of a study measures; what was stored before there were tasks is of classification."""
+class Study:
+    """What results and their summary share; what was stored before there were tasks is of classification."""
 
+    title: str
+    baseline: str  # a method
+    axes: tuple[str, ...]
+    teachers: Mapping[str, Teacher]
+    provenance: Provenance
+    acceptance: Acceptance | None = None
+    published: Published | None = None
     metrics: tuple[Metric, ...] = METRICS
     score: str = Classification().score  # the name of the metric that is judged
     cost_metrics: tuple[Metric, ...] = ()  # of what is in `Cost.more`
@@ -202,20 +209,13 @@ class Measured:
         return self.by_name[self.score]
 
 
-@dataclasses.dataclass(frozen=True)
-class Results(Measured):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Results(Study):
     """Everything that a report is made of."""
 
-    title: str
-    baseline: str  # a method
-    axes: tuple[str, ...]
     runs: tuple[Run, ...]
-    teachers: Mapping[str, Teacher]
     exhibits: Mapping[str, Mapping[str, Any]]  # what a teacher says of one example, by its key; see `exhibit`
-    provenance: Provenance
     config: Mapping[str, Any]
-    acceptance: Acceptance | None = None
-    published: Published | None = None
     balance: Mapping[str, int] | None = None  # labels of each class in the training split
 
 
@@ -282,20 +282,13 @@ class FailedRun(Failure):
     seed: int
 
 
-@dataclasses.dataclass(frozen=True)
-class Summary(Measured):
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Summary(Study):
     """What summary.json holds: the numbers of a study."""
 
-    title: str
-    baseline: str
-    axes: tuple[str, ...]
     counts: Counts
     rows: tuple[Arm, ...]
-    teachers: Mapping[str, Teacher]
     failures: tuple[FailedRun, ...]
-    acceptance: Acceptance | None
-    published: Published | None
-    provenance: Provenance
 
 
 def to_json(record: Any) -> dict[str, Any]:
@@ -334,8 +327,8 @@ def _read_record(kind: Any, content: Any) -> Any:
     types, needed = _fields(kind)
     if not isinstance(content, Mapping):
         raise UsageError(f'{kind.__name__} must be an object, not {content!r:.60}')
-    if kind is Arm and Measured.score in content.get('last', {}):
-        content = {'score': content['last'][Measured.score], **content}  # not stored before there were tasks
+    if kind is Arm and Study.score in content.get('last', {}):
+        content = {'score': content['last'][Study.score], **content}  # not stored before there were tasks
     for name in content:
         if name not in types:
             raise unknown('field', str(name), types, f' of {kind.__name__}')

@@ -3,6 +3,7 @@
 It may be written at any time, also when a study is half-way: it says how many runs it speaks of.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -74,21 +75,14 @@ def summarise(results: Results) -> Summary:
 
 
 def _summary(results: Results, groups: Sequence[Group]) -> Summary:
-    paper = results.published
+    shared = {field.name: getattr(results, field.name) for field in dataclasses.fields(records.Study)}
+    shared['axes'] = tuple(comparison.axes(results))
+    shared['published'] = published.compare(results.published, groups) if results.published else None
     summary = Summary(
-        title=results.title,
-        baseline=results.baseline,
-        axes=tuple(comparison.axes(results)),
+        **shared,
         counts=comparison.count(results.runs),
         rows=tuple(comparison.compare(results, groups)),
-        teachers=results.teachers,
         failures=tuple(_failures(groups)),
-        acceptance=results.acceptance,
-        published=published.compare(paper, groups) if paper else None,
-        provenance=results.provenance,
-        metrics=results.metrics,
-        score=results.score,
-        cost_metrics=results.cost_metrics,
     )
     return records.from_json(Summary, records.to_json(summary))  # so that pages say what is stored
 

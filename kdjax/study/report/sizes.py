@@ -1,14 +1,14 @@
 """Figures over the size of the transfer set, where it varies: the score of every method, and its gain."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, figure_style, formatting
-from kdjax.study.report.figure_style import Plot
+from kdjax.study.report.figure_style import Plot, slug
 from kdjax.study.report.formatting import Mean
 from kdjax.study.report.records import Arm, Summary
 
@@ -16,22 +16,35 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 8  # lines in one figure
-Points = Mapping[str, Sequence[tuple[int, Mean]]]  # by line: (size, estimate)
 
 
 def plots(summary: Summary) -> list[Plot]:
     """Score and gain against the size of the transfer set; nothing where there is one size."""
-    axis = comparison.size_axis(summary)
+    axis, metric, baseline = comparison.size_axis(summary), summary.judged, summary.baseline
     if axis is None:
         return []
+    others = [other for other in comparison.varied_axes(summary) if other != axis]
     lines: dict[str, list[Arm]] = {}
     for arm in sorted(summary.rows, key=lambda arm: arm.transfer_size):
-        name = comparison.label(arm.point, [other for other in comparison.varied_axes(summary) if other != axis])
-        lines.setdefault(name, []).append(arm)
-    kept = _best(lines, summary.judged)
-    highest = formatting.highest(summary.judged)
-    which = '' if len(kept) == len(lines) else f'; the {len(kept)} of {len(lines)} lines that lie {highest}'
-    return [_gains(summary, kept, which), _scores(summary, kept, which)]
+        lines.setdefault(comparison.label(arm.point, others), []).append(arm)
+    kept = _best(lines, metric)
+    which = '' if len(kept) == len(lines) else (
+        f'; the {len(kept)} of {len(lines)} lines that lie {formatting.highest(metric)}')  # fmt: skip
+
+    gains, axes = figure_style.single(5.6, 3.6, figure_style.gain_label(baseline, metric))
+    axes.axhline(0, color=figure_style.INK, linewidth=1.2, label=f'{baseline} (zero)')
+    _draw(axes, kept, lambda arm: arm.difference, metric)
+    says = f'Paired difference to {baseline}, with 95 % intervals{which}.'
+    gain = figure_style.explained('gain_vs_size.png', says, gains, axes)
+
+    scores, axes = figure_style.single(5.6, 3.6, figure_style.score_label('test', metric))
+    for teacher in summary.teachers.values() if len(summary.teachers) == 1 else ():
+        if (known := teacher.metrics.get(metric.name)) is not None:
+            axes.axhline(metric.factor * known, color=figure_style.INK, linestyle='--', linewidth=1.2, label='teacher')
+    _draw(axes, kept, lambda arm: arm.score, metric)
+    figure_style.within_unit(axes, metric)
+    says = f'Mean test {metric.title} over the seeds, with 95 % intervals{which}.'
+    return [gain, figure_style.explained(f'{slug(metric.name)}_vs_size.png', says, scores, axes)]
 
 
 def _best(lines: Mapping[str, list[Arm]], metric: Metric) -> dict[str, list[Arm]]:
@@ -42,41 +55,18 @@ def _best(lines: Mapping[str, list[Arm]], metric: Metric) -> dict[str, list[Arm]
     return {name: arms for name, arms in lines.items() if name in kept}
 
 
-def _scores(summary: Summary, lines: Mapping[str, list[Arm]], which: str) -> Plot:
-    metric = summary.judged
-    figure, axes = figure_style.single(5.6, 3.6, figure_style.score_label('test', metric))
-    for teacher in summary.teachers.values() if len(summary.teachers) == 1 else ():
-        if (score := teacher.metrics.get(metric.name)) is not None:
-            axes.axhline(metric.factor * score, color=figure_style.INK, linestyle='--', linewidth=1.2, label='teacher')
-    _draw(axes, {name: [(arm.transfer_size, arm.score) for arm in arms] for name, arms in lines.items()}, metric)
-    figure_style.within_unit(axes, metric)
-    says = f'Mean test {metric.title} over the seeds, with 95 % intervals{which}.'
-    return figure_style.explained(f'{metric.name}_vs_size.png', says, figure, axes)
-
-
-def _gains(summary: Summary, lines: Mapping[str, list[Arm]], which: str) -> Plot:
-    metric, baseline = summary.judged, summary.baseline
-    figure, axes = figure_style.single(5.6, 3.6, figure_style.gain_label(baseline, metric))
-    axes.axhline(0, color=figure_style.INK, linewidth=1.2, label=f'{baseline} (zero)')
-    points = {
-        name: [(arm.transfer_size, arm.difference) for arm in arms if arm.difference] for name, arms in lines.items()
-    }
-    _draw(axes, points, metric)
-    says = f'Paired difference to {baseline}, with 95 % intervals{which}.'
-    return figure_style.explained('gain_vs_size.png', says, figure, axes)
-
-
-def _draw(axes: 'Axes', lines: Points, metric: Metric) -> None:
+def _draw(axes: 'Axes', lines: Mapping[str, Sequence[Arm]], read: Callable[[Arm], Mean | None], metric: Metric) -> None:
     """Means with error bars against size; lines stand side by side, so that no bar hides another."""
-    sizes = sorted({size for points in lines.values() for size, _ in points})
+    points = {name: [(arm.transfer_size, each) for arm in arms if (each := read(arm))] for name, arms in lines.items()}
+    sizes = sorted({size for line in points.values() for size, _ in line})
     _size_axis(axes, sizes)
     styles = figure_style.styles(lines)
-    known = {name: [point for point in points if point[1].mean is not None] for name, points in lines.items()}
-    drawn = {name: points for name, points in known.items() if points}
-    for shift, (name, points) in zip(_shifts(sizes, len(drawn)), drawn.items(), strict=True):
-        means, ends = figure_style.scaled([estimate for _, estimate in points], metric)
+    known = {name: [point for point in line if point[1].mean is not None] for name, line in points.items()}
+    drawn = {name: line for name, line in known.items() if line}
+    for shift, (name, line) in zip(_shifts(sizes, len(drawn)), drawn.items(), strict=True):
+        means, ends = figure_style.scaled([estimate for _, estimate in line], metric)
         reach = np.abs(ends.T - means)  # below and above
-        places = [size * shift for size, _ in points]
+        places = [size * shift for size, _ in line]
         label = figure_style.brief(name)
         axes.errorbar(places, means, reach, label=label, capsize=3, markersize=6, linewidth=1.4, **styles[name])
 

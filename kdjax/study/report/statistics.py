@@ -45,22 +45,21 @@ def estimate(values: Iterable[float | None]) -> Estimate:
       values: one per seed, any unit; None or not finite where the run failed.
 
     Returns:
-      Mean, sd of one seed (with n - 1 degrees of freedom) and interval of the mean, in the unit of `values`, over the n
-      that counted; mean None for n = 0, sd and interval None for n < 2.
+      In their unit and over the n that counted: mean, sd of one seed (with n - 1 degrees of freedom) and interval of
+      the mean; mean None for n = 0, sd and interval None for n < 2.
 
     Reference: Student, The probable error of a mean, Biometrika 6(1), 1908.
     """
     kept = _present(values)
-    mean = float(kept.mean()) if len(kept) else None
-    return Estimate(mean, float(kept.std(ddof=1)) if len(kept) > 1 else None, _interval(kept), len(kept))
+    sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
+    return Estimate(_mean(kept), sd, _interval(kept), len(kept))
 
 
 def paired(values: BySeed, baseline: BySeed) -> Test:
     """Difference of two methods over the seeds that both have, with the paired t test.
 
     Args:
-      values: by seed, of the method in question.
-      baseline: by seed, in the same unit, of the method that it is compared with.
+      values, baseline: by seed and in one unit, of the method in question and of the one that it is compared with.
 
     Returns:
       Values minus baseline, in their unit. Without spread between the seeds there is no interval, and p is 1 where the
@@ -70,8 +69,7 @@ def paired(values: BySeed, baseline: BySeed) -> Test:
     """
     left, right = _common(values, baseline)
     differences = left - right
-    mean = float(differences.mean()) if len(differences) else None
-    return Test(mean, _interval(differences), _p_value(differences), len(differences))
+    return Test(_mean(differences), _interval(differences), _p_value(differences), len(differences))
 
 
 def verdict(difference: float | None, p: float | None, sign: int = 1, words: tuple[str, str, str] = JUDGED) -> str:
@@ -178,6 +176,10 @@ def gap_recovered(student: BySeed, baseline: BySeed, teacher: float, sign: int =
 
 def _present(values: Iterable[float | None]) -> np.ndarray:
     return np.array([value for value in values if value is not None and math.isfinite(value)], np.float64)
+
+
+def _mean(values: np.ndarray) -> float | None:
+    return float(values.mean()) if len(values) else None
 
 
 def _common(left: BySeed, right: BySeed) -> tuple[np.ndarray, np.ndarray]:

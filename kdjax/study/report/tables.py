@@ -5,12 +5,13 @@ Cells show a metric in its unit; their values, by which tables sort, are as stor
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, statistics
 from kdjax.study.report.document import Table, TableCell
-from kdjax.study.report.records import Arm, Criterion, Estimate, PublishedNumber, Summary
+from kdjax.study.report.records import Arm, Criterion, PublishedNumber, Summary
 
 MARKS = {statistics.HELPS: ' ↑', statistics.HURTS: ' ↓'}
 MARKED = '↑ better, ↓ worse than {} (paired t test at the 5 % level, Holm-corrected over the {} compared arms)'
@@ -18,15 +19,12 @@ MOST_COLUMNS = 12  # of a pivot; more would not be read side by side
 LEADING = 8  # metrics beside one another; those beyond, such as those by class, have a table of their own
 EMPTY = TableCell(formatting.NOTHING, None)
 
-Read = Callable[[Arm], Any]
-
 
 class _Column(NamedTuple):
     """A column of a table of arms."""
 
     header: str
-    text: Callable[[Arm], str]
-    value: Read  # by which it sorts
+    cell: Callable[[Arm], TableCell]
     align: str = 'r'
     of_teacher: Metric | None = None  # what of the teacher stands above
 
@@ -43,7 +41,7 @@ def main(summary: Summary) -> Table:
         "interval; p of each comparison by itself, and p and the verdict with Holm's correction over the "
         f'{family_size(summary)} compared arms'
     )
-    last, best = _score(metric, 'last step'), _score(metric, 'best step', 'best')._replace(of_teacher=None)
+    last, best = _score(metric, 'last step'), _score(metric, 'best step', 'best')
     return _arms(summary, caption, [last, best, _gain(metric), _P, _P_HOLM, _VERDICT, _PAIRS, _SEEDS], teacher=True)
 
 
@@ -60,22 +58,20 @@ def plain(summary: Summary) -> Table:
 def short(summary: Summary, most: int) -> Table:
     """For a terminal: the teacher, if there is one, the baselines and the best arms, so many arms at most."""
     metric = summary.judged
-    gain = _gain(metric)
-    marked = gain._replace(text=lambda arm: gain.text(arm) + MARKS.get(_verdict(arm), ''))
-    columns = [_score(metric, metric.title), marked, _P_HOLM, _SEEDS]
+    columns = [_score(metric, metric.title), _gain(metric, marked=True), _P_HOLM, _SEEDS]
     names = {arm.name for arm in comparison.best(summary.rows, most, metric.sign)}
     kept = [arm for arm in summary.rows if arm.name in names]
-    rows = [(terse(arm, summary), *(column.text(arm) for column in columns)) for arm in kept]
-    teacher = [tuple(cell.text for cell in row) for row in _teacher(summary, 1, columns)]
-    which = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
+    some = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
+    which = some if len(kept) < len(summary.rows) else ''
     gained = formatting.gain_over(metric, summary.baseline)
-    caption = f'Test {metric.title} after the last step, and {gained}, with 95 % intervals'
-    header = ', '.join(map(formatting.words, comparison.varied_axes(summary)))
     return Table(
-        caption + (which if len(kept) < len(summary.rows) else ''),
+        f'Test {metric.title} after the last step, and {gained}, with 95 % intervals{which}',
         'lrrrr',
-        (header, *(column.header for column in columns)),
-        (*teacher, *rows),
+        (', '.join(map(formatting.words, comparison.varied_axes(summary))), *(column.header for column in columns)),
+        (
+            *_teacher(summary, 1, columns),
+            *((TableCell(terse(arm, summary), None), *(column.cell(arm) for column in columns)) for arm in kept),
+        ),
     )
 
 
@@ -91,9 +87,9 @@ def beyond(summary: Summary) -> Table:
         + ', '.join(formatting.in_unit(other.title, other.unit) for other in others)
     )
     columns = [
-        _number('sd', lambda sd: formatting.value(sd, metric), lambda arm: arm.score.sd),
-        _GAP,
-        _number('would find', lambda size: formatting.value(size, metric), _of_test('detectable')),
+        _number('sd', _form(metric), lambda arm: arm.score.sd),
+        _Column('gap (%)', _gap),
+        _number('would find', _form(metric), _of_test('detectable')),
     ]
     return _arms(summary, caption, [*columns, *(_mean(other, other.head) for other in others)])
 
@@ -110,20 +106,16 @@ def chosen(summary: Summary) -> Table:
     """What validation chose for each arm, and the validation score with it."""
     metric = summary.judged
     header = formatting.in_unit(f'validation {metric.title}', metric.unit)
-    validation = _number(header, lambda mean: formatting.value(mean, metric), lambda arm: arm.validation.mean)
-    return _arms(
-        summary, f'What validation chose, and the mean validation {metric.title} with it', [validation, _CHOSEN]
-    )
+    validation = _number(header, _form(metric), lambda arm: arm.validation.mean)
+    caption = f'What validation chose, and the mean validation {metric.title} with it'
+    return _arms(summary, caption, [validation, _words('chosen', lambda arm: formatting.knobs(arm.chosen))])
 
 
 def _arms(summary: Summary, caption: str, columns: Sequence[_Column], teacher: bool = False) -> Table:
     """A line per arm, perhaps below the teacher's: where it stands on the axes, and then these columns."""
     axes = comparison.varied_axes(summary)
     align = ['r' if comparison.numeric(axis, summary.rows) else 'l' for axis in axes]
-    rows = [
-        (*_place(arm, axes), *(TableCell(column.text(arm), column.value(arm)) for column in columns))
-        for arm in summary.rows
-    ]
+    rows = [(*_place(arm, axes), *(column.cell(arm) for column in columns)) for arm in summary.rows]
     return Table(
         caption,
         ''.join([*align, *(column.align for column in columns)]),
@@ -151,49 +143,62 @@ def _verdict(arm: Arm) -> str:
     return 'baseline' if arm.is_baseline else arm.difference.verdict if arm.difference else 'no baseline arm'
 
 
-def _gap(arm: Arm) -> str:
+def _gap(arm: Arm) -> TableCell:
     gap = arm.gap_recovered
-    return formatting.interval(gap.value, gap.ci95, '.0f') if gap else formatting.NOTHING
+    return TableCell(formatting.interval(gap.value, gap.ci95, '.0f'), gap.value) if gap else EMPTY
 
 
-def _number(header: str, form: Callable[[float], str], read: Read) -> _Column:
-    return _Column(header, lambda arm: formatting.or_nothing(form, read(arm)), read)
+def _seeds(arm: Arm) -> TableCell:
+    """'20', or '18 of 20' where runs failed or are yet to come."""
+    return TableCell(str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}', arm.n)
+
+
+def _form(metric: Metric) -> Callable[[float], str]:
+    return partial(formatting.value, metric=metric)
+
+
+def _number(header: str, form: Callable[[float], str], read: Callable[[Arm], float | None]) -> _Column:
+    return _Column(header, lambda arm: TableCell(formatting.or_nothing(form, read(arm)), read(arm)))
+
+
+def _words(header: str, read: Callable[[Arm], str]) -> _Column:
+    return _Column(header, lambda arm: TableCell(read(arm), read(arm)), 'l')
 
 
 def _mean(metric: Metric, header: str) -> _Column:
-    column = _number(header, lambda mean: formatting.value(mean, metric), lambda arm: arm.last[metric.name].mean)
-    return column._replace(of_teacher=metric)
+    return _number(header, _form(metric), lambda arm: arm.last[metric.name].mean)._replace(of_teacher=metric)
 
 
 def _score(metric: Metric, title: str, checkpoint: str = 'last') -> _Column:
     """A metric with half its interval."""
-    header = formatting.in_unit(title, metric.unit)
 
-    def read(arm: Arm) -> Estimate:
-        return getattr(arm, checkpoint)[metric.name]
+    def cell(arm: Arm) -> TableCell:
+        estimate = getattr(arm, checkpoint)[metric.name]
+        return TableCell(formatting.half(estimate, metric), estimate.mean)
 
-    return _Column(
-        header, lambda arm: formatting.half(read(arm), metric), lambda arm: read(arm).mean, of_teacher=metric
-    )
+    return _Column(formatting.in_unit(title, metric.unit), cell, of_teacher=metric if checkpoint == 'last' else None)
 
 
-def _gain(metric: Metric) -> _Column:
-    header = formatting.in_unit(formatting.gain_word(metric), metric.difference)
-    return _Column(header, lambda arm: formatting.gain(arm.difference, metric), _of_test('mean'))
+def _gain(metric: Metric, marked: bool = False) -> _Column:
+    """The difference to the baseline arm, perhaps with a mark where it is significant."""
+
+    def cell(arm: Arm) -> TableCell:
+        mark = MARKS.get(_verdict(arm), '') if marked else ''
+        return TableCell(formatting.gain(arm.difference, metric) + mark, _of_test('mean')(arm))
+
+    return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
 
 
-def _of_test(field: str) -> Read:
+def _of_test(field: str) -> Callable[[Arm], Any]:
     """A field of the difference to the baseline arm; None where there is no such arm."""
     return lambda arm: getattr(arm.difference, field, None)
 
 
 _P = _number('p', formatting.p, _of_test('p'))
 _P_HOLM = _number('p (Holm)', formatting.p, _of_test('p_holm'))
-_VERDICT = _Column('verdict', _verdict, _verdict, 'l')
+_VERDICT = _words('verdict', _verdict)
 _PAIRS = _number('pairs', str, _of_test('n'))
-_SEEDS = _Column('seeds', lambda arm: seeds(arm), lambda arm: arm.n)
-_GAP = _Column('gap (%)', _gap, lambda arm: arm.gap_recovered.value if arm.gap_recovered else None)
-_CHOSEN = _Column('chosen', lambda arm: formatting.knobs(arm.chosen), lambda arm: formatting.knobs(arm.chosen), 'l')
+_SEEDS = _Column('seeds', _seeds)
 
 
 # ---- one axis across
@@ -217,39 +222,32 @@ def pivot(summary: Summary, axis: str) -> Table:
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
-    tops = {value: _top([row[value] for row in rows.values() if value in row], metric) for value in columns}
+    ranked = {
+        value: comparison.ranked([row[value] for row in rows.values() if value in row], metric.sign)
+        for value in columns
+    }
 
     def cell(arm: Arm | None, value: Any) -> TableCell:
         if arm is None or arm.score.mean is None:
             return EMPTY
         few = '' if arm.n == usual else f' (n={arm.n})'
         text = formatting.spread(arm.score.mean, arm.score.sd, metric) + MARKS.get(_verdict(arm), '') + few
-        return TableCell(text, arm.score.mean, best=arm is tops[value])
+        best = len(ranked[value]) > 1 and arm is ranked[value][0]  # where there is something to be better than
+        return TableCell(text, arm.score.mean, best)
 
     body = tuple(
         (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
     )
+    lacking = ', '.join(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
+    same = f'; without {formatting.words(axis)}, the same number in every column: {lacking}' if lacking else ''
     return Table(
         f'{formatting.in_unit(f"Test {metric.title}", metric.unit)} after the last step, mean ± sd over '
         f'{formatting.plural(usual, "seed")} where nothing else is said, by {formatting.words(axis)}; '
-        f'{MARKED.format(summary.baseline, family_size(summary))}{_lacking(summary, axis)}',
+        f'{MARKED.format(summary.baseline, family_size(summary))}{same}',
         'l' + 'r' * len(columns),
         (f'{formatting.words(others[0])} / {formatting.words(axis)}', *map(formatting.setting, columns)),
         body,
     )
-
-
-def _top(arms: Sequence[Arm], metric: Metric) -> Arm | None:
-    """The arm with the best mean, where there is something to be better than."""
-    order = comparison.ranked(arms, metric.sign)
-    return order[0] if len(order) > 1 else None
-
-
-def _lacking(summary: Summary, axis: str) -> str:
-    lacking = list(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
-    if not lacking:
-        return ''
-    return f'; without {formatting.words(axis)}, the same number in every column: {", ".join(lacking)}'
 
 
 # ---- beside a paper, and against criteria
@@ -299,11 +297,10 @@ def _criterion_row(criterion: Criterion, summary: Summary) -> tuple[str, ...]:
 
     def form(value: float) -> str:
         if metric is not None:
-            return f'{formatting.value(value, metric)} {metric.unit}'.rstrip()
-        return formatting.exactly(value) if limit else f'{100 * value:.2f} %'
+            return formatting.with_unit(formatting.value(value, metric), metric.unit)
+        return f'{value:,.0f}' if limit else f'{100 * value:.2f} %'
 
-    most = limit or (metric is not None and metric.sign < 0)
-    wanted = f'{"≤" if most else "≥"} {form(criterion.wanted)}'
+    wanted = f'{"≤" if limit or criterion.better == "lower" else "≥"} {form(criterion.wanted)}'
     return criterion.name, wanted, formatting.or_nothing(form, criterion.got), 'yes' if criterion.met else 'no'
 
 
@@ -318,11 +315,6 @@ def terse(arm: Arm, summary: Summary) -> str:
 def family_size(summary: Summary) -> int:
     """How many arms stand against a baseline: the size of the family."""
     return sum(arm.difference is not None for arm in summary.rows)
-
-
-def seeds(arm: Arm) -> str:
-    """'20', or '18 of 20' where runs failed or are yet to come."""
-    return str(arm.n) if arm.n == arm.counts.runs else f'{arm.n} of {arm.counts.runs}'
 
 
 def _place(arm: Arm, axes: Sequence[str]) -> tuple[TableCell, ...]:

@@ -44,6 +44,7 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
         'axes': planned.axes,
         'runs': [_run(run, index, under_way, costs, _judge(planned, run, measured)) for run in planned.runs],
         **evaluation.measures(build.task(task_of(planned.config))),
+        'balance': next((teacher.get('balance', {}) for teacher in measured.values()), {}),
         **evaluation.teachers(measured),
         'provenance': evaluation.provenance(
             planned.config, checksum, seconds, command, _earlier(planned, workdir, index)
@@ -59,7 +60,8 @@ def paper(config: ConfigDict) -> records.Published | None:
     Raises:
       UsageError: they are not of the format of `published`.
     """
-    return published.load(ROOT / config.expected) if config.expected else None
+    metrics = build.task(task_of(config)).metrics
+    return published.load(ROOT / config.expected, metrics) if config.expected else None
 
 
 def _judge(planned: Sweep, run: Run, measured: Mapping[str, Any]) -> str | None:

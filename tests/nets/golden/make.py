@@ -19,7 +19,7 @@ TEXTS = ['A bad film, badly made.', 'unbelievable', "It isn't  GOOD!\n", '', 'ca
 WORDS = [
     '[PAD]', '[UNK]', '[CLS]', '[SEP]', '[MASK]', *string.ascii_lowercase, *(f'##{x}' for x in string.ascii_lowercase),
     *".,!?'", *(str(digit) for digit in range(10)), 'bad', '##ly', 'film', 'made', 'it', 'is', 'isn', 'good', 'un',
-    '##believ', '##able', 'cafe', 'the', 'movie', 'very', 'not', 'a##', 'and', '##ing', '##ed', '##s', 'so', 'no',
+    '##believ', '##able', 'cafe', 'the', 'movie', 'very', 'not', '##er', 'and', '##ing', '##ed', '##s', 'so', 'no',
     'boring', 'fun',
 ]  # fmt: skip
 

@@ -1,6 +1,7 @@
-"""A report knows no task: it shows the metrics that a study names, and judges by its score and the score's direction."""
+"""A report knows no task: it shows the metrics that a study names, and judges by its score, in its direction."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -32,10 +33,9 @@ OTHER = {'helps': 'hurts', 'hurts': 'helps'}
 TAGS = {
     'kind': 'tags',
     'words': ['Ada', 'wrote', 'to', 'Charles', 'Babbage', 'from', 'London', 'in', 'the', 'summer', 'of', '$1843$', '.'],
-    'gold': [1, 0, 0, 1, 2, 0, 3, 0, 0, 0, 0, 0, 0],
-    'predicted': [1, 0, 0, 1, 1, 0, 3, 0, 0, 0, 0, 0, 0],
+    'gold': ['B-person', 'O', 'O', 'B-person', 'I-person', 'O', 'B-place', *'OOOOOO'],
+    'predicted': ['B-person', 'O', 'O', 'B-person', 'B-person', 'O', 'B-place', *'OOOOOO'],
     'probabilities': [0.99, 1.0, 1.0, 0.97, 0.51, 1.0, 0.88, 1.0, 1.0, 0.9, 1.0, 0.7, 1.0],
-    'class_names': ['O', 'B-person', 'I-person', 'B-place'],
 }
 
 
@@ -96,6 +96,14 @@ def test_words_and_marks_say_which_way_is_better(accuracy, wrong):
     for arm in (row for row in wrong.rows if row.difference and row.difference.verdict in OTHER):
         mark = '↑' if arm.difference.mean < 0 else '↓'
         assert mark in values[arm.method][(1, 4, 20).index(arm.point['temperature'])].text
+
+
+def test_a_score_without_a_unit_has_no_empty_brackets(accuracy):
+    correlation = Metric('accuracy', 'correlation', '', 'higher', 3)
+    said = page(dataclasses.replace(accuracy, metrics=(correlation, *accuracy.metrics[1:])))
+    assert '()' not in said
+    assert 'Gains, each with its own 95 % interval:' in said
+    assert re.search(r'The highest mean is that of [^.]*, 0\.\d{3} ± 0\.\d{3} \(n = 5\)', said)
 
 
 def test_figures_are_called_after_the_score_and_turned_round(wrong):
@@ -199,7 +207,7 @@ def test_results_are_read_back_as_they_were_stored(accuracy):
 
 
 def test_a_bar_on_an_error_rate_is_the_most_that_is_accepted(accuracy):
-    bars = (Criterion('wer', 0.05, 0.04, True), Criterion('gap_recovered', 0.5, None, False))
+    bars = (Criterion('wer', 0.05, 0.04, True, 'lower'), Criterion('gap_recovered', 0.5, None, False))
     accepted = Acceptance('kd', 250, False, 0, (Attempt({}, bars, False),))
     rows = tables.attempts(report.summarise(dataclasses.replace(errors(accuracy), acceptance=accepted))).rows
     assert [row[2:] for row in rows] == [
@@ -240,13 +248,20 @@ def test_an_exhibit_of_tags_shows_every_word_and_marks_what_is_wrong(right):
              for line in range(4)]  # fmt: skip
     words = len(TAGS['words'])
     assert lines[0][:words] == TAGS['words']
-    assert lines[1][:words] == [TAGS['class_names'][tag] for tag in TAGS['gold']]
-    assert lines[2][:words] == [TAGS['class_names'][tag] for tag in TAGS['predicted']]
+    assert lines[1][:words] == TAGS['gold']
+    assert lines[2][:words] == TAGS['predicted']
     assert lines[3][:words] == [f'{probability:.2f}' for probability in TAGS['probabilities']]
     orange = [cells[2, column].get_text().get_text() for cells in found for column in range(exhibit.TAGGED)
               if cells[2, column].get_text().get_color() == figure_style.COLOURS[1]]  # fmt: skip
     assert orange == ['B-person']
     assert np.frombuffer(figure_style.png(plot.figure)[16:24], '>u4')[0] > 600
+
+
+def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(right):
+    every = [[probability, 1 - probability] for probability in TAGS['probabilities']]
+    (plot,) = exhibit.plots(right, {'teacher': {**TAGS, 'probabilities': every}})
+    cells = plot.figure.axes[0].tables[0].get_celld()
+    assert cells[3, 4].get_text().get_text() == '0.51'
 
 
 def test_an_unknown_kind_of_exhibit_is_one_line(right):

@@ -112,8 +112,8 @@ def test_write_returns_what_it_wrote_and_leaves_the_results(study, folder, summa
 
 def test_summary_schema(folder):
     content = json.loads((folder / 'summary.json').read_text())
-    assert list(content) == ['metrics', 'score', 'cost_metrics', 'title', 'baseline', 'axes', 'counts', 'rows',
-                             'teachers', 'failures', 'acceptance', 'published', 'provenance']  # fmt: skip
+    assert list(content) == ['title', 'baseline', 'axes', 'teachers', 'provenance', 'acceptance', 'published',
+                             'metrics', 'score', 'cost_metrics', 'counts', 'rows', 'failures']  # fmt: skip
     assert content['score'] == 'accuracy'
     assert [metric['name'] for metric in content['metrics']] == ['accuracy', 'nll', 'ece', 'agreement', 'kl']
     assert content['metrics'][1] == {'name': 'nll', 'title': 'negative log-likelihood', 'unit': 'nats',
@@ -124,8 +124,8 @@ def test_summary_schema(folder):
     assert len(content['rows']) == 7
     assert len({frozenset(row) for row in content['rows']}) == 1
     row = content['rows'][1]
-    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step', 'difference',
-            'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
+    assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step',
+            'difference', 'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
     assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n'}
     assert row['score'] == row['last']['accuracy']
     assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline'}
