@@ -72,6 +72,7 @@ class Worker:
         """
         self.index.refresh()
         if all(key in self.index.places for key in self._sweep.cells):
+            self._examine()
             return
         costs = expand.check_shapes(self._sweep, self.datasets)
         divided = grids.division(
@@ -81,6 +82,14 @@ class Worker:
         while waiting := self._waiting(divided):
             if not any([self._tried(keys, divided) for keys in waiting]):
                 self._pause()
+        self._examine()
+
+    def _examine(self) -> None:
+        """Measures the teachers that students are held against, where that was lost since those were trained."""
+        for cell in self._sweep.cells.values():
+            judge = self._sweep.judges.get(cell.key)
+            if judge and not execute.done(self._sweep.stages[judge], self._workdir):
+                self.context(cell)
 
     def _waiting(self, divided: Sequence[Sequence[str]]) -> list[Sequence[str]]:
         """The grids that nobody has finished."""
