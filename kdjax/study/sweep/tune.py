@@ -48,6 +48,7 @@ class TrialGroup:
     trials: list[Trial]
     rung: Rung | None = None  # the part that was trained last
     order: tuple[str, ...] = ()  # keys of the cells in it
+    scores: Mapping[int, float | None] = dataclasses.field(default_factory=dict)  # after it, by trial
 
     def cells(self) -> list[FitTask]:
         return [cell for trial in self.trials for cell in trial.cells]
@@ -188,7 +189,7 @@ class Tuner:
         self._worker(planned._replace(cells=before)).work()
         worker, groups = self._worker(planned), _groups(trials)
         expand.check_shapes(planned, worker.datasets)
-        for part in range(self._config.tune.parts):
+        for part in self._parts(groups):
             scores: dict[int, float | None] = {}
             for group in groups:
                 scores |= self._trained(worker, group, part) if group.trials else {}
@@ -201,6 +202,8 @@ class Tuner:
         cells = group.cells()
         keys = tuple(cell.key for cell in cells)
         until = self._until(cells[0], part)
+        if group.rung and group.rung.until == until:  # a part of other fits, which are longer
+            return {trial.number: group.scores[trial.number] for trial in group.trials}
         begun = group.rung or Rung(0, None, '', 0, ())
         rung = begun._replace(until=until, kept=tuple(group.order.index(key) for key in keys) if group.order else ())
         stage = grids.stage(cells, worker.index, f'{len(group.trials)} trials to step {until}', rung)
@@ -209,9 +212,15 @@ class Tuner:
         artifact = context.done[stage.name]
         group.rung, group.order = Rung(until, artifact.folder, stage.key, len(cells), ()), keys
         records = dict(zip(keys, artifact.result['cells'], strict=True))
-        return {
+        group.scores = {
             trial.number: _score([records[cell.key] for cell in trial.cells], self._metric) for trial in group.trials
         }
+        return group.scores
+
+    def _parts(self, groups: Sequence[TrialGroup]) -> list[int]:
+        """The parts of a race. Of those that end on the same step, as parts of short fits do, only the last."""
+        ends = [[self._until(group.cells()[0], part) for group in groups] for part in range(self._config.tune.parts)]
+        return [part for part, end in enumerate(ends) if part + 1 == len(ends) or end != ends[part + 1]]
 
     def _until(self, cell: FitTask, part: int) -> int:
         """The step at which a part ends: a whole number of dispatches, but for the last."""

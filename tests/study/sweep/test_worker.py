@@ -218,6 +218,36 @@ def test_a_trial_that_runs_to_the_end_in_parts_is_what_it_is_in_one(tmp_path):
         assert [line['nll'] for line in cell['history']] == pytest.approx(wanted, rel=1e-3)
 
 
+def short(tmp_path, space, **steps):
+    """Tunes four trials of fits of so many steps, in three parts and dispatches of ten steps."""
+    config = small().copy_and_resolve_references().unlock()
+    config.seeds, config.tune.trials, config.tune.batch, config.tune.parts = 1, 4, 4, 3
+    for fit, count in steps.items():
+        config.fits[fit].steps = count
+    tuner = tune.Tuner(config.lock(), space, tmp_path, Silent(), Countdown(-1))
+    best, _ = tuner.tuned()
+    return best, tuner._study.get_trials()
+
+
+@pytest.mark.parametrize(('steps', 'complete'), [(1, 4), (10, 4), (11, 2), (30, 2)])
+def test_parts_of_a_short_fit_that_end_on_one_step_are_one(tmp_path, steps, complete):
+    """Once the second of them trained nothing, saved nothing, and left the third nothing to start from."""
+    best, trials = short(tmp_path, {'fits.combined.learning_rate': rows.Range(1e-3, 1e-1, log=True)}, combined=steps)
+    states = [trial.state.name for trial in trials]
+    assert states.count('COMPLETE') == complete
+    assert states.count('PRUNED') == 4 - complete
+    assert best in [trial.params for trial in trials if trial.state.name == 'COMPLETE']
+    grids = [_cells(path) for path in tmp_path.glob('grid-*/artifact.json')]
+    assert complete in [len(cells) for cells in grids if cells[0]['history'][-1]['step'] == steps]
+
+
+def test_fits_of_different_lengths_race_together(tmp_path):
+    """A part of which the shorter ones know nothing leaves them as they are."""
+    _, trials = short(tmp_path, {'fits.combined.steps': (10, 90)})
+    assert {trial.state.name for trial in trials} <= {'COMPLETE', 'PRUNED'}
+    assert any(trial.state.name == 'COMPLETE' for trial in trials)
+
+
 def _cells(path):
     return json.loads(path.read_text())['result']['cells']
 
