@@ -102,7 +102,7 @@ def sha256(path: Path) -> str:
     """Hash of a file; read once in a process while nobody touches it."""
     state = path.stat()
     if time.time() - max(state.st_mtime, state.st_ctime) < SETTLED:
-        _sha256.cache_clear()
+        return _sha256.__wrapped__(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
     return _sha256(path, state.st_size, state.st_mtime_ns, state.st_ctime_ns, state.st_ino)
 
 

@@ -17,7 +17,7 @@ from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
-from kdjax.train.storage import ARTIFACT, of_stage
+from kdjax.train.storage import ARTIFACT, clean, of_stage
 
 REPORT, WORKERS = 'report', 'workers'  # folders
 POLL = 1.0  # seconds between looks at what other processes have finished
@@ -166,6 +166,7 @@ def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None
     results = collect.results(planned, workdir, command)
     with grids.claimed(workdir / REPORT) as mine:
         if mine:
+            clean(workdir / REPORT)
             reports.write(results, workdir / REPORT)
     screen.show(reports.terminal(results))
     screen.show(f'report: {workdir / REPORT / "report.html"}')

@@ -206,9 +206,10 @@ def test_a_trial_that_runs_to_the_end_in_parts_is_what_it_is_in_one(tmp_path):
     config = small().copy_and_resolve_references().unlock()
     config.tune.trials, config.tune.batch, config.tune.parts = 2, 2, 2
     space = {'terms.soft.temperature': rows.Range(2.0, 8.0)}
-    tune.Tuner(config.lock(), space, tmp_path, Silent(), Countdown(-1)).tuned()
+    tuner = tune.Tuner(config.lock(), space, tmp_path, Silent(), Countdown(-1))
+    tuner.tuned()
     (grid,) = [path for path in tmp_path.glob('grid-*/artifact.json') if _begun_later(path)]
-    (best,) = [trial.params for trial in tune._study(tmp_path).get_trials() if trial.state.name == 'COMPLETE']
+    (best,) = [trial.params for trial in tuner._study.get_trials() if trial.state.name == 'COMPLETE']
     temperature = rows.axis('terms.soft.temperature', best['terms.soft.temperature'])
     planned = expand.expand(config, rows.product(rows.axis('method', 'combined'), temperature))
     alone = worked(planned, tmp_path / 'alone')
