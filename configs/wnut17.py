@@ -44,8 +44,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
 
 def _crf(teacher: ConfigDict) -> None:
-    teacher.net = 'crf.bilstm_crf'
-    teacher.args = ConfigDict({'width': 64, 'units': 64, 'filters': 32})
+    teacher.net = 'crf.crf'  # on a bidirectional LSTM
+    teacher.args = ConfigDict({'args': {'width': 64, 'units': 64, 'spelling': 32, 'dropout': 0.5}})
     teacher.fit = base.fit(crf=1.0)
     teacher.fit.update({'steps': 3000, 'batch_size': 16, 'learning_rate': 5e-3})
 

@@ -89,3 +89,50 @@ def calibration(probabilities_BK: Array, labels_B: Array, mask_B: Array) -> Cali
     weights_BN = jax.nn.one_hot(bins_B, BINS, dtype=confidence_B.dtype) * mask_B[:, None]
     confidence_B = jnp.where(mask_B > 0, confidence_B, 0)  # a masked example may hold anything
     return Calibration(confidence_B @ weights_BN, correct_B @ weights_BN, jnp.sum(weights_BN, axis=0))
+
+
+class RootMean(NamedTuple):
+    """The root of a mean in the making."""
+
+    total: Array
+    number: Array
+
+    def compute(self) -> Array:
+        """sqrt(total / number); nan where nothing was counted."""
+        return jnp.sqrt(self.total / self.number)
+
+
+class Recalls(NamedTuple):
+    """Sums per class: of right answers, of labels. Each (K,)."""
+
+    right: Array
+    labelled: Array
+
+    def compute(self) -> Array:
+        """Balanced accuracy: the mean, over the classes that have examples, of the share of them answered rightly."""
+        return _over_present(self.right, self.labelled)
+
+
+class FScore(NamedTuple):
+    """Sums per class: of right answers, of labels, of answers. Each (K,), or () of all classes together."""
+
+    right: Array
+    labelled: Array
+    answered: Array
+
+    def compute(self) -> Array:
+        """F1 = 2 right / (labels + answers), the mean over the classes of which there is either; nan where of none."""
+        return _over_present(2 * self.right, self.labelled + self.answered)
+
+
+def _over_present(above: Array, below: Array) -> Array:
+    """The mean of above / below where there is anything below; nan where there is nothing."""
+    present = below > 0
+    return jnp.sum(jnp.where(present, above / jnp.where(present, below, 1), 0)) / jnp.sum(present.astype(below.dtype))
+
+
+def f_score(answers: Array, labels: Array, mask: Array) -> FScore:
+    """Counts per class, of answers and labels that are 1 or 0 (..., K) where `mask` (..., K) is 1."""
+    leading = tuple(range(mask.ndim - 1))
+    answers, labels = (jnp.where(mask > 0, x.astype(mask.dtype), 0) * mask for x in (answers, labels))
+    return FScore(*(jnp.sum(x, axis=leading) for x in (answers * labels, labels, answers)))

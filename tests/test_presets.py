@@ -12,8 +12,9 @@ from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
-# What no classifier shows: boxes of a detector, distributions over their edges, a student that a head corrects.
-WITHOUT = {'fgd', 'localization', 'residual'}
+# What no classifier shows: boxes of a detector, distributions over their edges, a student that a head corrects; several
+# labels of one example, and numbers.
+WITHOUT = {'fgd', 'localization', 'residual', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression'}
 
 
 @functools.cache

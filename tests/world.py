@@ -164,6 +164,19 @@ def padded():
 
 
 @functools.cache
+def other_classes(count):
+    """The same, of a teacher that tells so many classes apart."""
+    seen = padded()
+    axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1}
+    features = {
+        tap: np.take(leaf, np.arange(count) % CLASSES, axes[tap]) if tap in axes else leaf
+        for tap, leaf in seen.teacher.features.items()
+    }
+    logits = np.take(seen.teacher.logits, np.arange(count) % CLASSES, 1)
+    return seen._replace(teacher=seen.teacher._replace(logits=logits, features=features))
+
+
+@functools.cache
 def subject(name):
     """The specimen called `name`, alone."""
     return placed({name: specimens()[name]}, padded())

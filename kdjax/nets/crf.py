@@ -7,11 +7,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from kdjax.crf import log_marginals
-from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.sequences import Constant, WordStates, at_least, mask_of, spelled, wordstate_taps
+from kdjax.errors import UsageError
+from kdjax.nets.sequences import mask_of
 from kdjax.resolve import construct, resolve
 from kdjax.types import Array, Net, Outputs, Tree
 
@@ -19,66 +18,10 @@ TAPS = ('emissions', 'transitions')
 START = 0.1  # transitions start uniform within +- this
 
 
-class _Emissions(nn.Module):
-    states: Mapping[str, Any]
-    classes: int
-
-    @nn.compact
-    def __call__(self, ids: Array, *, train: bool) -> Array:
-        states, _, mask = WordStates(**self.states, name='states')(ids, train)
-        return tap(self, 'logits', nn.Dense(self.classes, dtype=states.dtype, name='head')(states), mask)
-
-
-def bilstm_crf(
-    *,
-    classes: int,
-    vocabulary: int,
-    words: Sequence[str] = (),
-    width: int = 100,
-    units: int = 100,
-    layers: int = 1,
-    filters: int = 50,
-    dropout: float = 0.5,
-    precision: str = 'float32',
-    axis: str | None = None,
-) -> Net:
-    """BiLSTM-CRF over words and, where their strings are known, their letters; inputs (B, N) ids.
-
-    Logits are log-probabilities of each token's tag given the sentence, as of `crf`. Taps: 'embedding' (B, N, width +
-    filters), 'hidden1', ... (B, N, 2 units), 'emissions' (B, N, K), 'transitions' (B, K + 2, K).
-
-    Args:
-      classes: K.
-      vocabulary: ids that have an embedding.
-      words: the string of every id; without any, or without filters, no letters are read.
-      width: of a word's embedding.
-      units: of each direction of an LSTM.
-      layers: LSTMs on each other.
-      filters: features of a word's letters.
-      dropout: probability of dropping an input of a layer or of the last, in training.
-      precision: dtype of activations, 'float32' or 'bfloat16'; the CRF computes in float32.
-      axis: name of the data axis; unused, there are no batch statistics.
-
-    Raises:
-      UsageError: a number that is too small, or an unknown precision.
-
-    Reference: Ma, Hovy, End-to-End Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016.
-    """
-    del axis
-    at_least('bilstm_crf', classes=classes, vocabulary=vocabulary, width=width, units=units, layers=layers)
-    at_least('bilstm_crf', 0, filters=filters, dropout=dropout)
-    letters: Constant | None = spelled(words, vocabulary) if len(words) and filters else None
-    states = {
-        'vocabulary': vocabulary, 'width': width, 'units': units, 'layers': layers, 'dropout': dropout,
-        'dtype': compute_dtype(precision), 'letters': letters, 'filters': filters,
-    }  # fmt: skip
-    return chained(from_linen(_Emissions(states, classes), wordstate_taps(layers)), classes)
-
-
 def crf(
     *,
     classes: int,
-    net: str,
+    net: str = 'bilstm.tagger',
     args: Mapping[str, Any] | None = None,
     vocabulary: int | None = None,
     words: Sequence[str] = (),
@@ -92,14 +35,16 @@ def crf(
 
     Args:
       classes: K.
-      net: name of the network, such as 'window.window_mlp'; it reads ids (B, N) and answers (B, N, K).
-      args: its own arguments.
+      net: name of the network, which reads ids (B, N) and answers (B, N, K).
+      args: its own arguments; of the default, which makes it a BiLSTM-CNN-CRF, {'spelling': 50, ...}.
       vocabulary, words: as that network wants them, if it does.
       precision: dtype of its activations; the CRF computes in float32.
       axis: name of the data axis.
 
     Raises:
-      UsageError: an unknown network or an argument that it does not take.
+      UsageError: an unknown network or an argument that it does not take, or (in `apply`) one that is not of tokens.
+
+    Reference: Ma, Hovy, End-to-End Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016.
     """
     takes = inspect.signature(resolve('kdjax.nets', net, 'network')).parameters
     facts = {'vocabulary': vocabulary, 'words': words, 'precision': precision, 'axis': axis, 'classes': classes}
@@ -124,6 +69,8 @@ def chained(net: Net, classes: int) -> Net:
         params = variables['params']
         own = {'params': params['net'], 'stats': variables['stats']}
         outputs, stats = net.apply(own, inputs, train=train, key=key)
+        if outputs.logits.ndim != 3:
+            raise UsageError(f'a CRF stands on a network of tokens, not on logits {outputs.logits.shape}')
         (mask,) = outputs.masks['logits'] if 'logits' in outputs.masks else (mask_of(inputs),)
         transitions = jnp.broadcast_to(params['transitions'], (len(mask), *params['transitions'].shape))
         features = {**outputs.features, 'emissions': outputs.logits, 'transitions': transitions}

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.dataset import UNLABELLED, Dataset, Split
-from kdjax.errors import UsageError
-from kdjax.metrics import Metric, calibration, mean
+from kdjax.errors import UsageError, unknown
+from kdjax.metrics import Mean, Metric, Recalls, calibration, f_score, mean
 from kdjax.tasks.base import Task
 from kdjax.types import Array, Batch, Outputs
 
@@ -21,22 +21,68 @@ METRICS = (
     Metric('agreement', 'top-1 agreement with the teacher', '%', 'higher', 2, 'agrees'),
     Metric('kl', 'KL to the teacher', 'nats', 'lower', 3, 'KL'),
 )
+MORE = (
+    Metric('balanced_accuracy', 'balanced accuracy', '%', short='balanced'),
+    Metric('macro_f1', 'macro F1', '%', short='F1'),
+)
+RECALL = 'recall_'  # of one class, by its name or place
 TEMPERATURES = (1, 2, 4, 8, 16)  # at which the report shows what a teacher says
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Classification(Task):
-    """Each example has one of the classes: logits (B, K), labels (B,)."""
+    """Each example has one of the classes: logits (B, K), labels (B,).
+
+    Attributes:
+      score: any metric; one that is not among the usual ones is measured too.
+      more: what else is measured: 'balanced_accuracy', 'macro_f1', 'recall_3' of the class at a place, from 0, or
+        'recall_cat' of one of `classes`.
+      classes: names of the classes as the data have them, where `more` or the score has some.
+    """
 
     score: str = 'accuracy'
+    more: tuple[str, ...] = ()
+    classes: tuple[str, ...] = ()
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
-        return METRICS
+        return (*METRICS, *(self._further(name) for name in self._more))
+
+    @property
+    def _more(self) -> tuple[str, ...]:
+        """What is measured beside the usual."""
+        usual = {metric.name for metric in METRICS}
+        return tuple(dict.fromkeys((*self.more, *(() if self.score in usual else (self.score,)))))
+
+    def _further(self, name: str) -> Metric:
+        known = {metric.name: metric for metric in MORE}
+        if name.startswith(RECALL):
+            self._place(name)
+            return Metric(name, f'recall of {name.removeprefix(RECALL)}', '%')
+        if name not in known:
+            names = [metric.name for metric in (*METRICS, *MORE)]
+            raise unknown('metric', name, [*names, *(RECALL + one for one in self.classes or ('0',))],
+                          f' of {type(self).__name__}')  # fmt: skip
+        return known[name]
+
+    def _place(self, name: str) -> int:
+        """Of the class whose recall it is."""
+        wanted = name.removeprefix(RECALL)
+        if wanted in self.classes:
+            return self.classes.index(wanted)
+        if not wanted.isdecimal() or (self.classes and int(wanted) >= len(self.classes)):
+            raise unknown('class', wanted, self.classes, f' in the metric {name!r} (classes of {type(self).__name__} '
+                          'gives names)')  # fmt: skip
+        return int(wanted)
 
     def check(self, dataset: Dataset) -> None:
         if len(dataset.classes) < 2:
             raise UsageError(f'classification needs at least 2 classes, the data have {len(dataset.classes)}')
+        if self.classes and tuple(self.classes) != tuple(dataset.classes):
+            raise UsageError(f'classes of the task are {self.classes}, those of the data {dataset.classes}')
+        for name in self._more:
+            if name.startswith(RECALL) and self._place(name) >= len(dataset.classes):
+                raise UsageError(f'metric {name!r} is of none of the {len(dataset.classes)} classes of the data')
         for name, split in dataset.splits.items():
             labels = split.column('labels')
             if labels.ndim != 1 or not np.issubdtype(labels.dtype, np.integer):
@@ -56,7 +102,7 @@ class Classification(Task):
 
     def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
         """Meters of 'accuracy', 'nll' (nats), 'ece'; against a teacher those of 'agreement' (of the predicted classes)
-        and of 'kl', KL(teacher || student) in nats at temperature 1."""
+        and of 'kl', KL(teacher || student) in nats at temperature 1; and of those in `more`."""
         logits, labels, mask = outputs.logits, batch['labels'], batch['mask']
         log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
         predicted = jnp.argmax(logits, axis=-1)
@@ -71,19 +117,64 @@ class Classification(Task):
             kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
             agree = (predicted == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)
             meters |= {'agreement': mean(agree, mask), 'kl': mean(kl, mask)}
-        return meters
+        return meters | self._more_sums(predicted, labels, mask, logits.shape[-1])
+
+    def _more_sums(self, predicted: Array, labels: Array, mask: Array, classes: int) -> dict[str, Any]:
+        if not self._more:
+            return {}
+        answers, truth = (jax.nn.one_hot(x, classes, dtype=jnp.float32) for x in (predicted, labels))
+        counts = f_score(answers, truth, jnp.broadcast_to(mask[:, None], truth.shape))
+        recalls = Recalls(counts.right, counts.labelled)
+        meters = {'balanced_accuracy': recalls, 'macro_f1': counts}
+        return {
+            name: Mean(*(part[self._place(name)] for part in recalls)) if name.startswith(RECALL) else meters[name]
+            for name in self._more
+        }
 
     def predict(self, outputs: Outputs, batch: Batch) -> Array:
-        """The class of every example. (B,) int32"""
-        return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        """What the score is of: the class of every example, (B,) int32, or (B, K) as 1 and 0; or its 'nll'. (B,)"""
+        if self.score == 'nll':
+            log_probabilities = jax.nn.log_softmax(outputs.logits.astype(jnp.float32), axis=-1)
+            return -jnp.take_along_axis(log_probabilities, batch['labels'][:, None], axis=-1)[:, 0]
+        predicted = jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+        if self._of_classes:
+            return jax.nn.one_hot(predicted, outputs.logits.shape[-1], dtype=jnp.uint8)
+        return predicted
+
+    @property
+    def _of_classes(self) -> bool:
+        """Whether the score is a mean over classes."""
+        return self.score in {metric.name for metric in MORE}
 
     def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
-        """1 for every example that is classified rightly, and 1 for every example. (N, 2)"""
-        right = (predictions == split.column('labels')).astype(np.float64)
-        return np.stack([right, np.ones_like(right)], axis=-1)
+        """What every example adds to the score, such as 1 where it is classified rightly, and 1. (N, 2), (N, 2K) ...
+
+        Raises:
+          UsageError: the score is no function of sums over examples, or needs the teacher.
+        """
+        labels = split.column('labels')
+        if self._of_classes:
+            answers = predictions.astype(np.float64)
+            truth = np.equal.outer(labels, np.arange(answers.shape[1])).astype(np.float64)
+            counts = (truth * answers, truth, answers)
+            return np.concatenate(counts if self.score == 'macro_f1' else counts[:2], axis=1)
+        if self.score == 'nll':
+            return np.stack([predictions, np.ones(len(labels))], axis=-1).astype(np.float64)
+        if self.score != 'accuracy' and not self.score.startswith(RECALL):
+            raise UsageError(f'the score {self.score!r} is nothing that examples add up to, so that runs cannot be '
+                             'compared example by example')  # fmt: skip
+        right = (predictions == labels).astype(np.float64)
+        member = np.ones_like(right) if self.score == 'accuracy' else (labels == self._place(self.score)).astype(float)
+        return np.stack([right * member, member], axis=-1)
 
     def score_of(self, sums: np.ndarray) -> np.ndarray:
-        return sums[..., 0] / sums[..., 1]
+        if not self._of_classes:
+            with np.errstate(invalid='ignore'):  # nan of a class that no example has
+                return sums[..., 0] / sums[..., 1]
+        parts = np.split(sums, 3 if self.score == 'macro_f1' else 2, axis=-1)
+        above, below = (2 * parts[0], parts[1] + parts[2]) if self.score == 'macro_f1' else parts
+        present = below > 0
+        return np.sum(above / np.where(present, below, 1), axis=-1) / np.sum(present, axis=-1)
 
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
         """A rightly classified validation example about which the teacher knows most beside its class.

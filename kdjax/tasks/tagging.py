@@ -122,8 +122,8 @@ class Tagging(Task):
     def predict(self, outputs: Outputs, batch: Batch) -> Array:
         """The tag of every token. (B, N) uint8"""
         if outputs.features.keys() >= CRF:
-            scores = (outputs.features[tap] for tap in ('emissions', 'transitions'))
-            tags = best_paths(*scores, batch['mask'])[0][:, 0]
+            emissions, transitions = outputs.features['emissions'], outputs.features['transitions']
+            tags = best_paths(emissions, transitions, batch['mask'])[0][:, 0]
         else:
             tags = jnp.argmax(outputs.logits, axis=-1)
         return tags.astype(jnp.uint8)
@@ -167,22 +167,20 @@ class Tagging(Task):
         None where there is none."""
         split = dataset.splits['validation']
         labels, real = self._labels(split, outputs.shape[1])
-        probabilities = np.exp(outputs - outputs.max(axis=-1, keepdims=True))
-        probabilities /= probabilities.sum(axis=-1, keepdims=True)
-        tags = outputs.argmax(axis=-1)
+        tags, highest = outputs.argmax(axis=-1), 1 / np.exp(outputs - outputs.max(axis=-1, keepdims=True)).sum(axis=-1)
         right, found, there = tally(self._entities(tags, real), self._entities(labels, real), split.size).T
         whole = (there > 0) & (right == found) & (right == there)
         if not whole.any():
             return None
-        least = np.min(np.where(real, probabilities.max(axis=-1), 1), axis=1)
+        least = np.min(np.where(real, highest, 1), axis=1)
         example = int(np.argmin(np.where(whole, least, 2)))
         kept = real[example]
         return {
             'kind': 'tags',
             'words': self._words(dataset, example, kept),
-            'gold': [self.tags[tag] for tag in labels[example][kept]],
-            'predicted': [self.tags[tag] for tag in tags[example][kept]],
-            'probabilities': probabilities[example][kept],
+            'gold': labels[example][kept].tolist(),
+            'predicted': tags[example][kept].tolist(),
+            'probabilities': highest[example][kept].tolist(),
             'class_names': list(self.tags),
         }
 

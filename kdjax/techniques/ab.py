@@ -61,6 +61,7 @@ class ActivationBoundary(Term):
         '1811.03233',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'halving', 'mean')
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     connector: bool = True

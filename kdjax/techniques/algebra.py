@@ -56,7 +56,14 @@ def example_keys(key: Array, inputs: TermInputs) -> Array:
 
 
 def total(summands: Sequence[Array]) -> Array:
-    """Their sum, in their own dtype; of one, itself."""
+    """Their sum, in their own dtype; of one, itself.
+
+    Raises:
+      UsageError: they are of several shapes.
+    """
+    if len({summand.shape for summand in summands}) > 1:
+        raise UsageError(f'values of {[summand.shape for summand in summands]} cannot be added: per example are those '
+                         'of layers that say which of their tokens are real, beside layers that do not')  # fmt: skip
     return sum(summands[1:], summands[0])
 
 

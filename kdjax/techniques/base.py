@@ -108,6 +108,8 @@ class Term:
     FORMS: ClassVar[tuple[str, ...]] = ()
     TEACHER: ClassVar[bool] = True  # whether it needs a teacher
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
+    LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
+    OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
@@ -143,6 +145,11 @@ class Term:
         return 0.0
 
     @property
+    def reads_labels(self) -> bool:
+        """Whether it reads batch['labels'], where that depends on its form; else `LABELS` says it."""
+        return self.LABELS
+
+    @property
     def adopts(self) -> bool:
         """Whether `adopt` takes something over, which is not trained and must not decay either."""
         return False
@@ -154,6 +161,10 @@ class Term:
     def knobs(self) -> dict[str, float]:
         """Knobs by name."""
         return {field.name: float(getattr(self, field.name)) for field in dataclasses.fields(self) if _is_knob(field)}
+
+    def known(self, labels: Array) -> Array:
+        """Which labels (B, ...) there are: one that is not is negative, or nan where labels are no whole numbers."""
+        return ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         """Learned parameters and memory; most terms have neither."""

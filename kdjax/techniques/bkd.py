@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import same_classes, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term
+from kdjax.techniques.distributions import binary_cross_entropy
 from kdjax.types import Array, TermInputs
 
 
@@ -42,19 +43,9 @@ class BinaryTargets(Term):
         return 'zero' if self.form == 'kl' else 'free'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        student, teacher = (_bounded(wide(logits)) for logits in same_classes(inputs))
+        student, teacher = map(wide, same_classes(inputs))
         share = jax.nn.softmax(teacher, axis=-1) if self.form == 'ofakd' else jax.nn.sigmoid(teacher)
-        values = _binary(share, student)
+        values = binary_cross_entropy(share, student)
         if self.form == 'kl':
-            values = values - _binary(share, teacher)
+            values = values - binary_cross_entropy(share, teacher)
         return jnp.mean(values, axis=-1)
-
-
-def _binary(share: Array, logits: Array) -> Array:
-    """Cross-entropy of a yes with probability `share` and a student's logit."""
-    return -share * jax.nn.log_sigmoid(logits) - (1 - share) * jax.nn.log_sigmoid(-logits)
-
-
-def _bounded(logits: Array) -> Array:
-    """A class that is ruled out (logit -inf) is as improbable as can be written without 0 * inf."""
-    return jnp.clip(logits, -1e30, 1e30)

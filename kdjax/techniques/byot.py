@@ -23,8 +23,8 @@ class _Exit(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> tuple[Array, Array]:
-        feature_BD = nn.Dense(self.width, name='feature')(exit_vector(x))
+    def __call__(self, x: Array, real_BN: Array | None = None) -> tuple[Array, Array]:
+        feature_BD = nn.Dense(self.width, name='feature')(exit_vector(x, real_BN))
         return feature_BD, nn.Dense(self.classes, name='logits')(feature_BD)
 
 
@@ -51,6 +51,7 @@ class SelfDistillation(ExitTerm):
         '1905.08094',
     )
     TEACHER: ClassVar[bool] = False
+    LABELS: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     deepest: str = 'penult'

@@ -37,6 +37,7 @@ class ConfidentTeachers(EnsembleTerm):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
+    LABELS: ClassVar[bool] = True
 
     temperature: float = knob(4.0, above=0.0)
     form: str = 'paper'
@@ -64,6 +65,7 @@ class ConfidentHints(EnsembleTerm):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
+    LABELS: ClassVar[bool] = True
 
     layer: str = 'penult'
     tap: str = 'penult'

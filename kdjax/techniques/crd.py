@@ -72,6 +72,7 @@ class ContrastiveRepresentation(LayerTerm):
     PAPER: ClassVar[Paper] = Paper(
         'Tian, Krishnan, Isola', 'Contrastive Representation Distillation', 'ICLR', 2020, '1910.10699'
     )
+    LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
 
     examples: int = 0

@@ -129,6 +129,10 @@ class RelaxedRanking(Term):
                 f'{self.interesting!r}, {self.pool!r}, {self.uninteresting!r} and {self.sharpness!r}'
             )
 
+    @property
+    def reads_labels(self) -> bool:
+        return self.skip_label
+
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:

@@ -33,6 +33,57 @@ def label_loss(logits: Array, labels: Array) -> Array:
     return -jnp.take_along_axis(log_softmax(logits), labels[..., None], axis=-1)[..., 0]
 
 
+def binary_cross_entropy(yes: Array, logits: Array) -> Array:
+    """-y log s - (1 - y) log (1 - s), s = sigmoid(z), of the probability y of a yes, element by element.
+
+    A class that is ruled out (logit -inf) is as improbable as can be written without 0 * inf.
+    """
+    logits = jnp.clip(wide(logits), -1e30, 1e30)
+    return -yes * jax.nn.log_sigmoid(logits) - (1 - yes) * jax.nn.log_sigmoid(-logits)
+
+
+def targets(inputs: TermInputs) -> Array:
+    """What the labels ask of each of the student's outputs. (..., K)
+
+    Labels (..., K) are that, and so are labels (...) of one output; labels (...) of whole numbers are classes, of which
+    1 is asked, and 0 of the others. Of examples mixed from two, it is the mean by their shares.
+
+    Raises:
+      UsageError: labels that do not fit the outputs.
+    """
+    outputs = wide(inputs.student.logits)
+    if 'mix' not in inputs.batch:
+        return _targets(inputs.batch['labels'], outputs)
+    labels, shares = (jnp.moveaxis(inputs.batch[name], -1, 0) for name in ('labels_mixed', 'mix'))
+    both = [
+        share.reshape(share.shape + (1,) * (outputs.ndim - share.ndim)).astype(outputs.dtype) * _targets(one, outputs)
+        for one, share in zip(labels, shares, strict=True)
+    ]
+    return both[0] + both[1]
+
+
+def _targets(labels: Array, outputs: Array) -> Array:
+    if labels.shape == outputs.shape:
+        return labels.astype(outputs.dtype)
+    if labels.shape == outputs.shape[:-1] and outputs.shape[-1] == 1:
+        return labels[..., None].astype(outputs.dtype)
+    if labels.shape == outputs.shape[:-1] and jnp.issubdtype(labels.dtype, jnp.integer):
+        return jax.nn.one_hot(labels, outputs.shape[-1], dtype=outputs.dtype)
+    raise UsageError(f'labels {labels.shape} of {labels.dtype} do not fit outputs {outputs.shape}')
+
+
+def known_outputs(inputs: TermInputs) -> Array:
+    """True for those of the student's outputs whose label is known, of real examples. (..., K)"""
+    mask, shape = inputs.batch['mask'], inputs.student.logits.shape
+    return jnp.broadcast_to(mask.reshape(mask.shape + (1,) * (len(shape) - mask.ndim)), shape) > 0
+
+
+def over_outputs(values: Array, known: Array) -> Array:
+    """Of values (..., K) the mean over those that are known. (...)"""
+    count = jnp.maximum(jnp.sum(known, axis=-1), 1).astype(values.dtype)
+    return jnp.sum(jnp.where(known, values, 0), axis=-1) / count
+
+
 def member_logits(inputs: TermInputs, members: int) -> Array:
     """Logits of the members of a teacher, from its taps 'member0/logits', ... (B, M, K).
 

@@ -31,6 +31,7 @@ class DecoupledTargets(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Zhao, Cui, Song, Qiu, Liang', 'Decoupled Knowledge Distillation', 'CVPR', 2022, '2203.08679'
     )
+    LABELS: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     alpha: float = knob(1.0, minimum=0.0)

@@ -12,7 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import norm, pool_to, token_mask, total, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, apply_module, init_module
-from kdjax.techniques.layers import paired, paired_features
+from kdjax.techniques.layers import as_seen, paired, paired_features, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 
@@ -55,6 +55,7 @@ class Flow(Term):
         2017,
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'torchdistill')
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     widened: bool = False
@@ -82,6 +83,7 @@ class Flow(Term):
         students, teachers = self._layers(inputs)
         if self.widened:
             students = list(apply_module(_module(teachers), params, students))
+        inputs = as_seen(inputs, *pairs(self.layers))
         summands = [
             self._distance(self._flow(*student, inputs) - self._flow(*teacher, inputs))
             for student, teacher in zip(itertools.pairwise(students), itertools.pairwise(teachers), strict=True)

@@ -78,6 +78,7 @@ class Paraphrase(Term):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean')
     STUDENT: ClassVar[bool] = False
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layer: str = 'stage2'
     rate: float = number(0.5, above=0.0)

@@ -35,6 +35,7 @@ class MatchedTokens(Term):
         'Hugging Face',
         2025,
     )
+    OTHER_CLASSES: ClassVar[bool] = True
 
     matched: tuple[tuple[int, int], ...] = ()
     beta: float = knob(0.5, minimum=0.0, maximum=1.0)

@@ -31,6 +31,8 @@ class GradientAttention(LayerTerm):
         2017,
         '1612.03928',
     )
+    LABELS: ClassVar[bool] = True
+    OTHER_CLASSES: ClassVar[bool] = False
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'jacobian'

@@ -64,6 +64,7 @@ class InstanceTransformation(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    OTHER_CLASSES: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'zero'
 

@@ -38,6 +38,7 @@ class JacobianMatching(LayerTerm):
         'Srinivas, Fleuret', 'Knowledge Transfer with Jacobian Matching', 'ICML', 2018, '1803.00443'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'cross_entropy', 'unit')
+    OTHER_CLASSES: ClassVar[bool] = False
 
     layer: str = 'tangents'
     form: str = 'paper'

@@ -66,6 +66,7 @@ class SingularVectors(Term):
         '1807.06819',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mdistiller')
+    OTHER_CLASSES: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, ...] = ('stage1', 'stage2')

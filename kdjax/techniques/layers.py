@@ -7,7 +7,7 @@ from typing import ClassVar
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.algebra import projected, projection, real, same_maps, total, wide
+from kdjax.techniques.algebra import example_mask, projected, projection, real, same_maps, total, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Scope, Taps, Term, number
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
@@ -42,6 +42,31 @@ def paired_features(layers: Sequence[str], inputs: TermInputs) -> list[Pair]:
     return [(inputs.student.features[own], inputs.teacher.features[other]) for own, other in pairs(layers)]
 
 
+def as_seen(inputs: TermInputs, *taps: tuple[str, str]) -> TermInputs:
+    """The inputs as pairs of taps (student's, teacher's) see them: with what is real of the tokens of their own.
+
+    Where networks say that of any of them (`Outputs.masks`), batch['token_mask'] is that of their first axis of tokens,
+    batch['column_mask'] that of the second, which attention (B, heads, N, M) has, and batch['mask'] is per example: the
+    tokens of an encoder are not those that a decoder answers for. Real is what all say is real; a teacher that says
+    nothing, such as a cached one, goes by the student. If none says anything, the inputs are as they are.
+
+    Raises:
+      UsageError: they say it of different shapes.
+    """
+    said = [side.masks[tap] for side, names in zip(inputs[:2], zip(*taps, strict=True), strict=True)
+            for tap in names if tap in side.masks]  # fmt: skip
+    if not said:
+        return inputs
+    shapes = [tuple(mask.shape for mask in masks) for masks in said]
+    if len(set(shapes)) > 1:
+        raise UsageError(f'masks of {taps} are of different shapes: {shapes}')
+    columns = ('token_mask', 'column_mask')[: len(said[0])]
+    mask = example_mask(inputs)
+    own = {name: jnp.prod(jnp.stack([masks[axis].astype(mask.dtype) for masks in said]), axis=0)
+           for axis, name in enumerate(columns)}  # fmt: skip
+    return inputs._replace(batch={**inputs.batch, 'mask': mask, **own})
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerTerm(Term):
     """A term of one layer of the student and one of the teacher.
@@ -49,6 +74,8 @@ class LayerTerm(Term):
     Attributes:
       layer: 'tap' or 'student_tap:teacher_tap'.
     """
+
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layer: str = 'penult'
 
@@ -59,6 +86,10 @@ class LayerTerm(Term):
         """What is compared: what the two taps have, unless a term says more."""
         return paired_features([self.layer], inputs)[0]
 
+    def seen(self, inputs: TermInputs) -> TermInputs:
+        """The inputs as the two taps see them."""
+        return as_seen(inputs, *pairs([self.layer]))
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class LayerwiseTerm(Term):
@@ -67,6 +98,8 @@ class LayerwiseTerm(Term):
     Attributes:
       layers: pairs of features, 'tap' or 'student_tap:teacher_tap'.
     """
+
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
 
@@ -82,7 +115,10 @@ class LayerwiseTerm(Term):
 
     def summed(self, features: Sequence[Pair], inputs: TermInputs, knobs: Knobs) -> Array:
         """The distances of pairs of features, added up. (B,) or (B, N)"""
-        return total([self.distance(student, teacher, inputs, knobs) for student, teacher in features])
+        return total([
+            self.distance(student, teacher, as_seen(inputs, taps), knobs)
+            for (student, teacher), taps in zip(features, pairs(self.layers), strict=True)
+        ])  # fmt: skip
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         """Of one pair, at least float32. (B,) or (B, N)"""
@@ -141,6 +177,7 @@ class CrossLayerTerm(Term):
       width: of what the attention compares.
     """
 
+    OTHER_CLASSES: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
 
     students: tuple[str, ...] = ('stage1', 'stage2')

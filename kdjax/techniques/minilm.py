@@ -25,7 +25,7 @@ class AttentionDistributions(LayerTerm):
     Softmaxes are over real columns. Values: (B,), the mean over an example's real tokens, or (B, N) per token.
 
     Attributes:
-      layer: scores before the softmax (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'.
+      layer: scores before the softmax (B, heads, N, M), 'tap' or 'student_tap:teacher_tap'.
     """
 
     PAPER: ClassVar[Paper] = _PAPER
@@ -34,7 +34,8 @@ class AttentionDistributions(LayerTerm):
     layer: str = 'attention2'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        return over_tokens(attention_divergence(*self.features(inputs), inputs), inputs)
+        seen = self.seen(inputs)
+        return over_tokens(attention_divergence(*self.features(inputs), seen), seen)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -55,7 +56,8 @@ class ValueRelations(LayerTerm):
     heads: int = number(12, minimum=1)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        return over_tokens(relation_divergence(*self.features(inputs), self.heads, inputs), inputs)
+        seen = self.seen(inputs)
+        return over_tokens(relation_divergence(*self.features(inputs), self.heads, seen), seen)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

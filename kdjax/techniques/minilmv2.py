@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from kdjax.techniques.algebra import total
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, Term, knob, number
-from kdjax.techniques.layers import paired, paired_features
+from kdjax.techniques.layers import as_seen, paired, paired_features, pairs
 from kdjax.techniques.tokens import over_tokens, relation_divergence
 from kdjax.types import Array, TermInputs
 
@@ -33,6 +33,7 @@ class SelfAttentionRelations(Term):
         2021,
         '2012.15828',
     )
+    OTHER_CLASSES: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     query: str = 'query'
@@ -47,11 +48,13 @@ class SelfAttentionRelations(Term):
         return paired((self.query, self.key, self.value))
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        parts = zip(('query', 'key', 'value'), paired_features((self.query, self.key, self.value), inputs), strict=True)
+        layers = (self.query, self.key, self.value)
+        seen = as_seen(inputs, *pairs(layers))
+        parts = zip(('query', 'key', 'value'), paired_features(layers, inputs), strict=True)
         distances = [
-            knobs[f'{part}_weight'] * relation_divergence(*features, self.heads, inputs) for part, features in parts
+            knobs[f'{part}_weight'] * relation_divergence(*features, self.heads, seen) for part, features in parts
         ]
-        return over_tokens(total(distances), inputs)
+        return over_tokens(total(distances), seen)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -132,6 +132,7 @@ class StrongLabels(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     TEACHER: ClassVar[bool] = False
+    LABELS: ClassVar[bool] = True
 
     tap: str = 'strong'
 

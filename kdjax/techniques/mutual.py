@@ -34,6 +34,10 @@ class MutualLearning(Term):
 
     form: str = 'paper'
 
+    @property
+    def reads_labels(self) -> bool:
+        return self.form == 'paper'
+
     def taps(self) -> Taps:
         return Taps(student=('peers',))
 

@@ -31,6 +31,7 @@ class NormalizedTargets(Term):
         2023,
         '2303.13005',
     )
+    LABELS: ClassVar[bool] = True
 
     gamma: float = knob(1.5, minimum=0.0)
     temperature: float = knob(1.0, above=0.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, same_maps, token_mask, unit, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term
-from kdjax.techniques.layers import LayerwiseTerm, paired
+from kdjax.techniques.layers import LayerwiseTerm, as_seen, paired, pairs
 from kdjax.types import Array, TermInputs
 
 PAPER = Paper(
@@ -105,6 +105,7 @@ class TokenSelectivity(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('example', 'textbrewer')
+    OTHER_CLASSES: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layers: tuple[str, str] = ('hidden2', 'hidden2')
@@ -127,6 +128,7 @@ class TokenSelectivity(Term):
         shapes = [x.shape for side in sides for x in side]
         if any(len(shape) != 3 or shape[:2] != shapes[0][:2] for shape in shapes):
             raise UsageError(f'TokenSelectivity needs tokens (B, N, D) of one B and N, got {shapes}')
+        inputs = as_seen(inputs, *pairs(self.layers))
         mask = token_mask(inputs, shapes[0][1]).astype(sides[0][0].dtype)
         student, teacher = (_token_products(left, right, mask) for left, right in sides)
         gap = student - teacher

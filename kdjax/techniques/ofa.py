@@ -20,8 +20,8 @@ class _Exit(nn.Module):
     classes: int
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = exit_vector(x)
+    def __call__(self, x: Array, real_BN: Array | None = None) -> Array:
+        x = exit_vector(x, real_BN)
         return nn.Dense(self.classes)(x)
 
 
@@ -46,6 +46,7 @@ class OneForAll(ExitTerm):
         2023,
         '2310.19444',
     )
+    LABELS: ClassVar[bool] = True
 
     gamma: float = knob(1.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)

@@ -77,6 +77,7 @@ class Overhaul(Term):
         '1904.01866',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'halving', 'mean')
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     norms: tuple[str, ...] = ()

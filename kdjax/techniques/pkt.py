@@ -66,6 +66,7 @@ class ProbabilisticTransfer(_Neighbours):
       form: which of the above.
     """
 
+    OTHER_CLASSES: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     def taps(self) -> Taps:
@@ -89,6 +90,7 @@ class LabelTransfer(_Neighbours):
     """
 
     TEACHER: ClassVar[bool] = False
+    LABELS: ClassVar[bool] = True
 
     def taps(self) -> Taps:
         return Taps((self.layer,))

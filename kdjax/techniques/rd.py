@@ -28,6 +28,10 @@ class _Ranking(Term):
     skip_label: bool = True
     decay: float = knob(1.0, above=0.0)
 
+    @property
+    def reads_labels(self) -> bool:
+        return self.skip_label
+
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:

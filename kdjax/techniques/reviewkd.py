@@ -87,6 +87,7 @@ class Review(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Chen, Liu, Zhao, Jia', 'Distilling Knowledge via Knowledge Review', 'CVPR', 2021, '2104.09044'
     )
+    OTHER_CLASSES: ClassVar[bool] = True
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
     fused: bool = True

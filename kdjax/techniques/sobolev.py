@@ -35,6 +35,7 @@ class Sobolev(LayerTerm):
         '1706.04859',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('logits', 'log_probabilities')
+    OTHER_CLASSES: ClassVar[bool] = False
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     layer: str = 'tangents'

@@ -33,6 +33,7 @@ class SelfSupervised(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Xu, Liu, Li, Loy', 'Knowledge Distillation Meets Self-Supervision', 'ECCV', 2020, '2006.07114'
     )
+    LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
 
     tap: str = 'rotated'

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.techniques.algebra import example_mask
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope
 from kdjax.techniques.layers import LayerwiseTerm
-from kdjax.techniques.tokens import log_attention, over_tokens, real_tokens, same_scores
+from kdjax.techniques.tokens import log_attention, over_tokens, real_columns, real_tokens, same_scores
 from kdjax.types import Array, TermInputs
 
 
@@ -29,7 +29,7 @@ class AttentionMatch(LayerwiseTerm):
     so a long text counts by the square of its length.
 
     Attributes:
-      layers: pairs of scores (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'.
+      layers: pairs of scores (B, heads, N, M), 'tap' or 'student_tap:teacher_tap'.
       cut: of squares, a score at or below it counts as 0; of cross-entropies, a teacher's probability whose score is.
         TextBrewer has -1e-3 where it is given no mask, and none where it is.
       padded_columns: whether softmaxes include the columns of padding, as TextBrewer's do, which relies on networks
@@ -64,31 +64,30 @@ class AttentionMatch(LayerwiseTerm):
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_scores(student, teacher)
-        real_BN = real_tokens(inputs, student.shape[-1])
+        real = real_tokens(inputs, student.shape[-2]), real_columns(inputs, student.shape[-1])
         # Masked before heads are merged: what a padded row or column holds, even nan, must not reach a gradient.
-        rows = real_BN[:, None, :, None]
-        counted = rows & (real_BN[:, None, None] | self.padded_columns)
-        student, teacher = (jnp.where(counted, score, 0) for score in (student, teacher))
+        rows, columns = real[0][:, None, :, None], real[1][:, None, None] | self.padded_columns
+        student, teacher = (jnp.where(rows & columns, score, 0) for score in (student, teacher))
         if self.form in ('mse_sum', 'ce_mean'):
             merge = jnp.sum if self.form == 'mse_sum' else jnp.mean
             student, teacher = (merge(score, axis=1, keepdims=True) for score in (student, teacher))
         squares = self.form.startswith('mse')
-        return (self._squares if squares else self._entropy)(student, teacher, real_BN, inputs)
+        return (self._squares if squares else self._entropy)(student, teacher, real, inputs)
 
-    def _squares(self, student: Array, teacher: Array, real_BN: Array, inputs: TermInputs) -> Array:
+    def _squares(self, student: Array, teacher: Array, real: tuple[Array, Array], inputs: TermInputs) -> Array:
         student, teacher = (jnp.where(score > self.cut, score, 0) for score in (student, teacher))
-        sums_BN = jnp.sum(jnp.mean(jnp.square(_masked(student - teacher, real_BN)), axis=1), axis=-1)
-        length_B = jnp.sum(real_BN, axis=1).astype(student.dtype)
+        sums_BN = jnp.sum(jnp.mean(jnp.square(_masked(student - teacher, real[1])), axis=1), axis=-1)
+        rows_B, columns_B = (jnp.sum(one, axis=1).astype(student.dtype) for one in real)
         # What the objective's mean over tokens or examples divides by, over the number of pairs.
         per_token = inputs.batch['mask'].ndim == 2
-        counted = jnp.sum(length_B) if per_token else jnp.sum(example_mask(inputs)).astype(student.dtype)
-        scale = counted / jnp.maximum(jnp.sum(jnp.square(length_B)), 1)
+        counted = jnp.sum(rows_B) if per_token else jnp.sum(example_mask(inputs)).astype(student.dtype)
+        scale = counted / jnp.maximum(jnp.sum(rows_B * columns_B), 1)
         return (sums_BN if per_token else jnp.sum(sums_BN, axis=1)) * scale
 
-    def _entropy(self, student: Array, teacher: Array, real_BN: Array, inputs: TermInputs) -> Array:
-        columns_BN = jnp.ones_like(real_BN) if self.padded_columns else real_BN
-        probability = jnp.where(teacher > self.cut, jnp.exp(log_attention(teacher, columns_BN)), 0)
-        products = _masked(probability * log_attention(student, columns_BN), real_BN)
+    def _entropy(self, student: Array, teacher: Array, real: tuple[Array, Array], inputs: TermInputs) -> Array:
+        columns_BM = jnp.ones_like(real[1]) if self.padded_columns else real[1]
+        probability = jnp.where(teacher > self.cut, jnp.exp(log_attention(teacher, columns_BM)), 0)
+        products = _masked(probability * log_attention(student, columns_BM), real[1])
         return over_tokens(-jnp.mean(jnp.sum(products, axis=-1), axis=1), inputs)
 
     @classmethod
@@ -96,5 +95,5 @@ class AttentionMatch(LayerwiseTerm):
         return [*(cls(form=form) for form in cls.FORMS), cls(padded_columns=True), cls(form='mse', cut=-1e-3)]
 
 
-def _masked(scores: Array, real_BN: Array) -> Array:
-    return jnp.where(real_BN[:, None, None], scores, 0)
+def _masked(scores: Array, real_BM: Array) -> Array:
+    return jnp.where(real_BM[:, None, None], scores, 0)

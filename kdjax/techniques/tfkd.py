@@ -36,6 +36,7 @@ class VirtualTeacher(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('virtual', 'repo')
     TEACHER: ClassVar[bool] = False
+    LABELS: ClassVar[bool] = True
 
     correct: float = knob(0.99, above=0.0, maximum=1.0)
     temperature: float = knob(20.0, above=0.0)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import unknown
 from kdjax.techniques.base import AtTeacher, Knobs, Paper
 from kdjax.techniques.layers import LayerwiseTerm
-from kdjax.techniques.tokens import ProjectedTokens, over_tokens, real_tokens, same_scores
+from kdjax.techniques.tokens import ProjectedTokens, over_tokens, real_columns, same_scores
 from kdjax.types import Array, TermInputs
 
 _PAPER = Paper(
@@ -30,7 +30,7 @@ class AttentionScores(LayerwiseTerm):
     over the pairs of its real tokens.
 
     Attributes:
-      layers: pairs of scores (B, heads, N, N), 'tap' or 'student_tap:teacher_tap'; tokens.layer_map spreads them.
+      layers: pairs of scores (B, heads, N, M), 'tap' or 'student_tap:teacher_tap'; tokens.layer_map spreads them.
       cut: a score at or below it counts as 0, as in the authors' code, where padding has scores of -1e4.
     """
 
@@ -42,9 +42,9 @@ class AttentionScores(LayerwiseTerm):
 
     def distance(self, student: Array, teacher: Array, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_scores(student, teacher)
-        real_BN = real_tokens(inputs, student.shape[-1])
-        own, other = (jnp.where((x > self.cut) & real_BN[:, None, None], x, 0) for x in (student, teacher))
-        columns_B1 = jnp.maximum(jnp.sum(real_BN, axis=1, keepdims=True), 1).astype(own.dtype)
+        real_BM = real_columns(inputs, student.shape[-1])
+        own, other = (jnp.where((x > self.cut) & real_BM[:, None, None], x, 0) for x in (student, teacher))
+        columns_B1 = jnp.maximum(jnp.sum(real_BM, axis=1, keepdims=True), 1).astype(own.dtype)
         return over_tokens(jnp.mean(jnp.sum(jnp.square(own - other), axis=-1), axis=1) / columns_B1, inputs)
 
 

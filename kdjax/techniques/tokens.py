@@ -10,7 +10,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.algebra import example_mask, token_mask, wide
 from kdjax.techniques.base import AtTeacher, Knobs, apply_module, init_module
-from kdjax.techniques.layers import LayerwiseTerm, Pair
+from kdjax.techniques.layers import LayerwiseTerm, Pair, as_seen, pairs
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 NO_PROJECTION = (False, 'none')
@@ -42,6 +42,18 @@ def real_tokens(inputs: TermInputs, tokens: int) -> Array:
     if mask_BN.shape[1] != tokens:
         raise UsageError(f'the mask is of {mask_BN.shape[1]} tokens, the feature has {tokens}')
     return mask_BN > 0
+
+
+def real_columns(inputs: TermInputs, columns: int) -> Array:
+    """True for the tokens of real examples that are attended to, where these may be others than attend. (B, M)
+
+    Raises:
+      UsageError: the mask has another number of tokens.
+    """
+    if 'column_mask' not in inputs.batch:
+        return real_tokens(inputs, columns)
+    attended = inputs._replace(batch={**inputs.batch, 'token_mask': inputs.batch['column_mask']})
+    return real_tokens(attended, columns)
 
 
 def real_states(x: Array, inputs: TermInputs) -> Array:
@@ -77,23 +89,23 @@ def over_tokens(values: Array, inputs: TermInputs) -> Array:
 
 
 def same_scores(student: Array, teacher: Array) -> tuple[Array, Array]:
-    """Attention scores of both sides, (B, heads, N, N), at least float32.
+    """Attention scores of both sides, (B, heads, N, M), at least float32.
 
     Raises:
       UsageError: they are not such scores, or of two shapes.
     """
     if student.ndim != 4 or student.shape != teacher.shape:
         raise UsageError(
-            f'attention scores must be (B, heads, N, N) with as many heads on both sides, got {student.shape} and '
+            f'attention scores must be (B, heads, N, M) with as many heads on both sides, got {student.shape} and '
             f'{teacher.shape}'
         )
     return wide(student), wide(teacher)
 
 
-def log_attention(scores: Array, real_BN: Array) -> Array:
-    """log softmax of attention scores (B, heads, N, N) over the real columns; finite where a score is -inf."""
+def log_attention(scores: Array, real_BM: Array) -> Array:
+    """log softmax of attention scores (B, heads, N, M) over the real columns; finite where a score is -inf."""
     lowest = -1e30  # its exponential is 0, and a difference or a sum of a few of them is finite
-    return jax.nn.log_softmax(jnp.where(real_BN[:, None, None], jnp.maximum(wide(scores), lowest), lowest), axis=-1)
+    return jax.nn.log_softmax(jnp.where(real_BM[:, None, None], jnp.maximum(wide(scores), lowest), lowest), axis=-1)
 
 
 def attention_divergence(student: Array, teacher: Array, inputs: TermInputs) -> Array:
@@ -103,9 +115,9 @@ def attention_divergence(student: Array, teacher: Array, inputs: TermInputs) -> 
       UsageError: the scores are not such, or of two shapes.
     """
     student, teacher = same_scores(student, teacher)
-    real_BN = real_tokens(inputs, student.shape[-1])
-    rows = real_BN[:, None, :, None]
-    log_student, log_teacher = (log_attention(jnp.where(rows, score, 0), real_BN) for score in (student, teacher))
+    rows = real_tokens(inputs, student.shape[-2])[:, None, :, None]
+    columns_BM = real_columns(inputs, student.shape[-1])
+    log_student, log_teacher = (log_attention(jnp.where(rows, score, 0), columns_BM) for score in (student, teacher))
     return jnp.mean(jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_student), axis=-1), axis=1)
 
 
@@ -160,8 +172,8 @@ class ProjectedTokens(LayerwiseTerm):
 
     def features(self, inputs: TermInputs) -> list[Pair]:
         found = []
-        for layer, pair in zip(self.layers, super().features(inputs), strict=True):
-            student, teacher = (self.states(feature, inputs) for feature in pair)
+        for layer, taps, pair in zip(self.layers, pairs(self.layers), super().features(inputs), strict=True):
+            student, teacher = (self.states(feature, as_seen(inputs, taps)) for feature in pair)
             check_widths(layer, student, teacher, self.projection)
             found.append((student, teacher))
         return found

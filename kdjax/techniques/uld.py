@@ -32,6 +32,7 @@ class UniversalLogits(Term):
         2025,
         '2402.12030',
     )
+    OTHER_CLASSES: ClassVar[bool] = True
 
     matched: tuple[tuple[int, int], ...] = ()
     temperature: float = knob(1.0, above=0.0)

@@ -48,6 +48,7 @@ class SelfTargets(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'cls_KD')
     TEACHER: ClassVar[bool] = False
+    LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
 
     layer: str = 'penult'

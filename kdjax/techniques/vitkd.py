@@ -12,7 +12,7 @@ from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, example_mask, wide
 from kdjax.techniques.base import Knobs, Paper, apply_module, init_module, number
-from kdjax.techniques.layers import LayerTerm, Pair
+from kdjax.techniques.layers import LayerTerm, Pair, as_seen, pairs
 from kdjax.techniques.tokens import ProjectedTokens, check_widths, real_states
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -49,7 +49,10 @@ class Mimicking(ProjectedTokens):
 
     def projected(self, params: Tree, inputs: TermInputs) -> list[Pair]:
         # What is learned adds to padding too, and the teacher is 0 there.
-        real = [_real(inputs.student.features[tap], inputs, self.skip)[..., None] for tap in self.taps().student]
+        real = [
+            _real(inputs.student.features[taps[0]], as_seen(inputs, taps), self.skip)[..., None]
+            for taps in pairs(self.layers)
+        ]
         features = zip(super().projected(params, inputs), real, strict=True)
         return [(jnp.where(real_BN1, student, 0), teacher) for (student, teacher), real_BN1 in features]
 
@@ -132,7 +135,7 @@ class Generation(LayerTerm):
 
     def _read(self, inputs: TermInputs) -> tuple[Array, Array, Array]:
         """Patches of student and teacher (B, N, D), 0 at padding, and which are real (B, N)."""
-        features = self.features(inputs)
+        features, inputs = self.features(inputs), self.seen(inputs)
         student, teacher = (_patches(feature, inputs)[:, self.skip :] for feature in features)
         check_widths(self.layer, student, teacher, self.projection)
         patches = student.shape[1]

@@ -29,6 +29,7 @@ class WeightedSoftLabels(Term):
         2021,
         '2102.00650',
     )
+    LABELS: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'stationary'
 
     temperature: float = knob(4.0, above=0.0)

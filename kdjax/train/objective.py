@@ -18,7 +18,9 @@ import jax.numpy as jnp
 
 from kdjax.errors import UsageError, unknown
 from kdjax.techniques.base import Term
-from kdjax.types import Array, Outputs, TermInputs, Tree
+from kdjax.types import Array, Batch, Outputs, TermInputs, Tree
+
+LABELS = ('labels', 'labels_mixed')  # columns that only terms see that say so
 
 
 class Shares(NamedTuple):
@@ -49,14 +51,17 @@ class Objective:
         """Learned parameters and memory of every term, by name.
 
         Raises:
-          UsageError: a tap that a network does not have, shapes that do not fit, or an example-scope term with memory
-            (each device would remember only its own examples).
+          UsageError: a tap that a network does not have, a teacher of other classes, labels that the data do not have,
+            shapes that do not fit, or an example-scope term with memory (each device would remember only its own
+            examples).
         """
         params, memory = {}, {}
         for name, term in self.terms:
             check_taps(name, term, inputs)
-            with _named(name):
-                params[name], memory[name] = term.init(term_key(key, name), inputs)
+            check_classes(name, term, inputs)
+            seen = inputs._replace(batch=shown(name, term, inputs.batch))
+            with _named(name, term):
+                params[name], memory[name] = term.init(term_key(key, name), seen)
             if jax.tree.leaves(memory[name]) and term.scope != 'batch':
                 raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
         return params, memory
@@ -69,7 +74,7 @@ class Objective:
         """
         adopted = {}
         for name, term in self.terms:
-            with _named(name):
+            with _named(name, term):
                 adopted[name] = term.adopt(params[name], earlier, teacher)
         return adopted
 
@@ -83,7 +88,7 @@ class Objective:
         step: Array,
         key: Array,
         axis: str | None = None,
-        denominator_mask: Array | None = None,
+        device_batch: Batch | None = None,
     ) -> Shares:
         """This device's share of the loss.
 
@@ -94,8 +99,8 @@ class Objective:
           step: global step, () int32.
           key: random key of the step, the same on all devices.
           axis: name of the device axis; None where the batch is whole.
-          denominator_mask: mask whose sum is averaged over, where `inputs` are only a part of this device's batch
-            (gradient accumulation).
+          device_batch: this device's batch where `inputs` are only a part of it (gradient accumulation): its examples
+            are averaged over.
         """
         whole = gathered(inputs, axis) if any(term.scope == 'batch' for _, term in self.terms) else inputs
         size = 1 if axis is None else jax.lax.axis_size(axis)
@@ -103,13 +108,15 @@ class Objective:
         parts, next_memory, logs = {}, {}, {}
         for name, term in self.terms:
             seen = whole if term.scope == 'batch' else inputs
-            with _named(name):
+            seen = seen._replace(batch=shown(name, term, seen.batch))
+            with _named(name, term):
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
+            mask = seen.batch['mask']
             if term.scope == 'batch':
-                parts[name] = _mean(out.values, seen.batch['mask'], seen.batch['mask'], None) / size
+                parts[name] = _mean(out.values, mask, mask, None) / size
             else:
-                over = seen.batch['mask'] if denominator_mask is None else denominator_mask
-                parts[name] = _mean(out.values, seen.batch['mask'], over, axis)
+                over = mask if device_batch is None else shown(name, term, device_batch)['mask']
+                parts[name] = _mean(out.values, mask, over, axis)
             next_memory[name] = out.memory
             # Terms see the same logs on every device (batch scope) or their own part (example scope): share both.
             logs.update({f'{name}/{what}': value / size for what, value in out.logs.items()})
@@ -118,18 +125,51 @@ class Objective:
         return Shares(sum(summands[1:], summands[0]), weighted, parts, next_memory, logs)
 
 
+def shown(name: str, term: Term, batch: Batch) -> Batch:
+    """The batch as a term sees it: without labels, or, if it reads them, without what has none.
+
+    There 'mask' is 0 where a label is not known, and has the axes of the labels if those are more; labels that are not
+    known are 0. Of mixed examples both labels that have a share must be known.
+
+    Raises:
+      UsageError: the term reads labels, and there are none.
+    """
+    if not term.reads_labels:
+        return {name: leaf for name, leaf in batch.items() if name not in LABELS}
+    column = next((name for name in LABELS if name in batch), None)
+    if column is None:
+        raise UsageError(f'term {name!r} reads labels, and the data have none')
+    labels = batch[column]
+    known = term.known(labels)
+    safe = jnp.where(_aligned(known, labels.ndim), labels, 0)
+    if 'mix' in batch:
+        known = jnp.all(known | (batch['mix'] == 0), axis=-1)
+    mask = batch['mask']
+    axes = max(mask.ndim, known.ndim)
+    mask = _aligned(mask, axes) * _aligned(known, axes).astype(mask.dtype)
+    return {**batch, column: safe, 'mask': mask}
+
+
+def _aligned(x: Array, axes: int) -> Array:
+    """`x` (B, ...) with axes of size 1 behind, to have as many as `axes`."""
+    return x.reshape(x.shape + (1,) * (axes - x.ndim))
+
+
 @contextlib.contextmanager
-def _named(name: str) -> Iterator[None]:
+def _named(name: str, term: Term) -> Iterator[None]:
     """Errors of a term say which it is."""
     try:
         yield
     except UsageError as error:
         raise UsageError(f'term {name!r}: {error}') from error
     except KeyError as error:
-        if error.args != ('labels',):
+        if error.args[:1] not in [(column,) for column in LABELS]:
             raise
-        raise UsageError(f'term {name!r} reads labels, and mixed examples have two; of terms, only the '
-                         'cross-entropy knows what to do with them') from error  # fmt: skip
+        if term.reads_labels:
+            raise UsageError(f'term {name!r} reads labels, and mixed examples have two; of terms, only task losses '
+                             'know what to do with them') from error  # fmt: skip
+        raise UsageError(f'term {name!r} reads labels and does not say so: set LABELS of {type(term).__name__} to '
+                         'True') from error  # fmt: skip
 
 
 def term_key(key: Array, name: str) -> Array:
@@ -150,6 +190,16 @@ def check_taps(name: str, term: Term, inputs: TermInputs) -> None:
         for tap in wanted:
             if tap not in outputs.features:
                 raise unknown('tap', tap, described(outputs), f' of the {side}, read by term {name!r}')
+
+
+def check_classes(name: str, term: Term, inputs: TermInputs) -> None:
+    """Raises UsageError where the teacher answers with other classes than the student, and `term` cannot have that."""
+    if inputs.teacher.logits is None or not term.TEACHER or term.OTHER_CLASSES:
+        return
+    student, teacher = (side.logits.shape[-1] for side in inputs[:2])
+    if student != teacher:
+        raise UsageError(f'term {name!r} compares the outputs of student and teacher, of which there are {student} '
+                         f'and {teacher}; with such a teacher use terms of features, or uld and gold')  # fmt: skip
 
 
 def described(outputs: Outputs) -> list[str]:

@@ -158,7 +158,7 @@ def gradients(
         inputs = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
         shares = objective.shares(
             params['terms'], memory, inputs, knobs['terms'],
-            step=state.step, key=key, axis=axis, denominator_mask=batch['mask'],
+            step=state.step, key=key, axis=axis, device_batch=batch,
         )  # fmt: skip
         return losses(shares), (shares, stats)
 

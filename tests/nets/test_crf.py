@@ -9,7 +9,7 @@ import pytest
 from chains import probabilities, sequences
 
 from kdjax.errors import UsageError
-from kdjax.nets.crf import bilstm_crf, crf
+from kdjax.nets.crf import crf
 from kdjax.techniques.crf import CrfLikelihood
 from kdjax.types import TermInputs
 
@@ -18,7 +18,9 @@ WORDS = ('', '?', 'the', 'cat', 'sat', 'on', 'Mats', 'unseen')
 IDS = np.array([[2, 3, 4, 5, 6], [1, 7, 2, 0, 0], [6, 0, 0, 0, 0], [0, 0, 0, 0, 0]], np.int32)
 REAL = IDS > 0
 NETS = {
-    'bilstm': functools.partial(bilstm_crf, classes=K, vocabulary=VOCABULARY, words=WORDS, width=5, units=3, filters=2),
+    'bilstm': functools.partial(
+        crf, classes=K, vocabulary=VOCABULARY, words=WORDS, args={'width': 5, 'units': 3, 'spelling': 2}
+    ),
     'table': functools.partial(crf, classes=K, vocabulary=VOCABULARY + 1, net='chains:table'),
 }
 every_net = pytest.mark.parametrize('name', NETS)
@@ -103,7 +105,7 @@ def test_activations_may_be_half_as_precise_and_scores_stay_single():
 @pytest.mark.parametrize(
     ('make', 'message'),
     [
-        (lambda: NETS['bilstm'](units=0), 'units of a bilstm_crf must be at least 1, got 0'),
+        (lambda: NETS['bilstm'](args={'units': 0}), 'units of a tagger must be at least 1, got 0'),
         (lambda: NETS['bilstm'](precision='half'), "unknown precision 'half'"),
         (lambda: crf(classes=K, net='chains:tables'), "unknown network 'chains:tables'.*chains:table"),
         (lambda: crf(classes=K, net='chains:table'), 'missing a required argument'),
@@ -113,3 +115,10 @@ def test_activations_may_be_half_as_precise_and_scores_stay_single():
 def test_arguments_that_make_no_sense_are_refused(make, message):
     with pytest.raises(UsageError, match=message):
         make()
+
+
+def test_a_network_of_whole_sentences_is_refused():
+    net = crf(classes=K, net='bag.bag', vocabulary=VOCABULARY)
+    variables = jax.eval_shape(net.init, jax.random.key(0), IDS)
+    with pytest.raises(UsageError, match=r'a CRF stands on a network of tokens, not on logits \(4, 4\)'):
+        jax.eval_shape(functools.partial(net.apply, train=False, key=None), variables, IDS)

@@ -1,9 +1,11 @@
 """The laws of DESIGN.md section 10, for every technique that exists."""
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import math
+import re
 from unittest import mock
 
 import jax
@@ -16,11 +18,13 @@ import world
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from kdjax.dataset import UNLABELLED
 from kdjax.errors import UsageError
 from kdjax.techniques.base import Paper
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import step
+from kdjax.train.objective import Objective
 from kdjax.types import Net, Outputs, TermInputs
 
 # Large, and finite after the few squarings that a technique may do.
@@ -241,6 +245,61 @@ def test_a_token_counts_as_an_example_does(name):
 def ask_alone(term, inputs):
     params, memory = term.init(world.KEY, inputs)
     return term(params, memory, inputs, term.knobs(), step=jnp.int32(0), key=world.KEY).values
+
+
+# ---- labels, and what the teacher tells apart
+
+
+@every_specimen
+def test_an_example_without_a_label_is_padding_to_what_reads_labels_and_to_no_other(name):
+    subject = world.subject(name)
+    batch, nameless = subject.inputs.batch, np.arange(len(MASK)) == np.flatnonzero(MASK)[1]
+    unlabelled = {**batch, 'labels': np.where(nameless, UNLABELLED, batch['labels']).astype(np.int32)}
+    masked = {**batch, 'mask': np.where(nameless, 0, batch['mask']).astype(np.float32)}
+    got, want = (
+        world.compiled(*subject._replace(inputs=subject.inputs._replace(batch=seen)))
+        for seen in (unlabelled, masked if subject.term.reads_labels else batch)
+    )
+    world.assert_same_answer(got, want)
+    if not subject.term.reads_labels:
+        world.assert_close(real(got.values), real(want.values))
+
+
+@specimens(name for name, term in SPECIMENS.items() if term.reads_labels)
+def test_a_term_that_reads_labels_needs_some(name):
+    subject = world.subject(name)
+    bare = {column: leaf for column, leaf in subject.inputs.batch.items() if column != 'labels'}
+    with pytest.raises(UsageError, match=f'term {re.escape(repr(name))} reads labels, and the data have none'):
+        subject.objective.init(world.KEY, subject.inputs._replace(batch=bare))
+
+
+@specimens(name for name, term in SPECIMENS.items() if term.TEACHER)
+@pytest.mark.parametrize('classes', [1, world.CLASSES + 3])
+def test_a_teacher_of_other_classes_is_refused_or_serves(name, classes):
+    subject, inputs = world.subject(name), world.other_classes(classes)
+    if not subject.term.OTHER_CLASSES:
+        with pytest.raises(UsageError, match=f'term .* of which there are {world.CLASSES} and {classes}; with such'):
+            subject.objective.init(world.KEY, inputs)
+        return
+    with contextlib.suppress(UsageError if classes == 1 else ()):  # one class alone may be too few
+        values = jax.eval_shape(functools.partial(answer_to, subject.term), inputs)
+        assert values.shape in (MASK.shape, inputs.student.logits.shape[:-1])
+
+
+def answer_to(term, inputs):
+    objective = Objective((('term', term),))
+    params, memory = objective.init(world.KEY, inputs)
+    return term(params['term'], memory['term'], inputs, term.knobs(), step=jnp.int32(0), key=world.KEY).values
+
+
+@specimens(name for name, term in SPECIMENS.items() if term.TEACHER and not term.OTHER_CLASSES)
+def test_a_term_that_could_have_a_teacher_of_other_classes_says_so(name):
+    """The exceptions are those for which a class is a number, kept by a teacher or a label: it is the student's."""
+    term = SPECIMENS[name]
+    if name.startswith('gradient_attention.') or (name.startswith(('sparse.', 'ranking.')) and term.keep == 0):
+        return
+    with pytest.raises((UsageError, ValueError, TypeError)):
+        jax.eval_shape(functools.partial(ask_alone, term), world.other_classes(world.CLASSES + 3))
 
 
 # ---- what must not change the answer
