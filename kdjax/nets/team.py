@@ -36,9 +36,7 @@ def ensemble(nets: Sequence[Net]) -> Net:
             for k, member in enumerate(members)
             for tap, leaf in {'logits': member.logits, **member.features}.items()
         }
-        masks = {
-            f'member{k}/{tap}': masks for k, member in enumerate(members) for tap, masks in member.masks.items()
-        }
+        masks = {f'member{k}/{tap}': masks for k, member in enumerate(members) for tap, masks in member.masks.items()}
         # All members read the same inputs.
         together = {'logits': members[0].masks['logits']} if 'logits' in members[0].masks else {}
         return Outputs(logits, features, {**masks, **together}), stats

@@ -23,6 +23,7 @@ from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
+TABLES = ('table', 'embedding')  # what parameters are called of which a token has a row
 # Of networks that read tokens: an example is a sentence of the middle length of the test split.
 TOKEN_COSTS = (
     Metric('params_without_embeddings', 'parameters without embeddings', '', 'lower', 0),
@@ -175,7 +176,7 @@ class Task:
 def _without_embeddings(params: Tree) -> int:
     """Numbers that are not rows of a table by token: in text these are most of a small network."""
     named = jax.tree_util.tree_leaves_with_path(params)
-    return sum(leaf.size for path, leaf in named if 'embedding' not in jax.tree_util.keystr(path).lower())
+    return sum(leaf.size for path, leaf in named if path[-1].key not in TABLES)
 
 
 class Part(NamedTuple):
