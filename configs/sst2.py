@@ -1,8 +1,8 @@
 """Sentiment of sentences (sst2_sentences, never GLUE's phrases): what does a teacher add where few have labels?
 
-The teacher is a linear model of 1- and 2-grams, five of which each label the fifth that they were not trained on: of
-its own training sentences it knows 99 % of the labels by heart, and its soft labels would give them away. The student is a
-bag of 74 k parameters. 'soft, all sentences' sees the other training sentences too, without their labels.
+The teacher is a linear model of 1- and 2-grams, five of which each label the fifth that they were not trained on: it
+knows 99 % of its own training labels by heart, and its soft labels there would give them away. The student is a bag of
+74 k parameters. 'soft, all sentences' sees the other training sentences too, without their labels.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/sst2.py   (the folder has sst2/train.tsv, dev.tsv, test.tsv;
           python run.py --mode=prepare --data=sst2 fetches them)

@@ -1,7 +1,8 @@
 """Named entities in noisy text (WNUT-17): a tagger of 74 k parameters that reads windows of words, and a BiLSTM-CRF.
 
 95 of 100 tokens are in no entity, so every network says at first that none is: what decides is the F1 of whole
-entities, on validation, and many small batches matter more than epochs. The teacher's soft labels are the marginals of its CRF.
+entities, on validation, and many small batches matter more than epochs. The teacher's soft labels are the marginals of
+its CRF.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/wnut17.py   (the folder has wnut17/; python run.py
           --mode=prepare --data=wnut17 fetches it)

@@ -27,7 +27,7 @@ SHARED = {
         'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow',
         'text', 'files', 'fetch', 'wordpiece',
     },
-    'tasks': {'base', 'entities'},
+    'tasks': {'base', 'entities', 'evaluation'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report')]

@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, dry_run, grid_program, plan
-from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, teacher_of
 from kdjax.study.recipe.recipe import Recipe
@@ -73,9 +73,10 @@ def run(config: ConfigDict, workdir: Path, command: str) -> None:
     Raises:
       UsageError: whatever keeps the config from training, or nothing that could be measured.
     """
-    recipe = resolve(config)
+    datasets = Datasets()
+    recipe = resolve(config, datasets)
     with StopSignals() as stop, Screen() as screen:
-        context = Context(recipe.execution, screen, stop)
+        context = Context(recipe.execution, screen, stop, datasets=datasets)
         limit = cost_estimate.matmul_speed()
         measured = [(one, measure(one)) for one in _shown(bench_cases(recipe, context), screen)]
         measured = _rounds([each for each in measured if each[1].first < SLOWEST], screen)

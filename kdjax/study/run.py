@@ -33,7 +33,8 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
       Interrupted: a stop was asked for.
     """
-    attempts = list(acceptance.attempts(config))
+    datasets = Datasets()
+    attempts = list(acceptance.attempts(config, datasets))
     for _, recipe in attempts:
         _check_processes(recipe)
     paper = collect.paper(config)
@@ -41,7 +42,6 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         execute.prepare_process(screen)
         tried: list[Attempt] = []
         contexts: list[Context] = []
-        datasets = Datasets()
         for override, recipe in attempts:
             context = Context(recipe.execution, screen, stop, datasets=datasets)
             todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
@@ -73,8 +73,9 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
-    (_, recipe), *_ = list(acceptance.attempts(config))
-    Screen().show(plan.table(recipe, Datasets()(recipe.data), workdir))
+    datasets = Datasets()
+    (_, recipe), *_ = list(acceptance.attempts(config, datasets))
+    Screen().show(plan.table(recipe, datasets(recipe.data), workdir))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,8 +17,8 @@ from kdjax.data.feed import Feed, Stream, feed
 from kdjax.dataset import Split
 from kdjax.errors import Interrupted, UsageError
 from kdjax.nets.mlp import mlp
-from kdjax.tasks.base import evaluator
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.evaluation import evaluator
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint

@@ -11,7 +11,7 @@ from kdjax.errors import unknown
 from kdjax.metrics import Metric
 from kdjax.study.recipe import fields
 from kdjax.study.recipe.build import task
-from kdjax.study.recipe.context import Artifact
+from kdjax.study.recipe.context import Artifact, Datasets
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve, term_class
 from kdjax.study.recipe.stages import chosen_cells, validation_score
@@ -86,16 +86,17 @@ def bar(accept: ConfigDict) -> float | None:
     return accept.score or accept.accuracy or None
 
 
-def attempts(config: ConfigDict) -> Iterator[tuple[dict[str, float], Recipe]]:
+def attempts(config: ConfigDict, datasets: Datasets | None = None) -> Iterator[tuple[dict[str, float], Recipe]]:
     """The recipe of the config itself, then with one changed value after the other, at most `retry.attempts` of them.
 
     Yields:
       What was changed, by name, and the recipe with that change alone.
     """
-    yield {}, resolve(config)
+    datasets = datasets or Datasets()
+    yield {}, resolve(config, datasets)
     changes = ((name, value) for name in RETRIES for value in config.retry[name])
     for name, value in itertools.islice(changes, config.retry.attempts):
-        yield {name: value}, resolve(retried(config, name, value))
+        yield {name: value}, resolve(retried(config, name, value), datasets)
 
 
 def retried(config: ConfigDict, name: str, value: float) -> ConfigDict:

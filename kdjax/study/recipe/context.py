@@ -12,10 +12,12 @@ from kdjax import trees
 from kdjax.data.augment import identity
 from kdjax.dataset import Dataset, Split, bucket_of, is_column, widths
 from kdjax.jit_cache import compiled
-from kdjax.study.recipe import build
+from kdjax.resolve import resolve
+from kdjax.study.recipe import build, contents
 from kdjax.study.recipe.inputs import Inputs, Teacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
-from kdjax.tasks.base import Evaluate, Task, evaluator, predictor
+from kdjax.tasks.base import Task
+from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
 from kdjax.train import cache, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
@@ -39,24 +41,39 @@ class Datasets:
     def __init__(self) -> None:
         self._loaded: dict[str, Dataset] = {}
         self._checksums: dict[str, str] = {}
+        self._contents: dict[str, str] = {}
 
     def __call__(self, data: DataSource) -> Dataset:
         """The data set of a source."""
-        name = _name(data)
+        name = _name(data.source, data.args)
         if name not in self._loaded:
             self._loaded[name] = build.dataset(data)
         return self._loaded[name]
 
+    def content(self, source: str, arguments: Mapping[str, Any]) -> str:
+        """What the addresses of all that reads a source know of its data.
+
+        A source of the user's own may read anything, so its data are loaded and hashed, but for one that has a function
+        `content` as an attribute: called with its arguments, it says what stands for them (a version, a hash).
+        """
+        if not contents.own(source):
+            name = _name(source, arguments)
+            if name not in self._contents:
+                self._contents[name] = contents.of_files(source, arguments)
+            return self._contents[name]
+        said = getattr(resolve('kdjax.data', source, 'data set'), 'content', None)
+        return str(said(**arguments)) if said else self.checksum(DataSource(source, arguments, {}))
+
     def checksum(self, data: DataSource) -> str:
         """Its hash."""
-        name = _name(data)
+        name = _name(data.source, data.args)
         if name not in self._checksums:
             self._checksums[name] = self(data).checksum()
         return self._checksums[name]
 
 
-def _name(data: DataSource) -> str:
-    return trees.digest(plain([data.source, data.args]))
+def _name(source: str, arguments: Mapping[str, Any]) -> str:
+    return trees.digest(plain([source, arguments]))
 
 
 @dataclasses.dataclass

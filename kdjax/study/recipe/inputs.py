@@ -11,6 +11,7 @@ from typing import Any, Union
 
 from ml_collections import ConfigDict
 
+from kdjax.study.recipe import contents
 from kdjax.study.recipe.recipe import UNLESS_DEFAULT, BucketSpec, DataSource, Fit, NetSpec, TaskSpec, Views
 from kdjax.train.cache import SPARSE
 
@@ -26,8 +27,10 @@ class Addressed:
     """What every stage reads."""
 
     def reads(self) -> dict[str, Any]:
-        """What the address hashes, JSON-able."""
-        return _fields(self)
+        """What the address hashes, JSON-able: the fields, and the code of objects of the user's own that they name."""
+        fields = _fields(self)
+        code = contents.of_code(fields)
+        return {**fields, 'code': code} if code else fields
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -195,6 +198,8 @@ def plain(value: Any) -> Any:
         return _fields(value)
     if isinstance(value, ConfigDict):
         value = value.to_dict()
+    if isinstance(value, DataSource) and not value.content:  # what is the same everywhere has the address that it had
+        value = value[:-1]
     if isinstance(value, Mapping):
         return {str(name): plain(inner) for name, inner in value.items()}
     return [plain(inner) for inner in value] if isinstance(value, tuple | list) else value

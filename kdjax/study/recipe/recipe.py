@@ -29,6 +29,7 @@ class DataSource(NamedTuple):
     source: str
     args: Mapping[str, Any]
     preprocess: Mapping[str, Any]
+    content: str = ''  # hash of what the source reads; '' of what is the same everywhere
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,6 +12,7 @@ from kdjax.resolve import construct
 from kdjax.resolve import resolve as resolve_name
 from kdjax.study.recipe import build, check
 from kdjax.study.recipe.check import RATES
+from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import (
     AVERAGE,
     BucketSpec,
@@ -33,8 +34,12 @@ from kdjax.train.objective import Objective
 Candidates = Mapping[str, tuple[float, ...]]  # config.search, without stars
 
 
-def resolve(config: ConfigDict) -> Recipe:
+def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
     """The recipe that a config means.
+
+    Args:
+      config: of the run.
+      datasets: know what the data are; their own are loaded again if left out.
 
     Raises:
       UsageError: all that is wrong with it, as far as neither the data nor shapes are needed to see it, one a line.
@@ -57,7 +62,7 @@ def resolve(config: ConfigDict) -> Recipe:
     problems.report()
     with problems.collected():
         teachers = _ordered(config, teachers)
-    recipe = _recipe(config, teachers, fits)
+    recipe = _recipe(config, teachers, fits, datasets or Datasets())
     for fit in fits.values():
         with problems.collected():
             _check_views(recipe, fit)
@@ -67,8 +72,11 @@ def resolve(config: ConfigDict) -> Recipe:
     return recipe
 
 
-def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mapping[str, Fit]) -> Recipe:
+def _recipe(
+    config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mapping[str, Fit], datasets: Datasets
+) -> Recipe:
     run, data = config.run, config.data
+    arguments = data.args.to_dict()
     execution = Execution(
         run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
         config.track.tensorboard, config.track.wandb,
@@ -80,7 +88,7 @@ def _recipe(config: ConfigDict, teachers: Mapping[str, TeacherSpec], fits: Mappi
         seeds=config.seeds,
         task=task_of(config),
         buckets=_buckets(config),
-        data=DataSource(data.source, data.args.to_dict(), data.preprocess.to_dict()),
+        data=DataSource(data.source, arguments, data.preprocess.to_dict(), datasets.content(data.source, arguments)),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
         classes=tuple(data.classes),

@@ -14,20 +14,7 @@ from typing import Any, NamedTuple
 
 from kdjax.errors import UsageError
 from kdjax.study.report import formatting, records, statistics
-from kdjax.study.report.records import (
-    CHECKPOINTS,
-    STATES,
-    Arm,
-    Cost,
-    GapRecovered,
-    PairedDifference,
-    Results,
-    Run,
-    Setting,
-    Summary,
-    Teacher,
-    Values,
-)
+from kdjax.study.report.records import Arm, Cost, Results, Run, Setting, Summary
 from kdjax.study.report.statistics import BySeed
 
 
@@ -139,7 +126,7 @@ def by_seed(group: Group, checkpoint: str, metric: str) -> dict[int, float | Non
 def count(runs: Sequence[Run]) -> records.Counts:
     """How many runs there are, and how many in each state."""
     states = Counter(run.status for run in runs)
-    return records.Counts(len(runs), *(states[state] for state in STATES))
+    return records.Counts(len(runs), *(states[state] for state in records.STATES))
 
 
 def cost(costs: Sequence[Cost]) -> Cost:
@@ -148,7 +135,7 @@ def cost(costs: Sequence[Cost]) -> Cost:
     return dataclasses.replace(costs[0], latency_ms=latency, more=more)
 
 
-def _medians(measured: Sequence[Values]) -> dict[str, float | None]:
+def _medians(measured: Sequence[records.Values]) -> dict[str, float | None]:
     known = {name: [value for each in measured if (value := each.get(name)) is not None] for name in measured[0]}
     return {name: median(values) if values else None for name, values in known.items()}
 
@@ -188,7 +175,7 @@ def _arm(group: Group, base: Group | None, results: Results) -> Arm:
     ended = [run for run in group.runs if run.status in ('done', 'failed')]
     last, best = (
         {name: statistics.estimate(by_seed(group, checkpoint, name).values()) for name in results.by_name}
-        for checkpoint in CHECKPOINTS
+        for checkpoint in records.CHECKPOINTS
     )
     score = last[results.score]
     ours, theirs = (by_seed(each, 'last', results.score) if each else {} for each in (group, base))
@@ -218,13 +205,13 @@ def _validation(run: Run, score: str) -> float | None:
     return run.history[-1].metrics.get(score) if run.status == 'done' and run.history else None
 
 
-def _difference(ours: BySeed, theirs: BySeed, baseline: str) -> PairedDifference:
+def _difference(ours: BySeed, theirs: BySeed, baseline: str) -> records.PairedDifference:
     """Which `_judged` completes."""
     test, detectable = statistics.paired(ours, theirs), statistics.detectable(ours, theirs)
-    return PairedDifference(**test._asdict(), p_holm=None, verdict='', detectable=detectable, baseline=baseline)
+    return records.PairedDifference(**test._asdict(), p_holm=None, verdict='', detectable=detectable, baseline=baseline)
 
 
-def _judged(arm: Arm, difference: PairedDifference, p_holm: float | None, results: Results) -> Arm:
+def _judged(arm: Arm, difference: records.PairedDifference, p_holm: float | None, results: Results) -> Arm:
     verdict = statistics.verdict(difference.mean, p_holm, results.judged.sign)
     return dataclasses.replace(arm, difference=dataclasses.replace(difference, p_holm=p_holm, verdict=verdict))
 
@@ -235,6 +222,8 @@ def _teacher(group: Group) -> str | None:
     return keys.pop() if len(keys) == 1 else None
 
 
-def _gap(ours: BySeed, theirs: BySeed, teacher: Teacher | None, results: Results) -> GapRecovered | None:
+def _gap(
+    ours: BySeed, theirs: BySeed, teacher: records.Teacher | None, results: Results
+) -> records.GapRecovered | None:
     score = teacher.metrics.get(results.score) if teacher else None
     return None if score is None else statistics.gap_recovered(ours, theirs, score, results.judged.sign)

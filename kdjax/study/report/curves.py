@@ -49,14 +49,15 @@ def gradients(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     """Gradient norm of each term, and the cosine between the gradients of each pair, over steps: a panel per method."""
     chosen = _with_gradients(summary, groups)
     which = 'of each method, its best arm' + (f', {PANELS} methods' if len(chosen) == PANELS else '')
-    plots = [
-        _gradients(chosen, 'norms', 'gradient norm', 'gradient_norms.png',
-                   f'Norm of the gradient of each term, mean and 95 % band over the seeds: {which}.'),
-        _gradients(chosen, 'cosines', 'cosine', 'gradient_cosines.png',
-                   'Cosine between the gradients of two terms (1: they pull the same way), mean and 95 % band over the '
-                   f'seeds: {which}.'),
-    ]  # fmt: skip
-    return [plot for plot in plots if plot is not None]
+    says = {
+        'norms': 'Norm of the gradient of each term',
+        'cosines': 'Cosine between the gradients of two terms (1: they pull the same way)',
+    }
+    return [
+        plot
+        for field, what in says.items()
+        for plot in _gradients(chosen, field, f'{what}, mean and 95 % band over the seeds: {which}.')
+    ]
 
 
 def _which(kept: Sequence[Sequence[Arm]], drawable: Sequence[Sequence[Arm]]) -> str:
@@ -77,10 +78,11 @@ def _with_gradients(summary: Summary, groups: Sequence[Group]) -> list[Group]:
     return list(by_method.values())[:PANELS]
 
 
-def _gradients(chosen: Sequence[Group], field: str, label: str, file: str, says: str) -> Plot | None:
+def _gradients(chosen: Sequence[Group], field: str, says: str) -> list[Plot]:
     lines = {group.name: terms for group in chosen if (terms := _terms(group, field))}
     if not lines:
-        return None
+        return []
+    label = {'norms': 'gradient norm', 'cosines': 'cosine'}[field]
     styles = figure_style.styles(dict.fromkeys(term for terms in lines.values() for term in terms))
     figure, panels = figure_style.panels(list(lines), label, 'training step', 2.3)
     for axes, terms in zip(panels, lines.values(), strict=True):
@@ -94,7 +96,7 @@ def _gradients(chosen: Sequence[Group], field: str, label: str, file: str, says:
     elif min(means) > 0 and max(means) > 10 * min(means):
         panels[0].set_yscale('log')
         panels[0].set_ylim(min(means) / 2, max(means) * 2)  # a band may reach below zero, which has no place here
-    return figure_style.explained(file, says, figure, *panels)
+    return [figure_style.explained(f'gradient_{field}.png', says, figure, *panels)]
 
 
 def _scores(group: Group, score: str) -> Curve:

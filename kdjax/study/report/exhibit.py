@@ -35,10 +35,9 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
         kind = exhibit.get('kind', 'classes')
         if kind not in KINDS:
             raise unknown('kind of exhibit', str(kind), KINDS)
-        name = networks.teacher_name(key, summary)
-        file, says, draw = KINDS[kind]
-        subject = 'text' if 'text' in exhibit else 'image'
-        says = says.format(teacher=f'{"the " * (name == "teacher")}{name}', subject=subject)
+        name, subject = networks.teacher_name(key, summary), 'text' if 'text' in exhibit else 'image'
+        file, of, draw = KINDS[kind]
+        says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
         return [Plot(file, says, draw(exhibit))]
     return []
 
@@ -88,17 +87,9 @@ def tags(exhibit: Exhibit) -> 'Figure':
     return figure
 
 
-KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, what it says, how it is drawn
-    'classes': (
-        'soft_labels.png',
-        'What {teacher} says of one {subject}, at several temperatures T.',
-        soft_labels,
-    ),
-    'tags': (
-        'tags.png',
-        'What {teacher} says of each word of one sentence, its probability below; in orange where it is wrong.',
-        tags,
-    ),
+KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, of what it is, how it is drawn
+    'classes': ('soft_labels.png', 'one {}, at several temperatures T', soft_labels),
+    'tags': ('tags.png', 'each word of a sentence, and how surely; in orange where it is wrong', tags),
 }
 
 

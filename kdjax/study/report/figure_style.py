@@ -160,6 +160,11 @@ class Plot(NamedTuple):
     figure: 'Figure'
 
 
+def slug(name: str) -> str:
+    """The name of an axis or a metric as a part of a file's name."""
+    return ''.join(letter if letter.isalnum() else '_' for letter in name)
+
+
 def explained(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:
     """The figure with the legend of its panels."""
     legend(figure, *panels)

@@ -29,6 +29,11 @@ def in_unit(title: str, unit: str) -> str:
     return f'{title} ({unit})' if unit else title
 
 
+def with_unit(number: str, unit: str) -> str:
+    """'90.00 %'."""
+    return f'{number} {unit}' if unit else number
+
+
 def highest(metric: Metric) -> str:
     """What the best value of a metric is: the highest or the lowest."""
     return 'highest' if metric.sign > 0 else 'lowest'

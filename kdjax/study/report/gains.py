@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdjax.study.report import comparison, figure_style, formatting, statistics, tables
-from kdjax.study.report.figure_style import Plot
+from kdjax.study.report.figure_style import Plot, slug
 from kdjax.study.report.formatting import words
 from kdjax.study.report.records import Arm, Estimate, Summary
 
@@ -66,14 +66,12 @@ def gains(summary: Summary) -> list[Plot]:
 def along(summary: Summary) -> list[Plot]:
     """The score against each numeric axis, but for the size of the transfer set (see `sizes`)."""
     size = comparison.size_axis(summary)
-    plots = (_along(summary, axis) for axis in _numeric(summary) if axis != size)
-    return [plot for plot in plots if plot is not None]
+    return [plot for axis in _numeric(summary) if axis != size for plot in _along(summary, axis)]
 
 
 def heat(summary: Summary) -> list[Plot]:
     """The score over each pair of numeric axes."""
-    plots = (_heat(summary, *pair) for pair in itertools.combinations(_numeric(summary), 2))
-    return [plot for plot in plots if plot is not None]
+    return [plot for pair in itertools.combinations(_numeric(summary), 2) for plot in _heat(summary, *pair)]
 
 
 def series(summary: Summary, axis: str) -> dict[str, dict[str, Series]]:
@@ -95,11 +93,11 @@ def _numeric(summary: Summary) -> list[str]:
     return [axis for axis in comparison.varied_axes(summary) if comparison.numeric(axis, summary.rows)]
 
 
-def _along(summary: Summary, axis: str) -> Plot | None:
+def _along(summary: Summary, axis: str) -> list[Plot]:
     lines, metric = series(summary, axis), summary.judged
     candidates = {name: panel for name, panel in lines.items() if set(panel) != {summary.baseline}} or lines
     if not candidates:
-        return None
+        return []
 
     def merit(line: Series) -> float:
         return metric.sign * float(np.mean([arm.score.mean for _, arm in line]))
@@ -120,7 +118,7 @@ def _along(summary: Summary, axis: str) -> Plot | None:
             f'{len(methods)} of {len(best)} methods' if len(methods) < len(best) else '']  # fmt: skip
     which = f'; the {" and the ".join(filter(None, some))} that lie {formatting.highest(metric)}' if any(some) else ''
     says = f'Mean test {metric.title} after the last step against {words(axis)}, with 95 % bands{which}.'
-    return figure_style.explained(f'{metric.name}_vs_{_slug(axis)}.png', says, figure, *places)
+    return [figure_style.explained(f'{slug(metric.name)}_vs_{slug(axis)}.png', says, figure, *places)]
 
 
 def _panel(
@@ -154,10 +152,10 @@ def _level(axes: 'Axes', arm: Arm, summary: Summary) -> None:
         axes.axhspan(*ends, color=figure_style.INK, alpha=0.1, linewidth=0)
 
 
-def _heat(summary: Summary, across: str, up: str) -> Plot | None:
+def _heat(summary: Summary, across: str, up: str) -> list[Plot]:
     panels, metric = _grids(summary, across, up), summary.judged
     if not panels:
-        return None
+        return []
     ranked = sorted(panels, key=lambda name: -np.nanmax(metric.sign * panels[name]))
     kept = {name: panel for name, panel in panels.items() if name in ranked[:PANELS]}
     columns, lines = (comparison.numeric(axis, summary.rows) for axis in (across, up))
@@ -179,7 +177,7 @@ def _heat(summary: Summary, across: str, up: str) -> Plot | None:
     which = '' if len(kept) == len(panels) else f'; the {len(kept)} of {len(panels)} with the {peak}'
     score = formatting.in_unit(metric.title, metric.unit)
     says = f'Mean test {score} over {words(across)} and {words(up)}{which}.'
-    return Plot(f'heat_{_slug(across)}_{_slug(up)}.png', says, figure)
+    return [Plot(f'heat_{slug(across)}_{slug(up)}.png', says, figure)]
 
 
 def _grids(summary: Summary, across: str, up: str) -> dict[str, np.ndarray]:
@@ -208,7 +206,3 @@ def _numbers(axes: 'Axes', panel: np.ndarray, middle: float, digits: int) -> Non
         text, colour = (f'{value:.{digits}f}', 'white' if value < middle else 'black') if np.isfinite(value) else (
             formatting.NOTHING, figure_style.INK)  # fmt: skip
         axes.text(column, line, text, ha='center', va='center', fontsize=figure_style.FONT - 2, color=colour)
-
-
-def _slug(axis: str) -> str:
-    return ''.join(letter if letter.isalnum() else '_' for letter in axis)

@@ -38,8 +38,7 @@ def pareto(summary: Summary) -> list[Plot]:
         ('flops', 'FLOPs per example', lambda cost: cost.flops),
         *((f'latency_{batch}', f'latency (ms), batch of {batch}', _latency(batch)) for batch in batches),
     ]
-    plots = (_pareto(summary, *price) for price in prices)
-    return [plot for plot in plots if plot is not None]
+    return [plot for price in prices for plot in _pareto(summary, *price)]
 
 
 def front(points: Sequence[Point], sign: int = 1) -> list[Point]:
@@ -79,12 +78,12 @@ def _latency(batch: str) -> Price:
     return lambda cost: cost.latency_ms.get(batch)
 
 
-def _pareto(summary: Summary, key: str, label: str, price: Price) -> Plot | None:
+def _pareto(summary: Summary, key: str, label: str, price: Price) -> list[Plot]:
     from matplotlib.ticker import EngFormatter, LogLocator
 
     points, metric = _points(summary, price), summary.judged
     if len({point.x for point in points if point.method}) < 2:
-        return None
+        return []
     figure, axes = figure_style.single(5.8, 3.8, figure_style.score_label('test', metric))
     best = front(points, metric.sign)
     axes.step(*_coordinates(best), where='post', color=figure_style.INK, linewidth=1, linestyle='--',
@@ -99,7 +98,7 @@ def _pareto(summary: Summary, key: str, label: str, price: Price) -> Plot | None
     names = [point.name for point in best]
     more = f' and {len(names) - NAMED} more' if len(names) > NAMED else ''
     says = f'Mean test {metric.title} against {label}. On the front of the means: {"; ".join(names[:NAMED])}{more}.'
-    return figure_style.explained(f'pareto_{key}.png', says, figure, axes)
+    return [figure_style.explained(f'pareto_{key}.png', says, figure, axes)]
 
 
 def _points(summary: Summary, price: Price) -> list[Point]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, figure_style, formatting
-from kdjax.study.report.figure_style import Plot
+from kdjax.study.report.figure_style import Plot, slug
 from kdjax.study.report.formatting import Mean
 from kdjax.study.report.records import Arm, Summary
 
@@ -44,7 +44,7 @@ def plots(summary: Summary) -> list[Plot]:
     _draw(axes, kept, lambda arm: arm.score, metric)
     figure_style.within_unit(axes, metric)
     says = f'Mean test {metric.title} over the seeds, with 95 % intervals{which}.'
-    return [gain, figure_style.explained(f'{metric.name}_vs_size.png', says, scores, axes)]
+    return [gain, figure_style.explained(f'{slug(metric.name)}_vs_size.png', says, scores, axes)]
 
 
 def _best(lines: Mapping[str, list[Arm]], metric: Metric) -> dict[str, list[Arm]]:

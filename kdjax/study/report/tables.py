@@ -297,7 +297,7 @@ def _criterion_row(criterion: Criterion, summary: Summary) -> tuple[str, ...]:
 
     def form(value: float) -> str:
         if metric is not None:
-            return f'{formatting.value(value, metric)} {metric.unit}'.rstrip()
+            return formatting.with_unit(formatting.value(value, metric), metric.unit)
         return f'{value:,.0f}' if limit else f'{100 * value:.2f} %'
 
     wanted = f'{"≤" if limit or criterion.better == "lower" else "≥"} {form(criterion.wanted)}'

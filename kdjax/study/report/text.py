@@ -149,11 +149,11 @@ def _finding(summary: Summary) -> list[Block]:
     comparisons = formatting.plural(tables.family_size(summary), 'comparison')
     metric = summary.judged
     gains = 'Gains' if metric.sign > 0 else 'Differences, of which the lower are better,'
+    unit = f' in {metric.difference}' if metric.difference else ''
     lead = (
-        f'Each arm against {summary.baseline} with the same settings, on the same seeds, '
-        f'{comparisons} in all: {counts} (two-sided paired t test of the '
-        f"test {metric.title} after the last step at the 5 % level, with Holm's correction over all of them). {gains} "
-        f'in {metric.difference}, each with its own 95 % interval:'
+        f'Each arm against {summary.baseline} with the same settings, on the same seeds, {comparisons} in all: '
+        f'{counts} (two-sided paired t test of the test {metric.title} after the last step at the 5 % level, with '
+        f"Holm's correction over all of them). {gains}{unit}, each with its own 95 % interval:"
     )
     none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
     items = [_list_arms(verdict, by_verdict[verdict], metric) for verdict in reached]
@@ -181,10 +181,10 @@ def _resolution(summary: Summary) -> str:
         return ''
     metric = summary.judged
     low, middle, high = (formatting.value(of(sizes), metric) for of in (min, median, max))
-    power = middle if low == high else f'{low} to {high} (median {middle})'
+    power = formatting.with_unit(middle if low == high else f'{low} to {high} (median {middle})', metric.difference)
     return (
         'Not told apart is not equal: with the seeds and the spread that there were, a single test at the 5 % level '
-        f'finds a true difference of {power} {metric.difference} with probability 0.8; with the correction it takes '
+        f'finds a true difference of {power} with probability 0.8; with the correction it takes '
         'more.'
     )
 
@@ -196,8 +196,9 @@ def _highest(summary: Summary) -> str:
     if len(order) < 3:
         return ''
     top = order[0]
+    mean = formatting.with_unit(formatting.half(top.score, metric), metric.unit)
     return (
-        f'The {highest} mean is that of {top.name}, {formatting.half(top.score, metric)} {metric.unit} (n = {top.n}). '
+        f'The {highest} mean is that of {top.name}, {mean} (n = {top.n}). '
         f'The {highest} of {len(order)} means tends to be too {highest.removesuffix("est")}, and nothing here tests '
         'it against the next.'
     )

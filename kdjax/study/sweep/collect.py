@@ -44,6 +44,7 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
         'axes': planned.axes,
         'runs': [_run(run, index, under_way, costs, _judge(planned, run, measured)) for run in planned.runs],
         **evaluation.measures(build.task(task_of(planned.config))),
+        'balance': next((teacher.get('balance', {}) for teacher in measured.values()), {}),
         **evaluation.teachers(measured),
         'provenance': evaluation.provenance(planned.config, checksum, seconds, command),
         'config': as_json(planned.config),

@@ -80,12 +80,13 @@ class _Link(NamedTuple):
     teacher: tuple[str, ...]  # keys of the stages that it reads itself
 
 
-def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
+def expand(config: ConfigDict, listed: Iterable[rows.Row], datasets: Datasets | None = None) -> Sweep:
     """All runs of a sweep, each checked as far as its config alone can show.
 
     Args:
       config: the base that rows change; its `seeds` are the seeds of rows that name none.
       listed: the rows; each is given the candidates of `config.search` that its method reads, as axes of its own.
+      datasets: know what the data are; a user's own are loaded again if left out.
 
     Raises:
       UsageError: no rows, or all that is wrong with them, each with the first row where it was met.
@@ -95,7 +96,7 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row]) -> Sweep:
         arms.setdefault(trees.digest(_arm_changes(row)), []).append(row)
     if not arms:
         raise UsageError('the sweep has no rows')
-    recipes = _recipes(config, [arm[0] for arm in arms.values()])
+    recipes = _recipes(config, [arm[0] for arm in arms.values()], datasets or Datasets())
     taps = _taps(recipes)
     runs = [
         run
@@ -187,13 +188,13 @@ def _arm_changes(row: rows.Row) -> dict[str, Any]:
     return {'changes': plain(changes), 'point': {k: v for k, v in row.point.items() if k != 'seed'}}
 
 
-def _recipes(config: ConfigDict, arms: Sequence[rows.Row]) -> list[Recipe]:
+def _recipes(config: ConfigDict, arms: Sequence[rows.Row], datasets: Datasets) -> list[Recipe]:
     """The recipes of arms; what is wrong is said once, with the first row where it was met."""
     problems: dict[str, rows.Row] = {}
     recipes = []
     for row in arms:
         try:
-            recipes.append(_recipe(config, row))
+            recipes.append(_recipe(config, row, datasets))
         except UsageError as error:
             for line in str(error).splitlines():
                 problems.setdefault(line, row)
@@ -204,7 +205,7 @@ def _recipes(config: ConfigDict, arms: Sequence[rows.Row]) -> list[Recipe]:
     return recipes
 
 
-def _recipe(config: ConfigDict, row: rows.Row) -> Recipe:
+def _recipe(config: ConfigDict, row: rows.Row, datasets: Datasets) -> Recipe:
     """The recipe of a row: its changes, its method and, to be compared with, the baseline.
 
     Raises:
@@ -217,7 +218,7 @@ def _recipe(config: ConfigDict, row: rows.Row) -> Recipe:
     with new.unlocked(), new.ignore_type():
         new.methods = ConfigDict({name: new.methods[name] for name in {method, new.baseline} & set(new.methods)})
         new.accept.method = method
-    return resolve(new)
+    return resolve(new, datasets)
 
 
 def _method(config: ConfigDict, row: rows.Row) -> str:

@@ -21,6 +21,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
 from kdjax.study.recipe import acceptance, build, execute
+from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import task_of, term_class
 from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, rows, worker
@@ -67,10 +68,11 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
     """
     searched = expand.searched(config, config.accept.method)
     space = usual_space(config) if space is None and not searched else {**searched, **(space or {})}
-    _check(config, space)
+    datasets = Datasets()
+    _check(config, space, datasets)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
         execute.prepare_process(screen)
-        tuner = Tuner(config, space, workdir, screen, stop)
+        tuner = Tuner(config, space, workdir, screen, stop, datasets)
         best, met = tuner.tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))
     tuned = rows.choice('method', {f'{config.accept.method}, tuned': {'method': config.accept.method, **best}})
@@ -97,11 +99,19 @@ def usual_space(config: ConfigDict) -> dict[str, Range]:
 class Tuner:
     """An optuna study at work in a workdir."""
 
-    def __init__(self, config: ConfigDict, space: Space, workdir: Path, screen: Screen, stop: StopSignals) -> None:
+    def __init__(
+        self,
+        config: ConfigDict,
+        space: Space,
+        workdir: Path,
+        screen: Screen,
+        stop: StopSignals,
+        datasets: Datasets | None = None,
+    ) -> None:
         self._config, self._space, self._workdir = config, space, workdir
         self._screen, self._stop = screen, stop
         self._metric = build.task(task_of(config)).judged
-        self._study = _study(workdir, self._metric)
+        self._study, self._datasets = _study(workdir, self._metric), datasets or Datasets()
         self.baseline: dict[str, Any] = {}  # the candidates of the baseline that are best on validation, by field
 
     def tuned(self) -> tuple[dict[str, float], bool]:
@@ -127,7 +137,7 @@ class Tuner:
 
     def _judge(self) -> Any:
         """A function from a score in validation to the bars; trains the baseline that they may need."""
-        planned = expand.expand(self._config, rows.axis('method', self._config.baseline))
+        planned = expand.expand(self._config, rows.axis('method', self._config.baseline), self._datasets)
         worker = self._worker(planned)
         worker.work()
         arms: dict[tuple[tuple[str, Any], ...], list[Mapping[str, Any]]] = {}
@@ -137,7 +147,8 @@ class Tuner:
         scores = {chosen: _score(records, self._metric) for chosen, records in arms.items()}
         best = max(scores, key=lambda chosen: self._merit(scores[chosen]))
         self.baseline, score = dict(best), scores[best]
-        taught = expand.expand(self._config, rows.axis('method', self._config.accept.method)).runs[0].cells[-1]
+        judged = rows.axis('method', self._config.accept.method)
+        taught = expand.expand(self._config, judged, self._datasets).runs[0].cells[-1]
         teacher = self._worker(planned).context(taught).done.get('teacher')
         taught_score = teacher.result['validation'][self._metric.name] if teacher else None
         params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
@@ -167,7 +178,7 @@ class Tuner:
         changes = {
             str(number): {'method': self._config.accept.method, **setting} for number, setting in settings.items()
         }
-        planned = expand.expand(self._config, rows.choice('trial', changes))
+        planned = expand.expand(self._config, rows.choice('trial', changes), self._datasets)
         trials = [
             Trial(number, tuple(run.cells[-1] for run in planned.runs if run.point['trial'] == str(number)))
             for number in settings
@@ -232,10 +243,10 @@ class Tuner:
         return going
 
     def _worker(self, planned: Sweep) -> worker.Worker:
-        return worker.Worker(planned, self._workdir, self._screen, self._stop)
+        return worker.Worker(planned, self._workdir, self._screen, self._stop, self._datasets)
 
 
-def _check(config: ConfigDict, space: Space) -> None:
+def _check(config: ConfigDict, space: Space, datasets: Datasets) -> None:
     """Meets what cannot be tuned before anything trains."""
     if not space:
         raise UsageError('there is nothing to tune: space(arg) of the config file is empty')
@@ -248,7 +259,7 @@ def _check(config: ConfigDict, space: Space) -> None:
             rows.check_range(field, spread)
         for end in (spread.low, spread.high) if isinstance(spread, Range) else spread:
             changed: list[Row] = rows.choice(field, {f'{end:g}': {'method': config.accept.method, field: end}})
-            expand.expand(config, changed)
+            expand.expand(config, changed, datasets)
 
 
 def _groups(trials: Sequence[Trial]) -> list[TrialGroup]:

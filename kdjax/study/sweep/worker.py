@@ -35,9 +35,10 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
       UsageError: a row that cannot run, met before anything trains.
       Interrupted: a stop was asked for; what was begun is saved.
     """
-    planned = expand.expand(config, _there(listed))
+    datasets = Datasets()
+    planned = expand.expand(config, _there(listed), datasets)
     if config.launch.where != 'here':
-        expand.check_shapes(planned, Datasets())  # before any worker starts
+        expand.check_shapes(planned, datasets)  # before any worker starts
         argv = shlex.split(command)[1:]
         Screen().show(launchers.start(config.launch.to_dict(), argv, workdir / WORKERS))
         if config.launch.where == 'slurm':  # which has only queued them; --mode=report says how far they are
@@ -45,16 +46,18 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     else:
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
             execute.prepare_process(screen)
-            Worker(planned, workdir, screen, stop).work()
+            Worker(planned, workdir, screen, stop, datasets).work()
     _report(planned, workdir, command, Screen())
 
 
 class Worker:
     """One process at work on a sweep."""
 
-    def __init__(self, planned: Sweep, workdir: Path, screen: Screen, stop: StopSignals) -> None:
+    def __init__(
+        self, planned: Sweep, workdir: Path, screen: Screen, stop: StopSignals, datasets: Datasets | None = None
+    ) -> None:
         self._sweep, self._workdir, self._screen, self._stop = planned, workdir, screen, stop
-        self.index, self.datasets = grids.ResultIndex(workdir), Datasets()
+        self.index, self.datasets = grids.ResultIndex(workdir), datasets or Datasets()
         self._artifacts: dict[str, Artifact] = {}  # of networks that teach, by key
         self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
 
@@ -126,7 +129,8 @@ def show_plan(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, c
     Raises:
       UsageError: a row that cannot run.
     """
-    planned, datasets = expand.expand(config, _there(listed)), Datasets()
+    datasets = Datasets()
+    planned = expand.expand(config, _there(listed), datasets)
     costs = expand.check_shapes(planned, datasets)
     Screen().show(cost_estimate.table(planned, costs, _rooms(planned, costs, datasets), workdir))
 

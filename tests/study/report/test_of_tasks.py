@@ -1,6 +1,7 @@
 """A report knows no task: it shows the metrics that a study names, and judges by its score, in its direction."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -95,6 +96,14 @@ def test_words_and_marks_say_which_way_is_better(accuracy, wrong):
     for arm in (row for row in wrong.rows if row.difference and row.difference.verdict in OTHER):
         mark = '↑' if arm.difference.mean < 0 else '↓'
         assert mark in values[arm.method][(1, 4, 20).index(arm.point['temperature'])].text
+
+
+def test_a_score_without_a_unit_has_no_empty_brackets(accuracy):
+    correlation = Metric('accuracy', 'correlation', '', 'higher', 3)
+    said = page(dataclasses.replace(accuracy, metrics=(correlation, *accuracy.metrics[1:])))
+    assert '()' not in said
+    assert 'Gains, each with its own 95 % interval:' in said
+    assert re.search(r'The highest mean is that of [^.]*, 0\.\d{3} ± 0\.\d{3} \(n = 5\)', said)
 
 
 def test_figures_are_called_after_the_score_and_turned_round(wrong):
