@@ -48,7 +48,7 @@ def _crf(teacher: ConfigDict) -> None:
     teacher.net = 'crf.crf'  # on a bidirectional LSTM
     teacher.args = ConfigDict({'args': {'width': 64, 'units': 64, 'spelling': 32, 'dropout': 0.5}})
     teacher.fit = base.fit(crf=1.0)
-    teacher.fit.update({'steps': 3000, 'batch_size': 16, 'learning_rate': 5e-3})
+    teacher.fit.update({'steps': 4000, 'batch_size': 16, 'learning_rate': 5e-3})
 
 
 def _windows(teacher: ConfigDict) -> None:
