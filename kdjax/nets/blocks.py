@@ -14,7 +14,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import repeated, tap
-from kdjax.nets.layers import Initializer, attention_scores, mixed
+from kdjax.nets.layers import Dropout, Initializer, attention_scores, mixed
 from kdjax.nets.sequences import LOWEST, at_least
 from kdjax.types import Array
 
@@ -31,6 +31,7 @@ class Shape(NamedTuple):
     pre_norm: bool  # whether what a layer adds is computed from normalised tokens, or normalised with them afterwards
     dtype: Any
     start: Initializer = nn.initializers.xavier_uniform()  # of kernels; biases start at 0
+    axis: str | None = None  # of the devices that a batch is split over
 
     def checked(self, network: str) -> 'Shape':
         """Itself; raises UsageError where the numbers make no transformer."""
@@ -49,7 +50,7 @@ class Shape(NamedTuple):
 
     def dropped(self, x: Array, train: bool) -> Array:
         """Dropout of what a layer adds; to be called in a compact method."""
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dropout(self.dropout, self.axis)(x, train)
 
 
 class Norm(nn.Module):
@@ -97,7 +98,7 @@ class Attention(nn.Module):
 
     def setup(self) -> None:
         self.query, self.key, self.value, self.out = (self.shape.dense(self.shape.width) for _ in range(4))
-        self.drop = nn.Dropout(self.shape.attention_dropout)
+        self.drop = Dropout(self.shape.attention_dropout, self.shape.axis)
 
     def keys(self, others: Array) -> tuple[Array, Array]:
         """Keys and values of the tokens that may be read, to be kept where they are read again."""
@@ -111,7 +112,7 @@ class Attention(nn.Module):
         query = self.query(x)
         scores = attention_scores(query, key, self.shape.heads)
         masked = jnp.where(allowed, scores, LOWEST)
-        found = self.out(mixed(masked, value, lambda weights: self.drop(weights, deterministic=not train)))
+        found = self.out(mixed(masked, value, lambda weights: self.drop(weights, train)))
         return found, {'query': query, 'key': key, 'value': value, 'attention': scores}
 
 

@@ -23,8 +23,6 @@ from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
 
-ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
-
 
 @dataclasses.dataclass(frozen=True)
 class Artifact:
@@ -84,6 +82,8 @@ class Context:
     screen: Screen
     stop: loop.StopSignals
     done: dict[str, Artifact] = dataclasses.field(default_factory=dict)
+    # Stages that were begun by other code or libraries than those that run, and what differed.
+    earlier: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     datasets: Datasets = dataclasses.field(default_factory=Datasets)
 
     @property

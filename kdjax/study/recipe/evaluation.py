@@ -124,7 +124,7 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
         **measures(build.task(recipe.task)),
         'balance': evaluated.get('balance', {}),
         **teachers({'teacher': evaluated['teacher']}),
-        'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command),
+        'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command, context.earlier),
         'config': as_json(recipe.config),
     }
 
@@ -152,8 +152,14 @@ def teachers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, float], command: str) -> dict[str, Any]:
-    """What leads to the same numbers again."""
+def provenance(
+    config: Any,
+    data_checksum: str | None,
+    seconds: Mapping[str, float],
+    command: str,
+    earlier: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """What leads to the same numbers again; `earlier` code and libraries by stage, where they were others."""
     return {
         'config_hash': trees.digest(as_json(config)),
         'versions': versions(),
@@ -162,6 +168,7 @@ def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, flo
         'data_checksum': data_checksum,
         'seconds': dict(seconds),
         'command': command,
+        'earlier': dict(earlier),
     }
 
 

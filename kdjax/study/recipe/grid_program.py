@@ -21,8 +21,7 @@ from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import GridCell, Views
-from kdjax.train import cache, grid, layout, parallel, teachers
-from kdjax.train import ledger as ledgers
+from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
@@ -178,12 +177,12 @@ def choose_layout(
         return wanted if cells > 1 else 'unroll'
     note = folder / 'layout.json'
     if note.exists():
-        return json.loads(note.read_text())['layout']
+        return storage.read_json(note, layout=str)['layout']
     split = context.execution.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
     chosen = layout.fastest(
         program, arguments, cells=cells, dispatches=dispatches, key=structure, more=(layout.CELLS,) if split else ()
     )
-    ledgers.replace(note, json.dumps({'layout': chosen}))
+    storage.write_json(note, {'layout': chosen})
     return chosen
 
 
