@@ -10,42 +10,84 @@ Cost:     about 5 minutes on 2 CPU cores; with :quick, 5 seeds and two sizes, ab
 Expected: with 500 labels 3 points more than without a teacher, and 9 to 10 with the other sentences as unlabelled text;
           with all 6,920 labels nothing: the teacher is then no better than its student
 Arguments: quick, student=bag|textcnn|bilstm
+    views=N: the teacher is a TextCNN, five of which each label N views of the fifth that they were not trained on: each
+        sentence, and N - 1 of it in which words are masked and of which an n-gram is taken (Tang et al., 2019); 1 for
+        the sentences alone
+    technique=NAME: what the paper of a technique does, beside soft labels, to a transformer of two layers that has a
+        thousand sentences; another of four layers, which learned from all of them, is the teacher
 """
+
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from configs import base
-from kdjax.errors import unknown
+from configs import base, words
+from kdjax.errors import UsageError, unknown
 
 STUDENTS = {
     'bag': {'net': 'bag.bag', 'args': {'width': 24, 'hidden': 32, 'dropout': 0.3}},
     'textcnn': {'net': 'textcnn.textcnn', 'args': {}},
     'bilstm': {'net': 'bilstm.bilstm', 'args': {'width': 24}},
 }
+AUGMENT = ({'kind': 'augment_text.mask', 'probability': 0.1}, {'kind': 'augment_text.ngram', 'probability': 0.25})
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """Sentiment with few labels, locked."""
-    arguments = base.arguments(arg, quick=False, student='bag')
+    arguments = base.arguments(arg, quick=False, student='bag', technique='', views=0)
     if arguments['student'] not in STUDENTS:
         raise unknown('student', arguments['student'], STUDENTS)
+    if arguments['technique'] and (arguments['views'] or arguments['student'] != 'bag'):
+        raise UsageError(f'a technique has networks of its own, and sees sentences as they are: leave out student and '
+                         f'views, got {arg!r}')  # fmt: skip
+    config = _sizes(arguments['student'])
+    if arguments['quick']:
+        config.seeds = 5
+        config.data.transfer_sizes = (500, 6920)
+    if arguments['views']:
+        _views(config, arguments['views'])
+    if arguments['technique']:
+        techniques(config, (arguments['technique'],), arguments['quick'])
+    return config.lock()
+
+
+def techniques(config: ConfigDict, names: Sequence[str], quick: bool = False) -> None:
+    """Makes the job one of these techniques of transformers, side by side."""
+    config.title = 'Techniques on sentences (sst2_sentences)'
+    config.seeds = 2 if quick else 5
+    config.data.args = ConfigDict({'vocabulary': 3000})
+    config.data.transfer_sizes = (1000,)
+    config.data.buckets = (24,)
+    words.teach(config, names, quick)
+    config.accept.update({'method': names[0], 'transfer_size': 0, 'gap_recovered': 0.0})
+    config.run.validate_every = 150
+
+
+def _sizes(student: str) -> ConfigDict:
     config = base.config()
     config.title = 'Sentiment of sentences (sst2_sentences)'
     config.data.source = 'sst2.sentences'
     config.data.args = ConfigDict({'vocabulary': 3000, 'ngrams': 2})
     config.data.transfer_sizes = (250, 500, 1000, 2000, 6920)
     _teacher(config.teacher)
-    student = STUDENTS[arguments['student']]
-    config.student.net, config.student.args = student['net'], ConfigDict(student['args'])
+    config.student.net, config.student.args = STUDENTS[student]['net'], ConfigDict(STUDENTS[student]['args'])
     _methods(config)
     config.accept.method = 'soft, all sentences'
     config.accept.transfer_size = 500
     config.accept.gap_recovered = 0.3
     config.run.validate_every = 110
-    if arguments['quick']:
-        config.seeds = 5
-        config.data.transfer_sizes = (500, 6920)
-    return config.lock()
+    return config
+
+
+def _views(config: ConfigDict, views: int) -> None:
+    """The teacher reads words, so that it can be asked of sentences that nobody wrote."""
+    config.data.args = ConfigDict({'vocabulary': 3000})
+    with config.ignore_type():
+        config.data.augment = AUGMENT
+    config.data.views = views
+    config.teacher.update({'net': 'textcnn.textcnn', 'inputs': 'inputs'})
+    config.teacher.args = ConfigDict({'width': 32, 'filters': 32})
+    config.teacher.fit.update({'steps': 300, 'batch_size': 128, 'learning_rate': 5e-3})
 
 
 def _teacher(teacher: ConfigDict) -> None:

@@ -26,7 +26,7 @@ SHARED = {
     'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
         'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow',
-        'text', 'files', 'fetch',
+        'text', 'files', 'fetch', 'wordpiece',
     },
     'tasks': {'base', 'entities', 'evaluation'},
 }  # fmt: skip

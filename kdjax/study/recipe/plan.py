@@ -118,12 +118,14 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     common: dict[str, Any] = {
         **_common(recipe), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
+    path = spec.weights or spec.pretrained
+    content = _content(path, Path(path).stat().st_mtime_ns) if path else ''
     if spec.weights:
-        content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
-        return ImportedTeacher(**common, weights=content, path=spec.weights)
+        return ImportedTeacher(**common, weights=content, path=path)
     return TrainedTeacher(
         **common, members=spec.members, augment=spec.augment, views=spec.views, fit=spec.fit,
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
+        pretrained=content, path=path,
     )  # fmt: skip
 
 
