@@ -113,6 +113,7 @@ def teacher() -> ConfigDict:
             'net': 'mlp.mlp',
             'args': {'widths': (256, 256)},
             'weights': '',  # file of PyTorch weights of this network (nets/torch_weights.py), which then is not trained
+            'pretrained': '',  # such a file, from which its training starts; the head may be new, for a task of its own
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained

@@ -66,7 +66,7 @@ def log_likelihood(emissions: Array, transitions: Array, mask: Array, tags: Arra
       tags: (B, N) integers.
 
     Reference: Tsuboi, Kashima, Mori, Oda, Matsumoto, Training Conditional Random Fields Using Incomplete Annotations,
-    COLING 2008, eq. (2), for what is not known.
+    COLING 2008, for what is not known.
     """
     possible = (tags[..., None] == jnp.arange(emissions.shape[-1], dtype=tags.dtype)) | (tags[..., None] < 0)
     scores = _wide(emissions)

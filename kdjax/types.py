@@ -69,7 +69,7 @@ class TermOut(NamedTuple):
 
 
 class Apply(Protocol):
-    """A network's forward function; `variables` has 'params' and 'stats'."""
+    """A network's forward function; `variables` has 'params' and 'stats', `key` is the same on all devices."""
 
     def __call__(self, variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]: ...
 

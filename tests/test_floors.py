@@ -15,6 +15,7 @@ FLOORS = {
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2, 'train.inherit': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
+    'train.storage': 3,
     'train.loop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4,
     'study.report': 5.1, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
@@ -25,9 +26,9 @@ SHARED = {
     'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
         'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow',
-        'text', 'files', 'fetch',
+        'text', 'files', 'fetch', 'wordpiece',
     },
-    'tasks': {'base', 'entities'},
+    'tasks': {'base', 'entities', 'evaluation'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report')]

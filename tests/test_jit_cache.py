@@ -72,7 +72,7 @@ def test_other_configs_are_other_objects():
 
 def made(config):
     recipe = resolve(config)
-    fit, net = recipe.fits['combined'], build.net(recipe.student, 10, recipe.precision, None)
+    fit, net = recipe.fits['combined'], build.net(recipe.student, {'classes': 10}, recipe.precision, None)
     return {
         'net': net,
         'augment': build.augment(recipe.teachers['teacher'].augment),

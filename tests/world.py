@@ -167,11 +167,14 @@ def padded():
 def other_classes(count):
     """The same, of a teacher that tells so many classes apart."""
     seen = padded()
-    axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1}
+    axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1,
+            'emissions': 2, 'transitions': 2}  # fmt: skip
     features = {
-        tap: np.take(leaf, np.arange(count) % CLASSES, axes[tap]) if tap in axes else leaf
+        tap: np.take(leaf, np.arange(count) % leaf.shape[axes[tap]], axes[tap]) if tap in axes else leaf
         for tap, leaf in seen.teacher.features.items()
     }
+    moves = features['transitions']
+    features['transitions'] = np.take(moves, np.arange(count + 2) % moves.shape[1], 1)
     logits = np.take(seen.teacher.logits, np.arange(count) % CLASSES, 1)
     return seen._replace(teacher=seen.teacher._replace(logits=logits, features=features))
 

@@ -67,7 +67,7 @@ def dataset() -> Any:
 def program(recipe: Recipe, fit: Fit, earlier: Any) -> Program:
     """A fit's step on one batch that brings the teacher's outputs along; `earlier` is what terms have learned."""
     train, classes, size = dataset().splits['train'], len(dataset().classes), fit.batch_size
-    net = build.trained_net(build.net(recipe.student, classes, recipe.precision, None), fit)
+    net = build.trained_net(build.net(recipe.student, {'classes': classes}, recipe.precision, None), fit)
     batch = {
         'inputs': jnp.asarray(train.inputs[:size]),
         'labels': jnp.asarray(train.labels[:size]),
@@ -81,7 +81,7 @@ def program(recipe: Recipe, fit: Fit, earlier: Any) -> Program:
         teaching, taps = net, fit.taps()
         if not fit.own_average:
             spec = recipe.teachers[fit.teacher]
-            one = build.net(spec.network, classes, spec.precision or recipe.precision, None)
+            one = build.net(spec.network, {'classes': classes}, spec.precision or recipe.precision, None)
             teaching = build.probed(build.ensemble((one,) * spec.members) if spec.members > 1 else one, taps)
         variables = jax.jit(functools.partial(init_student, net=teaching))(jnp.uint32(7), batch['inputs'])
         outputs = jax.jit(teachers.frozen(teaching))(variables, batch)

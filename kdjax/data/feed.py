@@ -309,7 +309,7 @@ def shown(
         own = {TEACHER_INPUTS: preprocess(told['inputs'])}
     drawn.pop(TEACHER_INPUTS, None)
     mask = jnp.ones(ids.shape, jnp.float32)
-    whole = {**drawn, 'inputs': preprocess(drawn['inputs']), **own, 'id': ids, 'view': view, 'mask': mask}
+    whole: Batch = {**drawn, 'inputs': preprocess(drawn['inputs']), **own, 'id': ids, 'view': view, 'mask': mask}
     if mix is not None:
         whole = blended(mix, seed, whole, steps)
     if task is None:

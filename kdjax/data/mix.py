@@ -92,18 +92,17 @@ def blended(mix: Mix, seed: int, batch: Batch, steps: Array) -> Batch:
 
     def one(batch: Batch, key: Array) -> Batch:
         inputs, partner, share = mix(key, batch['inputs'])
-        both = {
-            'inputs': inputs,
-            'labels_mixed': jnp.stack([batch['labels'], batch['labels'][partner]], axis=-1),
-            'mix': jnp.broadcast_to(jnp.stack([share, 1 - share]), (*batch['labels'].shape, 2)),
-        }
+        both = {'inputs': inputs}
+        if 'labels' in batch:
+            both['labels_mixed'] = jnp.stack([batch['labels'], batch['labels'][partner]], axis=-1)
+            both['mix'] = jnp.broadcast_to(jnp.stack([share, 1 - share]), (*batch['labels'].shape, 2))
         if 'teacher_inputs' in batch:
             both['teacher_inputs'] = mix(key, batch['teacher_inputs']).inputs
         return {name: leaf for name, leaf in {**batch, **both}.items() if name != 'labels'}
 
     root = jax.random.fold_in(jax.random.key(seed), APART)
     keys = jax.vmap(lambda step: jax.random.fold_in(root, step))(steps)
-    cells = batch['labels'].ndim == 3
+    cells = batch['id'].ndim == 3
     return jax.vmap(jax.vmap(one, in_axes=(0, None)) if cells else one)(batch, keys)
 
 

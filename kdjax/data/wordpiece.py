@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax.data import text
 from kdjax.errors import UsageError
 
 SPECIAL = ('[PAD]', '[UNK]', '[CLS]', '[SEP]')
@@ -38,19 +39,14 @@ def encoded(texts: Sequence[str] | Sequence[Sequence[str]], file: str | Path, lo
     tokenizer.no_padding()
     tokenizer.enable_truncation(longest)
     words = bool(len(texts)) and not isinstance(texts[0], str)
-    found = tokenizer.encode_batch([list(text) if words else text for text in texts], is_pretokenized=words)
-    ids = padded([one.ids for one in found])
-    lengths = np.asarray([len(one.ids) for one in found], np.int32)
-    firsts = [_firsts(one.word_ids, len(text)) for one, text in zip(found, texts, strict=True)] if words else None
-    return Pieces(ids, lengths, None if firsts is None else padded(firsts))
+    found = tokenizer.encode_batch([list(own) if words else own for own in texts], is_pretokenized=words)
+    firsts = [_firsts(one.word_ids, len(own)) for one, own in zip(found, texts, strict=True)] if words else None
+    rows = [one.ids for one in found]
+    return Pieces(_padded(rows), text.lengths(rows), None if firsts is None else _padded(firsts))
 
 
-def padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
-    """Rows of several lengths as one array, 0 behind their ends. (N, L) int32"""
-    result = np.zeros((len(rows), max(map(len, rows), default=0)), np.int32)
-    for row, values in zip(result, rows, strict=True):
-        row[: len(values)] = values
-    return result
+def _padded(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    return text.padded(rows, max(map(len, rows), default=0))
 
 
 def _firsts(word_ids: Sequence[int | None], count: int) -> list[int]:

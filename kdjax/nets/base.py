@@ -14,6 +14,7 @@ from kdjax.types import Array, Net, Outputs, Tree
 
 TAPS = 'taps'
 MASKS = 'masks'  # of taps that have padding of their own
+ROWS = 'rows'  # stream of keys that all devices share, of which `layers.Dropout` makes one for each row
 DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 
 
@@ -50,13 +51,20 @@ def compute_dtype(precision: str) -> Any:
     return DTYPES[precision]
 
 
-def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[str, str] | None = None) -> Net:
+def from_linen(
+    module: nn.Module,
+    taps: tuple[str, ...] = (),
+    capture: Mapping[str, str] | None = None,
+    axis: str | None = None,
+) -> Net:
     """A linen module whose call is `module(inputs, train=...)` -> logits, as a Net.
 
     Args:
-      module: reads batch statistics from the collection 'batch_stats' and its dropout key from 'dropout'.
+      module: reads batch statistics from the collection 'batch_stats' and its dropout key from 'dropout'. Masks of
+        `layers.Dropout` do not depend on how many devices there are; those of flax's own do.
       taps: names that the module gives with `tap`.
       capture: tap name -> path of a submodule ('block_1/conv'), for modules that have no taps of their own.
+      axis: name of the device axis, for modules with flax's own dropout: so that devices drop different units.
 
     Returns:
       The Net; logits and features of `apply` have a leading batch axis, logits are at least float32.
@@ -74,7 +82,7 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[s
             {'params': variables['params'], 'batch_stats': variables['stats']},
             inputs,
             train=train,
-            rngs={'dropout': key} if train and key is not None else None,
+            rngs={'dropout': _own(key, axis), ROWS: key} if train and key is not None else None,
             mutable=[TAPS, MASKS, 'batch_stats'] if train else [TAPS, MASKS],
             capture_intermediates=_selector(capture) if capture else False,
         )
@@ -84,6 +92,11 @@ def from_linen(module: nn.Module, taps: tuple[str, ...] = (), capture: Mapping[s
         return Outputs(logits, features, masks), written.get('batch_stats', variables['stats'])
 
     return Net(init, apply, (*taps, *capture))
+
+
+def _own(key: Array, axis: str | None) -> Array:
+    """A key of this device."""
+    return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
 
 
 def _selector(capture: Mapping[str, str]) -> Any:

@@ -174,7 +174,7 @@ def bert(
       dropout: probability of dropping a unit of the embeddings, of what a branch adds and of 'penult', in training.
       attention_dropout: that of dropping a token that is read.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1, a width that the heads do not divide, an unknown pooling, or (in `init`) more tokens
@@ -183,11 +183,10 @@ def bert(
     Reference: Devlin, Chang, Lee, Toutanova, BERT: Pre-training of Deep Bidirectional Transformers for Language
     Understanding, NAACL 2019.
     """
-    del axis
     if pooling not in (POOLER, *POOLINGS):
         raise unknown('pooling', pooling, (POOLER, *POOLINGS), ' of a bert')
     shape = Shape(
-        width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START
+        width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START, axis
     ).checked('bert')
     states = _states(shape, depth, vocabulary, positions, types)
     net = from_linen(_Classifier(classes, states, pooling), ('embedding', *attention_taps(depth), 'penult'))
@@ -222,9 +221,8 @@ def tagger(
     Raises:
       UsageError: as of `bert`.
     """
-    del axis
     shape = Shape(
-        width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START
+        width, heads, inner, dropout, attention_dropout, epsilon, False, compute_dtype(precision), START, axis
     ).checked('bert')
     states = _states(shape, depth, vocabulary, positions, types)
     net = from_linen(_Tagger(classes, states), ('embedding', *attention_taps(depth), 'penult'))

@@ -62,17 +62,16 @@ def bilstm(
       pooling: 'last', the state of each direction where it ends; or of all states 'mean', 'max' or 'first'.
       dropout: probability of dropping a unit between layers in training, first and last included.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1, or a pooling that is none of these.
 
     Reference: Tang et al., Distilling Task-Specific Knowledge from BERT into Simple Neural Networks, arXiv 1903.12136.
     """
-    del axis
     if pooling not in (LAST, *POOLINGS):
         raise unknown('pooling', pooling, (LAST, *POOLINGS), ' of a bilstm')
-    of = states('bilstm', vocabulary=vocabulary, width=width, units=units, layers=layers, dropout=dropout)
+    of = states('bilstm', vocabulary=vocabulary, width=width, units=units, layers=layers, dropout=dropout, axis=axis)
     return from_linen(_BiLSTM(classes, of, pooling, compute_dtype(precision)), (*state_taps(layers), 'penult'))
 
 
@@ -103,16 +102,15 @@ def tagger(
       spelling: features of a word's letters beside its vector; 0 for none.
       dropout: probability of dropping a unit between layers in training, first and last included.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1 (`spelling` below 0), or fewer words than ids that have a vector.
 
     Reference: Ma, Hovy, End-to-End Sequence Labeling via Bi-directional LSTM-CNNs-CRF, ACL 2016, without its CRF.
     """
-    del axis
     of = states(
-        'tagger', vocabulary=vocabulary, width=width, units=units, layers=layers, dropout=dropout,
+        'tagger', vocabulary=vocabulary, width=width, units=units, layers=layers, dropout=dropout, axis=axis,
         spelling=spelling, words=words,
     )  # fmt: skip
     return from_linen(_Tagger(classes, of, compute_dtype(precision)), state_taps(layers))

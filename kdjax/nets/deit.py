@@ -6,7 +6,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import attention, attention_taps, fan_in_uniform, images, uniform
+from kdjax.nets.layers import Dropout, attention, attention_taps, fan_in_uniform, images, uniform
 from kdjax.types import Array, Net
 
 # Published as truncated, but at +-2, a hundred deviations out.
@@ -21,6 +21,7 @@ class _DeiT(nn.Module):
     patch: int
     distilled: bool
     drop_path: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
@@ -65,7 +66,7 @@ class _DeiT(nn.Module):
     def _dropped(self, x: Array, layer: int, train: bool) -> Array:
         """Stochastic depth: the whole branch of an example, the more often the deeper."""
         rate = self.drop_path * (layer - 1) / max(self.depth - 1, 1)
-        return nn.Dropout(rate, broadcast_dims=(1, 2), deterministic=not train)(x)
+        return Dropout(rate, self.axis, whole=(1, 2))(x, train)
 
     def _normed(self, x: Array, name: str) -> Array:
         return nn.LayerNorm(epsilon=1e-6, dtype=self.dtype, name=name)(x)
@@ -112,7 +113,7 @@ def deit(
       drop_path: probability that an example skips a branch of the last layer in training, falling linearly to 0 at the
         first (the literature trains with 0.1).
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which branches are dropped.
 
     Raises:
       UsageError: a number below 1, a width that the heads do not divide, or (in `init`) a map that patches do not fill.
@@ -120,12 +121,11 @@ def deit(
     Reference: Dosovitskiy et al., An Image is Worth 16x16 Words, ICLR 2021; Touvron et al., Training Data-Efficient
     Image Transformers and Distillation through Attention, ICML 2021, sec. 4 and table 1.
     """
-    del axis
     for name, value in {'width': width, 'depth': depth, 'heads': heads, 'patch': patch}.items():
         if value < 1:
             raise UsageError(f'{name} of a deit must be at least 1, got {value}')
     if width % heads:
         raise UsageError(f'heads {heads} of a deit must divide its width {width}')
-    module = _DeiT(classes, width, depth, heads, patch, distilled, drop_path, compute_dtype(precision))
+    module = _DeiT(classes, width, depth, heads, patch, distilled, drop_path, axis, compute_dtype(precision))
     second = ('penult_dist', 'distill_logits') if distilled else ()
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult', *second))

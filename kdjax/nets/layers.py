@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv, finished
-from kdjax.nets.base import repeated, tap
+from kdjax.nets.base import ROWS, repeated, tap
 from kdjax.types import Array, Tree
 
 Initializer = Callable[..., Array]  # an initialiser: (key, shape, dtype) -> array
@@ -33,6 +33,41 @@ def uniform(bound: float) -> Initializer:
 def images(inputs: Array, dtype: Any) -> Array:
     """Images with a channel axis, whether given as (B, H, W) or (B, H, W, C)."""
     return (inputs[..., None] if inputs.ndim == 3 else inputs).astype(dtype)
+
+
+class Dropout(nn.Module):
+    """Dropout that is the same however a batch lies on devices: a row's mask is that of its place in the whole batch.
+
+    Attributes:
+      rate: probability of dropping a number; what is kept is scaled up.
+      axis: name of the device axis that the batch is split over, as networks are told it; None where it is whole.
+      whole: axes of the input, beside the first, along which all or nothing is dropped.
+
+    Reference: Srivastava et al., Dropout, JMLR 2014.
+    """
+
+    rate: float
+    axis: str | None
+    whole: tuple[int, ...] = ()
+
+    @nn.compact
+    def __call__(self, x: Array, train: bool) -> Array:
+        """`x` (B, ...)."""
+        if not train or not self.rate:
+            return x
+        if self.rate >= 1:
+            return jnp.zeros_like(x)
+        keep = 1 - self.rate
+        shape = tuple(1 if place in self.whole else size for place, size in enumerate(x.shape))[1:]
+        mask = jax.vmap(lambda key: jax.random.bernoulli(key, keep, shape))(self._keys(x.shape[0]))
+        return jnp.where(mask, x / keep, jnp.zeros((), x.dtype))
+
+    def _keys(self, count: int) -> Array:
+        """A key for every row."""
+        places = jnp.arange(count)
+        if self.axis is not None:
+            places += count * jax.lax.axis_index(self.axis)
+        return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(self.make_rng(ROWS), places)
 
 
 class Layers(nn.Module):

@@ -8,7 +8,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import images, uniform
+from kdjax.nets.layers import Dropout, images, uniform
 from kdjax.types import Array, Net
 
 START = uniform(0.005)
@@ -57,14 +57,15 @@ class _Conv(nn.Module):
     pieces: tuple[int, ...]
     dropout: float
     input_dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = _masked(images(inputs, self.dtype), self.input_dropout, train)
+        x = _masked(images(inputs, self.dtype), self.input_dropout, self.axis, train)
         for depth, (layer, pieces) in enumerate(zip(self.layers, self.pieces, strict=True), start=1):
             x = tap(self, f'hidden{depth}', _MaxoutConv(layer, pieces, self.dtype, name=f'conv{depth}')(x))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, self.axis)(x, train)
         return nn.Dense(self.classes, kernel_init=START, dtype=self.dtype, name='head')(x.reshape(x.shape[0], -1))
 
 
@@ -74,15 +75,16 @@ class _Dense(nn.Module):
     pieces: int
     dropout: float
     input_dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        x = _masked(inputs.reshape(inputs.shape[0], -1).astype(self.dtype), self.input_dropout, train)
+        x = _masked(inputs.reshape(inputs.shape[0], -1).astype(self.dtype), self.input_dropout, self.axis, train)
         for depth, width in enumerate(self.widths, start=1):
             x = nn.Dense(self.pieces * width, kernel_init=START, dtype=self.dtype, name=f'dense{depth}')(x)
             x = tap(self, f'hidden{depth}', x.reshape(x.shape[0], width, self.pieces).max(axis=-1))
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, self.axis)(x, train)
         return nn.Dense(self.classes, kernel_init=START, dtype=self.dtype, name='head')(x)
 
 
@@ -108,15 +110,14 @@ def dense(
       dropout: probability of dropping a hidden unit in training.
       input_dropout: that of dropping an input; what is kept is not scaled up, as in the authors' code.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Reference: Goodfellow, Warde-Farley, Mirza, Courville, Bengio, Maxout Networks, ICML 2013, sec. 5.1, with initial
     weights as in its code.
     """
-    del axis
     if pieces < 1:
         raise UsageError(f'pieces of a maxout network must be at least 1, got {pieces}')
-    module = _Dense(classes, tuple(widths), pieces, dropout, input_dropout, compute_dtype(precision))
+    module = _Dense(classes, tuple(widths), pieces, dropout, input_dropout, axis, compute_dtype(precision))
     return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(widths) + 1)))
 
 
@@ -143,13 +144,12 @@ def teacher(
       dropout: probability of dropping a hidden unit in training.
       input_dropout: that of dropping an input; what is kept is not scaled up, as in the authors' code.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Reference: Goodfellow, Warde-Farley, Mirza, Courville, Bengio, Maxout Networks, ICML 2013, sec. 5.1; Romero, Ballas,
     Kahou, Chassang, Gatta, Bengio, FitNets, ICLR 2015, sec. 3.3.
     """
-    del axis
-    return _conv(TEACHER, (2, 2, pieces), classes, dropout, input_dropout, precision)
+    return _conv(TEACHER, (2, 2, pieces), classes, dropout, input_dropout, precision, axis)
 
 
 def fitnet(
@@ -176,12 +176,11 @@ def fitnet(
       dropout: probability of dropping a hidden unit in training.
       input_dropout: that of dropping an input; what is kept is not scaled up.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Reference: Romero, Ballas, Kahou, Chassang, Gatta, Bengio, FitNets, ICLR 2015, sec. 3.3, and its code.
     """
-    del axis
-    return _conv(FITNET, (2, 2, 2, 2, pieces, pieces), classes, dropout, input_dropout, precision)
+    return _conv(FITNET, (2, 2, 2, 2, pieces, pieces), classes, dropout, input_dropout, precision, axis)
 
 
 def _conv(
@@ -191,14 +190,15 @@ def _conv(
     dropout: float,
     input_dropout: float,
     precision: str,
+    axis: str | None,
 ) -> Net:
     if min(pieces) < 1:
         raise UsageError(f'pieces of a maxout network must be at least 1, got {min(pieces)}')
-    module = _Conv(classes, layers, pieces, dropout, input_dropout, compute_dtype(precision))
+    module = _Conv(classes, layers, pieces, dropout, input_dropout, axis, compute_dtype(precision))
     return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(layers) + 1)))
 
 
-def _masked(x: Array, rate: float, train: bool) -> Array:
+def _masked(x: Array, rate: float, axis: str | None, train: bool) -> Array:
     """Dropout without scaling up what is kept."""
-    dropped = nn.Dropout(rate, deterministic=not train)(x)
+    dropped = Dropout(rate, axis)(x, train)
     return dropped * (1 - rate) if train else dropped

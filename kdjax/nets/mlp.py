@@ -4,6 +4,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.layers import Dropout
 from kdjax.types import Array, Net
 
 
@@ -12,16 +13,17 @@ class _MLP(nn.Module):
     classes: int
     dropout: float
     input_dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         x = inputs.reshape(inputs.shape[0], -1).astype(self.dtype)
-        x = nn.Dropout(self.input_dropout, deterministic=not train, name='input_dropout')(x)
+        x = Dropout(self.input_dropout, self.axis, name='input_dropout')(x, train)
         for depth, width in enumerate(self.widths, start=1):
             x = nn.relu(nn.Dense(width, dtype=self.dtype, name=f'dense{depth}')(x))
             x = tap(self, f'hidden{depth}', x)
-            x = nn.Dropout(self.dropout, deterministic=not train)(x)
+            x = Dropout(self.dropout, self.axis)(x, train)
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 
 
@@ -45,8 +47,7 @@ def mlp(
       dropout: probability of dropping a hidden unit in training.
       input_dropout: that of dropping an input.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
     """
-    del axis
-    module = _MLP(tuple(widths), classes, dropout, input_dropout, compute_dtype(precision))
+    module = _MLP(tuple(widths), classes, dropout, input_dropout, axis, compute_dtype(precision))
     return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(widths) + 1)))

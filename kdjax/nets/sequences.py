@@ -33,7 +33,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
 from kdjax.nets.base import tap
-from kdjax.nets.layers import Initializer, uniform
+from kdjax.nets.layers import Dropout, Initializer, uniform
 from kdjax.types import Array
 
 PADDING, UNKNOWN = 0, 1  # ids that are no words
@@ -215,6 +215,7 @@ class States(NamedTuple):
     dropout: float  # probability of dropping a unit between layers in training, first and last included
     filters: int = 0  # features of a word's letters
     letters: Constant | None = None  # of every id
+    axis: str | None = None  # of the devices that a batch is split over
 
 
 def states(
@@ -225,6 +226,7 @@ def states(
     units: int,
     layers: int,
     dropout: float,
+    axis: str | None,
     spelling: int = 0,
     words: Sequence[str] = (),
 ) -> States:
@@ -232,7 +234,7 @@ def states(
 
     Args:
       network: its name, for errors.
-      vocabulary, width, units, layers, dropout: see `States`.
+      vocabulary, width, units, layers, dropout, axis: see `States`.
       spelling: features of a word's letters beside its vector; 0 for none.
       words: of every id; only read with `spelling`.
 
@@ -244,7 +246,7 @@ def states(
     if spelling and len(words) < vocabulary:
         raise UsageError(f'spelling of a {network} needs the words of all {vocabulary} ids, got {len(words)}')
     letters = spelled(words, vocabulary) if spelling else None
-    return States(vocabulary, width, units, layers, dropout, spelling, letters)
+    return States(vocabulary, width, units, layers, dropout, spelling, letters, axis)
 
 
 class WordStates(nn.Module):
@@ -258,16 +260,16 @@ class WordStates(nn.Module):
 
     @nn.compact
     def __call__(self, ids: Array, train: bool) -> tuple[Array, Array, Array]:
-        mask, drop = mask_of(ids), nn.Dropout(self.of.dropout, deterministic=not train)
+        mask, drop = mask_of(ids), Dropout(self.of.dropout, self.of.axis)
         x = Embedding(self.of.vocabulary, self.of.width, self.dtype, name='words')(ids)
         if self.of.letters is not None:
             spelling = Spelling(self.of.letters, self.of.filters, self.dtype, name='spelling')
             x = jnp.concatenate([x, spelling(ids)], axis=-1)
-        x = drop(tap(self, 'embedding', x, mask))
+        x = drop(tap(self, 'embedding', x, mask), train)
         for layer in range(1, self.of.layers + 1):
             x, last = LSTM(self.of.units, self.dtype, name=f'lstm{layer}')(x, mask)
-            x = drop(tap(self, f'hidden{layer}', x, mask))
-        return x, drop(last), mask
+            x = drop(tap(self, f'hidden{layer}', x, mask), train)
+        return x, drop(last, train), mask
 
 
 def state_taps(layers: int) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.layers import Dropout
 from kdjax.nets.sequences import Embedding, at_least, mask_of, pooled, windows
 from kdjax.types import Array, Net
 
@@ -18,6 +19,7 @@ class _TextCNN(nn.Module):
     sizes: tuple[int, ...]
     filters: int
     dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
@@ -25,7 +27,7 @@ class _TextCNN(nn.Module):
         mask = mask_of(inputs)
         x = tap(self, 'embedding', Embedding(self.vocabulary, self.width, self.dtype, name='words')(inputs), mask)
         x = tap(self, 'penult', jnp.concatenate([self._strongest(x, mask, size) for size in self.sizes], axis=-1))
-        x = nn.Dropout(self.dropout, deterministic=not train)(x)
+        x = Dropout(self.dropout, self.axis)(x, train)
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 
     def _strongest(self, x: Array, mask: Array, size: int) -> Array:
@@ -62,17 +64,16 @@ def textcnn(
       filters: of each size; 100 in the paper.
       dropout: probability of dropping a maximum in training.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1, or a size twice.
 
     Reference: Kim, Convolutional Neural Networks for Sentence Classification, EMNLP 2014.
     """
-    del axis
     sizes = tuple(sizes)
     at_least('textcnn', vocabulary=vocabulary, width=width, filters=filters, sizes=min(sizes, default=0))
     if len(set(sizes)) < len(sizes):
         raise UsageError(f'sizes of a textcnn must differ, got {sizes}')
-    module = _TextCNN(classes, vocabulary, width, sizes, filters, dropout, compute_dtype(precision))
+    module = _TextCNN(classes, vocabulary, width, sizes, filters, dropout, axis, compute_dtype(precision))
     return from_linen(module, ('embedding', 'penult'))

@@ -4,6 +4,7 @@ Nothing here needs PyTorch, and nothing that a file says is executed: a pickle m
 """
 
 import pickle
+import re
 import zipfile
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
@@ -17,7 +18,8 @@ import numpy as np
 from kdjax.errors import UsageError
 from kdjax.types import Names, Tree
 
-WRAPPERS = ('state_dict', 'model')  # where checkpoints keep the weights beside other things
+# Where checkpoints keep the weights beside other things.
+WRAPPERS = ('state_dict', 'model_state_dict', 'model', 'net')
 HEADS = ('fc', 'linear', 'classifier', 'classifier.0')  # what implementations call the head
 LEAVES = {'kernel': 'weight', 'scale': 'weight', 'bias': 'bias', 'mean': 'running_mean', 'var': 'running_var'}
 STORAGES = {
@@ -33,8 +35,9 @@ def load(path: str | Path, like: Tree, names: Names | None = None) -> Tree:
 
     For networks of `resnet_cifar`, `resnet`, `wide_resnet`, `vgg`, `mobilenetv2`, `shufflenet` and `deit`, whose layers
     are called as in RepDistiller, mdistiller, torchvision and timm, and for those that say how files call theirs, such
-    as those of `bert`. The weights may be nested under 'state_dict' or 'model', and their names may begin with
-    'module.'.
+    as those of `bert`. The weights may be nested under one of WRAPPERS, beside numbers and words, and their names may
+    begin with anything that they have in common ('module.', '_orig_mod.', 'model.', 'module.student.'), beside weights
+    of others.
 
     Args:
       path: a '.safetensors' file (needs the extra `torch-weights`), or what `torch.save` writes since PyTorch 1.6.
@@ -85,8 +88,10 @@ def variables(
 ) -> Tree:
     """The variables that `state` has for the tree `like`; see `load` and, of what is `fresh`, `start`."""
     names = names or PUBLISHED
-    given, unexpected = _given(state, names)
     leaves, structure = jax.tree_util.tree_flatten_with_path(like)
+    paths = {jax.tree_util.keystr(keys, simple=True, separator='/'): leaf for keys, leaf in leaves}
+    state = _under_prefix(state, paths, names, fresh)
+    given, unexpected = _given(state, names)
     missing: list[str] = []
     misshapen, filled = [], []
     for keys, leaf in leaves:
@@ -106,6 +111,52 @@ def variables(
         found = '; '.join(f'{kind}: {_listed(listed)}' for kind, listed in faults.items() if listed)
         raise UsageError(f'they are not of this network; {found}')
     return jax.tree_util.tree_unflatten(structure, filled)
+
+
+def _under_prefix(
+    state: Mapping[str, np.ndarray], like: Mapping[str, Any], names: Names, fresh: tuple[str, ...]
+) -> Mapping[str, np.ndarray]:
+    """The weights without what all their names begin with; where that is nothing, as they are.
+
+    What begins otherwise is of others (a loss, a counter, another network), where the weights are all there.
+
+    Raises:
+      UsageError: two networks of this kind are there.
+    """
+    wanted = {names.published(path) for path in like}
+    if not wanted.isdisjoint(map(names.plain, state)):
+        return state
+    found: dict[str, dict[str, np.ndarray]] = {}
+    for key, value in state.items():
+        for place, letter in enumerate(key):
+            if letter == '.':
+                found.setdefault(key[: place + 1], {})[key[place + 1 :]] = value
+    # The longest prefix of those that have the same.
+    shared = {prefix: len(wanted & set(map(names.plain, own))) for prefix, own in sorted(found.items())}
+    fitting = [prefix for prefix in shared if shared[prefix] and _fits(found[prefix], like, names, fresh)]
+    if len(fitting) > 1:
+        raise UsageError(f'there are several networks of this kind, under {", ".join(map(repr, fitting))}; in PyTorch: '
+                         f'torch.save({{k.removeprefix({fitting[0]!r}): v for k, v in weights.items() '
+                         f'if k.startswith({fitting[0]!r})}}, path)')  # fmt: skip
+    if fitting:
+        return found[fitting[0]]
+    best = max(shared, key=lambda prefix: shared[prefix], default='')
+    if not best or not shared[best]:
+        return state
+    others = {key: value for key, value in state.items() if not key.startswith(best)}
+    return {**found[best], **others}
+
+
+def _fits(state: Mapping[str, np.ndarray], like: Mapping[str, Any], names: Names, fresh: tuple[str, ...]) -> bool:
+    """Whether these are all weights of a network, and no others."""
+    given, doubled = _given(state, names)
+    for path, leaf in like.items():
+        key = given.pop(names.published(path), None)
+        if key is None and not path.startswith(fresh):
+            return False
+        if key is not None and _laid(state[key], path).shape != leaf.shape:
+            return False
+    return not doubled and all(name.startswith(names.spare) for name in given)
 
 
 def _given(state: Mapping[str, np.ndarray], names: Names) -> tuple[dict[str, str], list[str]]:
@@ -152,11 +203,13 @@ def _unwrapped(found: Any) -> dict[str, np.ndarray]:
     for wrapper in WRAPPERS:
         if isinstance(found, Mapping) and isinstance(found.get(wrapper), Mapping):
             found = found[wrapper]
-    if not isinstance(found, Mapping) or not all(isinstance(value, np.ndarray) for value in found.values()):
+    if not isinstance(found, Mapping) or not any(isinstance(value, np.ndarray) for value in found.values()):
         names = ', '.join(map(repr, found)) if isinstance(found, Mapping) else type(found).__name__
-        raise UsageError(f"no weights by name, nor any under 'state_dict' or 'model'; there is: {names}")
-    if all(key.startswith('module.') for key in found):
-        return {key.removeprefix('module.'): value for key, value in found.items()}
+        under = ', '.join(map(repr, WRAPPERS))
+        raise UsageError(f'no weights by name, nor any under {under}; there is: {names}')
+    other = [f'{key!r} is {type(value).__name__}' for key, value in found.items() if not isinstance(value, np.ndarray)]
+    if other:
+        raise UsageError(f'beside weights there is what are none: {_listed(other)}; save them without it')
     return dict(found)
 
 
@@ -202,6 +255,10 @@ class _Unpickler(pickle.Unpickler):
             'collections.OrderedDict': OrderedDict,
             'torch._utils._rebuild_tensor_v2': _tensor,
             'torch._utils._rebuild_parameter': _parameter,
+            # Numbers of numpy beside the weights, such as an accuracy; the module has had two names.
+            **{f'numpy.{core}.multiarray.scalar': _number for core in ('core', '_core')},
+            'numpy.dtype': _Dtype,
+            '_codecs.encode': _encoded,
             **{f'torch.{storage}': storage for storage in STORAGES},
         }
         if f'{module}.{name}' not in known:
@@ -213,6 +270,32 @@ class _Unpickler(pickle.Unpickler):
     def persistent_load(self, pid: Any) -> np.ndarray:
         _, storage, key, _, count = pid
         return np.frombuffer(self._archive.read(f'{self._folder}data/{key}'), STORAGES[storage], count)
+
+
+class _Dtype:
+    """What a pickle says of the dtype of a number."""
+
+    def __init__(self, name: str, *_: Any) -> None:
+        if not re.fullmatch('[biufc][0-9]{1,2}', name):
+            raise UsageError(f'holds a number of numpy of dtype {name!r:.20}, which is not read')
+        self.name, self.order = name, '<'
+
+    def __setstate__(self, state: Sequence[Any]) -> None:
+        self.order = '>' if state[1] == '>' else '<'
+
+
+def _number(dtype: Any, content: Any) -> Any:
+    """A number of numpy's, as one of Python's."""
+    if not isinstance(dtype, _Dtype) or not isinstance(content, bytes):
+        raise UsageError('holds a number of numpy that is not one')
+    return np.frombuffer(content, dtype.order + dtype.name, 1)[0].item()
+
+
+def _encoded(text: Any, encoding: Any) -> bytes:
+    """How older pickles hold bytes."""
+    if not isinstance(text, str) or encoding != 'latin1':
+        raise UsageError('holds text that is encoded, and only tensors are read')
+    return text.encode('latin1')
 
 
 def _tensor(storage: np.ndarray, offset: int, shape: Sequence[int], strides: Sequence[int], *_: Any) -> np.ndarray:

@@ -121,7 +121,7 @@ def encoder(
       attention_dropout: that of dropping a token that is read.
       epsilon: of layer normalisation.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1, a width that the heads do not divide, an unknown norm or pooling, or (in `init`)
@@ -129,10 +129,9 @@ def encoder(
 
     Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017.
     """
-    del axis
     if pooling not in (TOKEN, *POOLINGS):
         raise unknown('pooling', pooling, (TOKEN, *POOLINGS), ' of a transformer')
-    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision)
+    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
     states = _states(shape, depth, vocabulary, positions, pooling == TOKEN)
     module = _Classifier(classes, states, pooling, shape.dtype)
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))
@@ -166,20 +165,19 @@ def tagger(
     Raises:
       UsageError: as of `encoder`.
     """
-    del axis
-    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision)
+    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
     module = _Tagger(classes, _states(shape, depth, vocabulary, positions, class_token=False), shape.dtype)
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))
 
 
 def _shape(
     width: int, heads: int, inner: int, dropout: float, attention_dropout: float, epsilon: float, norm: str,
-    precision: str,
+    precision: str, axis: str | None,
 ) -> Shape:  # fmt: skip
     if norm not in NORMS:
         raise unknown('norm', norm, NORMS, ' of a transformer')
     dtype = compute_dtype(precision)
-    shape = Shape(width, heads, inner, dropout, attention_dropout, epsilon, norm == 'pre', dtype)
+    shape = Shape(width, heads, inner, dropout, attention_dropout, epsilon, norm == 'pre', dtype, axis=axis)
     return shape.checked('transformer')
 
 

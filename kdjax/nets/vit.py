@@ -6,7 +6,7 @@ from flax import linen as nn
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import attention, attention_taps, images
+from kdjax.nets.layers import Dropout, attention, attention_taps, images
 from kdjax.types import Array, Net
 
 
@@ -18,6 +18,7 @@ class _ViT(nn.Module):
     patch: int
     mlp_ratio: int
     dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
@@ -58,7 +59,7 @@ class _ViT(nn.Module):
         return nn.Dense(width, dtype=self.dtype, name=name)
 
     def _dropped(self, x: Array, train: bool) -> Array:
-        return nn.Dropout(self.dropout, deterministic=not train)(x)
+        return Dropout(self.dropout, self.axis)(x, train)
 
 
 def vit(
@@ -90,16 +91,15 @@ def vit(
       mlp_ratio: units of a layer's MLP over D.
       dropout: probability of dropping a unit of what a block adds, in training.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1, a width that the heads do not divide, or (in `init`) a map that patches do not fill.
     """
-    del axis
     for name, value in {'width': width, 'depth': depth, 'heads': heads, 'patch': patch, 'mlp_ratio': mlp_ratio}.items():
         if value < 1:
             raise UsageError(f'{name} of a vit must be at least 1, got {value}')
     if width % heads:
         raise UsageError(f'heads {heads} of a vit must divide its width {width}')
-    module = _ViT(classes, width, depth, heads, patch, mlp_ratio, dropout, compute_dtype(precision))
+    module = _ViT(classes, width, depth, heads, patch, mlp_ratio, dropout, axis, compute_dtype(precision))
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))

@@ -4,7 +4,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, repeated, tap
-from kdjax.nets.layers import Layers, images, stage_taps
+from kdjax.nets.layers import Dropout, Layers, images, stage_taps
 from kdjax.types import Array, Net
 
 
@@ -21,7 +21,7 @@ class _Block(Layers):
         if x.shape[-1] != self.width:
             x = self.conv(y, self.width, 1, 'convShortcut', stride=self.stride)
         y = self.conv_norm(y, self.width, 3, ('conv1', 'bn2'), train, stride=self.stride, relu=True)
-        y = nn.Dropout(self.dropout, deterministic=not train)(y)
+        y = Dropout(self.dropout, self.axis)(y, train)
         return x + self.conv(y, self.width, 3, 'conv2')
 
 

@@ -9,6 +9,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.layers import Dropout
 from kdjax.nets.sequences import Constant, Embedding, at_least, mask_of, only_real, windows
 from kdjax.types import Array, Net
 
@@ -47,14 +48,16 @@ class _Windows(nn.Module):
     around: int
     hidden: int
     dropout: float
+    axis: str | None
     dtype: jnp.dtype
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
-        mask, drop = mask_of(inputs), nn.Dropout(self.dropout, deterministic=not train)
+        mask, drop = mask_of(inputs), Dropout(self.dropout, self.axis)
         x = tap(self, 'embedding', self._described(inputs, mask), mask)
-        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='hidden')(drop(windows(x, self.around, self.around))))
-        x = drop(tap(self, 'penult', only_real(x, mask), mask))
+        x = drop(windows(x, self.around, self.around), train)
+        x = nn.relu(nn.Dense(self.hidden, dtype=self.dtype, name='hidden')(x))
+        x = drop(tap(self, 'penult', only_real(x, mask), mask), train)
         return tap(self, 'logits', nn.Dense(self.classes, dtype=self.dtype, name='head')(x), mask)
 
     def _described(self, ids: Array, mask: Array) -> Array:
@@ -104,14 +107,13 @@ def mlp(
       hidden: units between the window and the logits.
       dropout: probability of dropping a unit before either layer, in training.
       precision: dtype of activations, 'float32' or 'bfloat16'.
-      axis: name of the data axis; unused, there are no batch statistics.
+      axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
 
     Raises:
       UsageError: a number below 1 (`around` below 0), or fewer words than ids that have a vector.
 
     Reference: Collobert et al., Natural Language Processing (Almost) from Scratch, JMLR 2011, sec. 3.
     """
-    del axis
     at_least(
         'window mlp', vocabulary=vocabulary, width=width, letters=letters, buckets=buckets, affix_width=affix_width,
         hidden=hidden,
@@ -121,6 +123,6 @@ def mlp(
         raise UsageError(f'a window mlp needs the words of all {vocabulary} ids, got {len(words)}')
     module = _Windows(
         classes, vocabulary, width, Constant(affixes(words, letters, buckets)), Constant(shapes(words)), buckets,
-        affix_width, around, hidden, dropout, compute_dtype(precision),
+        affix_width, around, hidden, dropout, axis, compute_dtype(precision),
     )  # fmt: skip
     return from_linen(module, ('embedding', 'penult'))

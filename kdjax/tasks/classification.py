@@ -1,7 +1,7 @@
 """Classification: one class for every example."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -146,12 +146,12 @@ class Classification(Task):
         """Whether the score is a mean over classes."""
         return self.score in {metric.name for metric in MORE}
 
-    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
-        """What every example adds to the score, such as 1 where it is classified rightly, and 1. (N, 2), (N, 2K) ...
+    @property
+    def has_statistics(self) -> bool:
+        return self.score not in ('ece', 'agreement', 'kl')
 
-        Raises:
-          UsageError: the score is no function of sums over examples, or needs the teacher.
-        """
+    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
+        """What every example adds to the score, such as 1 where it is classified rightly, and 1. (N, 2), (N, 2K) ..."""
         labels = split.column('labels')
         if self._of_classes:
             answers = predictions.astype(np.float64)
@@ -160,9 +160,6 @@ class Classification(Task):
             return np.concatenate(counts if self.score == 'macro_f1' else counts[:2], axis=1)
         if self.score == 'nll':
             return np.stack([predictions, np.ones(len(labels))], axis=-1).astype(np.float64)
-        if self.score != 'accuracy' and not self.score.startswith(RECALL):
-            raise UsageError(f'the score {self.score!r} is nothing that examples add up to, so that runs cannot be '
-                             'compared example by example')  # fmt: skip
         right = (predictions == labels).astype(np.float64)
         member = np.ones_like(right) if self.score == 'accuracy' else (labels == self._place(self.score)).astype(float)
         return np.stack([right * member, member], axis=-1)
@@ -175,6 +172,10 @@ class Classification(Task):
         above, below = (2 * parts[0], parts[1] + parts[2]) if self.score == 'macro_f1' else parts
         present = below > 0
         return np.sum(above / np.where(present, below, 1), axis=-1) / np.sum(present, axis=-1)
+
+    def balance(self, dataset: Dataset) -> dict[str, int]:
+        labels = dataset.splits['train'].column('labels')
+        return _counted(labels[labels != UNLABELLED], dataset.classes)
 
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
         """A rightly classified validation example about which the teacher knows most beside its class.
@@ -205,6 +206,11 @@ class Classification(Task):
         if words is None:
             return {'image': inputs}
         return {'text': ' '.join(words[token] for token in np.asarray(inputs) if token)}
+
+
+def _counted(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:
+    counts = np.bincount(labels, minlength=len(classes))
+    return {name: int(count) for name, count in zip(classes, counts, strict=True)}
 
 
 def symmetric(labels: np.ndarray, share: float, classes: int, seed: int) -> np.ndarray:

@@ -88,12 +88,12 @@ class MultiLabel(Task):
     def measure(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
         return {'map': mean_average_precision(predictions, split.column('labels'))}
 
-    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
-        """What every example adds to the score.
+    @property
+    def has_statistics(self) -> bool:
+        return self.score in ('nll', 'exact', 'micro_f1', 'macro_f1')
 
-        Raises:
-          UsageError: the score is no function of sums over examples, or needs the teacher.
-        """
+    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
+        """What every example adds to the score, of those that are functions of sums over examples."""
         labels = split.column('labels')
         known, answers, truth = labels >= 0, predictions >= 0, labels > 0
         if self.score == 'nll':
@@ -103,9 +103,6 @@ class MultiLabel(Task):
         if self.score == 'exact':
             some = known.any(axis=1)
             return np.stack([some & ~np.any(known & (answers != truth), axis=1), some], axis=1).astype(np.float64)
-        if self.score not in ('micro_f1', 'macro_f1'):
-            raise UsageError(f'the score {self.score!r} is nothing that examples add up to, so that runs cannot be '
-                             'compared example by example')  # fmt: skip
         parts = [answers & truth & known, truth & known, answers & known]
         if self.score == 'micro_f1':
             return np.stack([part.sum(axis=1) for part in parts], axis=1).astype(np.float64)

@@ -78,14 +78,12 @@ class Regression(Task):
         sums = np.sum(_moments(predictions, split), axis=0)
         return {'r2': float(_determination(sums))}
 
-    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
-        """What every example adds to the score.
+    @property
+    def has_statistics(self) -> bool:
+        return self.score != 'distance'
 
-        Raises:
-          UsageError: the score needs the teacher.
-        """
-        if self.score == 'distance':
-            raise UsageError("the score 'distance' is of the teacher, so that runs cannot be compared by labels")
+    def statistics(self, predictions: np.ndarray, split: Split) -> np.ndarray:
+        """What every example adds to the score."""
         if self.score == 'r2':
             return _moments(predictions, split)
         gap, known = _gap(predictions, split)
@@ -112,9 +110,10 @@ def _gap(predictions: np.ndarray, split: Split) -> tuple[np.ndarray, np.ndarray]
 
 
 def _moments(predictions: np.ndarray, split: Split) -> np.ndarray:
-    """Of every output the squared error, the label, its square and whether there is one. (N, 4 D)"""
+    """Of every output the squared error, the label less the mean, its square and whether there is one. (N, 4 D)"""
     gap, known = _gap(predictions, split)
-    labels = np.where(known, _columns(np.asarray(split.column('labels'), np.float64)), 0)
+    labels = _columns(np.asarray(split.column('labels'), np.float64))
+    labels = np.where(known, labels - np.nanmean(labels, axis=0), 0)  # so that their squares lose no digits
     return np.concatenate([np.square(gap), labels, np.square(labels), known.astype(np.float64)], axis=1)
 
 

@@ -162,6 +162,12 @@ class Tagging(Task):
         whole = {'precision': 1, 'recall': 2}
         return share(sums[..., 0], sums[..., whole[self.score]]) if self.score in whole else f1(sums)
 
+    def balance(self, dataset: Dataset) -> dict[str, int]:
+        """Training tokens by tag."""
+        labels, real = self._labels(dataset.splits['train'], dataset.splits['train'].column('labels').shape[1])
+        counts = np.bincount(labels[real], minlength=len(self.tags))
+        return {tag: int(count) for tag, count in zip(self.tags, counts, strict=True)}
+
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
         """The validation sentence about which the teacher is least sure, of those with entities, all of which it finds;
         None where there is none."""

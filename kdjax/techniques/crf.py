@@ -31,9 +31,12 @@ class CrfLikelihood(SentenceTerm):
         2001,
     )
     TEACHER: ClassVar[bool] = False
-    LABELS: ClassVar[bool] = True
 
     labels: str = 'labels'
+
+    @property
+    def reads_labels(self) -> bool:
+        return self.labels == 'labels'
 
     def taps(self) -> Taps:
         return Taps(student=TAPS)

@@ -16,7 +16,7 @@ from kdjax.types import Array, TermInputs
 class MultiLabelTargets(Term):
     """T^2 sum_k KL(p^t_k || p^s_k), p_k the yes-or-no of label k with the probability sigmoid(z_k / T) of a yes.
 
-    Values: (B,) for logits (B, K), or (B, N). The paper's multi-label logits distillation (MLD, sec. 3.2) has T = 1; T
+    Values: (B,) for logits (B, K), or (B, N). The paper's multi-label logits distillation (MLD) has T = 1; T
     and its square are those of soft targets (Hinton et al., 2015), and keep the size of the gradient. The mean over
     labels in the place of the sum is `bkd.BinaryTargets` of form 'kl', at T = 1.
 

@@ -1,6 +1,5 @@
 """Soft labels on disk: a teacher's outputs by example id and view, under an address that says what they are of."""
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,8 +15,7 @@ from kdjax.dataset import leaves, taken
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
 from kdjax.techniques.sparse import SparseTargets
-from kdjax.train import distributed
-from kdjax.train.ledger import replace
+from kdjax.train import distributed, storage
 from kdjax.train.teachers import PREFIX
 from kdjax.types import Array, Batch, Outputs, Teacher, TermInputs, Tree
 
@@ -165,26 +163,31 @@ def _write(folder: Path, tables: Mapping[str, np.ndarray], address: Address, pad
     folder.mkdir(parents=True)
     for k, table in enumerate(tables.values()):
         np.save(folder / f'{k}.npy', table if np.issubdtype(table.dtype, np.integer) else table.astype(np.float32))
-    replace(folder / ADDRESS, json.dumps({**address._asdict(), 'tables': list(tables), 'padded': dict(padded)}))
+    files = {path.name: storage.sha256(path) for path in sorted(folder.glob('*.npy'))}
+    said = {**address._asdict(), 'tables': list(tables), 'padded': dict(padded), 'files': files}
+    storage.write_json(folder / ADDRESS, said)
 
 
 def load(folder: Path, address: Address) -> dict[str, np.ndarray]:
     """The tables, mapped into memory.
 
     Raises:
-      UsageError: there is no whole cache here, or it is stale: of another teacher, data set or augmentation.
+      UsageError: there is no whole cache here, it is not as it was written, or it is stale: of another teacher, data
+        set or augmentation.
     """
     path = folder / ADDRESS
     if not path.exists():
         raise UsageError(f'no complete teacher cache in {folder}')
-    stored = json.loads(path.read_text())
+    advice = storage.of_stage(folder.parent)
+    stored = storage.read_json(path, advice, tables=list)
     stale = [f'{name} {stored.get(name)!r}, wanted {value!r}' for name, value in address._asdict().items()
              if stored.get(name) != value]  # fmt: skip
     if stale:
         raise UsageError(f'stale teacher cache {folder}: {"; ".join(stale)}; delete it to have it made anew')
+    storage.compare(folder, stored.get('files', {}), advice)  # earlier versions wrote none
     return {name: np.load(folder / f'{k}.npy', mmap_mode='r') for k, name in enumerate(stored['tables'])}
 
 
 def load_padded(folder: Path) -> dict[str, int]:
     """How many padded axes the tables have that lie in `folder`, by name."""
-    return json.loads((folder / ADDRESS).read_text()).get('padded', {})
+    return storage.read_json(folder / ADDRESS, storage.of_stage(folder.parent)).get('padded', {})

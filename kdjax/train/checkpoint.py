@@ -9,7 +9,7 @@ and what it writes does not depend on how many there are: a run goes on with ano
 import contextlib
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,8 +18,10 @@ import jax
 
 from kdjax import trees
 from kdjax.errors import UsageError
-from kdjax.train import distributed
+from kdjax.train import distributed, storage
 from kdjax.types import Tree
+
+ADVICE = 'delete that folder to resume from an earlier step'
 
 
 class Checkpoints:
@@ -39,37 +41,46 @@ class Checkpoints:
         self._latest.close()
         self._best.close()
 
-    def save(self, step: int, state: Tree) -> None:
-        """Starts to write `state`; returns before it is on disk. The newest two are kept."""
-        self._save(self._latest, step, state)
+    def save(self, step: int, state: Tree, log: Mapping[str, Any]) -> None:
+        """Starts to write `state` and what was measured so far, JSON-able; returns before it is on disk.
+
+        The newest two are kept.
+        """
+        self._save(self._latest, step, state, log)
 
     def save_best(self, step: int, variables: Tree) -> None:
         """Starts to write the best student variables so far."""
-        self._save(self._best, step, variables)
+        self._save(self._best, step, variables, {})
 
     def latest_step(self) -> int | None:
         """The newest step that is wholly on disk, or None."""
         return self._latest.latest_step()
 
-    def restore(self, like: Tree) -> Tree:
-        """The newest state, with the structure of `like`.
+    def restore(self, like: Tree) -> tuple[Tree, dict[str, Any]]:
+        """The newest state, with the structure of `like`, and what had been measured.
 
         Raises:
-          UsageError: the checkpoint is of another run, has another structure, or cannot be read.
+          UsageError: the checkpoint is of another run, has another structure, cannot be read, or is not as it was
+            written.
         """
         step = self._latest.latest_step()
         path = self._folder / 'latest' / str(step)
         meta = self._read(path, lambda: self._latest.restore(step, args=_parts(meta=_orbax().args.JsonRestore())))
-        identity = meta['meta']
-        if identity.get('identity') != self._identity:
+        said = meta['meta']
+        if said.get('identity') != self._identity:
             raise UsageError(
-                f'checkpoint {path} belongs to run {identity.get("identity")!r}, not to {self._identity!r}; '
+                f'checkpoint {path} belongs to run {said.get("identity")!r}, not to {self._identity!r}; '
                 'give this run another workdir'
             )
         shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), like)
-        return self._read(
+        state = self._read(
             path, lambda: self._latest.restore(step, args=_parts(state=_orbax().args.StandardRestore(shapes)))
         )['state']
+        if 'log' not in said:
+            raise UsageError(f'checkpoint {path} is of an earlier version; delete {self._folder} to train anew')
+        if said.get('fingerprint') != _fingerprint(state, said['log']):
+            raise UsageError(f'checkpoint {path} is not as it was written; {ADVICE}')
+        return state, said['log']
 
     def wait(self) -> None:
         """Returns when everything is on disk.
@@ -81,12 +92,13 @@ class Checkpoints:
             self._latest.wait_until_finished()
             self._best.wait_until_finished()
 
-    def _save(self, manager: Any, step: int, tree: Tree) -> None:
+    def _save(self, manager: Any, step: int, tree: Tree, log: Mapping[str, Any]) -> None:
         if step in manager.all_steps():
             return
         # Detached: the write goes on while the next step overwrites the donated buffers.
-        args = _orbax().args
-        items = _parts(state=args.StandardSave(trees.detached(tree)), meta=args.JsonSave({'identity': self._identity}))
+        args, state = _orbax().args, trees.detached(tree)
+        meta = {'identity': self._identity, 'log': log, 'fingerprint': _fingerprint(state, log)}
+        items = _parts(state=args.StandardSave(state), meta=args.JsonSave(meta))
         with writing(self._folder):
             manager.save(step, args=items)
 
@@ -95,9 +107,12 @@ class Checkpoints:
             return restore()
         except Exception as error:  # orbax, tensorstore and json each raise their own kinds
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise UsageError(
-                f'checkpoint {path} cannot be read ({reason[:200]}); delete that folder to resume from an earlier step'
-            ) from error
+            raise UsageError(f'checkpoint {path} cannot be read ({reason[:200]}); {ADVICE}') from error
+
+
+def _fingerprint(state: Tree, log: Mapping[str, Any]) -> str:
+    """Hash of all that a checkpoint holds."""
+    return trees.digest([trees.fingerprint(jax.tree.leaves(state)), log])
 
 
 @contextlib.contextmanager
@@ -122,8 +137,9 @@ def load_variables(folder: Path) -> Tree:
     """Variables as numpy arrays, with the structure they were saved with.
 
     Raises:
-      UsageError: nothing readable is there.
+      UsageError: nothing readable is there, or what a stage left is not as it was written.
     """
+    storage.intact(folder)
     try:
         with _orbax().StandardCheckpointer() as loader:
             metadata = loader.metadata(folder.absolute()).item_metadata

@@ -174,14 +174,27 @@ def _missing(extra: str, package: str) -> UsageError:
 
 
 def read(path: Path) -> Iterator[dict[str, Any]]:
-    """The lines of a ledger; one that a crash cut short, which can only be the last, is left out."""
-    lines = path.read_text().splitlines() if path.exists() else []
+    """The lines of a ledger; one that a crash cut short, which can only be the last, is left out.
+
+    Raises:
+      UsageError: it is no ledger any more; names the line.
+    """
+    lines = path.read_bytes().splitlines() if path.exists() else []
     for number, line in enumerate(lines):
         try:
-            yield json.loads(line)
-        except json.JSONDecodeError as error:
+            said = json.loads(line)
+        except ValueError as error:
             if number < len(lines) - 1:
-                raise UsageError(f'{path} line {number + 1} is not JSON: {line[:80]!r}') from error
+                raise _damaged(path, number, line) from error
+            return
+        if not isinstance(said, dict) or not isinstance(said.get('step', 0), int):
+            raise _damaged(path, number, line)
+        yield said
+
+
+def _damaged(path: Path, number: int, line: bytes) -> UsageError:
+    return UsageError(f'{path} line {number + 1} is damaged: {line[:80]!r}; delete that file: curves, which no result '
+                      'depends on')  # fmt: skip
 
 
 def replace(path: Path, content: str | bytes) -> None:

@@ -17,7 +17,7 @@ from kdjax.metrics import Metric
 from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
-from kdjax.train.ledger import Logger, read
+from kdjax.train.ledger import Logger, plain
 from kdjax.types import Array, State, Tree
 
 Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
@@ -99,8 +99,8 @@ def fit(
     The order of one round, fixed here: send off a chunk of steps; write down the logs of the chunk before it and note
     cells that diverged; where something is due, wait for this one's too, then validate, look at the gradients of terms,
     save; obey a stop request. Logs are read one chunk late, so that the device never waits for the host. Saving comes
-    after validation, so a checkpoint always knows the best so far; a state in which every cell diverged is never saved;
-    a stop comes last, so it loses nothing.
+    after validation, so a checkpoint always knows the best so far, and all that was measured: the ledger may be lost. A
+    state in which every cell diverged is never saved; a stop comes last, so it loses nothing.
 
     Args:
       run: compiled `(state, teacher_vars, batches, knobs) -> (state, logs)` over batches of several steps.
@@ -134,18 +134,13 @@ def fit(
     with Checkpoints(folder, identity) as checkpoints:
         saved = checkpoints.latest_step()
         done = saved or int(np.ravel(state.step)[0])
+        log: Mapping[str, Any] = {'validation': [], 'anatomy': [], 'diverged': []}
         if saved:
-            restored = jax.device_put(checkpoints.restore({'state': state, 'best': best}))
+            restored, log = checkpoints.restore({'state': state, 'best': best})
+            restored = jax.device_put(restored)
             state, best = State(*restored['state']), Best(*restored['best'])
         distributed.by_first(lambda: ledger.rewind(done))
-        history, looks, diverged = (
-            [
-                {name: of for name, of in line.items() if name != 'kind'}
-                for line in read(ledger.path)
-                if line['kind'] == kind
-            ]
-            for kind in ('validation', 'anatomy', 'diverged')
-        )
+        history, looks, diverged = (list(log[kind]) for kind in ('validation', 'anatomy', 'diverged'))
         failures = {line['cell']: line for line in diverged}
         sent = _Sent(ledger, checkpoints, progress, failures, [])
         while done < steps:
@@ -175,7 +170,9 @@ def fit(
                 looks.append({'step': done, **seen})
             ledger.flush()
             if done % save_every == 0 or done == steps or asked:
-                checkpoints.save(done, {'state': state, 'best': best})
+                lost = [{'cell': cell, **failure} for cell, failure in failures.items()]
+                log = plain({'validation': history, 'anatomy': looks, 'diverged': lost})
+                checkpoints.save(done, {'state': state, 'best': best}, log)
                 checkpoints.save_best(done, best.variables)
             if asked and done < steps:
                 checkpoints.wait()

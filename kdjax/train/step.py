@@ -154,7 +154,7 @@ def gradients(
 
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
-        student, stats = net.apply(variables, part['inputs'], train=True, key=_device_key(key, axis))
+        student, stats = net.apply(variables, part['inputs'], train=True, key=key)
         inputs = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
         shares = objective.shares(
             params['terms'], memory, inputs, knobs['terms'],
@@ -199,11 +199,6 @@ def _split(taught: set[str], shares: Shares) -> optim.SplitGradients:
     for name, share in shares.weighted.items():
         groups[name in taught].append(share)
     return optim.SplitGradients(*(sum(group, jnp.zeros_like(shares.loss)) for group in groups))
-
-
-def _device_key(key: Array, axis: str | None) -> Array:
-    """Devices drop different units; terms, which must agree over devices, do not use this key."""
-    return key if axis is None else jax.random.fold_in(key, jax.lax.axis_index(axis))
 
 
 def _micro_batch(batch: Batch, index: Array | int, parts: int) -> Batch:

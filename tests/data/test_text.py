@@ -119,11 +119,25 @@ def test_a_teacher_is_told_the_ngrams_that_training_has(reviews):
     assert often.facts['grams'] == 5
 
 
+def test_a_teacher_is_told_the_wordpieces_of_whole_sentences(reviews, tmp_path):
+    pytest.importorskip('tokenizers', reason='tokenizers is not here: pip install "kdjax[test]"')
+    known = ['[PAD]', '[UNK]', '[CLS]', '[SEP]', 'a', 'fine', 'dull', 'film', 'act', '##ing', 'thing']
+    (tmp_path / 'vocab.txt').write_text('\n'.join(known))
+    found = checked(sst2.sentences(folder=str(reviews), pieces=str(tmp_path / 'vocab.txt'), vocabulary=1))
+    ids = {name: split.more['teacher_inputs'].tolist() for name, split in found.splits.items()}
+    assert ids == {
+        'train': [[2, 4, 5, 7, 3, 0, 0], [2, 4, 6, 7, 3, 0, 0], [2, 5, 3, 0, 0, 0, 0]],
+        'validation': [[2, 5, 8, 9, 3, 0, 0]],
+        'test': [[2, 4, 6, 1, 6, 10, 3]],
+    }
+
+
 @pytest.mark.parametrize(
     ('arguments', 'message'),
     [
         ({'longest': -1}, 'longest and ngrams of sst2 must be >= 0, got -1 and 0'),
         ({'ngrams': -2}, 'longest and ngrams of sst2 must be >= 0, got 0 and -2'),
+        ({'ngrams': 2, 'pieces': 'v.txt'}, "a teacher of sst2 reads ngrams or pieces, not both, got 2 and 'v.txt'"),
         ({'vocabulary': -1}, 'a vocabulary has a size >= 0'),
         ({'ngrams': 1, 'ngram_minimum': 0}, 'a minimum >= 1, got 0 and 0'),
     ],

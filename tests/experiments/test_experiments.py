@@ -108,7 +108,7 @@ def shallow(spec):
 @functools.cache
 def answer(spec):
     """Shapes of what a network, given as JSON, answers on a batch."""
-    net = build.net(NetSpec(*json.loads(spec)), 100, 'float32', None)
+    net = build.net(NetSpec(*json.loads(spec)), {'classes': 100}, 'float32', None)
     images = jax.ShapeDtypeStruct((4, 32, 32, 3), jnp.float32)
 
     def run(x):
@@ -149,7 +149,7 @@ def as_json(spec):
 def deep(*inputs):
     """Student and teacher, after each was built as deep as it is meant to be."""
     for each in inputs:
-        build.net(each.network, 100, 'float32', None)
+        build.net(each.network, {'classes': 100}, 'float32', None)
     return [each.network for each in inputs]
 
 

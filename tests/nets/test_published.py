@@ -131,7 +131,7 @@ TAPS = {
 
 def net(case, precision='float32', runner='single'):
     """The network as a config names it."""
-    return build.net(NetSpec(case.net, case.args), case.classes, precision, parallel.axis_of(runner))
+    return build.net(NetSpec(case.net, case.args), {'classes': case.classes}, precision, parallel.axis_of(runner))
 
 
 def shapes(case):

@@ -157,7 +157,7 @@ def test_logits_and_taps_have_the_documented_shapes_and_those_of_tokens_have_mas
 
 
 @pytest.mark.parametrize('family', ['windows', 'bilstm tagger', 'encoder', 'bert tagger'])
-def test_masks_are_of_the_real_tokens_and_states_elsewhere_are_0_or_nobodys(family):
+def test_masks_are_of_the_real_tokens_and_embeddings_elsewhere_are_0(family):
     outputs = said(family)[0]
     for name, masks in outputs.masks.items():
         for mask in masks:

@@ -148,13 +148,95 @@ def nested(name):
     return lambda entries: b'}(' + text('epoch') + number(240) + text(name) + mapping(entries) + b'u'
 
 
-def parallel(entries):
-    return mapping({f'module.{name}': value for name, value in entries.items()})
+def prefixed(*prefixes):
+    return lambda entries: mapping({f'{prefix}{name}': value for prefix in prefixes for name, value in entries.items()})
 
 
-@pytest.mark.parametrize('wrap', [mapping, nested('model'), nested('state_dict'), parallel])
-def test_weights_are_found_where_checkpoints_keep_them(tmp_path, wrap):
-    same(torch_weights.state_dict(saved(tmp_path / 'net.pth', state(), wrap)), state())
+def averaged(entries):
+    """As torch.optim.swa_utils.AveragedModel: its counter has no prefix."""
+    return mapping({'n_averaged': tensor(0, 1, (), ()), **{f'module.{name}': value for name, value in entries.items()}})
+
+
+def lightning(entries):
+    """As its checkpoints: the network is one module of several, and there are numbers of numpy."""
+    others = {'loss.centres': tensor(0, 4, (2, 2), (2, 1))}
+    weights = mapping({**{f'model.{name}': value for name, value in entries.items()}, **others})
+    return b'}(' + text('best') + pickle.dumps(np.float64(0.5), 2)[2:-1] + text('state_dict') + weights + b'u'
+
+
+@pytest.fixture(scope='module')
+def wanted():
+    return torch_weights.variables(state(), like())
+
+
+@pytest.mark.parametrize(
+    'wrap',
+    [mapping, averaged, lightning, *map(nested, torch_weights.WRAPPERS),
+     *map(prefixed, ('module.', '_orig_mod.', 'model.', 'net.', 'module.student.', 'module._orig_mod.', 'a.b.c.'))],
+)  # fmt: skip
+def test_weights_are_found_where_checkpoints_keep_them(tmp_path, wrap, wanted):
+    found = torch_weights.load(saved(tmp_path / 'net.pth', state(), wrap), like())
+    jax.tree.map(np.testing.assert_array_equal, found, wanted)
+
+
+def deeper():
+    """A network of the same names, with one block more and a wider head."""
+    more = {name.replace('layer1.0', 'layer1.1'): value for name, value in state().items() if 'layer1.0' in name}
+    return {**state(), **more, 'fc.bias': np.zeros(7, np.float32)}
+
+
+def test_of_student_and_teacher_the_one_that_fits_is_read(wanted):
+    both = {f'module.{who}.{name}': value for who, weights in (('student', state()), ('teacher', deeper()))
+            for name, value in weights.items()}  # fmt: skip
+    jax.tree.map(np.testing.assert_array_equal, torch_weights.variables(both, like()), wanted)
+
+
+def test_of_two_networks_of_one_kind_none_is_guessed(tmp_path):
+    path = saved(tmp_path / 'net.pth', state(), prefixed('module.student.', 'module.teacher.'))
+    with pytest.raises(
+        UsageError, match=r"several networks of this kind, under 'module\.student\.', 'module\.teacher\.'; "
+    ):
+        torch_weights.load(path, like())
+
+
+def test_what_does_not_fit_under_a_prefix_is_listed_as_without_one():
+    weights = {f'module.{name}': value for name, value in state().items() if name != 'fc.bias'}
+    with pytest.raises(UsageError, match=r'^they are not .*; missing: params/head/bias; unexpected: x\.y$'):
+        torch_weights.variables({**weights, 'x.y': np.zeros(2)}, like())
+
+
+@pytest.mark.parametrize('value', [np.float32(0.25), np.float64(93.1), np.int64(-3), np.bool_(True), np.float16(1)])
+@pytest.mark.parametrize('protocol', [2, 4])
+def test_numbers_of_numpy_beside_the_weights_are_read(tmp_path, value, protocol):
+    entries = {
+        name: tensor(key, leaf.size, leaf.shape, contiguous(leaf)) for key, (name, leaf) in enumerate(state().items())
+    }
+    number = pickle.dumps(value, protocol)
+    number = number[2:-1] if protocol == 2 else number[11:-1]  # without its header, frame and end
+    path = written(tmp_path / 'net.pth', b'}(' + text('acc') + number + text('net') + mapping(entries) + b'u',
+                   list(state().values()))  # fmt: skip
+    same(torch_weights.state_dict(path), state())
+
+
+@pytest.mark.parametrize(
+    'value', [np.array(None, object)[()], np.str_('word'), np.datetime64('2020-01-01'), np.zeros(3)]
+)
+def test_other_things_of_numpy_are_refused_or_harmless(tmp_path, value):
+    pickled = b'}(' + text('x') + pickle.dumps(value, 2)[2:-1] + text('net') + mapping({}) + b'u'
+    with pytest.raises(UsageError):
+        torch_weights.state_dict(written(tmp_path / 'net.pth', pickled, []))
+
+
+@pytest.mark.parametrize('dtype', ['O8', 'V8', 'O', 'f8,O', 'U3'])
+def test_a_dtype_that_holds_objects_is_refused(dtype):
+    with pytest.raises(UsageError, match='holds a number of numpy of dtype'):
+        torch_weights._Dtype(dtype)
+
+
+def test_what_is_in_the_way_is_named(tmp_path):
+    entries = {'fc.weight': tensor(0, 4, (4,), (1,)), 'epoch': number(3), 'args': b'}'}
+    with pytest.raises(UsageError, match="beside weights there is what are none: 'epoch' is int, 'args' is dict; "):
+        torch_weights.state_dict(written(tmp_path / 'net.pth', mapping(entries), [FOUR]))
 
 
 def test_views_of_a_storage_are_read_as_they_lie(tmp_path):
@@ -296,8 +378,8 @@ FOUR = np.zeros(4, np.float32)
         (mapping({'w': tensor(0, 5, (5,), (1,))}), {}, r'damaged \(ValueError: '),
         (mapping({'w': tensor(1, 4, (4,), (1,))}), {}, r'damaged \(KeyError: '),
         (mapping({'w': tensor(0, 4, (4,), (1,), storage='Module')}), {}, r'holds torch\.Module'),
-        (mapping({'w': number(1)}), {}, "no weights by name, nor any under 'state_dict' or 'model'; there is: 'w'"),
-        (number(1), {}, "no weights by name, nor any under 'state_dict' or 'model'; there is: int"),
+        (mapping({'w': number(1)}), {}, "no weights by name, nor any under 'state_dict', .*; there is: 'w'"),
+        (number(1), {}, "no weights by name, nor any under 'state_dict', .*; there is: int"),
         (mapping({'w': tensor(0, 4, (4,), (1,))}), {'byteorder': b'big'}, 'saved on a big-endian machine'),
     ],
 )

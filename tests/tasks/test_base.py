@@ -9,8 +9,9 @@ import pytest
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric, mean
-from kdjax.tasks.base import Task, evaluator, predictor
+from kdjax.tasks.base import Task
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.types import Net, Outputs
 
 EXAMPLES, LONGEST, CELLS, CLASSES = 23, 9, 2, 3

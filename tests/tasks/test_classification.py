@@ -7,8 +7,8 @@ import pytest
 from scipy.special import log_softmax
 
 from kdjax.dataset import Split
-from kdjax.tasks.base import evaluator
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.evaluation import evaluator
 from kdjax.types import Net, Outputs
 
 CELLS, EXAMPLES, WIDTH, CLASSES = 3, 23, 5, 4

@@ -12,8 +12,8 @@ from kdjax.crf import best_paths
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.nets.crf import crf
-from kdjax.tasks.base import evaluator, predictor
 from kdjax.tasks.entities import entities, f1, tally
+from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.tagging import Tagging
 from kdjax.types import Net, Outputs
 

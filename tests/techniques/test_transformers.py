@@ -426,7 +426,7 @@ def test_scores_of_sixty_in_single_precision():
 @pytest.mark.parametrize(
     ('term', 'message'),
     [
-        (AttentionScores(layers=('states',)), r'attention scores must be \(B, heads, N, N\).*\(3, 5, 4\) and'),
+        (AttentionScores(layers=('states',)), r'attention scores must be \(B, heads, N, M\).*\(3, 5, 4\) and'),
         (AttentionDistributions(layer='vector'), r'attention scores must be .*\(3, 4\)'),
         (HiddenStates(layers=('states',), projection='none'), r"\(3, 5, 4\) and \(3, 5, 6\) of 'states'"),
         (HiddenStates(layers=('scores',)), r'needs tokens \(B, N, D\) or vectors \(B, D\), got \(3, 2, 5, 5\)'),

@@ -84,7 +84,7 @@ def test_a_last_line_cut_short_is_left_out(tmp_path):
 def test_a_spoiled_line_before_the_last_is_named(tmp_path):
     path = tmp_path / 'ledger.jsonl'
     path.write_text('{"step": 1}\nspoiled\n{"step": 3}\n')
-    with pytest.raises(UsageError, match=f"{path} line 2 is not JSON: 'spoiled'"):
+    with pytest.raises(UsageError, match=f"{path} line 2 is damaged: b'spoiled'"):
         list(read(path))
 
 
@@ -168,3 +168,13 @@ def test_weights_and_biases_is_told_the_finite_means_under_a_run_named_after_the
     with Ledger(tmp_path / 'combined-1', wandb=True) as book:
         book.scalars('train', 1, {'loss': np.float32([1, 3]), 'lost': math.nan})
     assert told == ['combined-1', (1, {'train/loss': 2.0}), 'finished']
+
+
+@pytest.mark.parametrize(
+    'line', [b'3', b'[]', b'"word"', b'{"kind": "train", "step": "two"}', b'\xff\xfe{}', b'{"kind']
+)
+def test_what_is_no_line_of_a_ledger_is_named_with_its_file(tmp_path, line):
+    path = written(tmp_path, [1])
+    path.write_bytes(line + b'\n' + path.read_bytes())
+    with pytest.raises(UsageError, match=f'^{path} line 1 is damaged: .*; delete that file'):
+        list(read(path))

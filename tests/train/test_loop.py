@@ -17,14 +17,14 @@ from kdjax.data.feed import Feed, Stream, feed
 from kdjax.dataset import Split
 from kdjax.errors import Interrupted, UsageError
 from kdjax.nets.mlp import mlp
-from kdjax.tasks.base import evaluator
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.evaluation import evaluator
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
 from kdjax.train import anatomy, grid, loop, optim, parallel, teachers
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
-from kdjax.train.ledger import Ledger, read
+from kdjax.train.ledger import Ledger, plain, read
 from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, init_student, train_step
 
@@ -96,7 +96,7 @@ def final_state(job, folder):
     state = job.begin(job.knobs)
     like = {'state': state, 'best': loop.Best(jnp.zeros(CELLS), loop.student(state))}
     with Checkpoints(folder / 'checkpoints', 'this') as checkpoints:
-        return checkpoints.restore(like)
+        return checkpoints.restore(like)[0]
 
 
 @pytest.fixture(scope='module')
@@ -194,6 +194,35 @@ def test_a_corrupt_checkpoint_is_named_and_an_earlier_one_still_serves(job, unbr
     shutil.rmtree(newest)
     resumed = fit(job, tmp_path)
     assert trees.fingerprint(resumed.variables) == trees.fingerprint(unbroken[1].variables)
+
+
+@pytest.mark.parametrize('damage', [lambda path: path.unlink(), lambda path: path.write_bytes(b''),
+                                    lambda path: path.write_bytes(path.read_bytes()[:-300])])  # fmt: skip
+@pytest.mark.parametrize('stop_after', [12, 24])
+def test_what_was_measured_is_in_the_checkpoint_so_a_lost_ledger_changes_nothing(
+    job, unbroken, tmp_path, stop_after, damage
+):
+    if stop_after < STEPS:
+        with pytest.raises(Interrupted):
+            fit(job, tmp_path, stop_after=stop_after)
+    else:
+        shutil.copytree(unbroken[0], tmp_path, dirs_exist_ok=True)
+    damage(tmp_path / 'ledger.jsonl')
+    resumed = fit(job, tmp_path)
+    assert plain(resumed.history) == plain(unbroken[1].history)
+    assert trees.fingerprint(resumed.variables) == trees.fingerprint(unbroken[1].variables)
+
+
+def test_a_checkpoint_that_holds_something_else_than_was_written_is_refused(job, unbroken, tmp_path):
+    """Whatever holds it: here what was written is replaced by what another run wrote."""
+    other = tmp_path / 'other'
+    fit(job, other, knobs=with_rates(job, [0.2] * CELLS))
+    shutil.copytree(unbroken[0], tmp_path / 'mixed')
+    newest = tmp_path / 'mixed' / 'checkpoints' / 'latest' / str(STEPS)
+    shutil.rmtree(newest / 'state')
+    shutil.copytree(other / 'checkpoints' / 'latest' / str(STEPS) / 'state', newest / 'state')
+    with pytest.raises(UsageError, match=f'^checkpoint {newest} is not as it was written; delete that folder'):
+        fit(job, tmp_path / 'mixed')
 
 
 def with_rates(job, rates):

@@ -13,6 +13,7 @@ import rotation
 from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets.cnn import cnn
+from kdjax.nets.mlp import mlp
 from kdjax.techniques.algebra import example_mask
 from kdjax.techniques.base import Paper, Taps, Term
 from kdjax.techniques.cross_entropy import CrossEntropy
@@ -58,9 +59,10 @@ class Setting(NamedTuple):
     knobs: Any
 
 
-def setting(axis: str | None = None, terms: tuple = ()) -> Setting:
+def setting(axis: str | None = None, terms: tuple = (), student: Any = None) -> Setting:
     """Batch statistics, uneven masks, a regressor with its own, a relation, a memory, clipping and an average."""
-    student, teacher = cnn(classes=5, widths=(4, 6), axis=axis), cnn(classes=5, widths=(4, 8))
+    student = student or cnn(classes=5, widths=(4, 6), axis=axis)
+    teacher = cnn(classes=5, widths=(4, 8))
     objective = Objective(
         terms
         or (
@@ -162,6 +164,34 @@ def test_runners_agree(runner, devices, reference):
         for name, value in logs.items():
             np.testing.assert_allclose(value, reference[1][k][name], err_msg=name, **CLOSE)
     assert_same(state, reference[0])
+
+
+def dropping(runner: str) -> Setting:
+    """A network whose units are dropped; see tests/nets/test_dropout.py for all that drop some."""
+    axis = parallel.axis_of(runner)
+    net = mlp(classes=5, widths=(16, 16), dropout=0.5, input_dropout=0.2, axis=axis)
+    return setting(axis, (('hard', CrossEntropy()), ('soft', SoftTargets())), net)
+
+
+@pytest.fixture(scope='module')
+def dropped():
+    given = dropping('single')
+    return single(given)(given.knobs, given.batches)[0]
+
+
+SPLIT = [(runner, devices) for runner in ('pmap', 'sharded', 'shard_map') for devices in (2, 4)]
+
+
+@pytest.mark.parametrize(('runner', 'devices'), rotation.params(SPLIT, [runner for runner, _ in SPLIT]))
+def test_dropped_units_do_not_depend_on_the_devices(runner, devices, dropped):
+    given = dropping(runner)
+    step = functools.partial(train_step, **given.parts, axis=parallel.axis_of(runner))
+    run = parallel.wrap(step, runner, jax.devices()[:devices])
+    state = begin(given)
+    for k in range(STEPS):
+        state, _ = run(state, given.teacher_vars, trees.take(given.batches, k), given.knobs)
+        jax.block_until_ready(state)
+    assert_same(state, dropped)
 
 
 @pytest.mark.parametrize('runner', ['single', 'pmap', 'shard_map'])

@@ -117,8 +117,11 @@ def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
 
 
 def _check_teacher(name: str, spec: ConfigDict) -> None:
-    if spec.weights and not Path(spec.weights).is_file():
-        raise UsageError(f'{name}.weights: no file {spec.weights!r}')
+    for field in ('weights', 'pretrained'):
+        if spec[field] and not Path(spec[field]).is_file():
+            raise UsageError(f'{name}.{field}: no file {spec[field]!r}')
+    if spec.weights and spec.pretrained:
+        raise UsageError(f'{name}.weights are not trained and {name}.pretrained are: set one of them, not both')
     if spec.folds and (spec.mode != 'cached' or spec.weights or spec.folds < 2):
         raise UsageError(
             f"{name}.folds are 2 or more networks that are trained and then cached: set mode='cached' and weights='', "

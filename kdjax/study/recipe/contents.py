@@ -2,7 +2,6 @@
 
 import ast
 import functools
-import hashlib
 import importlib.util
 import json
 import os
@@ -17,6 +16,7 @@ from typing import Any
 from kdjax import trees
 from kdjax.data.folder import SUFFIXES
 from kdjax.train import layout, ledger
+from kdjax.train.storage import SETTLED, sha256
 
 OWN = re.compile(r'([^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*')  # 'my.module:Object'
 TFDS = 'tfds'
@@ -24,7 +24,6 @@ TFDS = 'tfds'
 # the package compare what they read with what was published.
 READS = {'arrays.arrays': ('path', ('.npy', '.npz')), 'folder.images': ('folder', SUFFIXES)}
 DEPTH = 3  # folders below which a data set has no files: <folder>/<split>/<class>/<image>
-SETTLED = 2.0  # seconds after which a file that is written again has another time
 
 
 def own(source: str) -> bool:
@@ -99,7 +98,7 @@ def _remembered(root: Path, files: Sequence[Path]) -> str:
     entry = known.get(str(root))
     if isinstance(entry, list) and len(entry) == 2 and entry[0] == touched[0] and isinstance(entry[1], str):
         return entry[1]
-    found = trees.digest([[path.name if path == root else path.as_posix().removeprefix(root.as_posix()), _sha256(path)]
+    found = trees.digest([[path.name if path == root else path.as_posix().removeprefix(root.as_posix()), sha256(path)]
                           for path in files])  # fmt: skip
     # What was written a moment ago may be written once more without a later time.
     if touched == _touched(files) and time.time() - touched[1] > SETTLED:
@@ -112,11 +111,6 @@ def _touched(files: Sequence[Path]) -> tuple[str, float]:
     states = [(path, path.stat()) for path in files]
     said = [[str(path), of.st_size, of.st_mtime_ns, of.st_ctime_ns, of.st_ino] for path, of in states]
     return trees.digest(said), max((max(of.st_mtime, of.st_ctime) for _, of in states), default=0.0)
-
-
-def _sha256(path: Path) -> str:
-    with path.open('rb') as file:
-        return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def _read(store: Path) -> dict[str, Any]:
@@ -145,7 +139,7 @@ def _of_module(module: str) -> str:
         path = _file(name, module.partition('.')[0])
         if name in found or path is None:
             continue
-        found[name] = _sha256(path)
+        found[name] = sha256(path)
         todo += _imported(name, path)
     return trees.digest(found) if found else ''
 

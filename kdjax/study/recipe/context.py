@@ -16,13 +16,12 @@ from kdjax.resolve import resolve
 from kdjax.study.recipe import build, contents
 from kdjax.study.recipe.inputs import Inputs, Teacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
-from kdjax.tasks.base import Evaluate, Task, evaluator, predictor
+from kdjax.tasks.base import Task
+from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
 from kdjax.train import cache, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
-
-ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +82,8 @@ class Context:
     screen: Screen
     stop: loop.StopSignals
     done: dict[str, Artifact] = dataclasses.field(default_factory=dict)
+    # Stages that were begun by other code or libraries than those that run, and what differed.
+    earlier: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     datasets: Datasets = dataclasses.field(default_factory=Datasets)
 
     @property

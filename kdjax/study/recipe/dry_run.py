@@ -12,6 +12,7 @@ from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
 from kdjax.jit_cache import bound, shared
+from kdjax.nets import torch_weights
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import CachedTeacher, Inputs, TrainedStudents, TrainedTeacher, teacher_of
 from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
@@ -43,6 +44,9 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
         _check_start(inputs, inputs.parent, dataset)
+    if isinstance(inputs, TrainedTeacher) and inputs.pretrained:
+        one = _net(inputs.network, inputs, dataset, inputs.precision)
+        torch_weights.start(inputs.path, _variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
@@ -80,12 +84,17 @@ def example(inputs: Inputs, dataset: Dataset) -> Tree:
 
 def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
     """Raises UsageError where students cannot take over what they are to start from."""
-    sides = []
-    for spec, side in ((inputs.student, inputs), (parent.network, parent)):
-        read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(side, dataset))
-        sides.append(jax.eval_shape(_net(spec, side, dataset, side.precision).init, jax.random.key(0), read))
-    student, teacher = sides
+    student, teacher = (
+        _variables(_net(spec, side, dataset, side.precision), side, dataset)
+        for spec, side in ((inputs.student, inputs), (parent.network, parent))
+    )
     inherited(student, teacher, inputs.start)
+
+
+def _variables(net: Net, inputs: Inputs, dataset: Dataset) -> Tree:
+    """Shapes of the variables of a network."""
+    read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(inputs, dataset))
+    return jax.eval_shape(net.init, jax.random.key(0), read)
 
 
 def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:

@@ -27,7 +27,7 @@ TEST_LOGITS = 'test_logits.npy'
 CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
-NOT_METRICS = (*COST, EXHIBIT, 'data_checksum')
+NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
 EXAMPLES = 'examples.npz'  # what each test example adds to the score, for paired tests
 
 
@@ -61,7 +61,8 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
     checksum = context.datasets.checksum(shared.data)
-    return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum})
+    balance = task.balance(context.datasets(shared.data))
+    return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum, 'balance': balance})
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -96,7 +97,9 @@ def examine(inputs: Examined, context: Context, folder: Path, key: str) -> dict[
     context.screen.stage('examine')
     teacher, test_logits = _teacher(inputs.inputs, context)
     np.save(folder / TEST_LOGITS, test_logits)
-    return plain({**teacher, 'data_checksum': context.datasets.checksum(inputs.data)})
+    dataset = context.datasets(inputs.data)
+    balance = context.task(inputs.inputs).balance(dataset)
+    return plain({**teacher, 'data_checksum': context.datasets.checksum(inputs.data), 'balance': balance})
 
 
 def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
@@ -119,8 +122,9 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
             for run in runs(context, method, fits, size, build.task(recipe.task).judged)
         ],
         **measures(build.task(recipe.task)),
+        'balance': evaluated.get('balance', {}),
         **teachers({'teacher': evaluated['teacher']}),
-        'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command),
+        'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command, context.earlier),
         'config': as_json(recipe.config),
     }
 
@@ -148,8 +152,14 @@ def teachers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     }
 
 
-def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, float], command: str) -> dict[str, Any]:
-    """What leads to the same numbers again."""
+def provenance(
+    config: Any,
+    data_checksum: str | None,
+    seconds: Mapping[str, float],
+    command: str,
+    earlier: Mapping[str, Mapping[str, str]],
+) -> dict[str, Any]:
+    """What leads to the same numbers again; `earlier` code and libraries by stage, where they were others."""
     return {
         'config_hash': trees.digest(as_json(config)),
         'versions': versions(),
@@ -158,6 +168,7 @@ def provenance(config: Any, data_checksum: str | None, seconds: Mapping[str, flo
         'data_checksum': data_checksum,
         'seconds': dict(seconds),
         'command': command,
+        'earlier': dict(earlier),
     }
 
 

@@ -2,10 +2,11 @@
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +15,12 @@ import jax
 from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
-from kdjax.study.recipe.context import ARTIFACT, Artifact, Context
-from kdjax.train import distributed, layout, ledger
+from kdjax.study.recipe.context import Artifact, Context
+from kdjax.train import distributed, layout, ledger, storage
 from kdjax.train.screen import Screen
+from kdjax.train.storage import ARTIFACT
 
-LOCK = '.lock'
+LOCK, MANIFEST = '.lock', 'manifest.json'
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
@@ -26,6 +28,7 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
     for stage in todo:
         if asked := context.stop.agreed():
             raise Interrupted(f'stopped by {asked.name} before stage {stage.name!r}; all before it is saved')
+        _note_origin(stage.name, workdir / stage.folder, context)
         # As the first process of a job sees it: it may have written the artifact before another one looks.
         if distributed.gathered(done(stage, workdir))[0]:
             context.screen.stage(stage.name)
@@ -38,11 +41,14 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
 def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
+    distributed.by_first(lambda: storage.clean(folder))
     distributed.by_first(lambda: write_manifest(folder, stage, context))
     result = stage.run(stage.inputs, context, folder, stage.key)
     seconds = round(time.perf_counter() - start, 2)
-    written = json.dumps({'key': stage.key, 'seconds': seconds, 'result': result}, allow_nan=False)
-    distributed.by_first(lambda: ledger.replace(folder / ARTIFACT, written))
+    written = {'key': stage.key, 'seconds': seconds, 'result': result}
+    distributed.by_first(
+        lambda: storage.write_json(folder / ARTIFACT, {**written, 'files': storage.fingerprints(folder)})
+    )
     context.screen.finished(seconds)
 
 
@@ -61,13 +67,60 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'key': stage.key,
         'reads': stage.reads,
         'needs': stage.needs,
-        'versions': ledger.versions(),
-        'git_commit': ledger.git_commit(),
+        **_code(),
+        'earlier': _origins(folder),
         'machine': ledger.machine(),
         'data_checksum': context.datasets.checksum(stage.inputs.data),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    ledger.replace(folder / 'manifest.json', json.dumps(manifest, indent=1))
+    ledger.replace(folder / MANIFEST, json.dumps(manifest, indent=1))
+
+
+@functools.cache
+def _code() -> dict[str, Any]:
+    """What runs."""
+    return {'versions': ledger.versions(), 'git_commit': ledger.git_commit()}
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What a manifest says.
+
+    Raises:
+      UsageError: it is damaged.
+    """
+    return storage.read_json(path, storage.of_stage(path.parent), versions=dict, reads=dict)
+
+
+def _origins(folder: Path) -> list[dict[str, Any]]:
+    """All code and libraries that a stage has been at work with so far, other than those that run."""
+    if not (folder / MANIFEST).exists():
+        return []
+    said = read_manifest(folder / MANIFEST)
+    own = {name: said.get(name) for name in _code()}
+    return [origin for origin in (*said.get('earlier', ()), own) if origin != _code()]
+
+
+def earlier(folder: Path) -> dict[str, str]:
+    """What differed in the code and the libraries that a stage was at work with before: {'jax': '0.10.1'}."""
+    now, found = _flat(_code()), {}
+    for origin in map(_flat, _origins(folder)):
+        found.update({name: value for name, value in origin.items() if now.get(name) != value})
+    return found
+
+
+def _flat(code: Mapping[str, Any]) -> dict[str, str]:
+    return {**code['versions'], 'git commit': (code['git_commit'] or 'none')[:12]}
+
+
+def _note_origin(name: str, folder: Path, context: Context) -> None:
+    """Says once where a stage was begun by other code or libraries, and keeps it for the report."""
+    differs = earlier(folder)
+    if differs and differs not in context.earlier.values():
+        now = _flat(_code())
+        said = ', '.join(f'{what} {value} (now {now.get(what)})' for what, value in sorted(differs.items()))
+        context.screen.show(f'{name} was begun with {said}')
+    if differs:
+        context.earlier[name] = differs
 
 
 @contextlib.contextmanager
@@ -116,13 +169,17 @@ def prepare_process(screen: Screen) -> None:
 
 def artifact(path: Path, key: str) -> dict[str, Any] | None:
     """What a finished stage wrote, or None where there is none of this key."""
-    if not path.exists():
-        return None
-    try:
-        stored = json.loads(path.read_text())
-    except json.JSONDecodeError as error:
-        raise UsageError(f'{path} is corrupt ({error}); delete its folder to have the stage run again') from error
-    return stored if stored.get('key') == key else None
+    stored = read_artifact(path) if path.exists() else None
+    return stored if stored and stored['key'] == key else None
+
+
+def read_artifact(path: Path) -> dict[str, Any]:
+    """What a finished stage wrote.
+
+    Raises:
+      UsageError: it is damaged.
+    """
+    return storage.read_json(path, storage.of_stage(path.parent), key=str, seconds=(int, float), result=dict)
 
 
 def done(stage: plan.Stage, workdir: Path) -> bool:

@@ -15,13 +15,13 @@ from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
+from kdjax.nets import torch_weights
 from kdjax.study.recipe import build
 from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import GridCell, Views
-from kdjax.train import cache, grid, layout, parallel, teachers
-from kdjax.train import ledger as ledgers
+from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
@@ -121,8 +121,12 @@ def grid_program(
 
 
 def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:
-    """New networks of every cell, with the modules that they take over."""
+    """New networks of every cell, with the weights of a file, or the modules, that they take over."""
     new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
+    if isinstance(inputs, TrainedTeacher) and inputs.pretrained:
+        names = context.net(inputs.network, inputs).names
+        started = [torch_weights.start(inputs.path, trees.take(new, cell), names) for cell in range(len(cells))]
+        return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *started))
     if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
         return new
     if inputs.fit.spec.peers > 1:
@@ -173,12 +177,12 @@ def choose_layout(
         return wanted if cells > 1 else 'unroll'
     note = folder / 'layout.json'
     if note.exists():
-        return json.loads(note.read_text())['layout']
+        return storage.read_json(note, layout=str)['layout']
     split = context.execution.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
     chosen = layout.fastest(
         program, arguments, cells=cells, dispatches=dispatches, key=structure, more=(layout.CELLS,) if split else ()
     )
-    ledgers.replace(note, json.dumps({'layout': chosen}))
+    storage.write_json(note, {'layout': chosen})
     return chosen
 
 

@@ -57,6 +57,8 @@ class TrainedTeacher(Inputs):
     fit: Fit = field(metadata=MERGED)
     validate_every: int
     teaching: str = field(default='', metadata=UNLESS_DEFAULT)  # precision in which its own teacher teaches
+    pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the file of weights that it starts from
+    path: str = field(default='', metadata=BY_KEY)  # of that file
     source: 'Teacher | None' = field(default=None, metadata=BY_KEY)  # who teaches it
 
     @property

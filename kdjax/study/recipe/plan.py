@@ -13,7 +13,7 @@ from rich.table import Table
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, caching, context, dry_run, evaluation, stages
+from kdjax.study.recipe import build, caching, dry_run, evaluation, stages
 from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
@@ -25,6 +25,7 @@ from kdjax.study.recipe.inputs import (
     TrainedTeacher,
 )
 from kdjax.study.recipe.recipe import Fit, Recipe, TeacherSpec
+from kdjax.train.storage import ARTIFACT
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -117,12 +118,14 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     common: dict[str, Any] = {
         **_common(recipe), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
+    path = spec.weights or spec.pretrained
+    content = _content(path, Path(path).stat().st_mtime_ns) if path else ''
     if spec.weights:
-        content = _content(spec.weights, Path(spec.weights).stat().st_mtime_ns)
-        return ImportedTeacher(**common, weights=content, path=spec.weights)
+        return ImportedTeacher(**common, weights=content, path=path)
     return TrainedTeacher(
         **common, members=spec.members, augment=spec.augment, views=spec.views, fit=spec.fit,
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
+        pretrained=content, path=path,
     )  # fmt: skip
 
 
@@ -217,7 +220,7 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
     for column in ('stage', 'needs', 'cells', 'steps', 'GFLOP', 'MB of state', 'programs', 'state'):
         shown.add_column(column, justify='left' if column in ('stage', 'needs', 'state') else 'right')
     for stage in stages_of(recipe).values():
-        state = 'done' if (workdir / stage.folder / context.ARTIFACT).exists() else 'to run'
+        state = 'done' if (workdir / stage.folder / ARTIFACT).exists() else 'to run'
         inputs = stage.inputs
         if not isinstance(inputs, TrainedTeacher | FoldedTeacher | TrainedStudents):
             shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', state)

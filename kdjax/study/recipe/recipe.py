@@ -151,6 +151,7 @@ class TeacherSpec:
     name: str
     network: NetSpec
     weights: str  # file of its weights, where it is not trained
+    pretrained: str  # file of weights that its training starts from
     members: int
     augment: Any
     views: int

@@ -141,8 +141,8 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
-        name, _network(spec), spec.weights, spec.members, _plain(spec.augment), spec.views, fit, spec.mode,
-        spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep, spec.bound,
+        name, _network(spec), spec.weights, spec.pretrained, spec.members, _plain(spec.augment), spec.views, fit,
+        spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep, spec.bound,
     )  # fmt: skip
 
 

@@ -285,6 +285,6 @@ def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | N
         'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
     }
     with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
-        restored = checkpoints.restore(jax.tree.map(widened, like))
+        restored, _ = checkpoints.restore(jax.tree.map(widened, like))
     taken = jax.device_put(trees.take(jax.device_get(restored), np.array(rung.kept)))
     return State(*taken['state']), loop.Best(*taken['best'])

@@ -135,6 +135,7 @@ class Provenance:
     data_checksum: str | None
     seconds: Mapping[str, float]
     command: str
+    earlier: Mapping[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)  # code and libraries, by stage
 
 
 @dataclasses.dataclass(frozen=True)

@@ -270,6 +270,7 @@ def _provenance(provenance: Provenance) -> Items:
         'data checksum': provenance.data_checksum,
         'versions': formatting.facts(provenance.versions),
         'machine': formatting.facts(provenance.machine),
+        **{f'{stage} was begun with': formatting.facts(of) for stage, of in provenance.earlier.items()},
         'time': ', '.join(f'{stage} {time:.1f} s' for stage, time in provenance.seconds.items()),
     }
     return Items(tuple(f'{name}: {fact}' for name, fact in facts.items()))

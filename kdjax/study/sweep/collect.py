@@ -11,14 +11,14 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.study.recipe import build, evaluation
-from kdjax.study.recipe.context import ARTIFACT
+from kdjax.study.recipe import build, evaluation, execute
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.resolve import task_of
 from kdjax.study.report import published, records
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
 from kdjax.train import ledger
+from kdjax.train.storage import ARTIFACT
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -44,8 +44,11 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
         'axes': planned.axes,
         'runs': [_run(run, index, under_way, costs, _judge(planned, run, measured)) for run in planned.runs],
         **evaluation.measures(build.task(task_of(planned.config))),
+        'balance': next((teacher.get('balance', {}) for teacher in measured.values()), {}),
         **evaluation.teachers(measured),
-        'provenance': evaluation.provenance(planned.config, checksum, seconds, command),
+        'provenance': evaluation.provenance(
+            planned.config, checksum, seconds, command, _earlier(planned, workdir, index)
+        ),
         'config': as_json(planned.config),
     }
     return dataclasses.replace(records.from_json(records.Results, plain), published=paper(planned.config))
@@ -119,8 +122,8 @@ def _under_way(workdir: Path) -> dict[str, list[dict[str, Any]]]:
     for manifest in workdir.glob(f'{grids.NAME}-*/manifest.json'):
         if (manifest.parent / ARTIFACT).exists():
             continue
-        lines = [line for line in ledger.read(manifest.parent / 'ledger.jsonl') if line['kind'] == 'validation']
-        for position, key in enumerate(json.loads(manifest.read_text())['reads']['cells']):
+        lines = [line for line in ledger.read(manifest.parent / 'ledger.jsonl') if line.get('kind') == 'validation']
+        for position, key in enumerate(grids.cells_of(manifest)):
             by_cell[key] = [
                 {name: of[position] if isinstance(of, list) else of for name, of in line.items() if name != 'kind'}
                 for line in lines
@@ -155,7 +158,15 @@ def _digest(student: str) -> str:
 
 def _artifact(workdir: Path, planned: Sweep, key: str) -> dict[str, Any] | None:
     path = workdir / planned.stages[key].folder / ARTIFACT
-    return json.loads(path.read_text())['result'] if path.exists() else None
+    return execute.read_artifact(path)['result'] if path.exists() else None
+
+
+def _earlier(planned: Sweep, workdir: Path, index: grids.ResultIndex) -> dict[str, dict[str, str]]:
+    """What differed in the code and the libraries of stages and grids of before, by their folders."""
+    found = {workdir / stage.folder for stage in planned.stages.values()}
+    found |= {index.places[key].folder for key in planned.cells if key in index.places}
+    differing = {folder.name: execute.earlier(folder) for folder in sorted(found)}
+    return {name: differs for name, differs in differing.items() if differs}
 
 
 def _seconds(planned: Sweep, workdir: Path, index: grids.ResultIndex) -> dict[str, float]:
@@ -163,6 +174,6 @@ def _seconds(planned: Sweep, workdir: Path, index: grids.ResultIndex) -> dict[st
     stages = [workdir / stage.folder / ARTIFACT for stage in planned.stages.values()]
     folders = {index.places[key].folder for key in planned.cells if key in index.places}
     return {
-        name: round(sum(json.loads(path.read_text())['seconds'] for path in paths if path.exists()), 1)
+        name: round(sum(execute.read_artifact(path)['seconds'] for path in paths if path.exists()), 1)
         for name, paths in (('teachers', stages), ('grids', [folder / ARTIFACT for folder in sorted(folders)]))
     }

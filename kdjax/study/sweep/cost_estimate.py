@@ -10,12 +10,12 @@ import jax.numpy as jnp
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from kdjax.study.recipe.context import ARTIFACT
 from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.recipe.plan import Stage
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import layout
+from kdjax.train.storage import ARTIFACT
 
 HEADER = ('stage', 'done', 'grids', 'compiled', 'steps', 'GFLOP', 'MB', 'time')
 

@@ -18,9 +18,10 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.dataset import Dataset
+from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, plan, stages
-from kdjax.study.recipe.context import ARTIFACT, Context, number
+from kdjax.study.recipe import evaluation, execute, plan, stages
+from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
@@ -28,8 +29,9 @@ from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.stages import GridOptions, Rung
 from kdjax.study.sweep.expand import FitTask, Sweep
-from kdjax.train import ledger, loop
+from kdjax.train import ledger, loop, storage
 from kdjax.train.checkpoint import load_variables
+from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
 
 NAME = 'grid'
@@ -58,15 +60,23 @@ class ResultIndex:
         for path in sorted(self._workdir.glob(f'{NAME}-*/{ARTIFACT}')):
             if path.parent.name not in self._read:
                 self._read.add(path.parent.name)
-                result = json.loads(path.read_text())['result']
-                for position, record in enumerate(result['cells']):
+                result = execute.read_artifact(path)['result']
+                records = result.get('cells')
+                if not isinstance(records, list) or not all('key' in record for record in records):
+                    raise UsageError(f'{path} is damaged (without its cells); {storage.of_stage(path.parent)}')
+                for position, record in enumerate(records):
                     self.places[record['key']] = CellResult(path.parent, position, record, result)
 
     def begun(self) -> list[list[str]]:
         """Keys of the cells of every grid that was begun and not finished."""
         manifests = [path for path in sorted(self._workdir.glob(f'{NAME}-*/manifest.json'))
                      if not (path.parent / ARTIFACT).exists()]  # fmt: skip
-        return [json.loads(path.read_text())['reads']['cells'] for path in manifests]
+        return [cells_of(path) for path in manifests]
+
+
+def cells_of(manifest: Path) -> list[str]:
+    """Keys of the cells of a grid, of what its manifest says."""
+    return list(execute.read_manifest(manifest)['reads'].get('cells', ()))
 
 
 def room(cell: FitTask, cost: Traced, dataset: Dataset) -> int:
@@ -101,16 +111,26 @@ def divide(
 def division(
     sweep: Sweep, workdir: Path, index: ResultIndex, rooms: Callable[[], Mapping[str, int]]
 ) -> list[list[str]]:
-    """The grids of a sweep as they were divided when it was first run; written by whoever comes first."""
+    """The grids of a sweep as they were divided when it was first run; written by whoever comes first.
+
+    Raises:
+      UsageError: what was written is damaged.
+    """
     folder = workdir / DIVISIONS
     folder.mkdir(exist_ok=True)
     path = folder / f'{trees.digest(sorted(sweep.cells))}.json'
     with claimed(folder, wait=True):
+        storage.clean(folder)
+        index.refresh()
         if not path.exists():
-            index.refresh()
             grids = divide(sweep, list(index.places), index.begun(), rooms())
             ledger.replace(path, json.dumps(grids))
-    return json.loads(path.read_text())
+    advice = 'delete it to have the sweep divided anew'
+    divided = storage.read_json(path, advice, kind=list)
+    cells = [key for keys in divided for key in keys] if all(isinstance(keys, list) for keys in divided) else []
+    if not {*sweep.cells} - {*index.places} <= {*map(str, cells)} <= {*sweep.cells} or not all(divided):
+        raise UsageError(f'{path} lacks cells that are not trained yet, or has others; {advice}')
+    return divided
 
 
 @contextlib.contextmanager
@@ -165,7 +185,7 @@ def _train(
     start = _start(cells, index) if first.before else None
     fitted = stages.fit_students(context, folder, key, first.inputs, drawn, start, manner)
     judge = context.done.get('examine')
-    logits = np.load(judge.folder / TEST_LOGITS) if judge else None
+    logits = np.load(storage.intact(judge.folder / TEST_LOGITS)) if judge else None
     inputs = first.inputs
     net = context.net(inputs.student, inputs)
     measure = context.evaluator(net, inputs, 'test', logits)
@@ -183,7 +203,7 @@ def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
     """Validation of the cells in the parts of their fit before."""
     if rung is None or rung.folder is None:
         return []
-    cells = json.loads((rung.folder / ARTIFACT).read_text())['result']['cells']
+    cells = execute.read_artifact(rung.folder / ARTIFACT)['result']['cells']
     kept = [cells[position]['history'] for position in rung.kept]
     return [
         {name: lines[0][name] if name == 'step' else [line[name] for line in lines] for name in lines[0]}

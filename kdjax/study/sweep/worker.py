@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import execute
-from kdjax.study.recipe.context import ARTIFACT, Artifact, Context, Datasets
+from kdjax.study.recipe.context import Artifact, Context, Datasets
 from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.report import report as reports
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
@@ -17,6 +17,7 @@ from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.storage import ARTIFACT, of_stage
 
 REPORT, WORKERS = 'report', 'workers'  # folders
 POLL = 1.0  # seconds between looks at what other processes have finished
@@ -59,6 +60,7 @@ class Worker:
         self._sweep, self._workdir, self._screen, self._stop = planned, workdir, screen, stop
         self.index, self.datasets = grids.ResultIndex(workdir), datasets or Datasets()
         self._artifacts: dict[str, Artifact] = {}  # of networks that teach, by key
+        self._earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
         self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
 
     def work(self) -> None:
@@ -70,6 +72,7 @@ class Worker:
         """
         self.index.refresh()
         if all(key in self.index.places for key in self._sweep.cells):
+            self._examine()
             return
         costs = expand.check_shapes(self._sweep, self.datasets)
         divided = grids.division(
@@ -79,6 +82,14 @@ class Worker:
         while waiting := self._waiting(divided):
             if not any([self._tried(keys, divided) for keys in waiting]):
                 self._pause()
+        self._examine()
+
+    def _examine(self) -> None:
+        """Measures the teachers that students are held against, where that was lost since those were trained."""
+        for cell in self._sweep.cells.values():
+            judge = self._sweep.judges.get(cell.key)
+            if judge and not execute.done(self._sweep.stages[judge], self._workdir):
+                self.context(cell)
 
     def _waiting(self, divided: Sequence[Sequence[str]]) -> list[Sequence[str]]:
         """The grids that nobody has finished."""
@@ -95,6 +106,7 @@ class Worker:
         stage = grids.stage(cells, self.index, called)
         folder = self._workdir / stage.folder
         if (folder / ARTIFACT).exists():
+            self._check(folder, keys)
             return False
         context = self.context(cells[0])
         with grids.claimed(folder) as mine:
@@ -102,11 +114,19 @@ class Worker:
                 return False
             execute.execute([stage], context, self._workdir)
         self._waiting(divided)
+        self._check(folder, keys)
         return True
+
+    def _check(self, folder: Path, keys: Sequence[str]) -> None:
+        """A finished grid has all its cells; waiting for one that it lacks would never end."""
+        self.index.refresh()
+        lacking = [key for key in keys if key not in self.index.places]
+        if lacking:
+            raise UsageError(f'{folder / ARTIFACT} lacks the cell {lacking[0]}; {of_stage(folder)}')
 
     def context(self, cell: FitTask) -> Context:
         """What a cell needs, with the networks that teach trained and cached, here or by another process."""
-        context = Context(cell.execution, self._screen, self._stop, datasets=self.datasets)
+        context = Context(cell.execution, self._screen, self._stop, datasets=self.datasets, earlier=self._earlier)
         stages = self._sweep.stages
         judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
         for stage in (*cell.needs, *(stages[judging.inputs.teacher] for judging in judge), *judge):

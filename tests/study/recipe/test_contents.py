@@ -118,7 +118,7 @@ def test_images_added_changed_and_taken_away_are_seen_and_what_is_hidden_is_not(
     place.mkdir(parents=True)
     (place / '1.png').write_bytes(b'one')
     found = [contents.of_files(source, args)]
-    for content in (b'two', b'one', None):
+    for content in (b'two of them', b'one', None):
         (place / '2.png').write_bytes(content) if content else (place / '2.png').unlink()
         found.append(contents.of_files(source, args))
     assert len(set(found)) == 3
@@ -131,8 +131,8 @@ def test_a_file_is_read_again_only_when_it_was_touched(tmp_path, monkeypatch):
     path = tmp_path / 'own.npz'
     saved(path)
     read, args = [], {'path': str(path)}
-    real = contents._sha256
-    monkeypatch.setattr(contents, '_sha256', lambda path: read.append(path) or real(path))
+    real = contents.sha256
+    monkeypatch.setattr(contents, 'sha256', lambda path: read.append(path) or real(path))
     first = [contents.of_files('arrays.arrays', args) for _ in range(3)]
     assert len(read) == 1
     saved(path, train_labels=np.zeros(60, int))

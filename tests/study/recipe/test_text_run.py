@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import numpy as np
 import pytest
 from sentences import TAGS, sentences
@@ -31,8 +32,9 @@ WORDS = {
 ENTITIES = {
     'seeds': 2, 'task': {'kind': 'tagging.Tagging', 'tags': TAGS}, 'data.source': 'sentences:tagged',
     'data.transfer_sizes': (60,), 'data.buckets': (4, 8), 'student.net': 'windows.mlp',
-    'student.args': {'width': 4, 'hidden': 8, 'buckets': 5, 'affix_width': 2}, 'teacher.net': 'crf.crf',
-    'teacher.args': {'args': {'width': 4, 'units': 3, 'spelling': 2}}, 'terms.crf': {'kind': 'crf.CrfLikelihood'},
+    'student.args': {'width': 4, 'hidden': 8, 'buckets': 5, 'affix_width': 2, 'dropout': 0.0}, 'teacher.net': 'crf.crf',
+    'teacher.args': {'args': {'width': 4, 'units': 3, 'spelling': 2, 'dropout': 0.0}},
+    'terms.crf': {'kind': 'crf.CrfLikelihood'},
     'teacher.fit.weights': {'crf': 1.0}, 'methods': {'hard labels': ('baseline',), 'combined': ('combined',)},
     'teacher.fit.steps': 20, 'fits.*.steps': 20, 'teacher.fit.batch_size': 8, 'fits.*.batch_size': 8,
     'teacher.fit.learning_rate': 0.05, 'run.chunk': 10, 'run.validate_every': 10,
@@ -178,11 +180,42 @@ def test_students_start_as_modules_of_their_teacher(tmp_path):
     assert resolve(configured(WORDS, **{**like, 'student.start': {}})).start == {}
 
 
-def test_entities_are_a_run_like_any_other(tmp_path):
-    context, _ = ran(ENTITIES, tmp_path)
-    results = {name: artifact.result for name, artifact in context.done.items()}
+@pytest.fixture(scope='module')
+def entities(tmp_path_factory):
+    return ran(ENTITIES, tmp_path_factory.mktemp('entities'))[0]
+
+
+def test_entities_are_a_run_like_any_other(entities):
+    results = {name: artifact.result for name, artifact in entities.done.items()}
     assert 'f1' in results['teacher']['validation']
     last = results['evaluate']['metrics']['combined']['60']['last']
     assert len(last) == 2
     assert {'f1', 'f1_strict', 'f1_place', 'agreement', 'kl', 'nll'} <= set(last[0])
     json.dumps(results, allow_nan=False)
+
+
+def weights(context, name):
+    return load_variables(context.done[name].folder / 'variables')['params']
+
+
+@pytest.mark.parametrize(
+    'runner', ['pmap', *(pytest.param(name, marks=pytest.mark.slow) for name in ('sharded', 'shard_map'))]
+)
+def test_entities_are_the_same_on_four_devices(entities, tmp_path, runner):
+    context, _ = ran(ENTITIES, tmp_path, **{'run.runner': runner})
+    for name in ('teacher', 'baseline', 'combined'):
+        jax.tree.map(
+            lambda found, wanted: np.testing.assert_allclose(found, wanted, rtol=1e-3, atol=1e-5),
+            weights(context, name), weights(entities, name),
+        )  # fmt: skip
+    found, wanted = (one.done['evaluate'].result['metrics']['combined']['60']['last'] for one in (context, entities))
+    assert [seed['nll'] for seed in found] == pytest.approx([seed['nll'] for seed in wanted], rel=1e-4)
+
+
+def test_a_cell_of_a_grid_of_sentences_is_the_run_by_itself(entities, tmp_path):
+    context, _ = ran(ENTITIES, tmp_path, seeds=1)
+    for name in ('baseline', 'combined'):
+        jax.tree.map(
+            lambda found, wanted: np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-6),
+            weights(context, name), weights(entities, name),
+        )  # fmt: skip

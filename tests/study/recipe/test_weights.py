@@ -11,7 +11,7 @@ from configs import base
 from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets import resnet_cifar, torch_weights
-from kdjax.study.recipe import execute, plan
+from kdjax.study.recipe import build, dry_run, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
@@ -77,7 +77,39 @@ def test_how_it_would_have_been_trained_changes_nothing_and_another_file_does(we
     assert key(weights) != key('')
 
 
+def test_a_teacher_goes_on_from_a_file(weights, tmp_path):
+    still = {'teacher.weights': '', 'teacher.pretrained': str(weights), 'teacher.members': 2,
+             'teacher.fit.learning_rate': 0.0, 'teacher.fit.weight_decay': 0.0}  # fmt: skip
+    recipe = resolve(config_of('', **still))
+    context = Context(recipe.execution, Screen(quiet=True), StopSignals())
+    teacher = plan.stages_of(recipe)['teacher']
+    execute.execute([teacher], context, tmp_path)
+    assert (context.done['teacher'].folder / 'ledger.jsonl').exists(), 'it was not trained'
+    wanted = torch_weights.load(weights, LIKE(np.zeros((1, 8, 8), np.float32)))['params']
+    for member in context.teacher_variables(teacher.inputs)['params']:
+        assert trees.fingerprint(jax.device_get(member)) == trees.fingerprint(wanted)
+
+
+def test_another_file_to_start_from_is_another_teacher(weights):
+    def key(**changes):
+        return plan.stages_of(resolve(config_of('', **changes)))['teacher'].key
+
+    assert len({key(), key(**{'teacher.pretrained': str(weights)}), key(**{'teacher.weights': str(weights)})}) == 3
+
+
+def test_a_file_that_does_not_fit_is_met_before_anything_trains(weights):
+    config = config_of('', **{'teacher.pretrained': str(weights), 'teacher.args': {**ARGS, 'widths': (1, 2, 2, 4)}})
+    recipe = resolve(config)
+    inputs = plan.stages_of(recipe)['teacher'].inputs
+    with pytest.raises(UsageError, match=r"weights '.*teacher\.safetensors': .* of another shape: "):
+        dry_run.trace(inputs, build.dataset(recipe.data))
+
+
 def test_what_cannot_be_read_is_met_before_anything_trains(weights):
+    with pytest.raises(UsageError, match=r"teacher\.pretrained: no file 'nowhere\.pth'"):
+        resolve(config_of('', **{'teacher.pretrained': 'nowhere.pth'}))
+    with pytest.raises(UsageError, match=r'set one of them, not both'):
+        resolve(config_of(weights, **{'teacher.pretrained': str(weights)}))
     with pytest.raises(UsageError, match=r"teacher\.weights: no file 'nowhere\.pth'"):
         resolve(config_of('nowhere.pth'))
     with pytest.raises(UsageError, match=r'of one network, and teacher\.members is 2'):

@@ -119,7 +119,7 @@ def test_summary_schema(folder):
     assert content['metrics'][1] == {'name': 'nll', 'title': 'negative log-likelihood', 'unit': 'nats',
                                      'better': 'lower', 'digits': 3, 'short': 'NLL'}  # fmt: skip
     assert set(content['provenance']) == {'config_hash', 'versions', 'machine', 'git_commit', 'data_checksum',
-                                          'seconds', 'command'}  # fmt: skip
+                                          'seconds', 'command', 'earlier'}  # fmt: skip
     assert content['counts'] == {'runs': 35, 'done': 35, 'failed': 0, 'running': 0, 'missing': 0}
     assert len(content['rows']) == 7
     assert len({frozenset(row) for row in content['rows']}) == 1

@@ -1,0 +1,66 @@
+"""Makes a finished run the one that an experiment shows.
+
+Command: python run.py && python experiments/publish.py digits [WORKDIR]
+         KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
+         KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
+
+Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
+results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
+"""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from kdjax.study.report import document, networks, records, tables
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BEGIN, END = '<!-- results: written by experiments/publish.py -->', '<!-- end of results -->'
+SIZES = ('gain_vs_size.png', 'accuracy_vs_size.png', 'learning_curves.png', 'soft_labels.png')
+FIGURES = {'digits': SIZES, 'sst2': SIZES, 'wnut17': ('gains.png', 'learning_curves.png', 'tags.png')}  # by experiment
+ALSO_IN = {'digits': ROOT / 'README.md'}
+
+
+def shown(name: str) -> list[Path]:
+    """The pages that show the results of an experiment."""
+    return [HERE / name / 'README.md', *([ALSO_IN[name]] if name in ALSO_IN else [])]
+
+
+def table(content: dict) -> str:
+    """The Markdown between the marks, from what summary.json holds."""
+    summary = records.from_json(records.Summary, content)
+    made = summary.provenance
+    where = (
+        f'{summary.rows[0].n} seeds; {made.machine["processor"]}, {made.machine["cores"]} cores; '
+        f'JAX {made.versions["jax"]}; {sum(made.seconds.values()):.0f} s in all stages; '
+        f'configuration {made.config_hash}; `{made.command}`.'
+    )
+    costs = [networks.costs(summary)] if any(row.cost and row.cost.more for row in summary.rows) else []
+    blocks = [tables.plain(summary), *tables.further(summary), *costs]
+    return f'{document.markdown(blocks).strip()}\n\n{where}'
+
+
+def filled(text: str, content: str) -> str:
+    """`text` with `content` between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f'{before}{BEGIN}\n\n{content}\n\n{END}{after}'
+
+
+def main(name: str, workdir: Path) -> None:
+    """Publishes the report in `workdir` as that of an experiment."""
+    results = HERE / name / 'results'
+    results.mkdir(exist_ok=True)
+    for file in ('summary.json', *FIGURES[name]):
+        shutil.copyfile(workdir / 'report' / file, results / file)
+    summary = json.loads((results / 'summary.json').read_text())
+    for path in shown(name):
+        path.write_text(filled(path.read_text(), table(summary)))
+
+
+if __name__ == '__main__':
+    if len(sys.argv) < 2 or sys.argv[1] not in FIGURES:
+        sys.exit(f'usage: python experiments/publish.py {"|".join(FIGURES)} [WORKDIR]')
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / 'runs' / sys.argv[1])
