@@ -22,7 +22,7 @@ from kdjax.train.checkpoint import load_variables
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
-FOLDER = Path(__file__).resolve().parents[1] / 'experiments' / 'sst2'
+EXPERIMENTS = Path(__file__).resolve().parents[1] / 'experiments'
 CONFIGS = ('', 'views=3', *(f'technique={name}' for name in words.TECHNIQUES))
 LITTLE = {'width': 8, 'inner': 8, 'heads': 2}
 SHORT = {
@@ -112,9 +112,10 @@ def test_arguments_that_make_no_job_are_refused(arg, message):
         sst2.get_config(arg)
 
 
-@pytest.mark.parametrize(('name', 'arms'), [('views', 6), ('techniques', 4 + len(words.TECHNIQUES))])
+@pytest.mark.parametrize(('name', 'arms'), [('sst2_views', 6), ('sst2_techniques', 4 + len(words.TECHNIQUES))])
 def test_a_sweep_has_an_arm_for_every_question(name, arms):
-    module = runpy.run_path(str(FOLDER / f'{name}.py'))
-    assert f'python run.py --config=experiments/sst2/{name}.py --mode=sweep' in module['__doc__']
+    module = runpy.run_path(str(EXPERIMENTS / name / 'config.py'))
+    assert f'python run.py --config=experiments/{name}/config.py --mode=sweep' in module['__doc__']
     planned = expand.expand(module['get_config'](), module['sweep']())
     assert len({tuple(sorted(run.point.items())) for run in planned.runs}) == arms
+    assert {'teacher', 'examine'} <= {stage.name for stage in planned.stages.values()}, 'nothing to be held against'

@@ -3,7 +3,7 @@
 A teacher of four layers saw all 6,920 sentences; students of two layers, half as wide or as wide, have 1,000 of them,
 and 300 updates whatever the technique.
 
-Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2/techniques.py --mode=sweep
+Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2_techniques/config.py --mode=sweep
 Cost:     about ten minutes on 2 CPU cores
 Expected: differences that five seeds cannot tell from nothing: without pretraining neither network knows much
 Arguments: quick (2 seeds, few steps)
