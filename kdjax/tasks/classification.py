@@ -101,8 +101,8 @@ class Classification(Task):
         return symmetric(dataset.splits['train'].column('labels'), share, len(dataset.classes), seed)
 
     def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
-        """Meters of 'accuracy', 'nll' (nats), 'ece'; against a teacher those of 'agreement' (of the predicted classes)
-        and of 'kl', KL(teacher || student) in nats at temperature 1; and of those in `more`."""
+        """Meters of 'accuracy', 'nll' (nats), 'ece'; against a teacher of as many classes those of 'agreement' (of the
+        predicted classes) and of 'kl', KL(teacher || student) in nats at temperature 1; and of those in `more`."""
         logits, labels, mask = outputs.logits, batch['labels'], batch['mask']
         log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
         predicted = jnp.argmax(logits, axis=-1)
@@ -112,7 +112,7 @@ class Classification(Task):
             'nll': mean(nll, mask),
             'ece': calibration(jnp.exp(log_probabilities), labels, mask),
         }
-        if teacher_logits is not None:
+        if teacher_logits is not None and teacher_logits.shape[-1] == logits.shape[-1]:
             log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32), axis=-1)
             kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
             agree = (predicted == jnp.argmax(teacher_logits, axis=-1)).astype(jnp.float32)

@@ -104,15 +104,15 @@ class Tagging(Task):
         return {**batch, 'token_mask': real, 'mask': batch['mask'][:, None] * real}
 
     def sums(self, outputs: Outputs, batch: Batch, teacher_logits: Array | None = None) -> dict[str, Any]:
-        """Meters of 'nll' (nats) and 'ece'; against a teacher of 'agreement' and of 'kl', KL(teacher || student) in
-        nats at temperature 1. All over real tokens."""
+        """Meters of 'nll' (nats) and 'ece'; against a teacher of as many tags of 'agreement' and of 'kl',
+        KL(teacher || student) in nats at temperature 1. All over real tokens."""
         logits, labels, mask = outputs.logits, batch['labels'], batch['mask']
         known = mask * (labels != UNLABELLED).astype(mask.dtype)
         log_probabilities = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
         nll = -jnp.take_along_axis(log_probabilities, jnp.maximum(labels, 0)[..., None], axis=-1)[..., 0]
         probabilities = jnp.exp(log_probabilities).reshape(-1, logits.shape[-1])
         meters = {'nll': mean(nll, known), 'ece': calibration(probabilities, labels.ravel(), known.ravel())}
-        if teacher_logits is not None:
+        if teacher_logits is not None and teacher_logits.shape[-1] == logits.shape[-1]:
             log_teacher = jax.nn.log_softmax(teacher_logits.astype(jnp.float32), axis=-1)
             kl = jnp.sum(jnp.exp(log_teacher) * (log_teacher - log_probabilities), axis=-1)
             agree = jnp.argmax(logits, axis=-1) == jnp.argmax(teacher_logits, axis=-1)

@@ -119,3 +119,8 @@ def test_far_logits_keep_their_likelihood_finite():
     found = evaluated(INPUTS)({'params': 1e4 * WEIGHTS, 'stats': {}})
     wanted = [-log_softmax(1e4 * np.float64(INPUTS) @ w, axis=1)[np.arange(EXAMPLES), LABELS].mean() for w in WEIGHTS]
     np.testing.assert_allclose(found['nll'], wanted, rtol=1e-4)
+
+
+def test_a_teacher_of_other_classes_is_nothing_to_agree_with():
+    found = evaluated(INPUTS, TEACHER[:, 1:])({'params': WEIGHTS, 'stats': {}})
+    assert set(found) == {'accuracy', 'nll', 'ece'}

@@ -17,7 +17,7 @@ from kdjax.errors import Problems, UsageError, unknown
 from kdjax.study.recipe import build, dry_run, evaluation, plan
 from kdjax.study.recipe.check import RATES
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.inputs import Examined, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.inputs import CachedTeacher, Examined, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import Execution, Fit, GridCell, Recipe
 from kdjax.study.recipe.resolve import knob_fields, resolve, term_class
 from kdjax.study.sweep import rows
@@ -251,10 +251,16 @@ def _links(recipe: Recipe, taps: Mapping[str, tuple[str, ...]]) -> list[_Link]:
         source = tuple(need for need in stage.needs if need not in names)
         reads = {name: value for name, value in stage.reads.items() if name not in ('chain', 'seeds', 'transfer_sizes')}
         links.append(
-            _Link(stage.inputs, reads, stages['teacher'], _program(reads), _needed(stages, source),
-                  tuple(stages[need].key for need in source))
+            _Link(stage.inputs, reads, stages['teacher'], _program(reads),
+                  _needed(stages, (*source, *_whole_teacher(stage.inputs))), tuple(stages[need].key for need in source))
         )  # fmt: skip
     return links
+
+
+def _whole_teacher(inputs: TrainedStudents) -> tuple[str, ...]:
+    """The network whose folds say what a fit reads: it is loaded with them, and students are held against it."""
+    source = inputs.source
+    return (source.name,) if isinstance(source, CachedTeacher) and source.folded is not None else ()
 
 
 def _needed(stages: Mapping[str, plan.Stage], wanted: Sequence[str]) -> tuple[plan.Stage, ...]:

@@ -28,7 +28,9 @@ TOKENS = {
     'tinybert.HiddenStates': {'layers': ('embedding', 'hidden1:hidden2')},
     'minilm.AttentionDistributions': {'layer': 'attention1:attention2'},
     'minilm.ValueRelations': {'layer': 'value1:value2', 'heads': 2},
-    'minilmv2.SelfAttentionRelations': {'query': 'query1:query2', 'key': 'key1:key2', 'value': 'value1:value2', 'heads': 4},
+    'minilmv2.SelfAttentionRelations': {
+        **{part: f'{part}1:{part}2' for part in ('query', 'key', 'value')}, 'heads': 4,
+    },
     'distilbert.HiddenDirections': {'layers': ('hidden1:hidden2',), 'projection': True},
     'textbrewer.AttentionMatch': {'layers': ('attention1:attention2',), 'form': 'mse'},
     'nst.TokenSelectivity': {'layers': ('hidden1:hidden2', 'hidden1:hidden2')},

@@ -4,7 +4,7 @@ Five TextCNNs each label the fifth of the sentences that they were not trained o
 masked, and one view in four is cut down to an n-gram. Students see 500 labels; hard labels are those of the sentence,
 whatever has become of it in a view.
 
-Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2/views.py --mode=sweep
+Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2_views/config.py --mode=sweep
 Cost:     about three minutes on 2 CPU cores
 Expected: less than what the other sentences give without any augmentation
 Arguments: quick (5 seeds)

@@ -1,9 +1,9 @@
 """Techniques of transformers over words: does any gain more than soft labels?
 
 A teacher of four layers saw all 6,920 sentences; students of two layers, half as wide or as wide, have 1,000 of them,
-and 300 updates whatever the technique.
+and 300 updates whatever the technique. These are the six of BERT's family; configs/sst2.py:technique=NAME has others.
 
-Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2/techniques.py --mode=sweep
+Command:  KDJAX_DATA=folder python run.py --config=experiments/sst2_techniques/config.py --mode=sweep
 Cost:     about ten minutes on 2 CPU cores
 Expected: differences that five seeds cannot tell from nothing: without pretraining neither network knows much
 Arguments: quick (2 seeds, few steps)
@@ -17,6 +17,7 @@ from configs import base, sst2, words
 from kdjax.study.sweep import rows
 
 BASELINES = ('hard labels', 'soft and hard')
+NAMES = ('tinybert', 'minilm', 'minilmv2', 'pkd', 'distilbert', 'annealing')
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -24,7 +25,7 @@ def get_config(arg: str = '') -> ConfigDict:
     quick = base.arguments(arg, quick=False)['quick']
     config = sst2.get_config()
     with config.unlocked():
-        sst2.techniques(config, tuple(words.TECHNIQUES), quick)
+        sst2.techniques(config, NAMES, quick)
     return config
 
 
@@ -32,7 +33,8 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Every technique with its student, and both students without any."""
     base.arguments(arg, quick=False)
     plain = [_row(student, method) for student in words.STUDENTS for method in BASELINES]
-    return [*plain, *(_row(own.student, name, own.start) for name, own in words.TECHNIQUES.items())]
+    taught = [(name, words.TECHNIQUES[name]) for name in NAMES]
+    return [*plain, *(_row(own.student, name, own.start) for name, own in taught)]
 
 
 def _row(student: str, method: str, start: Mapping[str, str] = {}) -> rows.Row:
