@@ -42,8 +42,9 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         execute.prepare_process(screen)
         tried: list[Attempt] = []
         contexts: list[Context] = []
+        earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
         for override, recipe in attempts:
-            context = Context(recipe.execution, screen, stop, datasets=datasets)
+            context = Context(recipe.execution, screen, stop, datasets=datasets, earlier=earlier)
             todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
             if not all(execute.done(stage, workdir) for stage in todo):
                 plan.check_shapes(recipe, datasets(recipe.data))

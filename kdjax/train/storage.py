@@ -21,10 +21,10 @@ UNSEALED = ('checkpoints', 'ledger.jsonl', 'layout.json', 'manifest.json', 'prof
             ARTIFACT)  # fmt: skip
 
 
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
+def write_json(path: Path, value: Mapping[str, Any], indent: int | None = None, allow_nan: bool = False) -> None:
     """Writes an object with its fingerprint."""
-    plain = json.loads(json.dumps(value, allow_nan=False))
-    replace(path, json.dumps({**plain, SEAL: trees.digest(plain)}))
+    plain = json.loads(json.dumps(value, allow_nan=allow_nan))
+    replace(path, json.dumps({**plain, SEAL: trees.digest(plain)}, indent=indent))
 
 
 def read_json(path: Path, advice: str = '', kind: type = dict, **fields: type | tuple[type, ...]) -> Any:

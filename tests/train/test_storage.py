@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import random
 
@@ -22,6 +23,14 @@ def path(tmp_path):
 
 def test_an_object_is_read_as_it_was_written(path):
     assert storage.read_json(path, key=str, seconds=(int, float), result=dict) == VALUE
+
+
+def test_what_is_for_people_is_indented_and_may_have_numbers_that_json_lacks(tmp_path):
+    storage.write_json(tmp_path / 'some.json', {'clip': math.inf, 'more': [1]}, indent=1, allow_nan=True)
+    assert storage.read_json(tmp_path / 'some.json') == {'clip': math.inf, 'more': [1]}
+    assert len((tmp_path / 'some.json').read_text().splitlines()) > 4
+    with pytest.raises(ValueError, match='not JSON compliant'):
+        storage.write_json(tmp_path / 'some.json', {'clip': math.inf})
 
 
 def test_what_an_earlier_version_wrote_without_a_fingerprint_is_read(path):

@@ -3,7 +3,6 @@
 import contextlib
 import fcntl
 import functools
-import json
 import os
 import time
 from collections.abc import Iterator, Mapping
@@ -73,7 +72,7 @@ def write_manifest(folder: Path, stage: plan.Stage, context: Context) -> None:
         'data_checksum': context.datasets.checksum(stage.inputs.data),
     }
     folder.mkdir(parents=True, exist_ok=True)
-    ledger.replace(folder / MANIFEST, json.dumps(manifest, indent=1))
+    storage.write_json(folder / MANIFEST, manifest, indent=1, allow_nan=True)
 
 
 @functools.cache

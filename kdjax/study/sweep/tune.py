@@ -10,7 +10,6 @@ Hyperparameter Optimization, AISTATS 2016 (successive halving: of each batch the
 
 import dataclasses
 import math
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,13 +23,12 @@ from kdjax.study.recipe import acceptance, build, execute
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import task_of, term_class
 from kdjax.study.recipe.stages import Rung
-from kdjax.study.sweep import expand, grids, rows, worker
+from kdjax.study.sweep import expand, grids, journal, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
-JOURNAL = 'tune.journal'
 Space = Mapping[str, Range | tuple[float, ...]]  # field -> a range, or candidates
 
 
@@ -112,7 +110,7 @@ class Tuner:
         self._config, self._space, self._workdir = config, space, workdir
         self._screen, self._stop = screen, stop
         self._metric = build.task(task_of(config)).judged
-        self._study, self._datasets = _study(workdir, self._metric), datasets or Datasets()
+        self._study, self._datasets = journal.opened(workdir, self._metric), datasets or Datasets()
         self.baseline: dict[str, Any] = {}  # the candidates of the baseline that are best on validation, by field
 
     def tuned(self) -> tuple[dict[str, float], bool]:
@@ -172,6 +170,7 @@ class Tuner:
             # A sampler of the trial's own: a study that was stopped proposes what an unbroken one would.
             self._study.sampler = optuna.samplers.TPESampler(seed=self._config.seed + number, constant_liar=True)
             self._study.ask(_distributions(self._space))
+        journal.seal(self._workdir)
         return {trial.number: dict(trial.params) for trial in self._study.get_trials(deepcopy=False)[start:]}
 
     def _race(self, settings: Mapping[int, Mapping[str, float]]) -> None:
@@ -249,6 +248,7 @@ class Tuner:
             if number not in going:
                 how = {'values': score} if final else {'state': optuna.trial.TrialState.PRUNED}
                 self._study.tell(number, **how)
+        journal.seal(self._workdir)
         return going
 
     def _worker(self, planned: Sweep) -> worker.Worker:
@@ -302,26 +302,3 @@ def _distributions(space: Space) -> dict[str, Any]:
         return FloatDistribution(spread.low, spread.high, log=spread.log)
 
     return {field: distribution(spread) for field, spread in space.items()}
-
-
-def _study(workdir: Path, metric: Metric) -> Any:
-    """The study of a workdir, in a journal: a file that is appended to, which a crash cannot corrupt.
-
-    Raises:
-      UsageError: optuna is not installed.
-    """
-    try:
-        import optuna
-        from optuna.storages.journal import JournalFileBackend
-    except ImportError as error:
-        raise UsageError("tuning needs optuna: pip install 'kdjax[tune]'") from error
-    optuna.logging.set_verbosity(optuna.logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter('ignore', optuna.exceptions.ExperimentalWarning)
-        storage = optuna.storages.JournalStorage(JournalFileBackend(str(workdir / JOURNAL)))
-    return optuna.create_study(
-        storage=storage,
-        study_name='kdjax',
-        direction='maximize' if metric.better == 'higher' else 'minimize',
-        load_if_exists=True,
-    )

@@ -3,6 +3,7 @@
 import json
 import random
 import runpy
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,8 +13,9 @@ from pathlib import Path
 import pytest
 from processes import environment
 
-from kdjax.errors import Interrupted
-from kdjax.study.sweep import collect, expand, rows, tune, worker
+from kdjax.errors import Interrupted, UsageError
+from kdjax.study.sweep import collect, expand, journal, rows, tune, worker
+from kdjax.tasks.classification import Classification
 
 pytestmark = pytest.mark.xdist_group('drive')  # its tests share what takes long to make
 ROOT = Path(__file__).resolve().parents[3]
@@ -240,6 +242,43 @@ def test_parts_of_a_short_fit_that_end_on_one_step_are_one(tmp_path, steps, comp
     assert best in [trial.params for trial in trials if trial.state.name == 'COMPLETE']
     grids = [_cells(path) for path in tmp_path.glob('grid-*/artifact.json')]
     assert complete in [len(cells) for cells in grids if cells[0]['history'][-1]['step'] == steps]
+
+
+@pytest.mark.parametrize('seed', range(20))
+def test_a_journal_of_trials_that_is_not_as_it_was_written_is_named(proposed, tmp_path, seed):
+    chance, path = random.Random(seed), tmp_path / journal.JOURNAL
+    shutil.copytree(proposed, tmp_path, dirs_exist_ok=True)
+    raw = bytearray(path.read_bytes())
+    place = chance.randrange(8 * len(raw))
+    raw[place // 8] ^= 1 << place % 8
+    path.write_bytes(chance.choice([raw, raw[: place // 8], b'']))
+    with pytest.raises(UsageError, match=f'^{path} is damaged .*; delete {path} and {tmp_path / journal.SEAL}: trials'):
+        journal.opened(tmp_path, JUDGED)
+
+
+JUDGED = Classification().judged
+
+
+@pytest.fixture(scope='module')
+def proposed(tmp_path_factory):
+    """A workdir with trials that were proposed and told."""
+    workdir = tmp_path_factory.mktemp('proposed')
+    study = journal.opened(workdir, JUDGED)
+    for value in (0.1, 0.2):
+        study.tell(study.ask(tune._distributions({'x': rows.Range(0.0, 1.0)})), value)
+    journal.seal(workdir)
+    return workdir
+
+
+@pytest.mark.parametrize('line', [b'{"op_code": 5}\n', b'3\n', b'{"op_co', b'\xff\n'])
+def test_what_a_crash_left_at_the_end_of_a_journal_is_read_or_named(proposed, tmp_path, line):
+    shutil.copytree(proposed, tmp_path, dirs_exist_ok=True)
+    with (tmp_path / journal.JOURNAL).open('ab') as file:
+        file.write(line)
+    try:
+        assert [trial.value for trial in journal.opened(tmp_path, JUDGED).get_trials()] == [0.1, 0.2]
+    except UsageError as error:
+        assert 'is damaged' in str(error)  # noqa: PT017
 
 
 def test_fits_of_different_lengths_race_together(tmp_path):
