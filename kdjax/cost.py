@@ -2,10 +2,12 @@
 
 import statistics
 import time
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from kdjax import trees
 from kdjax.types import Net, Tree
@@ -32,7 +34,7 @@ def cost_of(net: Net, variables: Tree, example: np.ndarray, batch_sizes: tuple[i
 
 
 def flops(forward: Any, variables: Tree, inputs: np.ndarray) -> int:
-    """Floating-point operations of a jitted function; a `scan` inside counts once, so none must be."""
+    """Floating-point operations of a jitted function."""
     return int(counted(forward, variables, inputs)['flops'])
 
 
@@ -40,9 +42,30 @@ def counted(function: Any, *arguments: Any) -> dict[str, float]:
     """What the program of a jitted function does as it is written: 'flops', 'bytes accessed', ...
 
     XLA cannot count what a library does for it. The program counted is therefore not the one of a CPU, whose
-    convolutions may be oneDNN's.
+    convolutions may be oneDNN's. Of a `scan`, as of an LSTM, it counts the body once; here it counts as often as it
+    runs.
     """
-    return function.trace(*arguments).lower(lowering_platforms=('cuda',)).cost_analysis()
+    traced = function.trace(*arguments)
+    total = dict(traced.lower(lowering_platforms=('cuda',)).cost_analysis())
+    for body, length in _scans(traced.jaxpr.jaxpr):
+        once = counted(jax.jit(jaxpr_as_fun(body)), *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals))
+        for name in ('flops', 'bytes accessed'):
+            total[name] = total.get(name, 0.0) + (length - 1) * once.get(name, 0.0)
+    return total
+
+
+def _scans(jaxpr: Any) -> Iterator[tuple[Any, int]]:
+    """Bodies of the outermost scans of a program, and how often each runs."""
+    for equation in jaxpr.eqns:
+        if equation.primitive.name == 'scan':
+            yield equation.params['jaxpr'], equation.params['length']
+            continue
+        for value in equation.params.values():
+            for inner in value if isinstance(value, tuple | list) else (value,):
+                if hasattr(inner, 'jaxpr'):
+                    yield from _scans(inner.jaxpr)
+                elif hasattr(inner, 'eqns'):
+                    yield from _scans(inner)
 
 
 def latency_ms(forward: Any, variables: Tree, inputs: np.ndarray, rounds: int = 30) -> float:

@@ -3,10 +3,11 @@
 import itertools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.cost import cost_of
+from kdjax.cost import cost_of, counted
 from kdjax.nets.mlp import mlp
 
 WIDTHS = (64, 100, 50, 10)  # inputs, hidden layers, classes
@@ -31,3 +32,20 @@ def test_flops_of_one_example_are_two_per_weight(cost):
 def test_latency_is_measured_for_each_batch_size(cost):
     assert set(cost.latency_ms) == {'1', '5'}
     assert all(0 < milliseconds < 1000 for milliseconds in cost.latency_ms.values())
+
+
+def test_what_a_scan_repeats_is_counted_as_often_as_it_runs():
+    weights = np.ones((8, 8), np.float32)
+
+    def looped(x, times):
+        return jax.lax.scan(lambda carry, _: (jnp.tanh(carry @ weights), None), x, None, length=times)[0]
+
+    def nested(x):
+        return jax.lax.scan(lambda carry, _: (looped(carry, 3), None), x, None, length=5)[0]
+
+    x, functions = np.ones((4, 8), np.float32), (lambda x: jnp.tanh(x @ weights), lambda x: looped(x, 7), nested)
+    one, seven, fifteen = (counted(jax.jit(function), x)['flops'] for function in functions)
+    assert one > 2 * 4 * 8 * 8
+    # What counts the rounds is counted too.
+    assert 7 * one <= seven <= 8 * one
+    assert 15 * one <= fifteen <= 17 * one
