@@ -46,12 +46,19 @@ def counted(function: Any, *arguments: Any) -> dict[str, float]:
     runs.
     """
     traced = function.trace(*arguments)
-    total = dict(traced.lower(lowering_platforms=('cuda',)).cost_analysis())
+    total = _analysed(traced)
     for body, length in _scans(traced.jaxpr.jaxpr):
-        once = counted(jax.jit(jaxpr_as_fun(body)), *(jax.ShapeDtypeStruct(a.shape, a.dtype) for a in body.in_avals))
+        once = jax.jit(jaxpr_as_fun(body))
+        shapes = [jax.ShapeDtypeStruct(each.shape, each.dtype) for each in body.in_avals]
+        whole, seen = counted(once, *shapes), _analysed(once.trace(*shapes))
         for name in ('flops', 'bytes accessed'):
-            total[name] = total.get(name, 0.0) + (length - 1) * once.get(name, 0.0)
+            total[name] = total.get(name, 0.0) + length * whole.get(name, 0.0) - seen.get(name, 0.0)
     return total
+
+
+def _analysed(traced: Any) -> dict[str, float]:
+    """What XLA counts."""
+    return dict(traced.lower(lowering_platforms=('cuda',)).cost_analysis())
 
 
 def _scans(jaxpr: Any) -> Iterator[tuple[Any, int]]:
