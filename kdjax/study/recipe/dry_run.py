@@ -144,7 +144,9 @@ def _teacher(
     variables = jax.eval_shape(functools.partial(init_student, net=net), seed, read)
     outputs = jax.eval_shape(online, variables, {'inputs': read})
     tables = jax.eval_shape(
-        functools.partial(cache.tables, taps=inputs.fit.taps(), keep=inputs.source.keep or int(inputs.source.sparse)),
+        functools.partial(
+            cache.tables, taps=tuple(outputs.features), keep=inputs.source.keep or int(inputs.source.sparse)
+        ),
         outputs,
     )
     return teachers.cached(), variables, {**batch, **tables}
