@@ -4,7 +4,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
 
-and likewise of sweeps (sst2_views), whose pages have the commands.
+and likewise of sweeps (sst2_views, sst2_techniques), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -25,6 +25,7 @@ FIGURES = {  # by experiment
     'digits': (*SIZES, 'soft_labels.png'),
     'sst2': SIZES,
     'sst2_views': ('gains.png',),
+    'sst2_techniques': ('gains.png',),
     'wnut17': ('gains.png', 'learning_curves.png', 'tags.png'),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
