@@ -26,6 +26,14 @@ def test_the_shown_table_is_that_of_the_results(name, path):
     assert {row['n'] for row in summary['rows']} == {SEEDS.get(name, 20)}
 
 
+def test_the_speed_of_sentences_is_that_of_its_results():
+    """Where it is not: python experiments/sst2/speed.py"""
+    folder = ROOT / 'experiments' / 'sst2'
+    speed = runpy.run_path(str(folder / 'speed.py'))
+    found, page = json.loads((folder / 'results' / 'speed.json').read_text()), (folder / 'README.md').read_text()
+    assert speed['filled'](page, speed['table'](found)) == page
+
+
 def test_the_list_of_techniques_is_that_of_the_code_and_of_what_was_measured():
     """Where it is not: python experiments/techniques/measure.py"""
     folder = ROOT / 'experiments' / 'techniques'

@@ -28,7 +28,9 @@ from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, init_student, train_step
 from kdjax.types import Net
 
-RESULTS = Path(__file__).resolve().parent / 'results' / 'speed.json'
+HERE = Path(__file__).resolve().parent
+RESULTS, PAGE = HERE / 'results' / 'speed.json', HERE / 'README.md'
+BEGIN, END = '<!-- speed: written by experiments/sst2/speed.py -->', '<!-- end of speed -->'
 WORDS, BATCH, LENGTH, CLASSES, CELLS = 3000, 32, 40, 2, 8
 WIDTH, DEPTH, HEADS, INNER = 64, 2, 4, 128
 CHUNK, ROUNDS, TEMPERATURE = 20, 9, 2.0
@@ -146,15 +148,35 @@ def measured(name: str) -> dict[str, float]:
     return {**each, 'one against loop': each['loop'] / each['one'], 'grid against loop': each['loop'] / each['grid']}
 
 
+def table(found: dict) -> str:
+    """The Markdown of the page, from what speed.json holds."""
+    heads = ('network', 'ours, one', 'ours, of eight', 'PyTorch loop', 'one against loop', 'of eight against loop')
+    lines = [f'| {" | ".join(heads)} |', f'| --- |{" ---: |" * (len(heads) - 1)}']
+    lines += [
+        f'| {name} | {row["one"]:.3g} | {row["grid"]:.3g} | {row["loop"]:.3g} | {row["one against loop"]:.1f} | '
+        f'{row["grid against loop"]:.1f} |'
+        for name, row in found['milliseconds'].items()
+    ]
+    made = (
+        f'{found["machine"]["processor"]}, {found["machine"]["cores"]} cores; JAX {found["versions"]["jax"]}, PyTorch '
+    )
+    return '\n'.join(lines) + f'\n\n{made}{found["versions"]["torch"]}.'
+
+
+def filled(text: str, content: str) -> str:
+    """`text` with `content` between the marks."""
+    before, _, rest = text.partition(BEGIN)
+    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
+
+
 def main() -> None:
-    """Measures every network, and keeps the numbers with what they were made by."""
-    found = {name: measured(name) for name in NETS}
+    """Measures every network, and writes the page with the numbers and what they were made by."""
     import torch
 
     made = {'versions': {**ledger.versions(), 'torch': torch.__version__}, 'machine': ledger.machine()}
-    RESULTS.write_text(json.dumps(ledger.plain({'milliseconds': found, **made}), indent=1) + '\n')
-    for name, row in found.items():
-        print(name, {what: round(value, 3) for what, value in row.items()})
+    found = ledger.plain({'milliseconds': {name: measured(name) for name in NETS}, **made})
+    RESULTS.write_text(json.dumps(found, indent=1) + '\n')
+    PAGE.write_text(filled(PAGE.read_text(), table(found)))
 
 
 if __name__ == '__main__':
