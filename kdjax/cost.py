@@ -22,18 +22,23 @@ class Cost(NamedTuple):
     latency_ms: dict[str, float]  # median wall milliseconds of a whole batch, by batch size
 
 
-def cost_of(net: Net, variables: Tree, example: np.ndarray, batch_sizes: tuple[int, ...] = (1, 128)) -> Cost:
+def cost_of(net: Net, variables: Tree, example: Tree, batch_sizes: tuple[int, ...] = (1, 128)) -> Cost:
     """Measures `net` on copies of `example` (without batch axis)."""
     forward = jax.jit(lambda variables, inputs: net.apply(variables, inputs, train=False, key=None)[0].logits)
     return Cost(
         trees.count(variables['params']),
         trees.nbytes(variables),
-        flops(forward, variables, example[None]),
-        {str(size): latency_ms(forward, variables, np.repeat(example[None], size, axis=0)) for size in batch_sizes},
+        flops(forward, variables, _copies(example, 1)),
+        {str(size): latency_ms(forward, variables, _copies(example, size)) for size in batch_sizes},
     )
 
 
-def flops(forward: Any, variables: Tree, inputs: np.ndarray) -> int:
+def _copies(example: Tree, size: int) -> Tree:
+    """A batch of copies of an example."""
+    return jax.tree.map(lambda leaf: np.repeat(np.asarray(leaf)[None], size, axis=0), example)
+
+
+def flops(forward: Any, variables: Tree, inputs: Tree) -> int:
     """Floating-point operations of a jitted function."""
     return int(counted(forward, variables, inputs)['flops'])
 
@@ -75,7 +80,7 @@ def _scans(jaxpr: Any) -> Iterator[tuple[Any, int]]:
                     yield from _scans(inner)
 
 
-def latency_ms(forward: Any, variables: Tree, inputs: np.ndarray, rounds: int = 30) -> float:
+def latency_ms(forward: Any, variables: Tree, inputs: Tree, rounds: int = 30) -> float:
     """Median wall time of a warm call, host to host, in milliseconds."""
     variables, inputs = jax.device_put((variables, inputs))
     jax.device_get(forward(variables, inputs))

@@ -40,3 +40,19 @@ def tagged():
         splits[name] = Split(tokens, tags, {'length': lengths})
     facts = {'vocabulary': len(WORDS), 'words': WORDS}
     return Dataset(splits, TAGS, facts, padded=('inputs', 'labels'))
+
+
+def pieced():
+    """`tagged`, whose teacher reads each word in one or two pieces, behind a first token."""
+    dataset = tagged()
+    splits = {}
+    for name, split in dataset.splits.items():
+        pieces, first = np.zeros((split.size, 26), np.int32), np.zeros(split.inputs.shape, np.int32)
+        for row, (words, count) in enumerate(zip(split.inputs, split.more['length'], strict=True)):
+            found = [20]
+            for place, word in enumerate(words[:count]):
+                first[row, place] = len(found)
+                found += [word] if word % 2 else [word, 12 + word // 2]
+            pieces[row, : len(found)] = found
+        splits[name] = split._replace(more={**split.more, 'teacher_inputs': {'pieces': pieces, 'first': first}})
+    return dataset._replace(splits=splits)

@@ -4,7 +4,9 @@ Source: Derczynski, Nichols, van Erp, Limsopatham, Results of the WNUT2017 Share
 Recognition, W-NUT 2017.
 """
 
-from kdjax.data import files, text
+import numpy as np
+
+from kdjax.data import files, text, wordpiece
 from kdjax.dataset import SPLITS, Dataset, Split
 
 ENTITIES = ('corporation', 'creative-work', 'group', 'location', 'person', 'product')
@@ -15,11 +17,16 @@ FILES = dict(zip(SPLITS, ('wnut17train.conll', 'emerging.dev.conll', 'emerging.t
 Tagged = tuple[list[str], list[str]]  # words, tags
 
 
-def entities(*, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: bool = False) -> Dataset:
+def entities(
+    *, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: bool = False, pieces: str = ''
+) -> Dataset:
     """3,394 training, 1,009 validation and 1,287 test sentences: word ids and tags, each (N, L) int32.
 
     The fact 'words' has all words of all splits as they are written, by id. 'vocabulary' is the number of ids that may
     have an embedding: words of training. Of the ids from there on a network knows the spelling alone.
+
+    With `pieces`, 'teacher_inputs' has the WordPieces of a sentence between [CLS] and [SEP], 'pieces' (N, P), and where
+    those of each word begin, 'first' (N, L), for a teacher such as `bert.tagger`.
 
     Sentences of validation and test are longer than those of training (82 and 105 tokens against 41), and are whole.
 
@@ -29,6 +36,7 @@ def entities(*, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: 
       minimum: how often a word must occur in training for one. With 1 no training word is unknown, and so the embedding
         of unknown words learns nothing.
       lower: whether all words are put in lower case first. More of them are known then, and what capitals say is lost.
+      pieces: a tokenizer.json or vocab.txt (needs the extra `text`); '' for no WordPieces.
 
     Raises:
       UsageError: a file is missing or is another than the published one, or an argument is out of range.
@@ -44,8 +52,18 @@ def entities(*, folder: str = '', vocabulary: int = 0, minimum: int = 2, lower: 
     for split, own in texts.items():
         ids = text.padded([words.encoded(sentence) for sentence in own], width)
         tags = text.padded([[CLASSES.index(tag) for tag in tags] for _, tags in tagged[split]], width)
-        splits[split] = Split(ids, tags, {'length': text.lengths(own)})
+        more = {'teacher_inputs': _pieces(own, pieces, width)} if pieces else {}
+        splits[split] = Split(ids, tags, {'length': text.lengths(own), **more})
     return Dataset(splits, CLASSES, {'vocabulary': known.known, 'words': words.words}, padded=('inputs', 'labels'))
+
+
+def _pieces(sentences: list[list[str]], file: str, width: int) -> dict[str, np.ndarray]:
+    """WordPieces of sentences, and the position of the first one of each word."""
+    found = wordpiece.encoded(sentences, file)
+    assert found.first is not None
+    first = np.zeros((len(sentences), width), np.int32)
+    first[:, : found.first.shape[1]] = found.first
+    return {'pieces': found.ids, 'first': first}
 
 
 def conll(content: str) -> list[Tagged]:

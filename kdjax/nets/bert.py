@@ -1,6 +1,7 @@
 """BERT, and what has its layers (MiniLM, TinyBERT): with the weights that were published, or fine-tuned from them."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -120,9 +121,12 @@ class _Tagger(nn.Module):
     states: _States
 
     @nn.compact
-    def __call__(self, inputs: Array, *, train: bool) -> Array:
+    def __call__(self, inputs: Array | Mapping[str, Array], *, train: bool) -> Array:
         shape = self.states.shape
-        x, mask = self.states(inputs, train)
+        first = inputs['first'] if isinstance(inputs, Mapping) else None
+        x, mask = self.states(inputs['pieces'] if isinstance(inputs, Mapping) else inputs, train)
+        if first is not None:  # a word is tagged where its first piece is; position 0 is [CLS], and of no word
+            x, mask = jnp.take_along_axis(x, first[..., None], axis=1), (first > 0).astype(mask.dtype)
         x = shape.dropped(tap(self, 'penult', only_real(x, mask), mask), train)
         return tap(self, 'logits', shape.dense(self.classes, 'head')(x), mask)
 
@@ -210,6 +214,9 @@ def tagger(
     axis: str | None = None,
 ) -> Net:
     """A class for every WordPiece from BERT, as BertForTokenClassification; inputs (B, N) ids, 0 for padding.
+
+    Or for every word: inputs {'pieces': (B, N), 'first': (B, W)}, ids and the position of each word's first piece, 0
+    for none, whose state is the word's. Logits are then (B, W, K). Devlin et al., BERT, NAACL 2019, sec. 5.3.
 
     Taps are those of `bert`, but 'penult' (B, N, D), which has a mask as the logits (B, N, K) have.
 

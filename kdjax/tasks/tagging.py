@@ -95,8 +95,8 @@ class Tagging(Task):
         return np.minimum(np.bincount(wanted.sentence, minlength=split.size), 2).astype(np.int32)
 
     def real_tokens(self, inputs: Tree) -> Any:
-        """Which tokens are not padding. (B, N)"""
-        return inputs > 0
+        """Which tokens are not padding (B, N); of words that come in pieces, those that have a first one."""
+        return (inputs['first'] if isinstance(inputs, Mapping) else inputs) > 0
 
     def prepare(self, batch: Batch) -> Batch:
         """Adds 'token_mask' (B, N), which tokens are real; 'mask' is that of real tokens of real examples."""

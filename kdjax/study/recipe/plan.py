@@ -24,7 +24,7 @@ from kdjax.study.recipe.inputs import (
     TrainedStudents,
     TrainedTeacher,
 )
-from kdjax.study.recipe.recipe import Fit, Recipe, TeacherSpec
+from kdjax.study.recipe.recipe import BucketSpec, Fit, Recipe, TeacherSpec
 from kdjax.train.storage import ARTIFACT
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
@@ -116,7 +116,7 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     """What a network that teaches depends on: how it is trained, or the weights that it has already."""
     data = recipe.data._replace(preprocess=spec.preprocess) if spec.preprocess else recipe.data
     common: dict[str, Any] = {
-        **_common(recipe), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
+        **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
     path = spec.weights or spec.pretrained
     content = _content(path, Path(path).stat().st_mtime_ns) if path else ''
@@ -129,11 +129,11 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     )  # fmt: skip
 
 
-def _common(recipe: Recipe) -> dict[str, Any]:
-    """What every stage that trains reads."""
+def _common(recipe: Recipe, column: str) -> dict[str, Any]:
+    """What every stage that trains reads, of a network that reads a column. Buckets are of the widths of 'inputs'."""
     return {
         'data': recipe.data, 'seed': recipe.seed, 'precision': recipe.precision, 'task': recipe.task,
-        'buckets': recipe.buckets,
+        'buckets': recipe.buckets if column == 'inputs' else BucketSpec(),
     }  # fmt: skip
 
 
@@ -164,7 +164,8 @@ def _students_inputs(
     sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
     start: dict[str, Any] = {} if before else {'start': recipe.start, 'parent': parent if recipe.start else None}
     return TrainedStudents(
-        **_common(recipe), column=recipe.column, views=recipe.views, fit=fit, validate_every=recipe.validate_every,
+        **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
+        validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
         transfer_sizes=recipe.transfer_sizes, classes=recipe.classes, label_noise=recipe.label_noise,
         gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start,

@@ -5,12 +5,13 @@ import json
 import jax
 import numpy as np
 import pytest
-from sentences import TAGS, sentences
+from sentences import TAGS, pieced, sentences
 
 from configs import base
 from kdjax import trees
 from kdjax.data.feed import Feed
 from kdjax.errors import UsageError
+from kdjax.nets.bert import tagger
 from kdjax.nets.ngrams import linear
 from kdjax.study.recipe import execute, grid_program, plan, stages
 from kdjax.study.recipe.context import Context
@@ -219,3 +220,22 @@ def test_a_cell_of_a_grid_of_sentences_is_the_run_by_itself(entities, tmp_path):
             lambda found, wanted: np.testing.assert_allclose(found[0], wanted[0], rtol=1e-4, atol=1e-6),
             weights(context, name), weights(entities, name),
         )  # fmt: skip
+
+
+def test_a_teacher_may_read_words_in_pieces_and_tag_them_whole(tmp_path):
+    like = {
+        'data.source': 'sentences:pieced', 'teacher.net': 'bert.tagger', 'teacher.inputs': 'teacher_inputs',
+        'teacher.args': {'vocabulary': 21, 'width': 4, 'depth': 1, 'heads': 2, 'inner': 4, 'positions': 26},
+        'teacher.fit.weights': {'hard': 1.0}, 'seeds': 1,
+    }  # fmt: skip
+    context, todo = ran(ENTITIES, tmp_path, **like)
+    variables = load_variables(context.done['teacher'].folder / 'variables')
+    address = grid_program.address(context, todo['cache'].inputs, variables)
+    said = cache.load(context.done['cache'].folder / 'tables', address)['teacher/logits'][:, 0]
+    split = pieced().splits['train']
+    net = tagger(classes=3, **like['teacher.args'])
+    by_piece = net.apply(variables, split.more['teacher_inputs']['pieces'], train=False, key=None)[0].logits
+    for row, first in enumerate(split.more['teacher_inputs']['first']):
+        real = split.inputs[row] > 0
+        np.testing.assert_allclose(said[row][real], by_piece[row][first[real]], rtol=1e-4, atol=1e-5)
+    assert context.done['evaluate'].result['metrics']['combined']['60']['last'][0]['agreement'] >= 0
