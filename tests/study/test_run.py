@@ -270,14 +270,14 @@ def test_a_workdir_that_cannot_be_written(tmp_path):
     assert_error(run(tmp_path / 'file' / 'inside'), 'cannot be written')
 
 
-def test_a_stale_cache_is_refused(finished, tmp_path):
+def test_a_cache_whose_address_was_edited_is_refused(finished, tmp_path):
     workdir = tmp_path / 'copy'
     shutil.copytree(finished[0], workdir)
     (address,) = workdir.glob('cache-*/tables/address.json')
     address.write_text(address.read_text().replace('"seed": 0', '"seed": 1'))
     for folder in workdir.glob('distill-*'):
         shutil.rmtree(folder)
-    assert_error(run(workdir), 'stale teacher cache')
+    assert_error(run(workdir), 'address.json is damaged')
     assert list(workdir.glob('combined-*/artifact.json'))
 
 

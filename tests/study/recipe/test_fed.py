@@ -130,7 +130,12 @@ def ran(terms, changes, workdir):
     return {kind: [step[f'term/{name}'][0] for step in steps] for kind, name in named(terms).items()}
 
 
-@pytest.mark.parametrize(('run', 'kind'), [(run, kind) for run, (terms, _) in RUNS.items() for kind in terms])
+# A run is made once, by the worker that has all of its tests.
+FED = [pytest.param(run, kind, marks=pytest.mark.xdist_group(f'fed {run}')) for run, (terms, _) in RUNS.items()
+       for kind in terms]  # fmt: skip
+
+
+@pytest.mark.parametrize(('run', 'kind'), FED)
 def test_the_pipeline_feeds_it(run, kind, values):
     found = values(run)[kind]
     assert all(value is not None and math.isfinite(value) and value > 0 for value in found), found

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from kdjax.study.sweep import collect, expand, grids, rows, worker
+from kdjax.tasks.classification import Classification
 from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
@@ -185,4 +186,4 @@ def test_of_equally_good_steps_the_first_is_best_whether_or_not_it_was_read_from
     for first, second in ((read, exact), (exact, read)):
         lines = [{'step': step, 'accuracy': [value], 'nll': [1.0]} for step, value in ((10, first), (20, second))]
         fitted = grids.loop.Fitted({}, {}, {}, lines, [], {})
-        assert grids._record(fitted, metrics, 0)['best']['step'] == 10
+        assert grids._record(fitted, metrics, 0, Classification().judged)['best']['step'] == 10
