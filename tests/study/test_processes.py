@@ -147,6 +147,7 @@ def test_only_the_first_process_speaks_and_every_line_is_written_once(two):
     assert len(list(workdir.glob('combined-*/tensorboard/events*'))) == 1
 
 
+@pytest.mark.rotating(1, 3)  # of runs, of processes and of sweeps one is killed each day
 def test_killed_and_stopped_it_ends_in_the_same_bits_and_one_process_goes_on_as_well(two, tmp_path):
     broken, copy = tmp_path / 'broken', tmp_path / 'copy'
     Job(broken, tmp_path).reaches('combined', 30).send(signal.SIGKILL, 0, 1).ends(-signal.SIGKILL)

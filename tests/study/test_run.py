@@ -130,6 +130,7 @@ def accuracies(workdir):
     return {row['name']: row['last']['accuracy']['mean'] for row in summary['rows']}
 
 
+@pytest.mark.rotating(0, 3)  # of runs, of processes and of sweeps one is killed each day
 def test_killed_at_random_moments_it_ends_as_if_unbroken(tmp_path, pytestconfig):
     """kill -9 as often as --kills says; then the same command once more, and every number and leaf is the same."""
     config, moments = f'{TINY}:kills', random.Random(time.time_ns())

@@ -12,6 +12,8 @@ from kdjax.techniques.fgd import FocalGlobal, pixel_weights
 from kdjax.techniques.localization import Localization
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(0, 2)  # half of the families have their turn each day
+
 B = 3
 RNG = np.random.default_rng(13)
 

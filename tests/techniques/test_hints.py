@@ -20,6 +20,8 @@ from kdjax.techniques.sobolev import Sobolev
 from kdjax.techniques.vid import VariationalInformation
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(0, 2)  # half of the families have their turn each day
+
 B, K = 6, 10
 RNG = np.random.default_rng(7)
 STUDENT, TEACHER = RNG.normal(size=(B, 4, 4, 3)), RNG.normal(size=(B, 4, 4, 5))

@@ -23,6 +23,8 @@ from kdjax.techniques.uld import UniversalLogits
 from kdjax.techniques.word_level import WordLevel
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(0, 2)  # half of the families have their turn each day
+
 B, N, K = 8, 5, 7  # examples, tokens, vocabulary
 RNG = np.random.default_rng(11)
 STUDENT, TEACHER = RNG.normal(0, 2, (2, B, N, K))

@@ -24,6 +24,8 @@ from kdjax.techniques.simkd import ReusedClassifier
 from kdjax.techniques.srd import LogPowerSum
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(1, 2)  # half of the families have their turn each day
+
 B, K = 6, 10
 RNG = np.random.default_rng(11)
 STUDENT, TEACHER = RNG.normal(size=(2, B, 4, 4, 3))

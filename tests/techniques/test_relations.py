@@ -22,6 +22,8 @@ from kdjax.techniques.rd import HybridRanking, PositionRanking
 from kdjax.techniques.rkd import AngleRelations, DistanceRelations
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(1, 2)  # half of the families have their turn each day
+
 B, K = 6, 10
 RNG = np.random.default_rng(11)
 STUDENT_BD, TEACHER_BD = RNG.normal(size=(B, 4)), RNG.normal(size=(B, 7))

@@ -23,6 +23,8 @@ from kdjax.techniques.tfkd import VirtualTeacher
 from kdjax.techniques.uskd import SelfTargets
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(0, 2)  # half of the families have their turn each day
+
 B, K = 6, 10
 RNG = np.random.default_rng(11)
 STUDENT_BK, TEACHER_BK, STRONG_BK, STRONG_TEACHER_BK = RNG.normal(0, 2, (4, B, K))

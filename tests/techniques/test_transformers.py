@@ -20,6 +20,8 @@ from kdjax.techniques.vitkd import Generation, Mimicking
 from kdjax.train.objective import Objective
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(1, 2)  # half of the families have their turn each day
+
 B, H, N = 3, 2, 5
 STATES = ('states', 'more', 'query', 'key', 'value')
 LENGTHS = np.array([5, 3, 4])

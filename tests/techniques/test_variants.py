@@ -24,6 +24,8 @@ from kdjax.techniques.sskd import SelfSupervised
 from kdjax.techniques.wsld import WeightedSoftLabels
 from kdjax.types import Outputs, TermInputs
 
+pytestmark = pytest.mark.rotating(1, 2)  # half of the families have their turn each day
+
 B, K = 6, 5
 RNG = np.random.default_rng(11)
 STUDENT, TEACHER = RNG.normal(0, 2, (2, B, K))

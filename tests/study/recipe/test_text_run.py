@@ -204,6 +204,7 @@ def weights(context, name):
     return load_variables(context.done[name].folder / 'variables')['params']
 
 
+@pytest.mark.rotating(1, 2)
 @pytest.mark.parametrize(
     'runner', ['pmap', *(pytest.param(name, marks=pytest.mark.slow) for name in ('sharded', 'shard_map'))]
 )
@@ -218,6 +219,7 @@ def test_entities_are_the_same_on_four_devices(entities, tmp_path, runner):
     assert [seed['nll'] for seed in found] == pytest.approx([seed['nll'] for seed in wanted], rel=1e-4)
 
 
+@pytest.mark.rotating(0, 2)
 def test_a_cell_of_a_grid_of_sentences_is_the_run_by_itself(entities, tmp_path):
     context, _ = ran(ENTITIES, tmp_path, seeds=1)
     for name in ('baseline', 'combined'):

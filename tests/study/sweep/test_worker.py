@@ -60,6 +60,7 @@ def test_a_sweep_is_one_command_and_ends_as_tables(whole):
     assert len(runs) == 1 + 7 * 2
 
 
+@pytest.mark.rotating(2, 3)  # of runs, of processes and of sweeps one is killed each day
 def test_killed_at_random_moments_a_sweep_ends_with_the_same_tables(whole, tmp_path, pytestconfig):
     """kill -9 as often as --kills says; then the same command once more."""
     moments = random.Random(time.time_ns())
