@@ -5,7 +5,7 @@ knows all of its own training labels by heart, and its soft labels there would g
 74 k parameters. 'soft, all sentences' sees the other training sentences too, without their labels.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/sst2.py   (the folder has sst2/train.tsv, dev.tsv, test.tsv;
-          python run.py --mode=prepare --data=sst2 fetches them)
+          python run.py --mode=prepare --data=sst2 --data_dir=folder fetches them)
 Cost:     four minutes of one CPU core; with :quick, 5 seeds and two sizes, less than one
 Expected: with 500 labels 3.4 points more than without a teacher, and 10.8 with the other sentences as unlabelled text;
           with all 6,920 labels 0.8 less: the soft labels are then no better than the student

@@ -120,24 +120,6 @@ def folds(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
     return result
 
 
-def grouped(groups: np.ndarray, held: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted positions of the examples whose group stays, and of those of `held` groups that are drawn to leave.
-
-    Args:
-      groups: (N,) of every example: its speaker, its user, its document.
-      held: how many groups leave together.
-      seed: of the draw.
-
-    Raises:
-      UsageError: no group would stay, or none would leave.
-    """
-    names = np.unique(groups)
-    if not 0 < held < len(names):
-        raise UsageError(f'groups held out must be in 1 to {len(names) - 1}, got {held}')
-    out = np.isin(groups, np.random.default_rng(seed).permutation(names)[:held])
-    return np.flatnonzero(~out), np.flatnonzero(out)
-
-
 def widths(buckets: tuple[int, ...], longest: int) -> tuple[int, ...]:
     """The lengths that batches are cut to: `buckets` below the longest example, and that of the longest."""
     return (*(width for width in buckets if width < longest), longest)

@@ -1,14 +1,11 @@
 """What metrics are called, and metrics as sums that merge: a mean is a (total, number) pair until someone reads it."""
 
-import math
 from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kdjax.types import Array
-
-BETTER = ('higher', 'lower')
 
 
 class Metric(NamedTuple):
@@ -17,7 +14,7 @@ class Metric(NamedTuple):
     name: str
     title: str
     unit: str  # '%' of what is stored as a share in [0, 1], 'nats', 'BLEU', 'ms', ...
-    better: str = 'higher'  # of BETTER
+    better: str = 'higher'  # or 'lower'
     digits: int = 2
     short: str = ''  # title of a column; the title if left out
 
@@ -40,11 +37,6 @@ class Metric(NamedTuple):
     def sign(self) -> int:
         """What makes the higher of two values the better one."""
         return 1 if self.better == 'higher' else -1
-
-    @property
-    def worst(self) -> float:
-        """What is worse than every value."""
-        return -self.sign * math.inf
 
 
 BINS = 15  # of confidence, for the calibration error; the usual choice since Guo et al. 2017

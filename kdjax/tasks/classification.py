@@ -177,18 +177,14 @@ class Classification(Task):
         labels = dataset.splits['train'].column('labels')
         return _counted(labels[labels != UNLABELLED], dataset.classes)
 
-    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any]:
-        """A rightly classified validation example about which the teacher knows most beside its class.
-
-        Raises:
-          UsageError: there is none.
-        """
+    def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
+        """A rightly classified validation example of which the teacher knows most beside its class; None if none is."""
         split = dataset.splits['validation']
         probabilities = np.exp(outputs - outputs.max(axis=1, keepdims=True))
         probabilities /= probabilities.sum(axis=1, keepdims=True)
         right = outputs.argmax(axis=1) == split.column('labels')
         if not right.any():
-            raise UsageError('the teacher classifies no validation example rightly; train it longer')
+            return None
         example = int(np.argmax(np.where(right, np.sort(probabilities, axis=1)[:, -2], -1)))
         return {
             'kind': 'classes',

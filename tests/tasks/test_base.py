@@ -97,7 +97,6 @@ def test_a_score_is_one_of_the_metrics():
 )
 def test_a_metric_knows_which_of_two_values_is_better(metric, sign, factor, difference):
     assert (metric.sign, metric.factor, metric.difference) == (sign, factor, difference)
-    assert metric.sign * metric.worst == -np.inf
 
 
 def test_draws_are_nested_and_keep_the_proportions_of_classes():
