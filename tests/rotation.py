@@ -19,15 +19,16 @@ def number(text):
     return None if text == 'all' else int(text)
 
 
-def turns(kinds):
+def turns(kinds, ways=None):
     """A mark for each of several alike, in the order of their `kinds`: one of every kind has its turn.
 
-    Kinds do not begin together, so that what they have in common comes in all its values every day.
+    With `ways` one of so many of a kind has: of two ways, every second. Kinds do not begin together, so that what they
+    have in common comes in all its values every day.
     """
     kinds, marks = list(kinds), []
     begins = {kind: begin for begin, kind in enumerate(dict.fromkeys(kinds))}
     for place, kind in enumerate(kinds):
-        count = kinds.count(kind)
+        count = min(kinds.count(kind), ways or len(kinds))
         marks.append(pytest.mark.rotating((kinds[:place].count(kind) + begins[kind]) % count, count))
     return marks
 
