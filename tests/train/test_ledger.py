@@ -163,11 +163,12 @@ def scalars(path):
 def test_weights_and_biases_is_told_the_finite_means_under_a_run_named_after_the_folder(tmp_path, monkeypatch):
     told = []
     run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append('finished'))
-    fake = SimpleNamespace(init=lambda **options: told.append(options['id']) or run)
+    fake = SimpleNamespace(init=lambda **options: told.append((options['id'], options['name'], options['config'])) or run)
     monkeypatch.setitem(sys.modules, 'wandb', fake)
-    with Ledger(tmp_path / 'combined-1', wandb=True) as book:
+    about = {'name': 'digits/combined', 'config': {'seed': 0, 'terms': {'soft': {'temperature': 4.0}}}}
+    with Ledger(tmp_path / 'combined-1', wandb=about) as book:
         book.scalars('train', 1, {'loss': np.float32([1, 3]), 'lost': math.nan})
-    assert told == ['combined-1', (1, {'train/loss': 2.0}), 'finished']
+    assert told == [('combined-1', *about.values()), (1, {'train/loss': 2.0}), 'finished']
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Carrying out a plan: one process, one workdir, every stage at most once."""
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
@@ -15,6 +16,7 @@ from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import Artifact, Context
+from kdjax.study.recipe.recipe import Execution
 from kdjax.train import distributed, layout, ledger, storage
 from kdjax.train.screen import Screen
 from kdjax.train.storage import ARTIFACT
@@ -40,6 +42,8 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
 def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
+    if not os.access(folder.parent, os.W_OK):  # see `locked`
+        raise UsageError(f'workdir {folder.parent} cannot be written, and stage {stage.name!r} is not done there')
     distributed.by_first(lambda: storage.clean(folder))
     distributed.by_first(lambda: write_manifest(folder, stage, context))
     result = stage.run(stage.inputs, context, folder, stage.key)
@@ -126,12 +130,14 @@ def _note_origin(name: str, folder: Path, context: Context) -> None:
 def locked(workdir: Path, shared: bool = False) -> Iterator[None]:
     """Holds `workdir` for this job, or for all that share it; the lock goes with the process, however it ends.
 
+    A folder that is there and cannot be written needs no lock: what is finished in it can be shown, and no more.
+
     Raises:
-      UsageError: the folder cannot be written, or another process has it.
+      UsageError: the folder cannot be made, or another process has it.
     """
     with contextlib.ExitStack() as stack:
         distributed.by_first(lambda: stack.enter_context(_held(workdir, shared)))
-        if not all(distributed.gathered((workdir / LOCK).exists())):
+        if not all(distributed.gathered(workdir.is_dir())):
             raise UsageError(f'workdir {workdir} is not the same for all processes of the job; choose a shared folder')
         yield
 
@@ -142,6 +148,9 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = (workdir / LOCK).open('a')
     except OSError as error:
+        if workdir.is_dir() and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            yield
+            return
         raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
     with handle:
         try:
@@ -149,6 +158,16 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         except BlockingIOError as error:
             raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
+
+
+def about(workdir: Path, execution: Execution) -> str:
+    """The first line of what takes long: where, on what, and how to watch."""
+    devices = jax.devices()
+    one = len(devices) > 1 and execution.runner == 'single'
+    used = f'{1 if one else len(devices)} of {len(devices)}' if len(devices) > 1 else '1'
+    more = f' (run.runner is {execution.runner!r})' if len(devices) > 1 else ''
+    board = f'tensorboard --logdir {workdir}' if execution.tensorboard else f'tail -f {workdir}/*/ledger.jsonl'
+    return f'workdir {workdir}, devices: {used} x {devices[0].device_kind}{more}; watch: {board}'
 
 
 def prepare_process(screen: Screen) -> None:

@@ -228,18 +228,18 @@ def fit(
       gradient_every: steps between looks at the gradients of terms; 0 for never.
     """
     run, spec = context.execution, inputs.fit.spec
+    steps = options.rung.until if options.rung else spec.steps
+    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
     program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
     chosen = grid_program.choose_layout(
         context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
         spec.steps // run.chunk,
     )  # fmt: skip
-    steps = options.rung.until if options.rung else spec.steps
     state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
     if run.profile:
         step = profiled(step, folder / 'profile', run.profile)
-    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    tracked = {'tensorboard': run.tensorboard, 'wandb': run.wandb}
+    tracked = {'tensorboard': run.tensorboard, 'wandb': _told(context, folder, cells) if run.wandb else None}
     with Ledger(folder, **tracked) if distributed.first() else NullLogger(folder) as ledger:
         return loop.fit(
             step,
@@ -264,6 +264,12 @@ def fit(
             anatomy=program.gradient_stats(chosen) if gradient_every else None,
             anatomy_every=gradient_every,
         )
+
+
+def _told(context: Context, folder: Path, cells: Sequence[GridCell]) -> dict[str, Any]:
+    """What another place is told of a run, beside its curves: its name, all fields of the config, its cells."""
+    name = f'{folder.parent.name}/{folder.name.partition("-")[0]}'
+    return {'name': name, 'config': {**context.execution.config, 'cells': [cell._asdict() for cell in cells]}}
 
 
 @shared
