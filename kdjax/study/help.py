@@ -76,9 +76,9 @@ def comments(base: Path) -> dict[str, str]:
 
     def fields(function: str, prefix: str) -> Iterator[tuple[str, str]]:
         for node in ast.walk(functions[function]):
-            if isinstance(node, ast.Return) and isinstance(node.value, ast.Call) and node.value.args:
-                if isinstance(node.value.args[0], ast.Dict):
-                    yield from walk(node.value.args[0], prefix)
+            call = node.value if isinstance(node, ast.Return) else None
+            if isinstance(call, ast.Call) and call.args and isinstance(call.args[0], ast.Dict):
+                yield from walk(call.args[0], prefix)
 
     return {
         **dict(fields('fit', 'fits.*.')),
@@ -92,7 +92,7 @@ def _comment(lines: list[str], start: int, end: int) -> str:
     behind = re.search(r'\s#\s(.*)$', lines[start - 1])
     if behind:
         return behind[1]
-    above = []
+    above: list[str] = []
     for line in reversed(lines[: start - 1]):
         if not line.strip().startswith('# '):
             break

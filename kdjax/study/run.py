@@ -41,7 +41,7 @@ def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> 
     paper = collect.paper(config)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process(screen)
-        screen.note(execute.about(workdir, attempts[0][1].execution))
+        screen.note(execute.about(workdir, attempts[0][1].execution, attempts[0][1].all_fits().values()))
         tried: list[Attempt] = []
         contexts: list[Context] = []
         earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
@@ -118,7 +118,8 @@ def _acceptance(recipe: Recipe, attempts: list[Attempt], reported: int) -> Accep
 def _check_processes(recipe: Recipe) -> None:
     """Meets what several processes of a job cannot share."""
     sizes = [fit.batch_size for fit in recipe.all_fits().values()]
-    parallel.check_processes(recipe.execution.runner, parallel.all_devices(), sizes)
+    runner = parallel.chosen(recipe.execution.runner, parallel.all_devices(), 1, 1)
+    parallel.check_processes(runner, parallel.all_devices(), sizes)
     if distributed.several() and recipe.execution.layout not in grid.LAYOUTS:
         raise unknown('grid layout', recipe.execution.layout, grid.LAYOUTS, ' for several processes')
 

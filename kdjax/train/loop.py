@@ -82,7 +82,8 @@ def fit(
       validate: metrics of student variables.
       score: the one that decides which are best.
       steps: length of the run.
-      chunk: steps per dispatch, of slow ones fewer (`Pace`); `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
+      chunk: steps per dispatch, of slow ones fewer (`Pace`);
+        `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.

@@ -6,7 +6,7 @@ import fcntl
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,12 @@ from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import Artifact, Context
-from kdjax.study.recipe.recipe import Execution
-from kdjax.train import distributed, layout, ledger, storage
+from kdjax.study.recipe.recipe import Execution, Fit
+from kdjax.train import distributed, layout, ledger, parallel, storage
 from kdjax.train.screen import Screen
-from kdjax.train.storage import ARTIFACT
+from kdjax.train.storage import ARTIFACT, MANIFEST
 
-LOCK, MANIFEST = '.lock', 'manifest.json'
+LOCK = '.lock'
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
@@ -160,14 +160,25 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         yield
 
 
-def about(workdir: Path, execution: Execution) -> str:
+def about(workdir: Path, execution: Execution, fits: Iterable[Fit]) -> str:
     """The first line of what takes long: where, on what, and how to watch."""
-    devices = jax.devices()
-    one = len(devices) > 1 and execution.runner == 'single'
-    used = f'{1 if one else len(devices)} of {len(devices)}' if len(devices) > 1 else '1'
-    more = f' (run.runner is {execution.runner!r})' if len(devices) > 1 else ''
+    devices = parallel.all_devices()
+    several = len(devices) > 1
+    one = several and parallel.chosen(execution.runner, devices, len(devices), len(devices)) == 'single'
+    used = f'{1 if one else len(devices)} of {len(devices)}' if several else '1'
+    more = f' (runner {execution.runner!r}{_left_alone(execution, fits) if not one else ""})' if several else ''
     board = f'tensorboard --logdir {workdir}' if execution.tensorboard else f'tail -f {workdir}/*/ledger.jsonl'
     return f'workdir {workdir}, devices: {used} x {devices[0].device_kind}{more}; watch: {board}'
+
+
+def _left_alone(execution: Execution, fits: Iterable[Fit]) -> str:
+    """Fits whose batches do not divide over the devices, and what follows for them."""
+    if execution.runner != parallel.AUTO:
+        return ''
+    count = len(parallel.all_devices())
+    odd = {fit.batch_size for fit in fits if (fit.batch_size // fit.spec.accumulate) % count}
+    sizes = ', '.join(map(str, sorted(odd)))
+    return f'; batches of {sizes} do not divide over them, and are split by cells alone' if odd else ''
 
 
 def prepare_process(screen: Screen) -> None:

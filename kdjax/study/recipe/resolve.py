@@ -13,6 +13,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.recipe import build, check
 from kdjax.study.recipe.check import RATES
 from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
     BucketSpec,

@@ -71,7 +71,8 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
     _check(config, space, datasets)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
         execute.prepare_process(screen)
-        screen.note(execute.about(workdir, resolve(config, datasets).execution))
+        recipe = resolve(config, datasets)
+        screen.note(execute.about(workdir, recipe.execution, recipe.all_fits().values()))
         tuner = Tuner(config, space, workdir, screen, stop, datasets)
         best, met = tuner.tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))

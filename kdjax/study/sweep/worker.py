@@ -48,7 +48,8 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     else:
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
             execute.prepare_process(screen)
-            screen.note(execute.about(workdir, next(iter(planned.cells.values())).execution))
+            first, fits = next(iter(planned.cells.values())), [cell.fit for cell in planned.cells.values()]
+            screen.note(execute.about(workdir, first.execution, fits))
             Worker(planned, workdir, screen, stop, datasets).work()
     _report(planned, workdir, command, Screen())
 
