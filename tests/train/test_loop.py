@@ -23,7 +23,6 @@ from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
 from kdjax.train import anatomy, grid, loop, optim, pace, parallel, teachers
-
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, plain, read
 from kdjax.train.objective import Objective
