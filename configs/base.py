@@ -157,14 +157,16 @@ def run() -> ConfigDict:
     """How it is executed; changes nothing but rounding."""
     return ConfigDict(
         {
-            'runner': 'single',  # 'single', 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
+            # 'auto': all devices, grids split by cells and single networks by the examples of a batch; or 'single',
+            # 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
+            'runner': 'auto',
             # Of a grid: 'vmap' (small dense networks), 'map' (one after the other: large ones), 'unroll' (a list, of a
             # few cells), 'cells' (over devices), or 'auto': as a short measurement on this machine chooses.
             'layout': 'vmap',
             'cells': 64,  # of a sweep that one grid may have, at most
             'memory': 0.0,  # GB that a grid may take; 0 for half of what the device has
             'precision': 'float32',  # of activations; or 'bfloat16'. Parameters and losses stay float32
-            'chunk': 50,  # steps per dispatch: long enough to hide the dispatch, short enough to stop soon
+            'chunk': 50,  # steps per dispatch, at most: slow steps go in dispatches of about a second
             'validate_every': 250,  # steps
             'save_every': 500,  # steps between checkpoints: what a kill can cost
             'profile': 0,  # dispatches of each fit of which a profiler's trace is written, to 'profile' in its folder

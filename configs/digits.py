@@ -58,3 +58,5 @@ def _quick(config: ConfigDict) -> None:
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps = 100
     config.run.validate_every = 50
+    config.accept.gap_recovered = 0.0  # a look has nothing to fall short of, and so ends with exit code 0
+    config.retry.attempts = 0

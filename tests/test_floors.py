@@ -16,7 +16,7 @@ FLOORS = {
     'train.anatomy': 2, 'train.inherit': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.storage': 3,
-    'train.loop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
+    'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4,
     'study.report': 5.1, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
 }  # fmt: skip
@@ -35,7 +35,7 @@ APART = [('study.recipe', 'study.report')]
 # What may be imported only in these places.
 ONLY_IN = {
     'flax.linen': ('nets', 'techniques', 'cpu.convolution'),
-    'ml_collections': ('study.recipe', 'study.sweep', 'study.run', 'study.bench', 'study.command_line'),
+    'ml_collections': ('study.recipe', 'study.sweep', 'study.run', 'study.bench', 'study.command_line', 'study.help'),
     'configs': (),
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),

@@ -1,6 +1,8 @@
 """Presets: each is a job that could run, and every technique that a classifier can learn from has one."""
 
 import functools
+import runpy
+from pathlib import Path
 
 import pytest
 import rotation
@@ -58,3 +60,10 @@ def test_the_sweep_has_them_all_side_by_side(nets):
     config = sweep.get_config(f'nets={nets},quick')
     assert set(config.methods) == {'hard labels', *(name for name, found in PRESETS.items() if found.nets == nets)}
     resolve(config)
+
+
+@pytest.mark.parametrize('path', ['digits', 'sst2', 'wnut17', 'presets/kd'])
+def test_a_quick_look_demands_nothing_and_so_ends_well(path):
+    config = runpy.run_path(str(Path(__file__).parents[1] / 'configs' / f'{path}.py'))['get_config']('quick')
+    assert (config.accept.score, config.accept.accuracy, config.accept.gap_recovered) == (0, 0, 0)
+    assert config.retry.attempts == 0

@@ -16,16 +16,23 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kdjax.errors import Interrupted, UsageError, nearest, unknown
+from kdjax.study import help
 from kdjax.study.recipe import check
 from kdjax.study.recipe.search import Search
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
-MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'bench', 'list', 'prepare'],
-    'Train and report; the same for the sweep of the config file; look for a better setting; print what would run and '
-    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set on disk.',
-)  # fmt: skip
+MODES = {
+    'run': 'Train and report.',
+    'sweep': 'The same for the sweep of the config file: all its rows.',
+    'tune': 'Look for a better setting of the method that is judged.',
+    'plan': 'Print what would run, and what it would cost.',
+    'report': 'Report what is there of a sweep, finished or not; show what a finished run found.',
+    'bench': 'Measure how fast it trains here.',
+    'list': 'List the techniques.',
+    'prepare': 'Prepare a data set on disk.',
+}
+MODE = flags.DEFINE_enum('mode', 'run', list(MODES), 'What to do; see the modes above.')
 DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
 DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist or sst2.')
 ORIGINALS = flags.DEFINE_string(
@@ -51,9 +58,15 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
     """
     command = shlex.join(['python', *argv])
     try:
+        if any(word in help.ASKED for word in argv[1:]):
+            print(_help(argv, default))
+            return 0
         return _dispatch(argv, default, presets, command)
     except Interrupted as stop:
         print(f'{stop}; go on with: {command}', file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print(f'stopped by SIGINT; what was saved is there; go on with: {command}', file=sys.stderr)
         return 130
     except (UsageError, OSError) as error:
         if '--debug' in argv:
@@ -67,12 +80,26 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
         os._exit(2)
 
 
+def _help(argv: list[str], default: Path) -> str:
+    """What `--help` says: of the config file where one is named, else of the program."""
+    if not _given(argv):
+        return help.general(MODES, {flag: str(flags.FLAGS[flag].help) for flag in _own(flags.FLAGS)})
+    path, _, _ = _given(argv)[-1].partition(':')
+    config = parse([word for word in argv if word not in help.ASKED], flags.FLAGS, CONFIG, default)
+    return help.of_config(path, config, default.with_name('base.py'))
+
+
+def _own(values: flags.FlagValues) -> list[str]:
+    """Flags of this program, without those of libraries."""
+    return [flag.name for flag in values.get_flags_for_module(__name__)]
+
+
 def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]], command: str) -> int:
     """Carries out the mode of a command line; returns its exit code."""
     config = parse(argv, flags.FLAGS, CONFIG, default)
     workdir = Path(WORKDIR.value or Path('runs') / name(argv, default.stem))
     rows = listed(argv, 'sweep')
-    if MODE.value in ('run', 'bench') or (MODE.value == 'plan' and rows is None):
+    if MODE.value in ('run', 'bench') or (MODE.value in ('plan', 'report') and rows is None):
         check.check(config)  # before JAX is loaded: the answer comes at once
     from kdjax.data import prepare
     from kdjax.study import bench, run
@@ -96,6 +123,8 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         bench.run(config, workdir, command)
     elif MODE.value == 'plan' and rows is None:
         run.show_plan(config, workdir)
+    elif MODE.value == 'report' and rows is None:
+        run.run(config, workdir, command, train=False)
     else:
         worker.MODES[MODE.value](config, rows, workdir, command)
     return 0
@@ -135,8 +164,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     try:
         rest = values(argv)
     except flags.UnrecognizedFlagError as error:
-        known = [flag for module in values.flags_by_module_dict().values() for flag in (f.name for f in module)]
-        raise unknown('flag', error.flagname, nearest(error.flagname, set(known))[:5]) from error
+        raise unknown('flag', error.flagname, nearest(error.flagname, {*_own(values), 'help'})[:5]) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:

@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.errors import unknown
+from kdjax.errors import UsageError, unknown
 from kdjax.study.recipe import acceptance, evaluation, execute, plan
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
@@ -21,13 +21,14 @@ from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
 
 
-def run(config: ConfigDict, workdir: Path, command: str) -> bool:
+def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> bool:
     """Runs the recipe and shows its table; returns whether the acceptance bars were met.
 
     Args:
       config: what to run.
       workdir: where everything is kept; what is there and still valid is not done again.
       command: how the user called, for the report.
+      train: whether stages that are not done yet are; if not, what is finished is shown.
 
     Raises:
       UsageError: anything in the config or the workdir that cannot be used; nothing done so far is lost.
@@ -40,13 +41,16 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
     paper = collect.paper(config)
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process(screen)
+        screen.note(execute.about(workdir, attempts[0][1].execution, attempts[0][1].all_fits().values()))
         tried: list[Attempt] = []
         contexts: list[Context] = []
         earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
         for override, recipe in attempts:
             context = Context(recipe.execution, screen, stop, datasets=datasets, earlier=earlier)
             todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
+            screen.count(len(todo) + 2)
             if not all(execute.done(stage, workdir) for stage in todo):
+                _check_allowed(todo, workdir, train)
                 plan.check_shapes(recipe, datasets(recipe.data))
             execute.execute(todo, context, workdir)
             criteria = acceptance.judge(recipe, context.done)
@@ -70,6 +74,12 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
     screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
     return tried[reported].met
+
+
+def _check_allowed(todo: list[plan.Stage], workdir: Path, train: bool) -> None:
+    if not train:
+        left = [stage.name for stage in todo if not execute.done(stage, workdir)]
+        raise UsageError(f'this run is not finished in {workdir}: stage {left[0]!r} is not done; train it: --mode=run')
 
 
 def show_plan(config: ConfigDict, workdir: Path) -> None:
@@ -108,7 +118,8 @@ def _acceptance(recipe: Recipe, attempts: list[Attempt], reported: int) -> Accep
 def _check_processes(recipe: Recipe) -> None:
     """Meets what several processes of a job cannot share."""
     sizes = [fit.batch_size for fit in recipe.all_fits().values()]
-    parallel.check_processes(recipe.execution.runner, parallel.all_devices(), sizes)
+    runner = parallel.chosen(recipe.execution.runner, parallel.all_devices(), 1, 1)
+    parallel.check_processes(runner, parallel.all_devices(), sizes)
     if distributed.several() and recipe.execution.layout not in grid.LAYOUTS:
         raise unknown('grid layout', recipe.execution.layout, grid.LAYOUTS, ' for several processes')
 

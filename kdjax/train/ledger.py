@@ -48,17 +48,18 @@ class Ledger:
     Args:
       folder: is made where it is not there.
       tensorboard: whether to mirror to TensorBoard's files in `folder`/tensorboard (extra 'tensorboard').
-      wandb: whether to mirror to Weights & Biases (extra 'wandb').
+      wandb: what to tell Weights & Biases (extra 'wandb') of the run, to mirror to it: {'name', 'config'}.
 
     Raises:
       UsageError: a mirror's package is not installed.
     """
 
-    def __init__(self, folder: Path, *, tensorboard: bool = False, wandb: bool = False) -> None:
+    def __init__(self, folder: Path, *, tensorboard: bool = False, wandb: Mapping[str, Any] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         # Before anything is open: they may not be installed.
-        wanted = ((_TensorBoard, tensorboard), (_WeightsAndBiases, wandb))
-        self._mirrors: list[_Mirror] = [mirror(folder) for mirror, asked in wanted if asked]
+        self._mirrors: list[_Mirror] = [_TensorBoard(folder)] if tensorboard else []
+        if wandb is not None:
+            self._mirrors.append(_WeightsAndBiases(folder, wandb))
         self.path = folder / 'ledger.jsonl'
         self._file = self.path.open('a')
 
@@ -153,14 +154,15 @@ class _TensorBoard:
 
 
 class _WeightsAndBiases:
-    """A run of Weights & Biases, named after its folder."""
+    """A run of Weights & Biases, known by its folder."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, told: Mapping[str, Any]) -> None:
         try:
             import wandb
         except ImportError as error:
             raise _missing('wandb', 'wandb') from error
-        self._run = wandb.init(project='kdjax', dir=str(folder), resume='allow', id=folder.name)
+        self._run = wandb.init(project='kdjax', dir=str(folder), resume='allow', id=folder.name,
+                               **{name: plain(value) for name, value in told.items()})  # fmt: skip
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         self._run.log(values, step=step)

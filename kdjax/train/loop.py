@@ -1,10 +1,8 @@
 """The training loop: one `fit` for teachers, students, fine-tuning; a single run is a grid of one cell."""
 
-import signal
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +16,12 @@ from kdjax.train import distributed, optim, parallel
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Logger, plain
+from kdjax.train.pace import Pace
+from kdjax.train.stop import StopSignals
 from kdjax.types import Array, State, Tree
 
 Validate = Callable[[Tree], Mapping[str, np.ndarray]]  # student variables of all cells -> metrics, each (C,)
-Progress = Callable[[int], None]  # steps done
+Progress = Callable[[int, float, str], None]  # steps done, loss, the last validation in words
 
 
 class Fitted(NamedTuple):
@@ -40,34 +40,6 @@ class Best(NamedTuple):
 
     score: Array | np.ndarray  # (C,); the higher the better
     variables: Tree
-
-
-class StopSignals:
-    """While open, SIGTERM and Ctrl-C ask for a stop at the next safe point; Ctrl-C then stops at once.
-
-    SIGTERM does not: a scheduler may send it to a process both itself and through whoever started the process.
-    """
-
-    def __init__(self) -> None:
-        self.asked: signal.Signals | None = None
-
-    def __enter__(self) -> Self:
-        self._before = {number: signal.signal(number, self._ask) for number in (signal.SIGTERM, signal.SIGINT)}
-        return self
-
-    def __exit__(self, kind: type | None, error: BaseException | None, traceback: TracebackType | None) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
-
-    def agreed(self) -> signal.Signals | None:
-        """What any process of the job was asked; all must ask together."""
-        number = max(distributed.gathered(self.asked or 0))
-        return signal.Signals(number) if number else None
-
-    def _ask(self, number: int, frame: FrameType | None) -> None:
-        if self.asked is not None and number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.asked = self.asked or signal.Signals(number)
 
 
 def fit(
@@ -110,7 +82,8 @@ def fit(
       validate: metrics of student variables.
       score: the one that decides which are best.
       steps: length of the run.
-      chunk: steps per dispatch; `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
+      chunk: steps per dispatch, of slow ones fewer (`Pace`);
+        `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
@@ -142,14 +115,18 @@ def fit(
         distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (list(log[kind]) for kind in ('validation', 'anatomy', 'diverged'))
         failures = {line['cell']: line for line in diverged}
-        sent = _Sent(ledger, checkpoints, progress, failures, [])
+        pace, validated = Pace(chunk), _told(history, score)
+        sent = _Sent(ledger, checkpoints, failures, [], pace)
         while done < steps:
-            count = feed.reach(done, min((done // chunk + 1) * chunk, steps)) - done
+            count = feed.reach(done, min((done // chunk + 1) * chunk, done + pace.agreed(), steps)) - done
+            pace.sending(count)
             state, logs = run(state, teacher_vars, feed(done, done + count), knobs)
+            pace.sent()
             sent.logs.append((done, logs))
             done += count
             due = done == steps or not all(done % every for every in (validate_every, save_every, look_every))
-            sent.settle(left=0 if due else 1)
+            for told in sent.settle(left=0 if due else 1):
+                progress(*told, validated)
             asked = stop.agreed()  # once: a signal between saving and leaving must not leave without saving
             if asked:
                 sent.settle(left=0)
@@ -162,6 +139,7 @@ def fit(
                 metrics = dict(validate(select_student(student(state))))
                 ledger.scalars('validation', done, metrics)
                 history.append({'step': done, **metrics})
+                validated = _told(history, score)
                 best = _better(best, score.sign * metrics[score.name], select_student(student(state)))
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
@@ -189,19 +167,36 @@ class _Sent(NamedTuple):
 
     ledger: Logger
     checkpoints: Checkpoints
-    progress: Progress
     failures: dict[int, dict[str, Any]]  # cell -> where it went wrong, of the chunks that are written down
     logs: list[tuple[int, Mapping[str, jax.Array]]]  # the step before the chunk, and its logs
+    pace: Pace
 
-    def settle(self, left: int) -> None:
-        """Writes down all but the last `left` chunks."""
+    def settle(self, left: int) -> list[tuple[int, float]]:
+        """Writes down all but the last `left` chunks; returns the last step of each and its loss."""
+        told = []
         while len(self.logs) > left:
-            start, logs = self.logs.pop(0)
-            for cell, failure in _record(self.ledger, start, jax.device_get(logs)).items():
+            start, sent = self.logs.pop(0)
+            logs = jax.device_get(sent)
+            self.pace.done()
+            for cell, failure in _record(self.ledger, start, logs).items():
                 if cell not in self.failures:
                     self.failures[cell] = {**failure, 'checkpoint': self.checkpoints.latest_step()}
                     self.ledger.write('diverged', cell=cell, **self.failures[cell])
-            self.progress(start + len(logs['loss']))
+            told.append((start + len(logs['loss']), float(_mean(logs['loss'][-1]))))
+        return told
+
+
+def _told(history: list[dict[str, Any]], score: Metric) -> str:
+    """The last validation in words: 'accuracy 93.20 %'."""
+    if not history:
+        return ''
+    value = score.factor * _mean(np.asarray(history[-1][score.name], np.float64))
+    return f'{score.title} {value:.{score.digits}f} {score.unit}'.strip()
+
+
+def _mean(values: np.ndarray) -> Any:
+    """Over the cells that did not diverge; nan where all did."""
+    return np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
 
 
 def unscored(variables: Tree, cells: int) -> Best:
@@ -233,7 +228,7 @@ def _record(ledger: Logger, start: int, logs: Mapping[str, np.ndarray]) -> dict[
 
 def _shown(values: np.ndarray) -> Any:
     """Every cell of a small grid; of a large one the mean, as the cells' own curves are kept by validation."""
-    return values if len(values) <= 8 else np.mean(values[np.isfinite(values)]) if np.isfinite(values).any() else np.nan
+    return values if len(values) <= 8 else _mean(values)
 
 
 def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:

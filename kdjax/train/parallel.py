@@ -8,9 +8,11 @@
 | shard_map | jit of shard_map       | examples            |
 | cells     | jit of shard_map       | cells               |
 
-'sharded' also runs over several processes: each holds its own examples of a batch, and everything else whole.
+'auto' is one of these, by `chosen`. 'sharded' also runs over several processes: each holds its own examples of a batch,
+and everything else whole.
 """
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,15 +27,37 @@ from kdjax.train.grid import Step
 from kdjax.types import Batch, State, Tree
 
 AXIS = 'data'
+AUTO = 'auto'
 SPANNING = 'sharded'  # the runner that several processes share
 Devices = Sequence[jax.Device]
 
 
 def axis_of(runner: str) -> str | None:
     """Name of the device axis that a step (and synchronised batch statistics) must reduce over under `runner`."""
-    if runner not in RUNNERS:
-        raise unknown('runner', runner, RUNNERS)
+    if runner not in (AUTO, *RUNNERS):
+        raise unknown('runner', runner, (AUTO, *RUNNERS))
     return AXIS if runner in ('pmap', 'shard_map') else None
+
+
+def chosen(runner: str, devices: Devices, cells: int, batch: int) -> str:
+    """What 'auto' is for a grid of so many cells whose batches have `batch` examples; another runner is as it is.
+
+    The one that uses most devices: a grid is split by cells, a single network by the examples of its batch, each device
+    having one micro-batch at least. Devices that a processor pretends to have share its cores: one of them is as fast.
+
+    Args:
+      batch: examples of a micro-batch.
+    """
+    if runner != AUTO:
+        return runner
+    if spans(devices):
+        return SPANNING
+    if len(devices) == 1 or devices[0].platform == 'cpu':
+        return 'single'
+    by_cells, by_examples = math.gcd(cells, len(devices)), 1 if batch % len(devices) else len(devices)
+    if max(by_cells, by_examples) == 1:
+        return 'single'
+    return 'cells' if by_cells >= by_examples else 'pmap'
 
 
 def wrap(

@@ -104,13 +104,11 @@ def test_a_signal_to_any_process_stops_all(monkeypatch):
     assert stop.asked is None
 
 
-def test_sigterm_may_come_twice_and_ctrl_c_stops_at_once():
+def test_sigterm_may_come_twice():
     with StopSignals() as stop:
         signal.raise_signal(signal.SIGTERM)
         signal.raise_signal(signal.SIGTERM)
         assert stop.asked == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
 
 
 class Device(NamedTuple):
@@ -175,3 +173,24 @@ def test_a_process_that_does_not_write_makes_no_folder(tmp_path):
     with NullLogger(tmp_path / 'absent'):
         pass
     assert not (tmp_path / 'absent').exists()
+
+
+@pytest.mark.parametrize(
+    ('count', 'cells', 'batch', 'platform', 'runner'),
+    [
+        (1, 12, 32, 'gpu', 'single'),
+        (4, 12, 32, 'gpu', 'cells'),
+        (4, 1, 32, 'gpu', 'pmap'),
+        (4, 1, 30, 'gpu', 'single'),
+        (4, 6, 32, 'gpu', 'pmap'),  # four devices by examples, two by cells
+        (4, 6, 30, 'gpu', 'cells'),
+        (4, 12, 32, 'cpu', 'single'),  # they share its cores
+    ],
+)
+def test_auto_uses_as_many_devices_as_a_grid_or_its_batches_divide_over(count, cells, batch, platform, runner):
+    assert parallel.chosen('auto', [Device(0, platform)] * count, cells, batch) == runner
+    assert parallel.chosen('shard_map', [Device(0, platform)] * count, cells, batch) == 'shard_map'
+
+
+def test_auto_of_several_processes_is_the_runner_that_they_can_share():
+    assert parallel.chosen('auto', [Device(0, 'gpu'), Device(1, 'gpu')], 1, 32) == 'sharded'

@@ -133,7 +133,7 @@ def test_a_package_that_is_missing_is_said_to_be(monkeypatch):
 def test_a_mirror_asked_for_but_not_installed_is_said(tmp_path, monkeypatch, extra, package):
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(UsageError, match=rf"track.{extra} .* {package} is not .*: pip install 'kdjax\[{extra}\]'"):
-        Ledger(tmp_path, **{extra: True})
+        Ledger(tmp_path, **{extra: {'name': 'digits'}})
     assert list(tmp_path.iterdir()) == []
     written(tmp_path, [1])
     assert [path.name for path in tmp_path.iterdir()] == ['ledger.jsonl']
@@ -163,11 +163,14 @@ def scalars(path):
 def test_weights_and_biases_is_told_the_finite_means_under_a_run_named_after_the_folder(tmp_path, monkeypatch):
     told = []
     run = SimpleNamespace(log=lambda values, step: told.append((step, values)), finish=lambda: told.append('finished'))
-    fake = SimpleNamespace(init=lambda **options: told.append(options['id']) or run)
+    fake = SimpleNamespace(
+        init=lambda **options: told.append((options['id'], options['name'], options['config'])) or run
+    )
     monkeypatch.setitem(sys.modules, 'wandb', fake)
-    with Ledger(tmp_path / 'combined-1', wandb=True) as book:
+    about = {'name': 'digits/combined', 'config': {'seed': 0, 'terms': {'soft': {'temperature': 4.0}}}}
+    with Ledger(tmp_path / 'combined-1', wandb=about) as book:
         book.scalars('train', 1, {'loss': np.float32([1, 3]), 'lost': math.nan})
-    assert told == ['combined-1', (1, {'train/loss': 2.0}), 'finished']
+    assert told == [('combined-1', *about.values()), (1, {'train/loss': 2.0}), 'finished']
 
 
 @pytest.mark.parametrize(

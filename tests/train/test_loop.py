@@ -22,7 +22,7 @@ from kdjax.tasks.evaluation import evaluator
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.residual import ResidualHint
-from kdjax.train import anatomy, grid, loop, optim, parallel, teachers
+from kdjax.train import anatomy, grid, loop, optim, pace, parallel, teachers
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, plain, read
 from kdjax.train.objective import Objective
@@ -88,7 +88,7 @@ def fit(job, folder, *, knobs=None, identity='this', stop_after=None, save_every
         return loop.fit(
             run, job.begin(knobs), job.teacher_vars, knobs, job.batches, job.validate, steps=STEPS, chunk=3,
             validate_every=6, save_every=save_every, folder=folder / 'checkpoints', identity=identity, ledger=ledger,
-            progress=lambda done: None, stop=stop, score=Classification().judged, **anatomy,
+            progress=lambda done, loss, validated: None, stop=stop, score=Classification().judged, **anatomy,
         )  # fmt: skip
 
 
@@ -324,6 +324,17 @@ def test_signals_are_heard_and_handed_back():
     with loop.StopSignals() as stop:
         signal.raise_signal(signal.SIGTERM)
         assert stop.asked == signal.SIGTERM
-        with pytest.raises(KeyboardInterrupt):
-            signal.raise_signal(signal.SIGINT)
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_slow_steps_go_in_shorter_dispatches_with_the_same_bits(job, unbroken, tmp_path, monkeypatch):
+    monkeypatch.setattr(pace, 'LONGEST', 1e-9)
+    lengths = []
+    slow = job._replace(run=lambda *arguments: lengths.append(len(arguments[2]['id'])) or job.run(*arguments))
+    fitted = fit(slow, tmp_path)
+    assert lengths[0] == 3
+    assert lengths[-1] == 1
+    assert sum(lengths) == STEPS
+    for one, other in zip(jax.tree.leaves(unbroken[1][:3]), jax.tree.leaves(fitted[:3]), strict=True):
+        np.testing.assert_array_equal(one, other)
+    assert plain(unbroken[1].history) == plain(fitted.history)

@@ -18,7 +18,7 @@ from kdjax.study.recipe.inputs import Inputs, Teacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
-from kdjax.train import cache, loop, parallel, teachers
+from kdjax.train import cache, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
@@ -85,6 +85,15 @@ class Context:
     # Stages that were begun by other code or libraries than those that run, and what differed.
     earlier: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     datasets: Datasets = dataclasses.field(default_factory=Datasets)
+
+    def training(self, cells: int, batch: int) -> 'Context':
+        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples."""
+        # Over cells by layout: the grid is split by that alone.
+        runner = self.execution.runner
+        if runner == parallel.AUTO and self.execution.layout == layout.CELLS:
+            runner = 'single'
+        chosen = parallel.chosen(runner, parallel.all_devices(), cells, batch)
+        return dataclasses.replace(self, execution=dataclasses.replace(self.execution, runner=chosen))
 
     @property
     def axis(self) -> str | None:

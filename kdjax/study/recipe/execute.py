@@ -1,11 +1,12 @@
 """Carrying out a plan: one process, one workdir, every stage at most once."""
 
 import contextlib
+import errno
 import fcntl
 import functools
 import os
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from kdjax.cpu import allocator, onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import Artifact, Context
-from kdjax.train import distributed, layout, ledger, storage
+from kdjax.study.recipe.recipe import Execution, Fit
+from kdjax.train import distributed, layout, ledger, parallel, storage
 from kdjax.train.screen import Screen
-from kdjax.train.storage import ARTIFACT
+from kdjax.train.storage import ARTIFACT, MANIFEST
 
-LOCK, MANIFEST = '.lock', 'manifest.json'
+LOCK = '.lock'
 
 
 def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
@@ -40,6 +42,8 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
 def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
+    if not os.access(folder.parent, os.W_OK):  # see `locked`
+        raise UsageError(f'workdir {folder.parent} cannot be written, and stage {stage.name!r} is not done there')
     distributed.by_first(lambda: storage.clean(folder))
     distributed.by_first(lambda: write_manifest(folder, stage, context))
     result = stage.run(stage.inputs, context, folder, stage.key)
@@ -126,12 +130,14 @@ def _note_origin(name: str, folder: Path, context: Context) -> None:
 def locked(workdir: Path, shared: bool = False) -> Iterator[None]:
     """Holds `workdir` for this job, or for all that share it; the lock goes with the process, however it ends.
 
+    A folder that is there and cannot be written needs no lock: what is finished in it can be shown, and no more.
+
     Raises:
-      UsageError: the folder cannot be written, or another process has it.
+      UsageError: the folder cannot be made, or another process has it.
     """
     with contextlib.ExitStack() as stack:
         distributed.by_first(lambda: stack.enter_context(_held(workdir, shared)))
-        if not all(distributed.gathered((workdir / LOCK).exists())):
+        if not all(distributed.gathered(workdir.is_dir())):
             raise UsageError(f'workdir {workdir} is not the same for all processes of the job; choose a shared folder')
         yield
 
@@ -142,6 +148,9 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         workdir.mkdir(parents=True, exist_ok=True)
         handle = (workdir / LOCK).open('a')
     except OSError as error:
+        if workdir.is_dir() and error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
+            yield
+            return
         raise UsageError(f'workdir {workdir} cannot be written: {error.strerror}') from error
     with handle:
         try:
@@ -149,6 +158,27 @@ def _held(workdir: Path, shared: bool) -> Iterator[None]:
         except BlockingIOError as error:
             raise UsageError(f'workdir {workdir} is in use by another process; wait or choose another') from error
         yield
+
+
+def about(workdir: Path, execution: Execution, fits: Iterable[Fit]) -> str:
+    """The first line of what takes long: where, on what, and how to watch."""
+    devices = parallel.all_devices()
+    several = len(devices) > 1
+    one = several and parallel.chosen(execution.runner, devices, len(devices), len(devices)) == 'single'
+    used = f'{1 if one else len(devices)} of {len(devices)}' if several else '1'
+    more = f' (runner {execution.runner!r}{_left_alone(execution, fits) if not one else ""})' if several else ''
+    board = f'tensorboard --logdir {workdir}' if execution.tensorboard else f'tail -f {workdir}/*/ledger.jsonl'
+    return f'workdir {workdir}, devices: {used} x {devices[0].device_kind}{more}; watch: {board}'
+
+
+def _left_alone(execution: Execution, fits: Iterable[Fit]) -> str:
+    """Fits whose batches do not divide over the devices, and what follows for them."""
+    if execution.runner != parallel.AUTO:
+        return ''
+    count = len(parallel.all_devices())
+    odd = {fit.batch_size for fit in fits if (fit.batch_size // fit.spec.accumulate) % count}
+    sizes = ', '.join(map(str, sorted(odd)))
+    return f'; batches of {sizes} do not divide over them, and are split by cells alone' if odd else ''
 
 
 def prepare_process(screen: Screen) -> None:

@@ -189,6 +189,8 @@ class Execution:
     stream: bool
     tensorboard: bool
     wandb: bool
+    # All fields, for what shows them beside curves.
+    config: Mapping[str, Any] = dataclasses.field(default_factory=dict, compare=False, repr=False)
 
     def rounded(self, steps: int) -> int:
         """Steps between things that happen between dispatches."""

@@ -13,6 +13,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.recipe import build, check
 from kdjax.study.recipe.check import RATES
 from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
     BucketSpec,
@@ -79,7 +80,7 @@ def _recipe(
     arguments = data.args.to_dict()
     execution = Execution(
         run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
-        config.track.tensorboard, config.track.wandb,
+        config.track.tensorboard, config.track.wandb, plain(config.to_dict()),
     )  # fmt: skip
     return Recipe(
         config=config,

@@ -20,10 +20,11 @@ from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
-from kdjax.train import distributed, loop, parallel
+from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, NullLogger, plain
 from kdjax.train.profile import profiled
+from kdjax.train.storage import MANIFEST
 from kdjax.types import State, Tree
 
 
@@ -227,20 +228,24 @@ def fit(
       options: what differs in a sweep.
       gradient_every: steps between looks at the gradients of terms; 0 for never.
     """
-    run, spec = context.execution, inputs.fit.spec
+    spec = inputs.fit.spec
+    context = context.training(len(cells), spec.batch_size // spec.accumulate)
+    run = context.execution
+    steps = options.rung.until if options.rung else spec.steps
+    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
     program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
     chosen = grid_program.choose_layout(
         context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
         spec.steps // run.chunk,
     )  # fmt: skip
-    steps = options.rung.until if options.rung else spec.steps
     state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
     if run.profile:
         step = profiled(step, folder / 'profile', run.profile)
-    context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    tracked = {'tensorboard': run.tensorboard, 'wandb': run.wandb}
-    with Ledger(folder, **tracked) if distributed.first() else NullLogger(folder) as ledger:
+    told = _told(context, folder, cells) if run.wandb else None
+    distributed.by_first(lambda: _note_runner(folder, run.runner, len(devices)))
+    ledger = Ledger(folder, tensorboard=run.tensorboard, wandb=told) if distributed.first() else NullLogger(folder)
+    with ledger:
         return loop.fit(
             step,
             distributed.of_first(state),
@@ -264,6 +269,21 @@ def fit(
             anatomy=program.gradient_stats(chosen) if gradient_every else None,
             anatomy_every=gradient_every,
         )
+
+
+def _note_runner(folder: Path, runner: str, devices: int) -> None:
+    """Writes down in the stage's manifest, where it has one, what 'auto' was."""
+    path = folder / MANIFEST
+    if path.exists():
+        said = storage.read_json(path, storage.of_stage(folder))
+        ran = {'runner': runner, 'devices': 1 if runner == 'single' else devices}
+        storage.write_json(path, {**said, 'ran': ran}, indent=1, allow_nan=True)
+
+
+def _told(context: Context, folder: Path, cells: Sequence[GridCell]) -> dict[str, Any]:
+    """What another place is told of a run, beside its curves: its name, all fields of the config, its cells."""
+    name = f'{folder.parent.name}/{folder.name.partition("-")[0]}'
+    return {'name': name, 'config': {**context.execution.config, 'cells': [cell._asdict() for cell in cells]}}
 
 
 @shared

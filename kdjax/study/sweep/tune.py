@@ -21,7 +21,7 @@ from kdjax.errors import UsageError
 from kdjax.metrics import Metric
 from kdjax.study.recipe import acceptance, build, execute
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.resolve import task_of, term_class
+from kdjax.study.recipe.resolve import resolve, task_of, term_class
 from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, journal, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
@@ -71,6 +71,8 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
     _check(config, space, datasets)
     with execute.locked(workdir), StopSignals() as stop, Screen() as screen:
         execute.prepare_process(screen)
+        recipe = resolve(config, datasets)
+        screen.note(execute.about(workdir, recipe.execution, recipe.all_fits().values()))
         tuner = Tuner(config, space, workdir, screen, stop, datasets)
         best, met = tuner.tuned()
         screen.show('the best setting: ' + ' '.join(f'--config.{field}={value:g}' for field, value in best.items()))

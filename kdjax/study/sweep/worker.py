@@ -1,5 +1,6 @@
 """Carrying out a sweep: any number of processes on one workdir, each cell trained once, at whatever moment one dies."""
 
+import os
 import shlex
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -47,6 +48,8 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     else:
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
             execute.prepare_process(screen)
+            first, fits = next(iter(planned.cells.values())), [cell.fit for cell in planned.cells.values()]
+            screen.note(execute.about(workdir, first.execution, fits))
             Worker(planned, workdir, screen, stop, datasets).work()
     _report(planned, workdir, command, Screen())
 
@@ -164,10 +167,11 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
     """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
     results = collect.results(planned, workdir, command)
-    with grids.claimed(workdir / REPORT) as mine:
-        if mine:
-            clean(workdir / REPORT)
-            reports.write(results, workdir / REPORT)
+    if os.access(workdir, os.W_OK):  # what is finished can be shown from where nothing can be written
+        with grids.claimed(workdir / REPORT) as mine:
+            if mine:
+                clean(workdir / REPORT)
+                reports.write(results, workdir / REPORT)
     screen.show(reports.terminal(results))
     screen.show(f'report: {workdir / REPORT / "report.html"}')
 
