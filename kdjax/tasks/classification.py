@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.dataset import UNLABELLED, Dataset, Split
+from kdjax.dataset import UNLABELLED, Dataset, Split, leaves
 from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Mean, Metric, Recalls, calibration, f_score, mean
 from kdjax.tasks.base import Task
@@ -196,12 +196,14 @@ class Classification(Task):
         }
 
     def shown(self, dataset: Dataset, example: int) -> dict[str, Any]:
-        """A validation example as a reader sees it: its image, or its words."""
-        inputs = dataset.splits['validation'].inputs[example]
+        """A validation example as a reader sees it: its image or numbers, or its words; of several arrays their shapes."""
+        inputs = dataset.splits['validation'].inputs
         words = dataset.facts.get('words')
+        if not hasattr(inputs, 'dtype'):
+            return {'shapes': {name: list(column.shape[1:]) for name, column in leaves({'inputs': inputs})}}
         if words is None:
-            return {'image': inputs}
-        return {'text': ' '.join(words[token] for token in np.asarray(inputs) if token)}
+            return {'image': np.asarray(inputs[example])}
+        return {'text': ' '.join(words[token] for token in np.asarray(inputs[example]) if token)}
 
 
 def _counted(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:

@@ -95,6 +95,7 @@ def _gradients(chosen: Sequence[Group], field: str, says: str) -> list[Plot]:
         panels[0].set_ylim(-1.05, 1.05)
     elif min(means) > 0 and max(means) > 10 * min(means):
         panels[0].set_yscale('log')
+        panels[0].yaxis.set_major_formatter('{x:g}')
         panels[0].set_ylim(min(means) / 2, max(means) * 2)  # a band may reach below zero, which has no place here
     return [figure_style.explained(f'gradient_{field}.png', says, figure, *panels)]
 

@@ -76,6 +76,11 @@ LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
+OF_MARKDOWN = re.compile(
+    r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])|^[#=+>-](?!\d)|(?<=^\d)[.)]'
+)
+
+
 @functools.cache
 def asset(name: str) -> str:
     """A part of every page: report.html, its frame; report.css; report.js, which sorts tables."""
@@ -111,11 +116,18 @@ def terminal(blocks: Sequence[Block]) -> Group:
 
 
 def csv(table: Table) -> str:
-    """A table as CSV (RFC 4180): values in full, nothing where there is none."""
+    """A table as CSV (RFC 4180): values in full, nothing where there is none.
+
+    A name that a spreadsheet would compute, such as '=1+1', has an apostrophe before it, as spreadsheets have.
+    """
     lines = io.StringIO()
-    rows = (tuple(as_cell(cell).value for cell in row) for row in table.rows)
-    writer(lines).writerows([table.header, *rows])
+    rows = (tuple(_inert(as_cell(cell).value) for cell in row) for row in table.rows)
+    writer(lines).writerows([tuple(map(_inert, table.header)), *rows])
     return lines.getvalue()
+
+
+def _inert(value: float | str | None) -> float | str | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t', '\r')) else value
 
 
 def as_cell(cell: str | TableCell) -> TableCell:
@@ -151,8 +163,12 @@ def _markdown_cell(cell: str | TableCell) -> str:
 
 
 def _plain(text: str) -> str:
-    """`text` on one line, with the characters that Markdown would read as its own escaped."""
-    return re.sub(r'([\\`*<|])', r'\\\1', ' '.join(text.split()))
+    """`text` on one line, with the characters that Markdown, or mathematics in it, would read as its own escaped.
+
+    Brackets are left alone where they make no link, as those of an interval, and `_` between letters, which is no
+    emphasis there.
+    """
+    return OF_MARKDOWN.sub(r'\\\g<0>', ' '.join(text.split()))
 
 
 def _html(block: Block, pictures: Mapping[str, bytes]) -> str:

@@ -1,7 +1,7 @@
 """The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
 
-'classes' (also where no kind is said): an image (H, W) or (H, W, C), or a text; the teacher's logits (K,), the label,
-class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
+'classes' (also where no kind is said): an image (H, W) or (H, W, C), numbers (D,), a text, or the shapes of what cannot
+be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
 class, and the probabilities of the latter or of all classes.
 """
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Exhibit = Mapping[str, Any]
 
 TAGGED = 7  # words in a line of a tagged sentence
+CHANNELS = 8  # of an image that has no colours; the others are left out
 
 
 def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
@@ -35,7 +36,7 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
         kind = exhibit.get('kind', 'classes')
         if kind not in KINDS:
             raise unknown('kind of exhibit', str(kind), KINDS)
-        name, subject = networks.teacher_name(key, summary), 'text' if 'text' in exhibit else 'image'
+        name, subject = networks.teacher_name(key, summary), _subject(exhibit)
         file, of, draw = KINDS[kind]
         says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
         return [Plot(file, says, draw(exhibit))]
@@ -48,20 +49,59 @@ def soft_labels(exhibit: Exhibit) -> 'Figure':
     figure = figure_style.blank(6.2, 0.6 + 0.95 * len(temperatures))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
     example = left.subplots()
-    if 'text' in exhibit:
-        lines = textwrap.fill(exhibit['text'], 26, max_lines=24, placeholder=' ...')
-        example.text(0, 1, lines, transform=example.transAxes, va='top', parse_math=False, **figure_style.LABEL)
-        example.spines[:].set_visible(False)
-    else:
-        example.imshow(np.asarray(exhibit['image'], np.float64), cmap='gray_r')
-    example.set(xticks=[], yticks=[])
-    example.set_title(f'true class: {names[exhibit["label"]]}', fontsize=figure_style.FONT)
+    _example(example, exhibit)
+    example.set_title(f'true class: {figure_style.brief(names[exhibit["label"]], 24)}', fontsize=figure_style.FONT)
     panels = right.subplots(len(temperatures), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, temperature in zip(panels, temperatures, strict=True):
         _bars(axes, exhibit, temperature)
     _class_ticks(panels[-1], names)
     right.supylabel("teacher's probability, softmax(logits / T)", **figure_style.LABEL)
     return figure
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """An image as it is drawn: one channel as grey, three or four as colours in [0, 1], others side by side in grey.
+
+    Args:
+      image: (H, W) or (H, W, C), bytes in 0..255, shares in [0, 1], or of any other scale, which is brought to [0, 1].
+    """
+    image = np.nan_to_num(np.asarray(image, np.float64))
+    if image.ndim == 2 or image.shape[-1] == 1:
+        return image.reshape(image.shape[:2])
+    if image.shape[-1] not in (3, 4):
+        return np.concatenate(np.moveaxis(image, -1, 0)[:CHANNELS], axis=1)
+    low, high = image.min(), image.max()
+    if low >= 0 and high <= 1:
+        return image
+    if low >= 0 and high <= 255 and np.all(image == np.round(image)):
+        return image / 255
+    return (image - low) / max(high - low, 1e-9)
+
+
+def _subject(exhibit: Exhibit) -> str:
+    """What the example is."""
+    return 'text' if 'text' in exhibit else 'image' if np.ndim(exhibit.get('image', ())) in (2, 3) else 'example'
+
+
+def _example(axes: 'Axes', exhibit: Exhibit) -> None:
+    """An image, numbers, a text; of anything else what it is, since nobody loses a report over it."""
+    image = np.asarray(exhibit.get('image', ()), np.float64)
+    axes.set(xticks=[], yticks=[])
+    if _subject(exhibit) == 'image':
+        drawn = picture(image)
+        axes.imshow(drawn, cmap='gray_r')
+        if drawn.shape[1] > image.shape[1]:
+            axes.set_xlabel(f'{min(image.shape[-1], CHANNELS)} of {image.shape[-1]} channels', **figure_style.LABEL)
+    elif image.ndim == 1 and image.size:
+        axes.bar(range(len(image)), np.nan_to_num(image), width=1, color=figure_style.INK)
+        axes.set_xlabel(f'{len(image)} numbers', **figure_style.LABEL)
+    else:
+        shapes = exhibit.get('shapes', {'of shape': list(image.shape)})
+        told = '; '.join(f'{name} {tuple(shape)}' for name, shape in shapes.items())
+        text = exhibit.get('text', f'an example that cannot be drawn: {told}')
+        lines = textwrap.fill(text, 26, max_lines=24, placeholder=' ...')
+        axes.text(0, 1, lines, transform=axes.transAxes, va='top', **figure_style.LABEL)
+        axes.spines[:].set_visible(False)
 
 
 def tags(exhibit: Exhibit) -> 'Figure':
@@ -83,7 +123,7 @@ def tags(exhibit: Exhibit) -> 'Figure':
         for (line, column), cell in table.get_celld().items():
             wrong = line == 2 and column >= 0 and row[column][1] != row[column][2]
             colour, weight = (figure_style.COLOURS[1] if wrong else figure_style.INK), 'bold' if line == 0 else 'normal'
-            cell.set_text_props(fontsize=figure_style.FONT - 2, weight=weight, color=colour, parse_math=False)
+            cell.set_text_props(fontsize=figure_style.FONT - 2, weight=weight, color=colour)
     return figure
 
 
@@ -108,7 +148,7 @@ def _bars(axes: 'Axes', exhibit: Exhibit, temperature: float) -> None:
 def _class_ticks(axes: 'Axes', names: Sequence[str]) -> None:
     every = -(-len(names) // 20)  # more labels than twenty would run into one another
     places = list(range(0, len(names), every))
-    labels = [names[place] for place in places]
+    labels = [figure_style.brief(names[place], 18) for place in places]
     slant: dict[str, Any] = {'rotation': 45, 'ha': 'right'} if max(map(len, labels)) > 3 else {}
     axes.set_xticks(places, labels, **slant)
     axes.set_xlabel('class (orange: the true one)', **figure_style.LABEL)

@@ -53,8 +53,16 @@ def blank(width: float, height: float) -> 'Figure':
 
 def png(figure: 'Figure') -> bytes:
     """The figure as a PNG file; the same numbers are the same bytes."""
+    import matplotlib
+    from matplotlib.text import Text
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})
+    # Names are shown, never read as mathematics: a class may be called '$\write18{id}$'. The setting is for labels of
+    # ticks, which are made while it is drawn.
+    with matplotlib.rc_context({'text.parse_math': False}):
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})
     return buffer.getvalue()
 
 
@@ -200,6 +208,7 @@ def scale(axes: 'Axes', values: Sequence[float], label: str) -> bool:
     axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), **LABEL)
     if logarithmic:
         axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_locator(NullLocator())
     return logarithmic
 

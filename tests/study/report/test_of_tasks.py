@@ -267,3 +267,39 @@ def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(rig
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
     with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags'"):
         exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
+
+
+@pytest.mark.parametrize('shape', [(8,), (1,), (4, 4), (4, 4, 1), (4, 4, 2), (4, 4, 3), (4, 4, 4), (4, 5, 9), (2, 3, 4, 5), ()])
+def test_whatever_examples_are_the_report_is_not_lost(right, shape):
+    shown = {**EXHIBIT, 'image': np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(float).tolist()}
+    (plot,) = exhibit.plots(right, {'teacher': shown})
+    assert figure_style.png(plot.figure).startswith(b'\x89PNG')
+    assert ('one image' in plot.says) == (len(shape) in (2, 3))
+
+
+def test_an_example_of_several_arrays_says_what_it_is(right):
+    shown = {name: value for name, value in EXHIBIT.items() if name != 'image'}
+    (plot,) = exhibit.plots(right, {'teacher': {**shown, 'shapes': {'inputs/left': [3], 'inputs/right': [4, 5]}}})
+    said = ' '.join(plot.figure.axes[0].texts[0].get_text().split())
+    assert said == 'an example that cannot be drawn: inputs/left (3,); inputs/right (4, 5)'
+
+
+def test_bytes_are_colours():
+    image = np.array([[[0, 128, 255], [255, 0, 0]]])
+    np.testing.assert_allclose(exhibit.picture(image), image / 255)
+    np.testing.assert_allclose(exhibit.picture(image / 255), image / 255)
+    np.testing.assert_allclose(exhibit.picture(image / 255 * 4 - 2), image / 255)  # normalised
+    assert exhibit.picture(np.stack([np.zeros((2, 3)), np.ones((2, 3))], axis=-1)).tolist() == [[0, 0, 0, 1, 1, 1]] * 2
+
+
+def test_names_are_nowhere_a_language(accuracy, tmp_path):
+    name = '=$\\write18{id}$ [a](b) _#&'
+    exhibits = {'teacher': {**EXHIBIT, 'class_names': [name] * 3}}
+    runs = tuple(dataclasses.replace(run, method=name, point={**run.point, 'method': name})
+                 if run.method == 'kd' else run for run in accuracy.runs)  # fmt: skip
+    report.write(dataclasses.replace(accuracy, runs=runs, exhibits=exhibits, title=name), tmp_path)
+    said = {path.suffix: path.read_text() for path in tmp_path.iterdir() if path.suffix != '.png'}
+    assert said['.md'].startswith('# \\=\\$\\\\write18{id}\\$ [a\\](b) \\_#\\&')
+    assert '\\write18' not in said['.tex']
+    assert '<title>=$\\write18{id}$ [a](b) _#&amp;</title>' in said['.html']
+    assert f"\n'{name}" in (tmp_path / 'runs.csv').read_text()
