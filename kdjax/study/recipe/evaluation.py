@@ -197,6 +197,7 @@ def runs(context: Context, method: str, fits: Sequence[str], size: int, metric: 
             'teacher': 'teacher',
             'stages': tuple(fits),
             'chosen': last['chosen'][str(size)],
+            'weights': f'{context.done["+".join(fits)].folder.name}/{CHECKPOINTS["last"]}, cell {cells[-1]}',
         }
 
 

@@ -54,20 +54,46 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG file beside the page; `says` is its caption and what a reader hears who cannot see it."""
+    """A PNG file beside the page; `says` is its caption and what a reader hears who cannot see it.
+
+    One that is `drawn` is turned dark on a dark page; others, such as photographs, are left as they are.
+    """
 
     file: str
     says: str
+    drawn: bool = True
+
+
+class Fact(NamedTuple):
+    """One number of a card: what it is, the number, what belongs to it, and how it is meant: 'good', 'bad' or ''."""
+
+    label: str
+    value: str
+    note: str = ''
+    meant: str = ''
+
+
+class Card(NamedTuple):
+    """The few numbers that a reader came for."""
+
+    facts: tuple[Fact, ...]
+
+
+class Fold(NamedTuple):
+    """Blocks that are folded away until asked for."""
+
+    title: str
+    blocks: 'tuple[Block, ...]'
 
 
 class Listing(NamedTuple):
-    """Long text in a fixed-width font, folded away until asked for."""
+    """Text in a fixed-width font; with a title it is folded away until asked for."""
 
     title: str
     text: str
 
 
-Block = Heading | Text | Items | Table | Picture | Listing
+Block = Heading | Text | Items | Table | Picture | Listing | Card | Fold
 
 LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 
@@ -77,7 +103,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 OF_MARKDOWN = re.compile(
-    r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])|^[#=+>-](?!\d)|(?<=^\d)[.)]'
+    r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])|^[#=+>-](?!\d)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s|$)'
 )
 
 
@@ -100,9 +126,9 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
       blocks: the page.
       pictures: PNG bytes by file name, for every `Picture` among the blocks; they are inlined.
     """
-    body = '\n'.join(_html(block, pictures) for block in blocks)
+    body = _html_all(_with_contents(blocks), pictures)
     script, policy = '', POLICY
-    if any(isinstance(block, Table) and _sortable(block) for block in blocks):
+    if any(isinstance(block, Table) and _sortable(block) for block in flat(blocks)):
         code = asset('report.js')
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
         script, policy = f'\n<script>{code}</script>', f"{POLICY}; script-src 'sha256-{digest}'"
@@ -111,8 +137,13 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
 
 
 def terminal(blocks: Sequence[Block]) -> Group:
-    """The page for a terminal of 80 columns or more; pictures and listings are left to the files."""
-    return Group(*(_rich(block) for block in blocks if not isinstance(block, Picture | Listing)))
+    """The page for a terminal of 80 columns or more; pictures, cards and what is folded are left to the files."""
+    return Group(*(_rich(block) for block in blocks if not isinstance(block, Picture | Listing | Card | Fold)))
+
+
+def flat(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks, those that are folded away among them."""
+    return [each for block in blocks for each in (flat(block.blocks) if isinstance(block, Fold) else [block])]
 
 
 def csv(table: Table) -> str:
@@ -128,6 +159,11 @@ def csv(table: Table) -> str:
 
 def _inert(value: float | str | None) -> float | str | None:
     return f"'{value}" if isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t', '\r')) else value
+
+
+def anchor(title: str) -> str:
+    """What a link to a section calls it, as on GitHub."""
+    return re.sub(r'[^\w-]', '', title.lower().replace(' ', '-'))
 
 
 def as_cell(cell: str | TableCell) -> TableCell:
@@ -154,7 +190,18 @@ def _markdown(block: Block) -> str:
         case Picture(file, says):
             return f'![{_plain(says)}]({file})'
         case Listing(title, text):
-            return f'<details><summary>{escaping.escape(title)}</summary>\n\n````\n{text}\n````\n\n</details>'
+            fence = '`' * max(4, 1 + max(map(len, re.findall('`+', text)), default=0))
+            code = f'{fence}\n{text}\n{fence}'
+            return f'<details><summary>{escaping.escape(title)}</summary>\n\n{code}\n\n</details>' if title else code
+        case Card(facts):
+            return '\n'.join(map(_markdown_fact, facts))
+        case Fold(title, inner):
+            within = '\n\n'.join(map(_markdown, inner))
+            return f'<details><summary>{escaping.escape(title)}</summary>\n\n{within}\n\n</details>'
+
+
+def _markdown_fact(fact: Fact) -> str:
+    return f'- {_plain(fact.label)}: **{_plain(fact.value)}**' + (f' – {_plain(fact.note)}' if fact.note else '')
 
 
 def _markdown_cell(cell: str | TableCell) -> str:
@@ -174,20 +221,45 @@ def _plain(text: str) -> str:
 def _html(block: Block, pictures: Mapping[str, bytes]) -> str:
     match block:
         case Heading(text, level):
-            return f'<h{level}>{escaping.escape(text)}</h{level}>'
+            return f'<h{level} id="{anchor(text)}">{escaping.escape(text)}</h{level}>'
         case Text(text):
             return f'<p>{escaping.escape(text)}</p>'
         case Items(items):
             return '<ul>\n' + '\n'.join(f'<li>{escaping.escape(item)}</li>' for item in items) + '\n</ul>'
         case Table():
             return _html_table(block)
-        case Picture(file, says):
+        case Picture(file, says, drawn):
             data = base64.b64encode(pictures[file]).decode()
             says = escaping.escape(says)
-            image = f'<img src="data:image/png;base64,{data}" alt="{says}">'
+            kind = ' class="drawn"' if drawn else ''
+            image = f'<img{kind} src="data:image/png;base64,{data}" alt="{says}">'
             return f'<figure>{image}<figcaption>{says}</figcaption></figure>'
         case Listing(title, text):
-            return f'<details><summary>{escaping.escape(title)}</summary><pre>{escaping.escape(text)}</pre></details>'
+            code = f'<pre tabindex="0">{escaping.escape(text)}</pre>'
+            return f'<details><summary>{escaping.escape(title)}</summary>{code}</details>' if title else code
+        case Card(facts):
+            return f'<dl class="card">{"".join(map(_html_fact, facts))}</dl>'
+        case Fold(title, inner):
+            return f'<details><summary>{escaping.escape(title)}</summary>\n{_html_all(inner, pictures)}\n</details>'
+
+
+def _html_all(blocks: Sequence[Block | str], pictures: Mapping[str, bytes]) -> str:
+    return '\n'.join(block if isinstance(block, str) else _html(block, pictures) for block in blocks)
+
+
+def _with_contents(blocks: Sequence[Block]) -> list[Block | str]:
+    """The blocks of a page with three sections or more, and before the first of them links to all."""
+    sections = [block for block in blocks if isinstance(block, Heading) and block.level == 2]
+    if len(sections) < 3:
+        return list(blocks)
+    links = ''.join(f'<a href="#{anchor(title)}">{escaping.escape(title)}</a> ' for title, _ in sections)
+    first = blocks.index(sections[0])
+    return [*blocks[:first], f'<nav aria-label="contents">{links}</nav>', *blocks[first:]]
+
+
+def _html_fact(fact: Fact) -> str:
+    label, value, note = map(escaping.escape, (fact.label, fact.value, fact.note))
+    return f'<div class="{fact.meant or "fact"}"><dt>{label}</dt><dd><b>{value}</b><span>{note}</span></dd></div>'
 
 
 def _html_table(table: Table) -> str:

@@ -1,8 +1,8 @@
 """The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
 
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), numbers (D,), a text, or the shapes of what cannot
-be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
-class, and the probabilities of the latter or of all classes.
+be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by
+word the names of the gold and of the predicted class, and the probabilities of the latter or of all classes.
 """
 
 import textwrap

@@ -78,6 +78,7 @@ class Run:
     teacher: str | None  # key of the teacher that its answers are held against
     stages: tuple[str, ...]  # its fits
     chosen: Mapping[str, float]  # knobs that validation chose
+    weights: str = ''  # where they lie: a folder of the workdir, and the cell
 
     @property
     def place(self) -> dict[str, Setting]:

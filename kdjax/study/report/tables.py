@@ -184,7 +184,8 @@ def _gain(metric: Metric, marked: bool = False) -> _Column:
 
     def cell(arm: Arm) -> TableCell:
         mark = MARKS.get(_verdict(arm), '') if marked else ''
-        return TableCell(formatting.gain(arm.difference, metric) + mark, _of_test('mean')(arm))
+        text = formatting.gain(arm.difference, metric) + mark
+        return TableCell(text, _of_test('mean')(arm), _verdict(arm) == statistics.HELPS)
 
     return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
 
@@ -211,7 +212,7 @@ def pivots(summary: Summary) -> list[Table]:
 
 
 def pivot(summary: Summary, axis: str) -> Table:
-    """Methods, and what else varies, as rows; the values of `axis` as columns; the best of a column in bold.
+    """Methods, and what else varies, as rows; the values of `axis` as columns; what helps in bold.
 
     An arm that lacks the axis does not depend on it and has the same number in every column.
     """
@@ -222,21 +223,16 @@ def pivot(summary: Summary, axis: str) -> Table:
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
-    ranked = {
-        value: comparison.ranked([row[value] for row in rows.values() if value in row], metric.sign)
-        for value in columns
-    }
 
-    def cell(arm: Arm | None, value: Any) -> TableCell:
+    def cell(arm: Arm | None) -> TableCell:
         if arm is None or arm.score.mean is None:
             return EMPTY
         few = '' if arm.n == usual else f' (n={arm.n})'
         text = formatting.spread(arm.score.mean, arm.score.sd, metric) + MARKS.get(_verdict(arm), '') + few
-        best = len(ranked[value]) > 1 and arm is ranked[value][0]  # where there is something to be better than
-        return TableCell(text, arm.score.mean, best)
+        return TableCell(text, arm.score.mean, _verdict(arm) == statistics.HELPS)
 
     body = tuple(
-        (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
+        (TableCell(name, name), *(cell(row.get(value)) for value in columns)) for (name, _), row in rows.items()
     )
     lacking = ', '.join(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
     same = f'; without {formatting.words(axis)}, the same number in every column: {lacking}' if lacking else ''

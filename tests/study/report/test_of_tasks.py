@@ -269,7 +269,9 @@ def test_an_unknown_kind_of_exhibit_is_one_line(right):
         exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
 
 
-@pytest.mark.parametrize('shape', [(8,), (1,), (4, 4), (4, 4, 1), (4, 4, 2), (4, 4, 3), (4, 4, 4), (4, 5, 9), (2, 3, 4, 5), ()])
+@pytest.mark.parametrize(
+    'shape', [(8,), (1,), (4, 4), (4, 4, 1), (4, 4, 2), (4, 4, 3), (4, 4, 4), (4, 5, 9), (2, 3, 4, 5), ()]
+)
 def test_whatever_examples_are_the_report_is_not_lost(right, shape):
     shown = {**EXHIBIT, 'image': np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(float).tolist()}
     (plot,) = exhibit.plots(right, {'teacher': shown})
