@@ -147,6 +147,7 @@ class Estimate:
     sd: float | None
     ci95: tuple[float, float] | None
     n: int
+    values: tuple[float, ...] = ()  # of the seeds themselves, where there are so few that an interval says little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -229,6 +230,7 @@ class PairedDifference(Difference):
     verdict: str  # by p_holm
     detectable: float | None
     baseline: str  # name of the arm
+    values: tuple[float, ...] = ()  # as of an `Estimate`
 
 
 @dataclasses.dataclass(frozen=True)

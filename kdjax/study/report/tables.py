@@ -36,7 +36,7 @@ def main(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last and the best step, gain, p, verdict, seeds."""
     metric = summary.judged
     caption = (
-        f'Test {metric.title}, ± half its 95 % interval, after the last step and at the best step in validation; and '
+        f'Test {metric.title}, {_with(summary)}, after the last step and at the best step in validation; and '
         f'{formatting.gain_over(metric, summary.baseline)} after the last step, over the pairs, with its own 95 % '
         "interval; p of each comparison by itself, and p and the verdict with Holm's correction over the "
         f'{family_size(summary)} compared arms'
@@ -49,7 +49,7 @@ def plain(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last step, gain, its p-value by itself, seeds."""
     metric = summary.judged
     caption = (
-        f'Test {metric.title}, ± half its 95 % interval, and {formatting.gain_over(metric, summary.baseline)} with its '
+        f'Test {metric.title}, {_with(summary)}, and {formatting.gain_over(metric, summary.baseline)} with its '
         '95 % interval and p-value, each by itself'
     )
     return _arms(summary, caption, [_score(metric, metric.title), _gain(metric), _P, _SEEDS], teacher=True)
@@ -58,7 +58,9 @@ def plain(summary: Summary) -> Table:
 def short(summary: Summary, most: int) -> Table:
     """For a terminal: the teacher, if there is one, the baselines and the best arms, so many arms at most."""
     metric = summary.judged
-    columns = [_score(metric, metric.title), _gain(metric, marked=True), _P_HOLM, _SEEDS]
+    few = any(arm.score.values for arm in summary.rows)  # whose lowest and highest run there is no room for
+    score = _mean(metric, formatting.in_unit(metric.title, metric.unit)) if few else _score(metric, metric.title)
+    columns = [score, _gain(metric, marked=True), _P_HOLM, _SEEDS]
     names = {arm.name for arm in comparison.best(summary.rows, most, metric.sign)}
     kept = [arm for arm in summary.rows if arm.name in names]
     some = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
@@ -137,6 +139,16 @@ def _teacher(summary: Summary, axes: int, columns: Sequence[_Column]) -> list[tu
         return TableCell(formatting.value(value, column.of_teacher), value)
 
     return [(TableCell('teacher', 'teacher'), *[EMPTY] * (axes - 1), *map(cell, columns))]
+
+
+def _with(summary: Summary) -> str:
+    """What stands beside a mean."""
+    few = f'the runs from the lowest to the highest where they are fewer than {statistics.FEW}'
+    wide = '± half its 95 % interval'
+    return ', or '.join(
+        text for text, said in ((wide, any(not arm.score.values for arm in summary.rows)),
+                                (few, any(arm.score.values for arm in summary.rows))) if said
+    )  # fmt: skip
 
 
 def _verdict(arm: Arm) -> str:

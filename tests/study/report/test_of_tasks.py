@@ -121,8 +121,8 @@ def test_figures_keep_the_lowest_of_many():
     summary = report.summarise(study)
     (plot,) = curves.learning(summary, comparison.group_runs(study))
     lowest = sorted((row for row in summary.rows if not row.is_baseline), key=lambda row: row.score.mean)[:7]
-    (legend,) = plot.figure.legends
-    assert {each.get_text() for each in legend.get_texts()} == {BASELINE, *(row.name for row in lowest)}
+    (axes,) = plot.figure.axes
+    assert {' '.join(each.get_text().split()) for each in axes.texts} == {BASELINE, *(row.name for row in lowest)}
     files = [plot.file for plot in gains.heat(report.summarise(errors(grid(seeds=1))))]
     assert 'heat_temperature_weight.png' in files
 

@@ -126,9 +126,10 @@ def test_summary_schema(folder):
     row = content['rows'][1]
     assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step',
             'difference', 'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
-    assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n'}
+    assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n', 'values'}
     assert row['score'] == row['last']['accuracy']
-    assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline'}
+    assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline',
+                                      'values'}  # fmt: skip
     assert content['acceptance'] is None
 
 
@@ -448,7 +449,7 @@ def test_the_page_of_a_run_tells_how_it_came_about():
         assert words in said
     validation = report.summarise(run_of(HARD, SOFT)).rows[3].validation.mean
     assert f'| soft | 1000 | {100 * validation:.2f} | soft.temperature = 4 |' in said
-    assert '| soft | 100 | 85.00 ± 2.48 |' in said
+    assert '| soft | 100 | 85.00 (84.00–86.00) |' in said
 
 
 @pytest.mark.parametrize('shift', [0.03, -0.03])
