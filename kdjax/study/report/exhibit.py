@@ -1,4 +1,6 @@
-"""The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
+"""Figures of answers: class by class, and what a teacher says of one example.
+
+An exhibit's 'kind' says what it holds and how it is drawn:
 
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), numbers (D,), a text, or the shapes of what cannot
 be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdjax.errors import unknown
-from kdjax.study.report import figure_style, networks
+from kdjax.study.report import comparison, figure_style, networks
 from kdjax.study.report.figure_style import Plot
 from kdjax.study.report.records import Summary
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 Exhibit = Mapping[str, Any]
 
 TAGGED = 7  # words in a line of a tagged sentence
+MATRIX = 20  # classes of a matrix that can be read; of more, the pairs that are confused most
+CLASSES = 30  # in the figure of recalls; of more, those that the best student finds least
 CHANNELS = 8  # of an image that has no colours; the others are left out
 
 
@@ -41,6 +45,90 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
         says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
         return [Plot(file, says, draw(exhibit))]
     return []
+
+
+def classes(summary: Summary, found: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
+    """Recall by class, confusions and calibration, of the teacher, the baseline and the method of the best student."""
+    ranked = comparison.ranked([arm for arm in summary.rows if arm.method in found], summary.judged.sign)
+    best = [arm.method for arm in ranked if not arm.is_baseline] or [arm.method for arm in ranked]
+    shown = {name: found[name] for name in ('teacher', summary.baseline, *best[:1]) if name in found}
+    if not best or not found[best[0]]['confusion']:
+        return []
+    return [_recalls(shown, best[0]), _confusions(found[best[0]], best[0]), _calibration(shown)]
+
+
+def matrix(found: Mapping[str, Any]) -> np.ndarray:
+    """How often which class (rows) was answered with which (columns), (K, K)."""
+    counts = np.zeros((len(found['class_names']),) * 2)
+    truth, answer, number = np.asarray(found['confusion'], int).reshape(-1, 3).T
+    counts[truth, answer] = number
+    return counts
+
+
+def _recalls(shown: Mapping[str, Mapping[str, Any]], best: str) -> Plot:
+    """Recall of each class as a row of points, the worst at the top."""
+    names = list(shown[best]['class_names'])
+    recalls = {}
+    for network, found in shown.items():
+        counts = matrix(found)
+        recalls[network] = 100 * np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+    present = np.flatnonzero(matrix(shown[best]).sum(axis=1))
+    order = present[np.argsort(recalls[best][present], kind='stable')][:CLASSES]
+    figure, axes = figure_style.single(5.6, 1 + 0.2 * len(order), '', 'recall (%)')
+    axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
+    for network, look in figure_style.styles(recalls).items():
+        label = figure_style.brief(network)
+        axes.plot(recalls[network][order], range(len(order)), **look | {'linestyle': ''}, label=label, alpha=0.85)
+    axes.set_yticks(range(len(order)), [figure_style.brief(names[place], 24) for place in order])
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    worst = f', the {CLASSES} of {len(present)} that {best} finds least' if len(present) > CLASSES else ''
+    says = f'Recall of every class on the test split, over all seeds{worst}: the least that {best} finds first.'
+    return figure_style.explained('recall_by_class.png', says, figure, axes)
+
+
+def _confusions(found: Mapping[str, Any], method: str) -> Plot:
+    """The matrix of what was answered, each row in percent; of many classes a bar for each of the worst pairs."""
+    counts, names = matrix(found), [figure_style.brief(name, 18) for name in found['class_names']]
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(names) > MATRIX:
+        wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
+        pairs = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind='stable')[:MATRIX]]
+        pairs = [pair for pair in pairs if wrong[pair]]
+        figure, axes = figure_style.single(5.6, 0.8 + 0.22 * len(pairs), '', 'answers of all seeds')
+        axes.barh(range(len(pairs)), [wrong[pair] for pair in pairs], color=figure_style.COLOURS[1])
+        labels = [f'{names[truth]} → {names[answer]} ({shares[truth, answer]:.0f} %)' for truth, answer in pairs]
+        axes.set_yticks(range(len(pairs)), labels, fontsize=figure_style.FONT - 1)
+        axes.invert_yaxis()
+        says = f'What {method} confuses most: class → answer, and its share of the class.'
+        return Plot('confusion.png', says, figure)
+    side = 1.6 + 0.28 * len(names)
+    figure, axes = figure_style.single(side + 0.6, side, 'class', 'answer')
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    axes.grid(visible=False)
+    places, small = range(len(names)), figure_style.FONT - 2
+    slant: dict[str, Any] = {'rotation': 45, 'ha': 'right'} if max(map(len, names)) > 2 else {}
+    axes.set_xticks(places, names, **slant)
+    axes.set_yticks(places, names)
+    for (truth, answer), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            colour = 'white' if share > 50 else figure_style.INK
+            axes.text(answer, truth, f'{share:.0f}', ha='center', va='center', fontsize=small, color=colour)
+    says = f'What {method} answers on the test split, over all seeds: percent of each class, rows add up to 100.'
+    return Plot('confusion.png', says, figure)
+
+
+def _calibration(shown: Mapping[str, Mapping[str, Any]]) -> Plot:
+    """How often answers are right, by how sure the network is of them."""
+    figure, axes = figure_style.single(5.6, 3.6, 'right answers (%)', 'confidence (%)')
+    axes.plot([0, 100], [0, 100], color=figure_style.INK, linewidth=1, linestyle=':', label='as sure as right')
+    for network, look in figure_style.styles(shown).items():
+        confidence, right, answers = np.asarray(shown[network]['calibration'], np.float64)
+        kept = answers > 0
+        points = (100 * part[kept] / answers[kept] for part in (confidence, right))
+        axes.plot(*points, **look, label=network, linewidth=1.4, markersize=4)
+    axes.set(xlim=(0, 101), ylim=(0, 101))
+    says = 'Calibration on the test split: right answers among those of a confidence. Below the line it is surer than right.'
+    return figure_style.named('calibration.png', says, figure, axes)
 
 
 def soft_labels(exhibit: Exhibit) -> 'Figure':

@@ -125,15 +125,16 @@ def card(summary: Summary) -> list[Card]:
         known = formatting.with_unit(formatting.value(teacher.metrics.get(metric.name), metric), metric.unit)
         facts.append(Fact('teacher', known, f'{formatting.thousands(teacher.cost.params)} parameters'))
     if base:
-        facts.append(Fact('baseline', _scored(base, metric), base.name))
+        facts.append(_scored('baseline', base, metric, base.name))
     if students_:
         among = f'{best.name}, the {formatting.highest(metric)} of {len(students_)}' if students_[1:] else best.name
-        facts.append(Fact('best student', _scored(best, metric), among))
+        facts.append(_scored('best student', best, metric, among))
     if best.difference:
-        gain = formatting.with_unit(formatting.gain(best.difference, metric), metric.difference)
+        gain, _, ends = formatting.gain(best.difference, metric).partition(' ')
+        gain = formatting.with_unit(gain, metric.difference)
         verdict, p = best.difference.verdict, formatting.p(best.difference.p_holm)
         meant = {statistics.HELPS: 'good', statistics.HURTS: 'bad'}.get(verdict, '')
-        facts.append(Fact('gain' if metric.sign > 0 else 'difference', gain, f'{verdict}, p (Holm) {p}', meant))
+        facts.append(Fact('gain' if metric.sign > 0 else 'difference', gain, f'{ends} {verdict}, p (Holm) {p}', meant))
     if teacher and best.cost:
         size = formatting.ratio(teacher.cost.bytes, best.cost.bytes)
         sizes = ' → '.join(formatting.mebibytes(cost.bytes) for cost in (teacher.cost, best.cost))
@@ -141,8 +142,9 @@ def card(summary: Summary) -> list[Card]:
     return [Card(tuple(facts))]
 
 
-def _scored(arm: Arm, metric: Metric) -> str:
-    return formatting.with_unit(formatting.half(arm.score, metric), metric.unit)
+def _scored(label: str, arm: Arm, metric: Metric, name: str) -> Fact:
+    mean, _, reach = formatting.half(arm.score, metric).partition(' ')
+    return Fact(label, formatting.with_unit(mean, metric.unit), f'{reach} {name}'.strip())
 
 
 def savings(summary: Summary) -> str:

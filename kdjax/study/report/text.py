@@ -43,7 +43,8 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         Heading(summary.title, 1),
         *networks.card(summary),
         Text(_state(summary)),
-        *_finding(summary),
+        *_said(_in_short(summary)),
+        Fold('Every comparison', tuple(_finding(summary))),
         Fold(
             'How to read this',
             tuple(
@@ -66,6 +67,7 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         tables.beyond(summary),
         *tables.further(summary),
         *_pictures(plots, 'fidelity'),
+        *_section('Class by class', *_pictures(plots, 'classes')),
         *_section('What it costs', networks.costs(summary), *_pictures(plots, 'pareto')),
         *_section('How it was trained', *_training(summary), *_pictures(plots, 'learning', 'gradients')),
         *_section('Teachers', networks.teachers(summary), *_pictures(plots, 'exhibit')),
@@ -174,6 +176,16 @@ def _judgement(summary: Summary) -> str:
         f'Each arm against {summary.baseline} with the same settings, on the same seeds, {comparisons} in all: '
         f'{counts} (two-sided paired t test of the test {summary.judged.title} after the last step at the 5 % level, '
         "with Holm's correction over all of them)."
+    )
+
+
+def _in_short(summary: Summary) -> str:
+    """How many arms are better, and how many worse."""
+    found, total = {verdict: len(arms) for verdict, arms in _by_verdict(summary).items()}, tables.family_size(summary)
+    better, worse = found.get(statistics.HELPS, 0), found.get(statistics.HURTS, 0)
+    return total and (
+        f'Of {formatting.plural(total, "arm")} compared with {summary.baseline}, {better} '
+        f'{"is" if better == 1 else "are"} significantly better and {worse} significantly worse.'
     )
 
 

@@ -57,7 +57,7 @@ def wrong(accuracy):
 
 def page(study):
     summary = report.summarise(study)
-    topics = ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit')
+    topics = ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit', 'classes')
     return document.markdown(text.full(study, summary, dict.fromkeys(topics, ())))
 
 

@@ -66,7 +66,7 @@ def page(study):
     """report.md without its figures: quick."""
     summary = report.summarise(study)
     none = dict.fromkeys(
-        ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit'), ()
+        ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit', 'classes'), ()
     )
     return document.markdown(text.full(study, summary, none))
 
