@@ -127,7 +127,7 @@ def _calibration(shown: Mapping[str, Mapping[str, Any]]) -> Plot:
         points = (100 * part[kept] / answers[kept] for part in (confidence, right))
         axes.plot(*points, **look, label=network, linewidth=1.4, markersize=4)
     axes.set(xlim=(0, 101), ylim=(0, 101))
-    says = 'Calibration on the test split: right answers among those of a confidence. Below the line it is surer than right.'
+    says = 'Calibration on the test split: how many answers of a confidence are right; below the line, too few.'
     return figure_style.named('calibration.png', says, figure, axes)
 
 
