@@ -197,7 +197,7 @@ class Classification(Task):
 
     def by_class(self, dataset: Dataset, outputs: Iterable[np.ndarray]) -> Mapping[str, Any]:
         """How often which class was answered with which, as [truth, answer, count], and sums per bin of confidence."""
-        labels, classes = dataset.splits['test'].column('labels'), len(dataset.classes)
+        labels, classes = dataset.splits['test'].column('labels').astype(np.int64), len(dataset.classes)
         confusion = np.zeros(classes * classes, np.int64)
         bins = np.zeros((3, BINS))  # confidence, right answers, answers
         for logits in outputs:

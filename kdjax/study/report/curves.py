@@ -23,8 +23,8 @@ BANDS = f'95 % bands over the seeds, or every run where there are fewer than {st
 class Curve(NamedTuple):
     """Over training steps: the mean of all seeds, and each of them."""
 
-    means: list[tuple[float, Estimate]]
-    runs: list[list[tuple[float, float]]]
+    means: Sequence[tuple[float, Estimate]]
+    runs: Sequence[Sequence[tuple[float, float]]]
 
 
 def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:

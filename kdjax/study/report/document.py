@@ -299,7 +299,7 @@ def _rich(block: Block) -> RenderableType:
         case Table():
             return _rich_table(block)
         case _:
-            return RichText(block[0])
+            return RichText(str(block[0]))
 
 
 def _rich_list(items: Sequence[str]) -> RichTable:

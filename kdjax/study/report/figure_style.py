@@ -166,13 +166,15 @@ def dots(axes: 'Axes', points: Iterable[tuple[float, Any]], look: Mapping[str, A
     axes.plot(*np.array(spots).reshape(-1, 2).T, '.', color=look['color'], markersize=3, alpha=0.6, zorder=1)
 
 
-def label_lines(axes: 'Axes') -> None:
+def label_lines(figure: 'Figure', axes: 'Axes') -> None:
     """The name of every line at its right end, in its colour, as near as they do not run into one another."""
     handles, names = axes.get_legend_handles_labels()
-    lines = [getattr(handle, 'lines', (handle,))[0] for handle in handles]  # of an error bar that of its means
+    lines: list[Any] = [
+        getattr(handle, 'lines', (handle,))[0] for handle in handles
+    ]  # of an error bar that of its means
     ends = [_height(axes, line) for line in lines]
     texts = [textwrap.fill(brief(name, 34), 17) for name in names]
-    inches = (axes.figure.get_figheight() - 0.7) * 72 / (FONT + 2)  # lines of text that fit
+    inches = (figure.get_figheight() - 0.7) * 72 / (FONT + 2)  # lines of text that fit
     places = spread(ends, [(1 + text.count('\n')) / inches for text in texts])
     for line, text, end, place in zip(lines, texts, ends, places, strict=True):
         form: dict[str, Any] = {**LABEL, 'color': line.get_color(), 'va': 'center', 'annotation_clip': False}
@@ -236,7 +238,7 @@ def named(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:
     """The figure with the names of its lines: at the lines where there is one panel, else in a legend of all."""
     if len(panels) > 1:
         return explained(file, says, figure, *panels)
-    label_lines(panels[0])
+    label_lines(figure, panels[0])
     return Plot(file, says, figure)
 
 

@@ -183,7 +183,9 @@ def _in_short(summary: Summary) -> str:
     """How many arms are better, and how many worse."""
     found, total = {verdict: len(arms) for verdict, arms in _by_verdict(summary).items()}, tables.family_size(summary)
     better, worse = found.get(statistics.HELPS, 0), found.get(statistics.HURTS, 0)
-    return total and (
+    if not total:
+        return ''
+    return (
         f'Of {formatting.plural(total, "arm")} compared with {summary.baseline}, {better} '
         f'{"is" if better == 1 else "are"} significantly better and {worse} significantly worse.'
     )

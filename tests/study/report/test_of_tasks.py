@@ -305,3 +305,35 @@ def test_names_are_nowhere_a_language(accuracy, tmp_path):
     assert '\\write18' not in said['.tex']
     assert '<title>=$\\write18{id}$ [a](b) _#&amp;</title>' in said['.html']
     assert f"\n'{name}" in (tmp_path / 'runs.csv').read_text()
+
+
+def classes(count, seed=0):
+    """Answers of a network to a test split of so many classes."""
+    rng = np.random.default_rng(seed)
+    pairs = {(truth, int(answer)) for truth in range(count) for answer in (truth, *rng.integers(0, count, 2))}
+    return {
+        'class_names': [f'class $x_{place}$' for place in range(count)],
+        'confusion': [[*pair, 5 if pair[0] == pair[1] else 1] for pair in sorted(pairs)],
+        'calibration': [[0, 1.5, 2.7], [0, 1, 3], [0, 2, 3]],
+    }
+
+
+@pytest.mark.parametrize('count', [2, 10, 100])
+def test_classes_are_drawn_however_many(right, count):
+    found = {'teacher': classes(count), BASELINE: classes(count, 1), 'kd': classes(count, 2), 'dist': classes(count, 3)}
+    recalls, confusion, calibration = exhibit.classes(right, found)
+    best = max((arm for arm in right.rows if not arm.is_baseline), key=lambda arm: arm.score.mean).method
+    counts = exhibit.matrix(found[best])
+    drawn = next(line for line in recalls.figure.axes[0].lines if line.get_label() == best)
+    expected = np.sort(100 * np.diag(counts) / counts.sum(axis=1))[: exhibit.CLASSES]
+    assert drawn.get_xdata() == pytest.approx(expected)
+    assert bool(confusion.figure.axes[0].images) == (count <= exhibit.MATRIX)
+    line = next(line for line in calibration.figure.axes[0].lines if line.get_label() == best)
+    assert line.get_xydata() == pytest.approx(np.array([[75, 50], [90, 100]]))
+    for plot in (recalls, confusion, calibration):
+        assert figure_style.png(plot.figure).startswith(b'\x89PNG')
+
+
+def test_without_classes_there_are_no_figures_of_them(right):
+    assert exhibit.classes(right, {}) == []
+    assert exhibit.classes(right, {'kd': {**classes(3), 'confusion': []}}) == []
