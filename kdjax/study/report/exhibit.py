@@ -101,9 +101,8 @@ def _confusions(found: Mapping[str, Any], method: str) -> Plot:
         axes.invert_yaxis()
         says = f'What {method} confuses most: class → answer, and its share of the class.'
         return Plot('confusion.png', says, figure)
-    side = 1.6 + 0.28 * len(names)
-    figure, axes = figure_style.single(side + 0.6, side, 'class', 'answer')
-    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100)
+    figure, axes = figure_style.single(5.6, 1.6 + 0.25 * len(names), 'class', 'answer')
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100, aspect='auto')
     axes.grid(visible=False)
     places, small = range(len(names)), figure_style.FONT - 2
     slant: dict[str, Any] = {'rotation': 45, 'ha': 'right'} if max(map(len, names)) > 2 else {}
@@ -128,7 +127,7 @@ def _calibration(shown: Mapping[str, Mapping[str, Any]]) -> Plot:
         axes.plot(*points, **look, label=network, linewidth=1.4, markersize=4)
     axes.set(xlim=(0, 101), ylim=(0, 101))
     says = 'Calibration on the test split: how many answers of a confidence are right; below the line, too few.'
-    return figure_style.named('calibration.png', says, figure, axes)
+    return figure_style.explained('calibration.png', says, figure, axes)
 
 
 def soft_labels(exhibit: Exhibit) -> 'Figure':

@@ -56,7 +56,8 @@ def gains(summary: Summary) -> list[Plot]:
     names = [arm.name for arm, _ in kept]
     if max(map(len, names)) > LETTERS:
         names = [figure_style.brief(tables.terse(arm, summary), LETTERS) for arm, _ in kept]
-        axes.set_ylabel(', '.join(map(words, comparison.varied_axes(summary))), **figure_style.LABEL)
+        # Above the names: beside few of them there would be no room.
+        axes.set_title(', '.join(map(words, comparison.varied_axes(summary))), loc='left', **figure_style.LABEL)
     axes.set_yticks(range(len(kept)), names, fontsize=figure_style.FONT - 1)
     axes.set_ylim(-0.7, len(kept) - 0.3)
     low, high = figure_style.focus(means, ends)

@@ -267,7 +267,7 @@ def _paper(summary: Summary) -> list[Block]:
 
 
 def _training(summary: Summary) -> list[Block]:
-    fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if arm.stages)
+    fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if len(arm.stages) > 1)
     return [Items(tuple(fits)), *([tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else [])]
 
 

@@ -172,7 +172,7 @@ def test_long_names_are_told_apart(three):
     names = [tick.get_text() for tick in plot.figure.axes[0].get_yticklabels()]
     assert len(set(names)) == len(names) == 36
     assert 'kd, 4, 0.5, 64' in names
-    assert plot.figure.axes[0].get_ylabel() == 'method, temperature, weight, width'
+    assert plot.figure.axes[0].get_title(loc='left') == 'method, temperature, weight, width'
 
 
 def test_wide_intervals_of_few_seeds_do_not_set_the_scale():

@@ -611,3 +611,48 @@ def test_no_nan_reaches_any_file(tmp_path):
     json.loads((tmp_path / 'summary.json').read_text(), parse_constant=pytest.fail)
     for name in ('report.md', 'arms.csv', 'tables.tex'):
         assert not re.search(r'\b(nan|inf)\b', (tmp_path / name).read_text())
+
+
+# ---- what is read first
+
+
+def test_the_card_has_teacher_baseline_best_student_gain_and_size(study, summary, folder):
+    (card,) = networks.card(summary)
+    facts = {fact.label: fact for fact in card.facts}
+    top = max((row for row in summary.rows if not row.is_baseline), key=lambda row: row.score.mean)
+    assert list(facts) == ['teacher', 'baseline', 'best student', 'gain', 'teacher / student size']
+    assert facts['teacher'][1:3] == ('96.00 %', '85.00 k parameters')
+    assert facts['best student'].value == f'{100 * top.score.mean:.2f} %'
+    assert top.name in facts['best student'].note
+    assert facts['gain'].value == f'{100 * top.difference.mean:+.2f} points'
+    assert top.difference.verdict in facts['gain'].note
+    assert facts['gain'].meant == ('good' if top.difference.verdict == 'helps' else '')
+    assert facts['teacher / student size'].value == f'{340_008 / (4 * 8320):.1f}×'
+    page = (folder / 'report.html').read_text()
+    assert page.index('class="card"') < page.index('<p>')
+
+
+@pytest.mark.parametrize('make', [half, lambda: grid(seeds=2), lambda: results([record('kd', 0)], []),
+                                  lambda: results([record(BASELINE, 0)], [], teachers={})])  # fmt: skip
+def test_there_is_a_card_of_whatever_there_is(make):
+    (card,) = networks.card(report.summarise(make()))
+    assert card.facts
+    assert all(fact.value for fact in card.facts)
+
+
+def test_nothing_finished_has_no_card():
+    assert networks.card(report.summarise(results([record('kd', 0, status='missing')], []))) == []
+
+
+def test_the_page_says_what_to_do_next_and_where_the_weights_lie():
+    runs = [record('kd', seed, weights=f'distill-ab/variables, cell {seed}') for seed in range(2)]
+    said = page(results(runs, ['method']))
+    assert 'The weights of kd, seed 0, lie in distill-ab/variables, cell 0 of the workdir' in said
+    assert 'python run.py --config=configs/sweeps/toy.py' in said[said.index('## What next') :]
+    assert 'distill-ab/variables, cell 1' in document.csv(csv_tables.of_runs(results(runs, ['method'])))
+
+
+def test_a_teacher_without_a_name_is_called_by_its_size():
+    runs = [record('kd', seed) for seed in range(2)]
+    summary = report.summarise(results(runs, [], teachers={'teacher': TEACHER, 'f4c7772caebbd871': TEACHER}))
+    assert networks.teacher_name('f4c7772caebbd871', summary) == 'teacher 2 (85.00 k parameters)'
