@@ -102,9 +102,8 @@ LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
-OF_MARKDOWN = re.compile(
-    r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])|^[#=+>-](?!\d)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s|$)'
-)
+OF_MARKDOWN = re.compile(r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])')
+AT_START = re.compile(r'^[#=+>-](?!\d)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s|$)')
 
 
 @functools.cache
@@ -185,7 +184,7 @@ def _markdown(block: Block) -> str:
             return '\n'.join(f'- {_plain(item)}' for item in items)
         case Table(caption, align, header, rows):
             rules = tuple('---:' if side == 'r' else '---' for side in align)
-            lines = [tuple(map(_plain, header)), rules, *(tuple(map(_markdown_cell, row)) for row in rows)]
+            lines = [tuple(map(_inline, header)), rules, *(tuple(map(_markdown_cell, row)) for row in rows)]
             return _plain(caption) + '\n\n' + '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
         case Picture(file, says):
             return f'![{_plain(says)}]({file})'
@@ -201,15 +200,20 @@ def _markdown(block: Block) -> str:
 
 
 def _markdown_fact(fact: Fact) -> str:
-    return f'- {_plain(fact.label)}: **{_plain(fact.value)}**' + (f' – {_plain(fact.note)}' if fact.note else '')
+    return f'- {_plain(fact.label)}: **{_inline(fact.value)}**' + (f' – {_inline(fact.note)}' if fact.note else '')
 
 
 def _markdown_cell(cell: str | TableCell) -> str:
-    text = _plain(as_cell(cell).text)
+    text = _inline(as_cell(cell).text)
     return f'**{text}**' if as_cell(cell).best else text
 
 
 def _plain(text: str) -> str:
+    """`text` as a paragraph, which is no heading, quotation or list whatever it begins with."""
+    return AT_START.sub(r'\\\g<0>', _inline(text))
+
+
+def _inline(text: str) -> str:
     """`text` on one line, with the characters that Markdown, or mathematics in it, would read as its own escaped.
 
     Brackets are left alone where they make no link, as those of an interval, and `_` between letters, which is no

@@ -48,7 +48,13 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
 
 
 def classes(summary: Summary, found: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
-    """Recall by class, confusions and calibration, of the teacher, the baseline and the method of the best student."""
+    """Recall by class, confusions and calibration, of the teacher, the baseline and the method of the best student.
+
+    Args:
+      summary: of the study.
+      found: of 'teacher' and of methods, over all seeds of the largest size: class_names (K,), confusion as [truth,
+        answer, count] and calibration (3, bins), the sums of confidence, of right answers and of answers.
+    """
     ranked = comparison.ranked([arm for arm in summary.rows if arm.method in found], summary.judged.sign)
     best = [arm.method for arm in ranked if not arm.is_baseline] or [arm.method for arm in ranked]
     shown = {name: found[name] for name in ('teacher', summary.baseline, *best[:1]) if name in found}

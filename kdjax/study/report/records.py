@@ -219,9 +219,7 @@ class Results(Study):
     exhibits: Mapping[str, Mapping[str, Any]]  # what a teacher says of one example, by its key; see `exhibit`
     config: Mapping[str, Any]
     balance: Mapping[str, int] | None = None  # labels of each class in the training split
-    # Of 'teacher' and of methods, over all seeds of the largest size: class_names (K,), confusion as [truth, answer,
-    # count] and calibration (3, bins): sums of confidence, of right answers, of answers.
-    by_class: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
+    by_class: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # see `exhibit`
 
 
 @dataclasses.dataclass(frozen=True)

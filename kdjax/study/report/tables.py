@@ -52,7 +52,9 @@ def plain(summary: Summary) -> Table:
         f'Test {metric.title}, {_with(summary)}, and {formatting.gain_over(metric, summary.baseline)} with its '
         '95 % interval and p-value, each by itself'
     )
-    return _arms(summary, caption, [_score(metric, metric.title), _gain(metric), _P, _SEEDS], teacher=True)
+    return _arms(
+        summary, caption, [_score(metric, metric.title), _gain(metric, judged=False), _P, _SEEDS], teacher=True
+    )
 
 
 def short(summary: Summary, most: int) -> Table:
@@ -191,13 +193,13 @@ def _score(metric: Metric, title: str, checkpoint: str = 'last') -> _Column:
     return _Column(formatting.in_unit(title, metric.unit), cell, of_teacher=metric if checkpoint == 'last' else None)
 
 
-def _gain(metric: Metric, marked: bool = False) -> _Column:
-    """The difference to the baseline arm, perhaps with a mark where it is significant."""
+def _gain(metric: Metric, marked: bool = False, judged: bool = True) -> _Column:
+    """The difference to the baseline arm; in bold if it helps and is judged, perhaps with a mark."""
 
     def cell(arm: Arm) -> TableCell:
         mark = MARKS.get(_verdict(arm), '') if marked else ''
         text = formatting.gain(arm.difference, metric) + mark
-        return TableCell(text, _of_test('mean')(arm), _verdict(arm) == statistics.HELPS)
+        return TableCell(text, _of_test('mean')(arm), judged and _verdict(arm) == statistics.HELPS)
 
     return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
 
