@@ -27,6 +27,7 @@ Exhibit = Mapping[str, Any]
 TAGGED = 7  # words in a line of a tagged sentence
 MATRIX = 20  # classes of a matrix that can be read; of more, the pairs that are confused most
 CLASSES = 30  # in the figure of recalls; of more, those that the best student finds least
+OVER = 'on the test split, over all seeds of the largest transfer set'
 CHANNELS = 8  # of an image that has no colours; the others are left out
 
 
@@ -88,7 +89,7 @@ def _recalls(shown: Mapping[str, Mapping[str, Any]], best: str) -> Plot:
     axes.set_yticks(range(len(order)), [figure_style.brief(names[place], 24) for place in order])
     axes.set_ylim(len(order) - 0.4, -0.6)
     worst = f', the {CLASSES} of {len(present)} that {best} finds least' if len(present) > CLASSES else ''
-    says = f'Recall of every class on the test split, over all seeds{worst}: the least that {best} finds first.'
+    says = f'Recall of every class, {OVER}{worst}: the least that {best} finds first.'
     return figure_style.explained('recall_by_class.png', says, figure, axes)
 
 
@@ -105,7 +106,7 @@ def _confusions(found: Mapping[str, Any], method: str) -> Plot:
         labels = [f'{names[truth]} → {names[answer]} ({shares[truth, answer]:.0f} %)' for truth, answer in pairs]
         axes.set_yticks(range(len(pairs)), labels, fontsize=figure_style.FONT - 1)
         axes.invert_yaxis()
-        says = f'What {method} confuses most: class → answer, and its share of the class.'
+        says = f'What {method} confuses most, {OVER}: class → answer, and its share of the class.'
         return Plot('confusion.png', says, figure)
     figure, axes = figure_style.single(5.6, 1.6 + 0.25 * len(names), 'class', 'answer')
     axes.imshow(shares, cmap='Blues', vmin=0, vmax=100, aspect='auto')
@@ -118,7 +119,7 @@ def _confusions(found: Mapping[str, Any], method: str) -> Plot:
         if share >= 0.5:
             colour = 'white' if share > 50 else figure_style.INK
             axes.text(answer, truth, f'{share:.0f}', ha='center', va='center', fontsize=small, color=colour)
-    says = f'What {method} answers on the test split, over all seeds: percent of each class, rows add up to 100.'
+    says = f'What {method} answers, {OVER}: percent of each class, rows add up to 100.'
     return Plot('confusion.png', says, figure)
 
 
@@ -132,7 +133,7 @@ def _calibration(shown: Mapping[str, Mapping[str, Any]]) -> Plot:
         points = (100 * part[kept] / answers[kept] for part in (confidence, right))
         axes.plot(*points, **look, label=network, linewidth=1.4, markersize=4)
     axes.set(xlim=(0, 101), ylim=(0, 101))
-    says = 'Calibration on the test split: how many answers of a confidence are right; below the line, too few.'
+    says = f'Calibration, {OVER}: how many answers of a confidence are right; below the line, too few.'
     return figure_style.explained('calibration.png', says, figure, axes)
 
 
