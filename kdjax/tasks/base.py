@@ -5,7 +5,7 @@ A task is a frozen dataclass in a file of its own; a config names it: {'kind': '
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -143,6 +143,20 @@ class Task:
         """
         del dataset, outputs
         return None
+
+    @property
+    def has_classes(self) -> bool:
+        """Whether a report shows answers class by class."""
+        return type(self).by_class is not Task.by_class
+
+    def by_class(self, dataset: Dataset, outputs: Iterable[np.ndarray]) -> Mapping[str, Any]:
+        """Answers to the test split class by class, of one network with several seeds together, as plain data.
+
+        Args:
+          dataset: all splits.
+          outputs: of every seed, the logits on the test split, (N, ...).
+        """
+        raise NotImplementedError
 
     @property
     def has_statistics(self) -> bool:

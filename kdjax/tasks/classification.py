@@ -1,16 +1,16 @@
 """Classification: one class for every example."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.dataset import UNLABELLED, Dataset, Split
+from kdjax.dataset import UNLABELLED, Dataset, Split, leaves
 from kdjax.errors import UsageError, unknown
-from kdjax.metrics import Mean, Metric, Recalls, calibration, f_score, mean
+from kdjax.metrics import BINS, Mean, Metric, Recalls, calibration, f_score, mean
 from kdjax.tasks.base import Task
 from kdjax.types import Array, Batch, Outputs
 
@@ -195,13 +195,34 @@ class Classification(Task):
             'temperatures': list(TEMPERATURES),
         }
 
+    def by_class(self, dataset: Dataset, outputs: Iterable[np.ndarray]) -> Mapping[str, Any]:
+        """How often which class was answered with which, as [truth, answer, count], and sums per bin of confidence."""
+        labels, classes = dataset.splits['test'].column('labels').astype(np.int64), len(dataset.classes)
+        confusion = np.zeros(classes * classes, np.int64)
+        bins = np.zeros((3, BINS))  # confidence, right answers, answers
+        for logits in outputs:
+            shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+            answers, confidence = logits.argmax(axis=1), 1 / shifted.sum(axis=1)
+            if logits.shape[1] == classes:  # a teacher of other classes answers none of these
+                confusion += np.bincount(labels * classes + answers, minlength=classes * classes)
+            place = np.minimum((confidence * BINS).astype(int), BINS - 1)
+            bins += [np.bincount(place, weights, BINS) for weights in (confidence, answers == labels, None)]
+        pairs = np.flatnonzero(confusion)
+        return {
+            'class_names': list(dataset.classes),
+            'confusion': np.stack([pairs // classes, pairs % classes, confusion[pairs]], axis=1).tolist(),
+            'calibration': bins.tolist(),
+        }
+
     def shown(self, dataset: Dataset, example: int) -> dict[str, Any]:
-        """A validation example as a reader sees it: its image, or its words."""
-        inputs = dataset.splits['validation'].inputs[example]
+        """A validation example as a reader sees it: its image, numbers or words; of several arrays the shapes."""
+        inputs = dataset.splits['validation'].inputs
         words = dataset.facts.get('words')
+        if not hasattr(inputs, 'dtype'):
+            return {'shapes': {name: list(column.shape[1:]) for name, column in leaves({'inputs': inputs})}}
         if words is None:
-            return {'image': inputs}
-        return {'text': ' '.join(words[token] for token in np.asarray(inputs) if token)}
+            return {'image': np.asarray(inputs[example])}
+        return {'text': ' '.join(words[token] for token in np.asarray(inputs[example]) if token)}
 
 
 def _counted(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:

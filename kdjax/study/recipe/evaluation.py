@@ -46,6 +46,9 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     cost: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
+    dataset, classes = context.datasets(shared.data), {}
+    if task.has_classes:
+        classes['teacher'] = task.by_class(dataset, [test_logits])
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
         artifact = context.done['+'.join(fits)]
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
@@ -57,12 +60,24 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         }
         if task.has_statistics:
             examples |= _statistics(method, student, cells['last'], artifact.result, shared, context)
+        if task.has_classes:
+            classes[method] = task.by_class(dataset, _logits(student, cells['last'], artifact.result, shared, context))
         context.screen.step(done)
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
     checksum = context.datasets.checksum(shared.data)
-    balance = task.balance(context.datasets(shared.data))
-    return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum, 'balance': balance})
+    found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
+    return plain({**found, 'balance': task.balance(dataset), 'by_class': classes})
+
+
+def _logits(
+    net: Net, cells: Tree, result: Mapping[str, Any], inputs: TrainedStudents, context: Context
+) -> Iterator[np.ndarray]:
+    """Logits (N, ...) on the test split of the chosen students of the largest size, one seed after the other."""
+    lost = {failure['cell'] for failure in result['failures']}
+    for cell in chosen_cells(result, max(inputs.transfer_sizes)):
+        if cell not in lost:
+            yield context.logits(net, trees.take(cells, cell), inputs, 'test')
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
@@ -123,6 +138,7 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
         ],
         **measures(build.task(recipe.task)),
         'balance': evaluated.get('balance', {}),
+        'by_class': evaluated.get('by_class', {}),
         **teachers({'teacher': evaluated['teacher']}),
         'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command, context.earlier),
         'config': as_json(recipe.config),
@@ -197,6 +213,7 @@ def runs(context: Context, method: str, fits: Sequence[str], size: int, metric: 
             'teacher': 'teacher',
             'stages': tuple(fits),
             'chosen': last['chosen'][str(size)],
+            'weights': f'{context.done["+".join(fits)].folder.name}/{CHECKPOINTS["last"]}, cell {cells[-1]}',
         }
 
 

@@ -9,7 +9,7 @@ from kdjax.study.report.document import Table, TableCell
 from kdjax.study.report.records import Failure, GapRecovered, PairedDifference, Results, Study, Summary
 
 PLAIN = ('point', 'counts', 'cost', 'more')  # their fields are columns without their own name
-CURVES = ('history', 'gradients')
+CURVES = ('history', 'gradients', 'values')
 OF_DIFFERENCE = ('p', 'p_holm', 'verdict', 'detectable', 'baseline')
 NAMES = {'name': 'arm', **{f'difference_{name}': name for name in OF_DIFFERENCE}}
 EMPTY = {

@@ -5,7 +5,7 @@ They show finished runs; of an arm that has none yet, those under way.
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from kdjax.study.report import comparison, figure_style, statistics
 from kdjax.study.report.comparison import Group
@@ -17,8 +17,14 @@ if TYPE_CHECKING:
 
 MOST = 8  # arms in a panel of learning curves
 PANELS = 6
+BANDS = f'95 % bands over the seeds, or every run where there are fewer than {statistics.FEW}'
 
-Curve = list[tuple[float, Estimate]]  # by training step
+
+class Curve(NamedTuple):
+    """Over training steps: the mean of all seeds, and each of them."""
+
+    means: Sequence[tuple[float, Estimate]]
+    runs: Sequence[Sequence[tuple[float, float]]]
 
 
 def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
@@ -39,10 +45,11 @@ def learning(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     for axes, arms in zip(panels, kept, strict=True):
         for arm in arms:
             name = names[arm.name]
-            _draw(axes, curves[arm.name], name, styles[name], metric.factor)
+            if curve := curves[arm.name]:
+                _draw(axes, curve, name, styles[name], metric.factor)
     figure_style.within_unit(panels[0], metric)  # and with it all panels, which share their scale
-    says = f'Mean validation {metric.title} during training, with 95 % bands over the seeds{_which(kept, drawable)}.'
-    return [figure_style.explained('learning_curves.png', says, figure, *panels)]
+    says = f'Mean validation {metric.title} during training, with {BANDS}{_which(kept, drawable)}.'
+    return [figure_style.named('learning_curves.png', says, figure, *panels)]
 
 
 def gradients(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
@@ -56,7 +63,7 @@ def gradients(summary: Summary, groups: Sequence[Group]) -> list[Plot]:
     return [
         plot
         for field, what in says.items()
-        for plot in _gradients(chosen, field, f'{what}, mean and 95 % band over the seeds: {which}.')
+        for plot in _gradients(chosen, field, f'{what}, mean and {BANDS}: {which}.')
     ]
 
 
@@ -90,16 +97,17 @@ def _gradients(chosen: Sequence[Group], field: str, says: str) -> list[Plot]:
             axes.axhline(0, color=figure_style.INK, linewidth=1)
         for term, curve in terms.items():
             _draw(axes, curve, term.replace('|', ' and '), styles[term])
-    means = [each.mean or 0 for terms in lines.values() for curve in terms.values() for _, each in curve]
+    means = [each.mean or 0 for terms in lines.values() for curve in terms.values() for _, each in curve.means]
     if field == 'cosines':
         panels[0].set_ylim(-1.05, 1.05)
     elif min(means) > 0 and max(means) > 10 * min(means):
         panels[0].set_yscale('log')
+        panels[0].yaxis.set_major_formatter('{x:g}')
         panels[0].set_ylim(min(means) / 2, max(means) * 2)  # a band may reach below zero, which has no place here
-    return [figure_style.explained(f'gradient_{field}.png', says, figure, *panels)]
+    return [figure_style.named(f'gradient_{field}.png', says, figure, *panels)]
 
 
-def _scores(group: Group, score: str) -> Curve:
+def _scores(group: Group, score: str) -> Curve | None:
     return _over_steps(group, lambda run: ((line.step, line.metrics.get(score)) for line in run.history))
 
 
@@ -107,23 +115,27 @@ def _terms(group: Group, field: str) -> dict[str, Curve]:
     """The norms or cosines of a group, by term."""
     names = dict.fromkeys(name for run in group.runs for line in run.gradients for name in getattr(line, field))
 
-    def of(name: str) -> Curve:
+    def of(name: str) -> Curve | None:
         return _over_steps(group, lambda run: ((line.step, getattr(line, field).get(name)) for line in run.gradients))
 
     return {name: curve for name in names if (curve := of(name))}
 
 
-def _over_steps(group: Group, read: Callable[[Run], Iterable[tuple[int, float | None]]]) -> Curve:
-    """Mean over the seeds at every step at which any was measured."""
+def _over_steps(group: Group, read: Callable[[Run], Iterable[tuple[int, float | None]]]) -> Curve | None:
+    """Mean over the seeds at every step at which any was measured; None where there is no such step."""
     runs = [run for run in group.runs if run.status == 'done'] or [r for r in group.runs if r.status == 'running']
     values: dict[int, list[float | None]] = defaultdict(list)
     for run in runs:
         for step, value in read(run):
             values[step].append(value)
     curve = [(step, statistics.estimate(values[step])) for step in sorted(values)]
-    return [(step, each) for step, each in curve if each.mean is not None]
+    means = [(step, each) for step, each in curve if each.mean is not None]
+    each_run = [[(step, value) for step, value in read(run) if value is not None] for run in runs]
+    return Curve(means, each_run) if means else None
 
 
 def _draw(axes: 'Axes', curve: Curve, label: str, style: dict[str, Any], factor: float = 1) -> None:
-    every = 0.2 if len(curve) > 1 else 1  # of the axes' diagonal: a lone point would get no marker
-    figure_style.curve(axes, curve, label, style, factor, markevery=every, markersize=4)
+    # Shares of the axes' diagonal, each line from another place: of lines that lie on each other the markers do not. A
+    # lone point would get none.
+    every = ((0.06 * len(axes.get_legend_handles_labels()[1])) % 0.2, 0.2) if len(curve.means) > 1 else 1
+    figure_style.curve(axes, curve.means, label, style, factor, runs=curve.runs, markevery=every, markersize=4)

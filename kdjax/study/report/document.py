@@ -54,26 +54,56 @@ class Table(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """A PNG file beside the page; `says` is its caption and what a reader hears who cannot see it."""
+    """A PNG file beside the page; `says` is its caption and what a reader hears who cannot see it.
+
+    One that is `drawn` is turned dark on a dark page; others, such as photographs, are left as they are.
+    """
 
     file: str
     says: str
+    drawn: bool = True
+
+
+class Fact(NamedTuple):
+    """One number of a card: what it is, the number, what belongs to it, and how it is meant: 'good', 'bad' or ''."""
+
+    label: str
+    value: str
+    note: str = ''
+    meant: str = ''
+
+
+class Card(NamedTuple):
+    """The few numbers that a reader came for."""
+
+    facts: tuple[Fact, ...]
+
+
+class Fold(NamedTuple):
+    """Blocks that are folded away until asked for."""
+
+    title: str
+    blocks: 'tuple[Block, ...]'
 
 
 class Listing(NamedTuple):
-    """Long text in a fixed-width font, folded away until asked for."""
+    """Text in a fixed-width font; with a title it is folded away until asked for."""
 
     title: str
     text: str
 
 
-Block = Heading | Text | Items | Table | Picture | Listing
+Block = Heading | Text | Items | Table | Picture | Listing | Card | Fold
 
 LONG = 30  # rows; a longer table scrolls in a box of its own, below its header
 
 # The policy makes a promise of self-containment into a fact: the browser refuses to fetch anything for this page, and
 # to run any script but its own.
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+OF_MARKDOWN = re.compile(r'[\\`*<|$~&]|(?<![^\W_])_|_(?![^\W_])|!(?=\[)|\[(?=\^)|\](?=[(\[:])')
+AT_START = re.compile(r'^[#=+>-](?!\d)|(?:(?<=^\d)|(?<=^\d\d))[.)](?=\s|$)')
 
 
 @functools.cache
@@ -95,9 +125,9 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
       blocks: the page.
       pictures: PNG bytes by file name, for every `Picture` among the blocks; they are inlined.
     """
-    body = '\n'.join(_html(block, pictures) for block in blocks)
+    body = _html_all(_with_contents(blocks), pictures)
     script, policy = '', POLICY
-    if any(isinstance(block, Table) and _sortable(block) for block in blocks):
+    if any(isinstance(block, Table) and _sortable(block) for block in flat(blocks)):
         code = asset('report.js')
         digest = base64.b64encode(hashlib.sha256(code.encode()).digest()).decode()
         script, policy = f'\n<script>{code}</script>', f"{POLICY}; script-src 'sha256-{digest}'"
@@ -106,16 +136,33 @@ def html(title: str, blocks: Sequence[Block], pictures: Mapping[str, bytes]) -> 
 
 
 def terminal(blocks: Sequence[Block]) -> Group:
-    """The page for a terminal of 80 columns or more; pictures and listings are left to the files."""
-    return Group(*(_rich(block) for block in blocks if not isinstance(block, Picture | Listing)))
+    """The page for a terminal of 80 columns or more; pictures, cards and what is folded are left to the files."""
+    return Group(*(_rich(block) for block in blocks if not isinstance(block, Picture | Listing | Card | Fold)))
+
+
+def flat(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks, those that are folded away among them."""
+    return [each for block in blocks for each in (flat(block.blocks) if isinstance(block, Fold) else [block])]
 
 
 def csv(table: Table) -> str:
-    """A table as CSV (RFC 4180): values in full, nothing where there is none."""
+    """A table as CSV (RFC 4180): values in full, nothing where there is none.
+
+    A name that a spreadsheet would compute, such as '=1+1', has an apostrophe before it, as spreadsheets have.
+    """
     lines = io.StringIO()
-    rows = (tuple(as_cell(cell).value for cell in row) for row in table.rows)
-    writer(lines).writerows([table.header, *rows])
+    rows = (tuple(_inert(as_cell(cell).value) for cell in row) for row in table.rows)
+    writer(lines).writerows([tuple(map(_inert, table.header)), *rows])
     return lines.getvalue()
+
+
+def _inert(value: float | str | None) -> float | str | None:
+    return f"'{value}" if isinstance(value, str) and value.startswith(('=', '+', '-', '@', '\t', '\r')) else value
+
+
+def anchor(title: str) -> str:
+    """What a link to a section calls it, as on GitHub."""
+    return re.sub(r'[^\w-]', '', title.lower().replace(' ', '-'))
 
 
 def as_cell(cell: str | TableCell) -> TableCell:
@@ -137,41 +184,86 @@ def _markdown(block: Block) -> str:
             return '\n'.join(f'- {_plain(item)}' for item in items)
         case Table(caption, align, header, rows):
             rules = tuple('---:' if side == 'r' else '---' for side in align)
-            lines = [tuple(map(_plain, header)), rules, *(tuple(map(_markdown_cell, row)) for row in rows)]
+            lines = [tuple(map(_inline, header)), rules, *(tuple(map(_markdown_cell, row)) for row in rows)]
             return _plain(caption) + '\n\n' + '\n'.join('| ' + ' | '.join(line) + ' |' for line in lines)
         case Picture(file, says):
             return f'![{_plain(says)}]({file})'
         case Listing(title, text):
-            return f'<details><summary>{escaping.escape(title)}</summary>\n\n````\n{text}\n````\n\n</details>'
+            fence = '`' * max(4, 1 + max(map(len, re.findall('`+', text)), default=0))
+            code = f'{fence}\n{text}\n{fence}'
+            return f'<details><summary>{escaping.escape(title)}</summary>\n\n{code}\n\n</details>' if title else code
+        case Card(facts):
+            return '\n'.join(map(_markdown_fact, facts))
+        case Fold(title, inner):
+            within = '\n\n'.join(map(_markdown, inner))
+            return f'<details><summary>{escaping.escape(title)}</summary>\n\n{within}\n\n</details>'
+
+
+def _markdown_fact(fact: Fact) -> str:
+    return f'- {_plain(fact.label)}: **{_inline(fact.value)}**' + (f' – {_inline(fact.note)}' if fact.note else '')
 
 
 def _markdown_cell(cell: str | TableCell) -> str:
-    text = _plain(as_cell(cell).text)
+    text = _inline(as_cell(cell).text)
     return f'**{text}**' if as_cell(cell).best else text
 
 
 def _plain(text: str) -> str:
-    """`text` on one line, with the characters that Markdown would read as its own escaped."""
-    return re.sub(r'([\\`*<|])', r'\\\1', ' '.join(text.split()))
+    """`text` as a paragraph, which is no heading, quotation or list whatever it begins with."""
+    return AT_START.sub(r'\\\g<0>', _inline(text))
+
+
+def _inline(text: str) -> str:
+    """`text` on one line, with the characters that Markdown, or mathematics in it, would read as its own escaped.
+
+    Brackets are left alone where they make no link, as those of an interval, and `_` between letters, which is no
+    emphasis there.
+    """
+    return OF_MARKDOWN.sub(r'\\\g<0>', ' '.join(text.split()))
 
 
 def _html(block: Block, pictures: Mapping[str, bytes]) -> str:
     match block:
         case Heading(text, level):
-            return f'<h{level}>{escaping.escape(text)}</h{level}>'
+            return f'<h{level} id="{anchor(text)}">{escaping.escape(text)}</h{level}>'
         case Text(text):
             return f'<p>{escaping.escape(text)}</p>'
         case Items(items):
             return '<ul>\n' + '\n'.join(f'<li>{escaping.escape(item)}</li>' for item in items) + '\n</ul>'
         case Table():
             return _html_table(block)
-        case Picture(file, says):
+        case Picture(file, says, drawn):
             data = base64.b64encode(pictures[file]).decode()
             says = escaping.escape(says)
-            image = f'<img src="data:image/png;base64,{data}" alt="{says}">'
+            kind = ' class="drawn"' if drawn else ''
+            image = f'<img{kind} src="data:image/png;base64,{data}" alt="{says}">'
             return f'<figure>{image}<figcaption>{says}</figcaption></figure>'
         case Listing(title, text):
-            return f'<details><summary>{escaping.escape(title)}</summary><pre>{escaping.escape(text)}</pre></details>'
+            code = f'<pre tabindex="0">{escaping.escape(text)}</pre>'
+            return f'<details><summary>{escaping.escape(title)}</summary>{code}</details>' if title else code
+        case Card(facts):
+            return f'<dl class="card">{"".join(map(_html_fact, facts))}</dl>'
+        case Fold(title, inner):
+            return f'<details><summary>{escaping.escape(title)}</summary>\n{_html_all(inner, pictures)}\n</details>'
+
+
+def _html_all(blocks: Sequence[Block | str], pictures: Mapping[str, bytes]) -> str:
+    return '\n'.join(block if isinstance(block, str) else _html(block, pictures) for block in blocks)
+
+
+def _with_contents(blocks: Sequence[Block]) -> list[Block | str]:
+    """The blocks of a page with three sections or more, and before the first of them links to all."""
+    sections = [block for block in blocks if isinstance(block, Heading) and block.level == 2]
+    if len(sections) < 3:
+        return list(blocks)
+    links = ''.join(f'<a href="#{anchor(title)}">{escaping.escape(title)}</a> ' for title, _ in sections)
+    first = blocks.index(sections[0])
+    return [*blocks[:first], f'<nav aria-label="contents">{links}</nav>', *blocks[first:]]
+
+
+def _html_fact(fact: Fact) -> str:
+    label, value, note = map(escaping.escape, (fact.label, fact.value, fact.note))
+    return f'<div class="{fact.meant or "fact"}"><dt>{label}</dt><dd><b>{value}</b><span>{note}</span></dd></div>'
 
 
 def _html_table(table: Table) -> str:
@@ -211,7 +303,7 @@ def _rich(block: Block) -> RenderableType:
         case Table():
             return _rich_table(block)
         case _:
-            return RichText(block[0])
+            return RichText(str(block[0]))
 
 
 def _rich_list(items: Sequence[str]) -> RichTable:

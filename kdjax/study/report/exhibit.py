@@ -1,8 +1,10 @@
-"""The figure of what a teacher says of one example; the exhibit's 'kind' says what it holds and how it is drawn.
+"""Figures of answers: class by class, and what a teacher says of one example.
 
-'classes' (also where no kind is said): an image (H, W) or (H, W, C), or a text; the teacher's logits (K,), the label,
-class_names (K,) and temperatures. 'tags': the words of a sentence; by word the names of the gold and of the predicted
-class, and the probabilities of the latter or of all classes.
+An exhibit's 'kind' says what it holds and how it is drawn:
+
+'classes' (also where no kind is said): an image (H, W) or (H, W, C), numbers (D,), a text, or the shapes of what cannot
+be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by
+word the names of the gold and of the predicted class, and the probabilities of the latter or of all classes.
 """
 
 import textwrap
@@ -12,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from kdjax.errors import unknown
-from kdjax.study.report import figure_style, networks
+from kdjax.study.report import comparison, figure_style, networks
 from kdjax.study.report.figure_style import Plot
 from kdjax.study.report.records import Summary
 
@@ -23,6 +25,10 @@ if TYPE_CHECKING:
 Exhibit = Mapping[str, Any]
 
 TAGGED = 7  # words in a line of a tagged sentence
+MATRIX = 20  # classes of a matrix that can be read; of more, the pairs that are confused most
+CLASSES = 30  # in the figure of recalls; of more, those that the best student finds least
+OVER = 'on the test split, over all seeds of the largest transfer set'
+CHANNELS = 8  # of an image that has no colours; the others are left out
 
 
 def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
@@ -35,11 +41,100 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
         kind = exhibit.get('kind', 'classes')
         if kind not in KINDS:
             raise unknown('kind of exhibit', str(kind), KINDS)
-        name, subject = networks.teacher_name(key, summary), 'text' if 'text' in exhibit else 'image'
+        name, subject = networks.teacher_name(key, summary), _subject(exhibit)
         file, of, draw = KINDS[kind]
         says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
         return [Plot(file, says, draw(exhibit))]
     return []
+
+
+def classes(summary: Summary, found: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
+    """Recall by class, confusions and calibration, of the teacher, the baseline and the method of the best student.
+
+    Args:
+      summary: of the study.
+      found: of 'teacher' and of methods, over all seeds of the largest size: class_names (K,), confusion as [truth,
+        answer, count] and calibration (3, bins), the sums of confidence, of right answers and of answers.
+    """
+    ranked = comparison.ranked([arm for arm in summary.rows if arm.method in found], summary.judged.sign)
+    best = [arm.method for arm in ranked if not arm.is_baseline] or [arm.method for arm in ranked]
+    shown = {name: found[name] for name in ('teacher', summary.baseline, *best[:1]) if name in found}
+    if not best or not found[best[0]]['confusion']:
+        return []
+    return [_recalls(shown, best[0]), _confusions(found[best[0]], best[0]), _calibration(shown)]
+
+
+def matrix(found: Mapping[str, Any]) -> np.ndarray:
+    """How often which class (rows) was answered with which (columns), (K, K)."""
+    counts = np.zeros((len(found['class_names']),) * 2)
+    truth, answer, number = np.asarray(found['confusion'], int).reshape(-1, 3).T
+    counts[truth, answer] = number
+    return counts
+
+
+def _recalls(shown: Mapping[str, Mapping[str, Any]], best: str) -> Plot:
+    """Recall of each class as a row of points, the worst at the top."""
+    names = list(shown[best]['class_names'])
+    recalls = {}
+    for network, found in shown.items():
+        counts = matrix(found)
+        recalls[network] = 100 * np.diag(counts) / np.maximum(counts.sum(axis=1), 1)
+    present = np.flatnonzero(matrix(shown[best]).sum(axis=1))
+    order = present[np.argsort(recalls[best][present], kind='stable')][:CLASSES]
+    figure, axes = figure_style.single(5.6, 1 + 0.2 * len(order), '', 'recall (%)')
+    axes.grid(axis='x', color=figure_style.FAINT, linewidth=0.8)
+    for network, look in figure_style.styles(recalls).items():
+        label = figure_style.brief(network)
+        axes.plot(recalls[network][order], range(len(order)), **look | {'linestyle': ''}, label=label, alpha=0.85)
+    axes.set_yticks(range(len(order)), [figure_style.brief(names[place], 24) for place in order])
+    axes.set_ylim(len(order) - 0.4, -0.6)
+    worst = f', the {CLASSES} of {len(present)} that {best} finds least' if len(present) > CLASSES else ''
+    says = f'Recall of every class, {OVER}{worst}: the least that {best} finds first.'
+    return figure_style.explained('recall_by_class.png', says, figure, axes)
+
+
+def _confusions(found: Mapping[str, Any], method: str) -> Plot:
+    """The matrix of what was answered, each row in percent; of many classes a bar for each of the worst pairs."""
+    counts, names = matrix(found), [figure_style.brief(name, 18) for name in found['class_names']]
+    shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
+    if len(names) > MATRIX:
+        wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
+        pairs = [divmod(int(place), len(names)) for place in np.argsort(-wrong, axis=None, kind='stable')[:MATRIX]]
+        pairs = [pair for pair in pairs if wrong[pair]]
+        figure, axes = figure_style.single(5.6, 0.8 + 0.22 * len(pairs), '', 'answers of all seeds')
+        axes.barh(range(len(pairs)), [wrong[pair] for pair in pairs], color=figure_style.COLOURS[1])
+        labels = [f'{names[truth]} → {names[answer]} ({shares[truth, answer]:.0f} %)' for truth, answer in pairs]
+        axes.set_yticks(range(len(pairs)), labels, fontsize=figure_style.FONT - 1)
+        axes.invert_yaxis()
+        says = f'What {method} confuses most, {OVER}: class → answer, and its share of the class.'
+        return Plot('confusion.png', says, figure)
+    figure, axes = figure_style.single(5.6, 1.6 + 0.25 * len(names), 'class', 'answer')
+    axes.imshow(shares, cmap='Blues', vmin=0, vmax=100, aspect='auto')
+    axes.grid(visible=False)
+    places, small = range(len(names)), figure_style.FONT - 2
+    slant: dict[str, Any] = {'rotation': 45, 'ha': 'right'} if max(map(len, names)) > 2 else {}
+    axes.set_xticks(places, names, **slant)
+    axes.set_yticks(places, names)
+    for (truth, answer), share in np.ndenumerate(shares):
+        if share >= 0.5:
+            colour = 'white' if share > 50 else figure_style.INK
+            axes.text(answer, truth, f'{share:.0f}', ha='center', va='center', fontsize=small, color=colour)
+    says = f'What {method} answers, {OVER}: percent of each class, rows add up to 100.'
+    return Plot('confusion.png', says, figure)
+
+
+def _calibration(shown: Mapping[str, Mapping[str, Any]]) -> Plot:
+    """How often answers are right, by how sure the network is of them."""
+    figure, axes = figure_style.single(5.6, 3.6, 'right answers (%)', 'confidence (%)')
+    axes.plot([0, 100], [0, 100], color=figure_style.INK, linewidth=1, linestyle=':', label='as sure as right')
+    for network, look in figure_style.styles(shown).items():
+        confidence, right, answers = np.asarray(shown[network]['calibration'], np.float64)
+        kept = answers > 0
+        points = (100 * part[kept] / answers[kept] for part in (confidence, right))
+        axes.plot(*points, **look, label=network, linewidth=1.4, markersize=4)
+    axes.set(xlim=(0, 101), ylim=(0, 101))
+    says = f'Calibration, {OVER}: how many answers of a confidence are right; below the line, too few.'
+    return figure_style.explained('calibration.png', says, figure, axes)
 
 
 def soft_labels(exhibit: Exhibit) -> 'Figure':
@@ -48,20 +143,59 @@ def soft_labels(exhibit: Exhibit) -> 'Figure':
     figure = figure_style.blank(6.2, 0.6 + 0.95 * len(temperatures))
     left, right = figure.subfigures(1, 2, squeeze=False, width_ratios=(1, 2))[0]
     example = left.subplots()
-    if 'text' in exhibit:
-        lines = textwrap.fill(exhibit['text'], 26, max_lines=24, placeholder=' ...')
-        example.text(0, 1, lines, transform=example.transAxes, va='top', parse_math=False, **figure_style.LABEL)
-        example.spines[:].set_visible(False)
-    else:
-        example.imshow(np.asarray(exhibit['image'], np.float64), cmap='gray_r')
-    example.set(xticks=[], yticks=[])
-    example.set_title(f'true class: {names[exhibit["label"]]}', fontsize=figure_style.FONT)
+    _example(example, exhibit)
+    example.set_title(f'true class: {figure_style.brief(names[exhibit["label"]], 24)}', fontsize=figure_style.FONT)
     panels = right.subplots(len(temperatures), 1, sharex=True, sharey=True, squeeze=False)[:, 0]
     for axes, temperature in zip(panels, temperatures, strict=True):
         _bars(axes, exhibit, temperature)
     _class_ticks(panels[-1], names)
     right.supylabel("teacher's probability, softmax(logits / T)", **figure_style.LABEL)
     return figure
+
+
+def picture(image: np.ndarray) -> np.ndarray:
+    """An image as it is drawn: one channel as grey, three or four as colours in [0, 1], others side by side in grey.
+
+    Args:
+      image: (H, W) or (H, W, C), bytes in 0..255, shares in [0, 1], or of any other scale, which is brought to [0, 1].
+    """
+    image = np.nan_to_num(np.asarray(image, np.float64))
+    if image.ndim == 2 or image.shape[-1] == 1:
+        return image.reshape(image.shape[:2])
+    if image.shape[-1] not in (3, 4):
+        return np.concatenate(np.moveaxis(image, -1, 0)[:CHANNELS], axis=1)
+    low, high = image.min(), image.max()
+    if low >= 0 and high <= 1:
+        return image
+    if low >= 0 and high <= 255 and np.all(image == np.round(image)):
+        return image / 255
+    return (image - low) / max(high - low, 1e-9)
+
+
+def _subject(exhibit: Exhibit) -> str:
+    """What the example is."""
+    return 'text' if 'text' in exhibit else 'image' if np.ndim(exhibit.get('image', ())) in (2, 3) else 'example'
+
+
+def _example(axes: 'Axes', exhibit: Exhibit) -> None:
+    """An image, numbers, a text; of anything else what it is, since nobody loses a report over it."""
+    image = np.asarray(exhibit.get('image', ()), np.float64)
+    axes.set(xticks=[], yticks=[])
+    if _subject(exhibit) == 'image':
+        drawn = picture(image)
+        axes.imshow(drawn, cmap='gray_r')
+        if drawn.shape[1] > image.shape[1]:
+            axes.set_xlabel(f'{min(image.shape[-1], CHANNELS)} of {image.shape[-1]} channels', **figure_style.LABEL)
+    elif image.ndim == 1 and image.size:
+        axes.bar(range(len(image)), np.nan_to_num(image), width=1, color=figure_style.INK)
+        axes.set_xlabel(f'{len(image)} numbers', **figure_style.LABEL)
+    else:
+        shapes = exhibit.get('shapes', {'of shape': list(image.shape)})
+        told = '; '.join(f'{name} {tuple(shape)}' for name, shape in shapes.items())
+        text = exhibit.get('text', f'an example that cannot be drawn: {told}')
+        lines = textwrap.fill(text, 26, max_lines=24, placeholder=' ...')
+        axes.text(0, 1, lines, transform=axes.transAxes, va='top', **figure_style.LABEL)
+        axes.spines[:].set_visible(False)
 
 
 def tags(exhibit: Exhibit) -> 'Figure':
@@ -83,7 +217,7 @@ def tags(exhibit: Exhibit) -> 'Figure':
         for (line, column), cell in table.get_celld().items():
             wrong = line == 2 and column >= 0 and row[column][1] != row[column][2]
             colour, weight = (figure_style.COLOURS[1] if wrong else figure_style.INK), 'bold' if line == 0 else 'normal'
-            cell.set_text_props(fontsize=figure_style.FONT - 2, weight=weight, color=colour, parse_math=False)
+            cell.set_text_props(fontsize=figure_style.FONT - 2, weight=weight, color=colour)
     return figure
 
 
@@ -108,7 +242,7 @@ def _bars(axes: 'Axes', exhibit: Exhibit, temperature: float) -> None:
 def _class_ticks(axes: 'Axes', names: Sequence[str]) -> None:
     every = -(-len(names) // 20)  # more labels than twenty would run into one another
     places = list(range(0, len(names), every))
-    labels = [names[place] for place in places]
+    labels = [figure_style.brief(names[place], 18) for place in places]
     slant: dict[str, Any] = {'rotation': 45, 'ha': 'right'} if max(map(len, labels)) > 3 else {}
     axes.set_xticks(places, labels, **slant)
     axes.set_xlabel('class (orange: the true one)', **figure_style.LABEL)

@@ -6,6 +6,8 @@ can tell apart; markers tell the same methods apart in print.
 """
 
 import io
+import itertools
+import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -13,7 +15,7 @@ import numpy as np
 
 from kdjax.metrics import Metric
 from kdjax.study.report import formatting
-from kdjax.study.report.formatting import Mean
+from kdjax.study.report.records import Estimate, PairedDifference
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 COLOURS = ('#0072B2', '#D55E00', '#009E73', '#CC79A7', '#E69F00', '#56B4E9', '#000000', '#A6A000')
 MARKERS = 'osD^vP*X'
-LINES = ('-', '--', ':', '-.')
+LINES = ('-', '--', '-.', ':')  # neighbours differ: of two that lie on each other both are seen
 INK, FAINT = '#333333', '#d9dde2'
 DPI = 200
 FONT = 9  # points; with figures this narrow it is legible on a telephone too
@@ -31,7 +33,7 @@ LABEL: dict[str, Any] = {'color': INK, 'fontsize': FONT}
 def style(position: int) -> dict[str, Any]:
     """Colour, marker and line of the method at `position`; no two of the first 32 are alike."""
     lap, place = divmod(position, len(COLOURS))
-    return {'color': COLOURS[place], 'marker': MARKERS[place], 'linestyle': LINES[lap % len(LINES)]}
+    return {'color': COLOURS[place], 'marker': MARKERS[place], 'linestyle': LINES[(place + lap) % len(LINES)]}
 
 
 def styles(names: Iterable[str]) -> dict[str, dict[str, Any]]:
@@ -53,8 +55,16 @@ def blank(width: float, height: float) -> 'Figure':
 
 def png(figure: 'Figure') -> bytes:
     """The figure as a PNG file; the same numbers are the same bytes."""
+    import matplotlib
+    from matplotlib.text import Text
+
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})
+    # Names are shown, never read as mathematics: a class may be called '$\write18{id}$'. The setting is for labels of
+    # ticks, which are made while it is drawn.
+    with matplotlib.rc_context({'text.parse_math': False}):
+        for text in figure.findobj(Text):
+            text.set_parse_math(False)
+        figure.savefig(buffer, format='png', dpi=DPI, metadata={'Software': None})
     return buffer.getvalue()
 
 
@@ -113,29 +123,82 @@ def within_unit(axes: 'Axes', metric: Metric) -> None:
         axes.set_ylim(max(low, -2), min(high, 102) if metric.sign > 0 else high)
 
 
-def scaled(estimates: Sequence[Mean], metric: Metric) -> tuple[np.ndarray, np.ndarray]:
+def scaled(estimates: Sequence[Estimate | PairedDifference], metric: Metric) -> tuple[np.ndarray, np.ndarray]:
     """Means (n,) and ends (n, 2) of the intervals of a metric or its differences, in its unit.
 
     Args:
-      estimates: those that have a mean; where there is no interval, its ends are the mean.
+      estimates: those that have a mean; of few seeds the ends are the lowest and the highest, of one the mean.
       metric: of which they are.
     """
     means = np.array([estimate.mean for estimate in estimates], np.float64)
-    ends = [estimate.ci95 or (estimate.mean, estimate.mean) for estimate in estimates]
+    ends = [
+        (min(values), max(values)) if (values := estimate.values) else estimate.ci95 or (estimate.mean, estimate.mean)
+        for estimate in estimates
+    ]
     return metric.factor * means, metric.factor * np.array(ends, np.float64).reshape(-1, 2)
 
 
 def curve(
-    axes: 'Axes', points: Sequence[tuple[float, Mean]], label: str, look: Mapping[str, Any], factor: float = 1,
-    shade: float = 0.15, **form: Any,
+    axes: 'Axes', points: Sequence[tuple[float, Estimate]], label: str, look: Mapping[str, Any], factor: float = 1,
+    shade: float = 0.15, runs: Sequence[Sequence[tuple[float, float]]] = (), **form: Any,
 ) -> None:  # fmt: skip
-    """Means over places on the axis as a line, and the intervals of those that have one as a band."""
-    known = [(place, *estimate.ci95) for place, estimate in points if estimate.ci95]
+    """Means over places on the axis as a line, and the intervals of those that have one as a band.
+
+    Of few seeds there is no band, but every run: as a thin line where `runs` has its places and values, else as points.
+    """
+    known = [(place, *estimate.ci95) for place, estimate in points if estimate.ci95 and not estimate.values]
+    few = any(estimate.values for _, estimate in points)
+    for run in runs if few else ():
+        axes.plot([place for place, _ in run], [factor * value for _, value in run], color=look['color'], linewidth=0.6,
+                  alpha=0.6, zorder=1)  # fmt: skip
+    if few and not runs:
+        dots(axes, points, look, factor)
     if known:
         places, low, high = np.array(known, np.float64).T
         axes.fill_between(places, factor * low, factor * high, color=look['color'], alpha=shade, linewidth=0)
     means = [factor * (estimate.mean or 0) for _, estimate in points]
     axes.plot([place for place, _ in points], means, label=brief(label), linewidth=1.4, **form, **look)
+
+
+def dots(axes: 'Axes', points: Iterable[tuple[float, Any]], look: Mapping[str, Any], factor: float = 1) -> None:
+    """The values of few seeds at their places."""
+    spots = [(place, factor * value) for place, estimate in points for value in estimate.values]
+    axes.plot(*np.array(spots).reshape(-1, 2).T, '.', color=look['color'], markersize=3, alpha=0.6, zorder=1)
+
+
+def label_lines(figure: 'Figure', axes: 'Axes') -> None:
+    """The name of every line at its right end, in its colour, as near as they do not run into one another."""
+    handles, names = axes.get_legend_handles_labels()
+    lines: list[Any] = [
+        getattr(handle, 'lines', (handle,))[0] for handle in handles
+    ]  # of an error bar that of its means
+    ends = [_height(axes, line) for line in lines]
+    texts = [textwrap.fill(brief(name, 34), 17) for name in names]
+    inches = (figure.get_figheight() - 0.7) * 72 / (FONT + 2)  # lines of text that fit
+    places = spread(ends, [(1 + text.count('\n')) / inches for text in texts])
+    for line, text, end, place in zip(lines, texts, ends, places, strict=True):
+        form: dict[str, Any] = {**LABEL, 'color': line.get_color(), 'va': 'center', 'annotation_clip': False}
+        arrow = {'arrowstyle': '-', 'color': line.get_color(), 'linewidth': 0.7, 'shrinkA': 0, 'shrinkB': 0}
+        axes.annotate(text, (1, end), (1.05, place), 'axes fraction', 'axes fraction', arrowprops=arrow, **form)
+
+
+def spread(places: Sequence[float], heights: Sequence[float]) -> np.ndarray:
+    """Places (n,) in 0 to 1, moved so little that things of these heights stand one above the other."""
+    order, moved = np.argsort(places, kind='stable'), np.array(places, np.float64)
+    for lower, upper in itertools.pairwise(order):
+        moved[upper] = max(moved[upper], moved[lower] + (heights[lower] + heights[upper]) / 2)
+    if len(order):
+        moved[order[-1]] = min(moved[order[-1]], max(1.0, places[order[-1]]))
+    for lower, upper in reversed(list(itertools.pairwise(order))):
+        moved[lower] = min(moved[lower], moved[upper] - (heights[lower] + heights[upper]) / 2)
+    return moved
+
+
+def _height(axes: 'Axes', line: Any) -> float:
+    """Where a line ends, as a share of the height of its axes."""
+    known = [value for value in np.asarray(line.get_ydata(), np.float64) if np.isfinite(value)] or [axes.get_ylim()[0]]
+    low, high, end = (axes.yaxis.get_transform().transform(value) for value in (*axes.get_ylim(), known[-1]))
+    return float(np.clip((end - low) / (high - low), 0, 1))
 
 
 def legend(figure: 'Figure', *panels: 'Axes') -> None:
@@ -171,6 +234,14 @@ def explained(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:
     return Plot(file, says, figure)
 
 
+def named(file: str, says: str, figure: 'Figure', *panels: 'Axes') -> Plot:
+    """The figure with the names of its lines: at the lines where there is one panel, else in a legend of all."""
+    if len(panels) > 1:
+        return explained(file, says, figure, *panels)
+    label_lines(figure, panels[0])
+    return Plot(file, says, figure)
+
+
 def brief(text: str, letters: int = 42) -> str:
     """`text`, or as much of its two ends as a legend or an axis can bear."""
     half = letters // 2
@@ -200,6 +271,7 @@ def scale(axes: 'Axes', values: Sequence[float], label: str) -> bool:
     axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), **LABEL)
     if logarithmic:
         axes.set_xscale('log')
+        axes.xaxis.set_major_formatter('{x:g}')
         axes.xaxis.set_minor_locator(NullLocator())
     return logarithmic
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
 from kdjax.metrics import Metric
+from kdjax.study.report.records import Estimate
 
 NOTHING = '–'
 Interval = tuple[float, float] | None
@@ -54,8 +55,11 @@ def value(value: float | None, metric: Metric) -> str:
     return NOTHING if value is None else f'{metric.factor * value:.{metric.digits}f}'
 
 
-def half(estimate: Mean, metric: Metric) -> str:
-    """A mean with half its interval."""
+def half(estimate: Estimate, metric: Metric) -> str:
+    """A mean with half its interval; of few seeds with the lowest and the highest run instead."""
+    if estimate.values:
+        low, high = (value(end, metric) for end in (min(estimate.values), max(estimate.values)))
+        return f'{value(estimate.mean, metric)} ({low}–{high})'
     reach = '' if estimate.ci95 is None else f' ± {value((estimate.ci95[1] - estimate.ci95[0]) / 2, metric)}'
     return value(estimate.mean, metric) + reach
 

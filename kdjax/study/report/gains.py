@@ -23,6 +23,7 @@ Series = list[tuple[float, Arm]]  # one method's arms along an axis: its value, 
 MOST = 8  # methods in one figure, the baseline among them
 PANELS = 6
 LINES = 90  # arms in the figure of gains
+BANDS = f'95 % bands, or every run where there are fewer than {statistics.FEW}'
 LETTERS = 32  # of their names
 MARKS = {statistics.HELPS: (figure_style.COLOURS[0], '^'), statistics.HURTS: (figure_style.COLOURS[1], 'v')}
 UNMARKED = ('#8a939c', 'o')
@@ -44,19 +45,25 @@ def gains(summary: Summary) -> list[Plot]:
     for place, (_, difference) in enumerate(kept):
         colour, marker = MARKS.get(difference.verdict, UNMARKED)
         face = 'white' if difference.verdict == statistics.UNTESTED else colour
-        if difference.ci95:
+        if difference.values:
+            axes.plot(
+                metric.factor * np.array(difference.values), [place] * difference.n, '|', color=colour, markersize=6
+            )
+        elif difference.ci95:
             axes.plot(ends[place], [place, place], color=colour, linewidth=1.6)
         form: dict[str, Any] = {'color': colour, 'markerfacecolor': face, 'markersize': 5, 'linestyle': ''}
         axes.plot(means[place], place, marker=marker, label=difference.verdict, **form)
     names = [arm.name for arm, _ in kept]
     if max(map(len, names)) > LETTERS:
         names = [figure_style.brief(tables.terse(arm, summary), LETTERS) for arm, _ in kept]
-        axes.set_ylabel(', '.join(map(words, comparison.varied_axes(summary))), **figure_style.LABEL)
+        # Above the names: beside few of them there would be no room.
+        axes.set_title(', '.join(map(words, comparison.varied_axes(summary))), loc='left', **figure_style.LABEL)
     axes.set_yticks(range(len(kept)), names, fontsize=figure_style.FONT - 1)
     axes.set_ylim(-0.7, len(kept) - 0.3)
     low, high = figure_style.focus(means, ends)
     axes.set_xlim(min(low, 0), max(high, 0))
     left_out = '' if kept is ranked else f'; the {LINES // 2} highest and the {LINES // 2} lowest of {len(pairs)} arms'
+    left_out += f'; ticks: the seeds, where they are fewer than {statistics.FEW}' * any(pair.values for _, pair in kept)
     left_out += '; intervals that meet the frame go on beyond it' if np.min(ends) < low or np.max(ends) > high else ''
     gain = formatting.gain_over(metric, summary.baseline)
     says = f'{gain[0].upper()}{gain[1:]}, with the 95 % interval of each arm by itself{left_out}.'
@@ -117,8 +124,8 @@ def _along(summary: Summary, axis: str) -> list[Plot]:
     some = [f'{len(panels)} of {len(candidates)} settings' if len(panels) < len(candidates) else '',
             f'{len(methods)} of {len(best)} methods' if len(methods) < len(best) else '']  # fmt: skip
     which = f'; the {" and the ".join(filter(None, some))} that lie {formatting.highest(metric)}' if any(some) else ''
-    says = f'Mean test {metric.title} after the last step against {words(axis)}, with 95 % bands{which}.'
-    return [figure_style.explained(f'{slug(metric.name)}_vs_{slug(axis)}.png', says, figure, *places)]
+    says = f'Mean test {metric.title} after the last step against {words(axis)}, with {BANDS}{which}.'
+    return [figure_style.named(f'{slug(metric.name)}_vs_{slug(axis)}.png', says, figure, *places)]
 
 
 def _panel(
@@ -148,7 +155,7 @@ def _level(axes: 'Axes', arm: Arm, summary: Summary) -> None:
     (mean,), (ends,) = figure_style.scaled([arm.score], summary.judged)
     name = figure_style.brief(summary.baseline)
     axes.axhline(mean, color=figure_style.INK, linestyle='--', linewidth=1.2, label=name)
-    if arm.score.ci95:
+    if arm.score.ci95 and not arm.score.values:
         axes.axhspan(*ends, color=figure_style.INK, alpha=0.1, linewidth=0)
 
 

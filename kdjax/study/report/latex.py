@@ -8,7 +8,7 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
-from kdjax.study.report.document import Block, Table, TableCell, as_cell
+from kdjax.study.report.document import Block, Table, TableCell, as_cell, flat
 
 PREAMBLE = '% In the preamble: \\usepackage{booktabs, graphicx, longtable}\n'
 PAGE = 40  # rows
@@ -24,7 +24,7 @@ SPECIAL = {
 
 def latex(blocks: Sequence[Block]) -> str:
     """All tables among the blocks, one after the other."""
-    return '\n'.join([PREAMBLE, *(_table(block) for block in blocks if isinstance(block, Table))])
+    return '\n'.join([PREAMBLE, *(_table(block) for block in flat(blocks) if isinstance(block, Table))])
 
 
 def _table(table: Table) -> str:

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from functools import partial
 
 from kdjax.metrics import Metric
-from kdjax.study.report import comparison, formatting, tables
-from kdjax.study.report.document import Table, TableCell
+from kdjax.study.report import comparison, formatting, statistics, tables
+from kdjax.study.report.document import Card, Fact, Table, TableCell
 from kdjax.study.report.records import Arm, Cost, Summary
 
 Column = tuple[str, Callable[[float], str], Callable[[Cost], float | None]]  # title, form, what it shows
@@ -75,9 +75,9 @@ def teacher_name(key: str, summary: Summary) -> str:
     """'teacher', or what tells the arms of this one from those of others."""
     if len(summary.teachers) == 1:
         return 'teacher'
-    return (
-        _network_name('teacher', [arm for arm in summary.rows if arm.teacher == key], summary.rows) or f'teacher {key}'
-    )
+    place, params = list(summary.teachers).index(key) + 1, formatting.thousands(summary.teachers[key].cost.params)
+    named = _network_name('teacher', [arm for arm in summary.rows if arm.teacher == key], summary.rows)
+    return named or f'teacher {place} ({params} parameters)'
 
 
 def _network_name(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
@@ -107,6 +107,44 @@ def teachers(summary: Summary) -> Table:
     )
     titles = [formatting.in_unit(metric.head, metric.unit) for metric in known]
     return Table('Teachers, on the test split', 'l' + 'r' * len(known), ('teacher', *titles), rows)
+
+
+def card(summary: Summary) -> list[Card]:
+    """Teacher, baseline, best student, its gain and how much smaller it is; nothing before any run has ended."""
+    metric = summary.judged
+    ranked = comparison.ranked(summary.rows, metric.sign)
+    students_ = [arm for arm in ranked if not arm.is_baseline]
+    if not ranked:
+        return []
+    best = (students_ or ranked)[0]
+    compared = best.difference.baseline if best.difference else None
+    base = next((arm for arm in ranked if arm.is_baseline and compared in (None, arm.name)), None)
+    teacher = summary.teachers.get(best.teacher or '')
+    facts = []
+    if teacher:
+        known = formatting.with_unit(formatting.value(teacher.metrics.get(metric.name), metric), metric.unit)
+        facts.append(Fact('teacher', known, f'{formatting.thousands(teacher.cost.params)} parameters'))
+    if base:
+        facts.append(_scored('baseline', base, metric, base.name))
+    if students_:
+        among = f'{best.name}, the {formatting.highest(metric)} of {len(students_)}' if students_[1:] else best.name
+        facts.append(_scored('best student', best, metric, among))
+    if best.difference:
+        gain, _, ends = formatting.gain(best.difference, metric).partition(' ')
+        gain = formatting.with_unit(gain, metric.difference)
+        verdict, p = best.difference.verdict, formatting.p(best.difference.p_holm)
+        meant = {statistics.HELPS: 'good', statistics.HURTS: 'bad'}.get(verdict, '')
+        facts.append(Fact('gain' if metric.sign > 0 else 'difference', gain, f'{ends} {verdict}, p (Holm) {p}', meant))
+    if teacher and best.cost:
+        size = formatting.ratio(teacher.cost.bytes, best.cost.bytes)
+        sizes = ' → '.join(formatting.mebibytes(cost.bytes) for cost in (teacher.cost, best.cost))
+        facts.append(Fact('teacher / student size', size, sizes))
+    return [Card(tuple(facts))]
+
+
+def _scored(label: str, arm: Arm, metric: Metric, name: str) -> Fact:
+    mean, _, reach = formatting.half(arm.score, metric).partition(' ')
+    return Fact(label, formatting.with_unit(mean, metric.unit), f'{reach} {name}'.strip())
 
 
 def savings(summary: Summary) -> str:

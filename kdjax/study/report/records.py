@@ -78,6 +78,7 @@ class Run:
     teacher: str | None  # key of the teacher that its answers are held against
     stages: tuple[str, ...]  # its fits
     chosen: Mapping[str, float]  # knobs that validation chose
+    weights: str = ''  # where they lie: a folder of the workdir, and the cell
 
     @property
     def place(self) -> dict[str, Setting]:
@@ -146,6 +147,7 @@ class Estimate:
     sd: float | None
     ci95: tuple[float, float] | None
     n: int
+    values: tuple[float, ...] = ()  # of the seeds themselves, where there are so few that an interval says little
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,6 +219,7 @@ class Results(Study):
     exhibits: Mapping[str, Mapping[str, Any]]  # what a teacher says of one example, by its key; see `exhibit`
     config: Mapping[str, Any]
     balance: Mapping[str, int] | None = None  # labels of each class in the training split
+    by_class: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)  # see `exhibit`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -228,6 +231,7 @@ class PairedDifference(Difference):
     verdict: str  # by p_holm
     detectable: float | None
     baseline: str  # name of the arm
+    values: tuple[float, ...] = ()  # as of an `Estimate`
 
 
 @dataclasses.dataclass(frozen=True)

@@ -108,5 +108,6 @@ def _plots(summary: Summary, groups: Sequence[Group], results: Results) -> dict[
         'pareto': scatter.pareto(summary),
         'learning': curves.learning(summary, groups),
         'gradients': curves.gradients(summary, groups),
+        'classes': exhibit.classes(summary, results.by_class),
         'exhibit': exhibit.plots(summary, results.exhibits),
     }

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from kdjax.metrics import Metric
-from kdjax.study.report import comparison, figure_style, formatting
+from kdjax.study.report import comparison, figure_style, formatting, statistics
 from kdjax.study.report.figure_style import Plot, slug
-from kdjax.study.report.formatting import Mean
-from kdjax.study.report.records import Arm, Summary
+from kdjax.study.report.records import Arm, Estimate, PairedDifference, Summary
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 MOST = 8  # lines in one figure
+REACH = f'95 % intervals, or every run where there are fewer than {statistics.FEW}'
 
 
 def plots(summary: Summary) -> list[Plot]:
@@ -34,8 +34,8 @@ def plots(summary: Summary) -> list[Plot]:
     gains, axes = figure_style.single(5.6, 3.6, figure_style.gain_label(baseline, metric))
     axes.axhline(0, color=figure_style.INK, linewidth=1.2, label=f'{baseline} (zero)')
     _draw(axes, kept, lambda arm: arm.difference, metric)
-    says = f'Paired difference to {baseline}, with 95 % intervals{which}.'
-    gain = figure_style.explained('gain_vs_size.png', says, gains, axes)
+    says = f'Paired difference to {baseline}, with {REACH}{which}.'
+    gain = figure_style.named('gain_vs_size.png', says, gains, axes)
 
     scores, axes = figure_style.single(5.6, 3.6, figure_style.score_label('test', metric))
     for teacher in summary.teachers.values() if len(summary.teachers) == 1 else ():
@@ -43,8 +43,8 @@ def plots(summary: Summary) -> list[Plot]:
             axes.axhline(metric.factor * known, color=figure_style.INK, linestyle='--', linewidth=1.2, label='teacher')
     _draw(axes, kept, lambda arm: arm.score, metric)
     figure_style.within_unit(axes, metric)
-    says = f'Mean test {metric.title} over the seeds, with 95 % intervals{which}.'
-    return [gain, figure_style.explained(f'{slug(metric.name)}_vs_size.png', says, scores, axes)]
+    says = f'Mean test {metric.title} over the seeds, with {REACH}{which}.'
+    return [gain, figure_style.named(f'{slug(metric.name)}_vs_size.png', says, scores, axes)]
 
 
 def _best(lines: Mapping[str, list[Arm]], metric: Metric) -> dict[str, list[Arm]]:
@@ -55,7 +55,12 @@ def _best(lines: Mapping[str, list[Arm]], metric: Metric) -> dict[str, list[Arm]
     return {name: arms for name, arms in lines.items() if name in kept}
 
 
-def _draw(axes: 'Axes', lines: Mapping[str, Sequence[Arm]], read: Callable[[Arm], Mean | None], metric: Metric) -> None:
+def _draw(
+    axes: 'Axes',
+    lines: Mapping[str, Sequence[Arm]],
+    read: Callable[[Arm], Estimate | PairedDifference | None],
+    metric: Metric,
+) -> None:
     """Means with error bars against size; lines stand side by side, so that no bar hides another."""
     points = {name: [(arm.transfer_size, each) for arm in arms if (each := read(arm))] for name, arms in lines.items()}
     sizes = sorted({size for line in points.values() for size, _ in line})
@@ -65,10 +70,15 @@ def _draw(axes: 'Axes', lines: Mapping[str, Sequence[Arm]], read: Callable[[Arm]
     drawn = {name: line for name, line in known.items() if line}
     for shift, (name, line) in zip(_shifts(sizes, len(drawn)), drawn.items(), strict=True):
         means, ends = figure_style.scaled([estimate for _, estimate in line], metric)
-        reach = np.abs(ends.T - means)  # below and above
+        few = np.array([bool(estimate.values) for _, estimate in line])
+        reach = np.abs(ends.T - means) * ~few  # below and above
         places = [size * shift for size, _ in line]
-        label = figure_style.brief(name)
-        axes.errorbar(places, means, reach, label=label, capsize=3, markersize=6, linewidth=1.4, **styles[name])
+        figure_style.dots(
+            axes, zip(places, (estimate for _, estimate in line), strict=True), styles[name], metric.factor
+        )
+        axes.errorbar(
+            places, means, reach, label=figure_style.brief(name), capsize=3, markersize=6, linewidth=1.4, **styles[name]
+        )
 
 
 def _shifts(sizes: Sequence[int], count: int) -> np.ndarray:

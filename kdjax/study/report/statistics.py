@@ -14,6 +14,7 @@ import numpy as np
 from kdjax.study.report.records import Estimate, GapRecovered
 
 LEVEL = 0.05  # of the tests; the intervals cover 1 - LEVEL
+FEW = 5  # seeds; an interval of fewer reaches so far that the runs themselves say more
 POWER = 0.8  # with which a difference of the detectable size would be found
 # Below this a spread is float32 rounding: it is less than one example in a test set of a million. Seeds that agree so
 # closely would give an interval of width zero and p = 0, a certainty that a few counted answers do not have.
@@ -36,6 +37,7 @@ class Test(NamedTuple):
     ci95: Interval | None
     p: float | None
     n: int
+    values: tuple[float, ...] = ()  # the differences themselves, where they are fewer than FEW
 
 
 def estimate(values: Iterable[float | None]) -> Estimate:
@@ -52,7 +54,7 @@ def estimate(values: Iterable[float | None]) -> Estimate:
     """
     kept = _present(values)
     sd = float(kept.std(ddof=1)) if len(kept) > 1 else None
-    return Estimate(_mean(kept), sd, _interval(kept), len(kept))
+    return Estimate(_mean(kept), sd, _interval(kept), len(kept), _few(kept))
 
 
 def paired(values: BySeed, baseline: BySeed) -> Test:
@@ -69,7 +71,12 @@ def paired(values: BySeed, baseline: BySeed) -> Test:
     """
     left, right = _common(values, baseline)
     differences = left - right
-    return Test(_mean(differences), _interval(differences), _p_value(differences), len(differences))
+    spread = _interval(differences), _p_value(differences)
+    return Test(_mean(differences), *spread, len(differences), _few(differences))
+
+
+def _few(values: np.ndarray) -> tuple[float, ...]:
+    return tuple(values.tolist()) if 1 < len(values) < FEW else ()
 
 
 def verdict(difference: float | None, p: float | None, sign: int = 1, words: tuple[str, str, str] = JUDGED) -> str:

@@ -36,7 +36,7 @@ def main(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last and the best step, gain, p, verdict, seeds."""
     metric = summary.judged
     caption = (
-        f'Test {metric.title}, ± half its 95 % interval, after the last step and at the best step in validation; and '
+        f'Test {metric.title}, {_with(summary)}, after the last step and at the best step in validation; and '
         f'{formatting.gain_over(metric, summary.baseline)} after the last step, over the pairs, with its own 95 % '
         "interval; p of each comparison by itself, and p and the verdict with Holm's correction over the "
         f'{family_size(summary)} compared arms'
@@ -49,16 +49,20 @@ def plain(summary: Summary) -> Table:
     """The teacher, if there is one, and every arm: score after the last step, gain, its p-value by itself, seeds."""
     metric = summary.judged
     caption = (
-        f'Test {metric.title}, ± half its 95 % interval, and {formatting.gain_over(metric, summary.baseline)} with its '
+        f'Test {metric.title}, {_with(summary)}, and {formatting.gain_over(metric, summary.baseline)} with its '
         '95 % interval and p-value, each by itself'
     )
-    return _arms(summary, caption, [_score(metric, metric.title), _gain(metric), _P, _SEEDS], teacher=True)
+    return _arms(
+        summary, caption, [_score(metric, metric.title), _gain(metric, judged=False), _P, _SEEDS], teacher=True
+    )
 
 
 def short(summary: Summary, most: int) -> Table:
     """For a terminal: the teacher, if there is one, the baselines and the best arms, so many arms at most."""
     metric = summary.judged
-    columns = [_score(metric, metric.title), _gain(metric, marked=True), _P_HOLM, _SEEDS]
+    few = any(arm.score.values for arm in summary.rows)  # whose lowest and highest run there is no room for
+    score = _mean(metric, formatting.in_unit(metric.title, metric.unit)) if few else _score(metric, metric.title)
+    columns = [score, _gain(metric, marked=True), _P_HOLM, _SEEDS]
     names = {arm.name for arm in comparison.best(summary.rows, most, metric.sign)}
     kept = [arm for arm in summary.rows if arm.name in names]
     some = f'; the {len(kept)} best of {len(summary.rows)} arms, baselines among them'
@@ -139,6 +143,16 @@ def _teacher(summary: Summary, axes: int, columns: Sequence[_Column]) -> list[tu
     return [(TableCell('teacher', 'teacher'), *[EMPTY] * (axes - 1), *map(cell, columns))]
 
 
+def _with(summary: Summary) -> str:
+    """What stands beside a mean."""
+    few = f'the runs from the lowest to the highest where they are fewer than {statistics.FEW}'
+    wide = '± half its 95 % interval'
+    return ', or '.join(
+        text for text, said in ((wide, any(not arm.score.values for arm in summary.rows)),
+                                (few, any(arm.score.values for arm in summary.rows))) if said
+    )  # fmt: skip
+
+
 def _verdict(arm: Arm) -> str:
     return 'baseline' if arm.is_baseline else arm.difference.verdict if arm.difference else 'no baseline arm'
 
@@ -179,12 +193,13 @@ def _score(metric: Metric, title: str, checkpoint: str = 'last') -> _Column:
     return _Column(formatting.in_unit(title, metric.unit), cell, of_teacher=metric if checkpoint == 'last' else None)
 
 
-def _gain(metric: Metric, marked: bool = False) -> _Column:
-    """The difference to the baseline arm, perhaps with a mark where it is significant."""
+def _gain(metric: Metric, marked: bool = False, judged: bool = True) -> _Column:
+    """The difference to the baseline arm; in bold if it helps and is judged, perhaps with a mark."""
 
     def cell(arm: Arm) -> TableCell:
         mark = MARKS.get(_verdict(arm), '') if marked else ''
-        return TableCell(formatting.gain(arm.difference, metric) + mark, _of_test('mean')(arm))
+        text = formatting.gain(arm.difference, metric) + mark
+        return TableCell(text, _of_test('mean')(arm), judged and _verdict(arm) == statistics.HELPS)
 
     return _Column(formatting.in_unit('gain' if metric.sign > 0 else 'difference', metric.difference), cell)
 
@@ -211,7 +226,7 @@ def pivots(summary: Summary) -> list[Table]:
 
 
 def pivot(summary: Summary, axis: str) -> Table:
-    """Methods, and what else varies, as rows; the values of `axis` as columns; the best of a column in bold.
+    """Methods, and what else varies, as rows; the values of `axis` as columns; what helps in bold.
 
     An arm that lacks the axis does not depend on it and has the same number in every column.
     """
@@ -222,21 +237,16 @@ def pivot(summary: Summary, axis: str) -> Table:
     for arm in summary.rows:
         name, concerned = comparison.label(arm.point, others), axis in arm.point
         rows[name, concerned] |= {value: arm for value in ([arm.point[axis]] if concerned else columns)}
-    ranked = {
-        value: comparison.ranked([row[value] for row in rows.values() if value in row], metric.sign)
-        for value in columns
-    }
 
-    def cell(arm: Arm | None, value: Any) -> TableCell:
+    def cell(arm: Arm | None) -> TableCell:
         if arm is None or arm.score.mean is None:
             return EMPTY
         few = '' if arm.n == usual else f' (n={arm.n})'
         text = formatting.spread(arm.score.mean, arm.score.sd, metric) + MARKS.get(_verdict(arm), '') + few
-        best = len(ranked[value]) > 1 and arm is ranked[value][0]  # where there is something to be better than
-        return TableCell(text, arm.score.mean, best)
+        return TableCell(text, arm.score.mean, _verdict(arm) == statistics.HELPS)
 
     body = tuple(
-        (TableCell(name, name), *(cell(row.get(value), value) for value in columns)) for (name, _), row in rows.items()
+        (TableCell(name, name), *(cell(row.get(value)) for value in columns)) for (name, _), row in rows.items()
     )
     lacking = ', '.join(dict.fromkeys(arm.method for arm in summary.rows if axis not in arm.point))
     same = f'; without {formatting.words(axis)}, the same number in every column: {lacking}' if lacking else ''

@@ -7,7 +7,7 @@ from statistics import median
 
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, networks, published, statistics, tables
-from kdjax.study.report.document import Block, Heading, Items, Listing, Picture, Table, Text
+from kdjax.study.report.document import Block, Fold, Heading, Items, Listing, Picture, Table, Text
 from kdjax.study.report.figure_style import Plot
 from kdjax.study.report.records import Arm, PairedDifference, Provenance, Results, Summary
 
@@ -31,15 +31,33 @@ PAPER = (
     "Welch's; where it does not, its number is taken as exact, and a difference is found too easily. The p-values "
     'are of each number by itself.'
 )
+BARS = (
+    'Bars are held against validation data, so that trying again does not use up the test set. A retry changes the '
+    'judged method alone (or gives all methods more data); the baseline stays as it was chosen.'
+)
 
 
 def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
     """The whole page, for the files."""
     return [
         Heading(summary.title, 1),
+        *networks.card(summary),
         Text(_state(summary)),
-        *_finding(summary),
-        *_said(networks.savings(summary), COVERS.format(score=summary.judged.title), _balance(results.balance or {})),
+        *_said(_in_short(summary)),
+        Fold('Every comparison', tuple(_finding(summary))),
+        Fold(
+            'How to read this',
+            tuple(
+                _said(
+                    _judgement(summary),
+                    _resolution(summary),
+                    _highest(summary),
+                    COVERS.format(score=summary.judged.title),
+                    networks.savings(summary),
+                    _balance(results.balance or {}),
+                )
+            ),
+        ),
         Heading('Results'),
         *tables.pivots(summary),
         *_pictures(plots, 'sizes', 'along', 'heat', 'gains'),
@@ -49,12 +67,14 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         tables.beyond(summary),
         *tables.further(summary),
         *_pictures(plots, 'fidelity'),
+        *_section('Class by class', *_pictures(plots, 'classes')),
         *_section('What it costs', networks.costs(summary), *_pictures(plots, 'pareto')),
         *_section('How it was trained', *_training(summary), *_pictures(plots, 'learning', 'gradients')),
         *_section('Teachers', networks.teachers(summary), *_pictures(plots, 'exhibit')),
         *_section('Acceptance', *_acceptance(summary)),
         Heading('Failed runs'),
         *_failures(summary),
+        *_section('What next', *_next(results, summary)),
         Heading('Provenance'),
         _provenance(summary.provenance),
         Listing('Configuration', json.dumps(results.config, indent=2)),
@@ -69,7 +89,9 @@ def brief(summary: Summary) -> list[Block]:
         tables.short(summary, ARMS),
         *_said(lost and f'{lost} failed, left out of every mean and every pair.', networks.savings(summary)),
         Text(_state(summary)),
+        *_said(_judgement(summary)),
         *_finding(summary),
+        *_said(_resolution(summary), _highest(summary)),
     ]
 
 
@@ -85,7 +107,7 @@ def _said(*sentences: str) -> list[Block]:
 
 
 def _pictures(plots: Plots, *topics: str) -> list[Block]:
-    return [Picture(plot.file, plot.says) for topic in topics for plot in plots[topic]]
+    return [Picture(plot.file, plot.says, topic != 'exhibit') for topic in topics for plot in plots[topic]]
 
 
 # ---- how far it is
@@ -137,27 +159,48 @@ def _balance(labels: Mapping[str, int]) -> str:
 # ---- what came of it
 
 
-def _finding(summary: Summary) -> list[Block]:
-    by_verdict: dict[str, list[tuple[Arm, PairedDifference]]] = defaultdict(list)
+def _by_verdict(summary: Summary) -> dict[str, list[tuple[Arm, PairedDifference]]]:
+    """The arms that are compared with a baseline arm."""
+    found: dict[str, list[tuple[Arm, PairedDifference]]] = defaultdict(list)
     for arm in summary.rows:
         if arm.difference:
-            by_verdict[arm.difference.verdict].append((arm, arm.difference))
+            found[arm.difference.verdict].append((arm, arm.difference))
+    return {verdict: found[verdict] for verdict in statistics.VERDICTS if verdict in found}
+
+
+def _judgement(summary: Summary) -> str:
+    """What was tested and how it came out; '' where nothing was."""
+    counts = ', '.join(f'{verdict} {len(arms)}' for verdict, arms in _by_verdict(summary).items())
+    comparisons = formatting.plural(tables.family_size(summary), 'comparison')
+    return counts and (
+        f'Each arm against {summary.baseline} with the same settings, on the same seeds, {comparisons} in all: '
+        f'{counts} (two-sided paired t test of the test {summary.judged.title} after the last step at the 5 % level, '
+        "with Holm's correction over all of them)."
+    )
+
+
+def _in_short(summary: Summary) -> str:
+    """How many arms are better, and how many worse."""
+    found, total = {verdict: len(arms) for verdict, arms in _by_verdict(summary).items()}, tables.family_size(summary)
+    better, worse = found.get(statistics.HELPS, 0), found.get(statistics.HURTS, 0)
+    if not total:
+        return ''
+    return (
+        f'Of {formatting.plural(total, "arm")} compared with {summary.baseline}, {better} '
+        f'{"is" if better == 1 else "are"} significantly better and {worse} significantly worse.'
+    )
+
+
+def _finding(summary: Summary) -> list[Block]:
+    by_verdict, metric = _by_verdict(summary), summary.judged
     if not by_verdict:
         return [Text(f'No arm can be compared: none but those of {summary.baseline} has a baseline arm.')]
-    reached = [verdict for verdict in statistics.VERDICTS if verdict in by_verdict]
-    counts = ', '.join(f'{verdict} {len(by_verdict[verdict])}' for verdict in reached)
-    comparisons = formatting.plural(tables.family_size(summary), 'comparison')
-    metric = summary.judged
     gains = 'Gains' if metric.sign > 0 else 'Differences, of which the lower are better,'
     unit = f' in {metric.difference}' if metric.difference else ''
-    lead = (
-        f'Each arm against {summary.baseline} with the same settings, on the same seeds, {comparisons} in all: '
-        f'{counts} (two-sided paired t test of the test {metric.title} after the last step at the 5 % level, with '
-        f"Holm's correction over all of them). {gains}{unit}, each with its own 95 % interval:"
-    )
+    lead = f'{gains}{unit}, each with its own 95 % interval:'
     none = [] if statistics.HELPS in by_verdict else [f'no arm is significantly better than {summary.baseline}']
-    items = [_list_arms(verdict, by_verdict[verdict], metric) for verdict in reached]
-    return [Text(lead), Items(tuple(none + items)), *_said(_resolution(summary), _highest(summary))]
+    items = [_list_arms(verdict, arms, metric) for verdict, arms in by_verdict.items()]
+    return [Text(lead), Items(tuple(none + items))]
 
 
 def _list_arms(verdict: str, pairs: Sequence[tuple[Arm, PairedDifference]], metric: Metric) -> str:
@@ -211,15 +254,20 @@ def _paper(summary: Summary) -> list[Block]:
     counts = '; '.join(f'{verdict}: {count}' for verdict, count in Counter(row.verdict for row in paper.rows).items())
     recalled = sum(row.certainty == published.RECALLED for row in paper.rows)
     doubt = f' From memory, and so shown and not judged: {recalled}.' if recalled else ''
-    lead = f'{formatting.plural(len(paper.rows), "number")} of {paper.source}, held against ours: {counts}. {PAPER}'
-    return [Heading('Beside the paper'), Text(lead + doubt), tables.paper(summary)]
+    lead = f'{formatting.plural(len(paper.rows), "number")} of {paper.source}, held against ours: {counts}.'
+    return [
+        Heading('Beside the paper'),
+        Text(lead + doubt),
+        tables.paper(summary),
+        Fold('How to read it', (Text(PAPER),)),
+    ]
 
 
 # ---- how it came about
 
 
 def _training(summary: Summary) -> list[Block]:
-    fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if arm.stages)
+    fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if len(arm.stages) > 1)
     return [Items(tuple(fits)), *([tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else [])]
 
 
@@ -236,10 +284,7 @@ def _acceptance(summary: Summary) -> list[Block]:
             f'{formatting.plural(len(acceptance.attempts), "attempt")}; the tables show attempt '
             f'{acceptance.attempt + 1}.'
         ),
-        Text(
-            'Bars are held against validation data, so that trying again does not use up the test set. A retry changes '
-            'the judged method alone (or gives all methods more data); the baseline stays as it was chosen.'
-        ),
+        Fold('How bars are held', (Text(BARS),)),
         tables.attempts(summary),
     ]
 
@@ -259,6 +304,20 @@ def _failures(summary: Summary) -> list[Block]:
         'every pair, so that the numbers of their arms are those of the runs that survived:'
     )
     return [Text(lead), Items(tuple(items[:REASONS] + more))]
+
+
+def _next(results: Results, summary: Summary) -> list[Block]:
+    """The command that goes on, and where the weights of the best student lie."""
+    says = ['The same command goes on where something is missing or was changed; what is done is not done again:']
+    top = next(iter(comparison.ranked([arm for arm in summary.rows if not arm.is_baseline], summary.judged.sign)), None)
+    runs = [run for run in results.runs if run.status == 'done' and run.weights and top and top.method == run.method
+            and top.transfer_size == run.transfer_size and top.point.items() <= run.place.items()]  # fmt: skip
+    kept = (
+        f'The weights of {top.name}, seed {runs[0].seed}, lie in {runs[0].weights} of the workdir, those of every run '
+        'where its line of runs.csv says; kdjax.train.checkpoint.load_variables(folder) reads them, and each leaf has '
+        'the cells of the grid as its first axis.'
+    ) if top and runs else ''  # fmt: skip
+    return [Text(says[0]), Listing('', summary.provenance.command), *_said(kept)]
 
 
 def _provenance(provenance: Provenance) -> Items:

@@ -101,6 +101,7 @@ def _run(
         'teacher': teacher,
         'stages': run.cells[-1].inputs.chain,
         'chosen': {},
+        'weights': f'{last.folder.name}/{evaluation.CHECKPOINTS["last"]}, cell {last.position}' if last else '',
     }
 
 

@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from kdjax.study.report import document, latex
-from kdjax.study.report.document import Heading, Items, Picture, Table, TableCell, Text
+from kdjax.study.report.document import Card, Fact, Fold, Heading, Items, Picture, Table, TableCell, Text
 
 ROOT = Path(__file__).resolve().parents[3]
 HOSTILE = 'a_b & 50 % of #1 {x} ~ ^2 \\ $y$ <i>|"q"'
@@ -184,3 +184,58 @@ def test_latex_holds_tables_only():
 def test_a_line_break_takes_no_argument_from_the_next_row(start):
     said = latex.latex([PLAIN._replace(rows=((start, '1'),))])
     assert '\n{}' + start in said
+
+
+def test_what_is_folded_is_in_the_page_and_among_the_tables():
+    page = [Fold('How <to>', (Text('some prose'), PLAIN)), Card((Fact('gain', '+1', 'of *x*', 'good'),))]
+    said = document.html('t', page, {})
+    assert '<details><summary>How &lt;to&gt;</summary>' in said
+    assert '<div class="good"><dt>gain</dt><dd><b>+1</b><span>of *x*</span></dd></div>' in said
+    assert 'some prose' in document.markdown(page)
+    assert '- gain: **+1** – of \\*x\\*' in document.markdown(page)
+    assert r'one & 1 \\' in latex.latex(page)
+    console = Console(width=80, file=io.StringIO())
+    console.print(document.terminal(page))
+    assert 'prose' not in console.file.getvalue()
+
+
+def test_sections_can_be_linked_to():
+    said = document.html('t', [Heading('T', 1), *(Heading(f'What it is {place}') for place in range(3))], {})
+    assert said.index('<nav') < said.index('<h2 id="what-it-is-0">')
+    assert '<a href="#what-it-is-2">What it is 2</a>' in said
+    assert '<nav' not in document.html('t', [Heading('one')], {})
+
+
+@pytest.mark.parametrize(
+    ('text', 'said'),
+    [
+        ('$x$ a_b _c_', r'\$x\$ a_b \_c\_'),
+        ('[a](b) ![c](d)', r'[a\](b) \![c\](d)'),
+        ('+0.1 [0.0, 0.2]', '+0.1 [0.0, 0.2]'),
+        ('# x', r'\# x'),
+        ('= x', r'\= x'),
+        ('1. x', r'1\. x'),
+        ('0.200', '0.200'),
+        ('[a]: b', r'[a\]: b'),
+        ('&amp; ~~x~~', r'\&amp; \~\~x\~\~'),
+    ],
+)
+def test_markdown_reads_no_name_as_its_own(text, said):
+    assert document.markdown([Text(text)]) == f'{said}\n'
+
+
+def test_a_listing_ends_where_it_ends():
+    said = document.markdown([document.Listing('code', 'a\n`````\nb')])
+    assert said.count('``````') == 2
+
+
+@pytest.mark.parametrize('name', ['=1+1', '+x', '-x', '@x', '\tx'])
+def test_a_spreadsheet_computes_no_name(name):
+    rows = list(
+        csv.reader(
+            io.StringIO(
+                document.csv(Table('', 'lr', ('a', 'b'), ((TableCell(name, name), TableCell('-1', -1.0)),))), newline=''
+            )
+        )
+    )
+    assert rows[1] == [f"'{name}", '-1.0']

@@ -12,7 +12,7 @@ from kdjax.study.report.scatter import Point
 
 @pytest.fixture(scope='module')
 def temps():
-    return report.summarise(temperatures(seeds=4))
+    return report.summarise(temperatures(seeds=5))
 
 
 @pytest.fixture(scope='module')
@@ -31,7 +31,10 @@ def line(axes, label):
 
 
 def labels(figure):
-    return [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    """Names in the legend, or else those at the ends of lines."""
+    beside = [text for axes in figure.axes for text in axes.texts if getattr(text, 'arrowprops', None)]
+    named = [text for legend in figure.legends for text in legend.get_texts()] or beside
+    return [' '.join(text.get_text().split()) for text in named]
 
 
 def means(found, **point):
@@ -169,7 +172,7 @@ def test_long_names_are_told_apart(three):
     names = [tick.get_text() for tick in plot.figure.axes[0].get_yticklabels()]
     assert len(set(names)) == len(names) == 36
     assert 'kd, 4, 0.5, 64' in names
-    assert plot.figure.axes[0].get_ylabel() == 'method, temperature, weight, width'
+    assert plot.figure.axes[0].get_title(loc='left') == 'method, temperature, weight, width'
 
 
 def test_wide_intervals_of_few_seeds_do_not_set_the_scale():
@@ -301,22 +304,52 @@ def test_one_seed_has_a_curve_and_no_band():
     assert not axes.collections
 
 
+def test_few_seeds_are_drawn_one_by_one_and_without_a_band():
+    study = temperatures(seeds=2, values=(1, 4))
+    (axes,) = curves.learning(*summarised(study))[0].figure.axes
+    assert not axes.collections
+    thin = [drawn for drawn in axes.lines if drawn.get_linewidth() < 1]
+    assert len(thin) == 2 * 5
+    (axes,) = gains.along(report.summarise(study))[0].figure.axes
+    assert not axes.collections
+    assert not axes.patches
+    spots = [drawn for drawn in axes.lines if drawn.get_marker() == '.']
+    values = [100 * run.last['accuracy'] for run in study.runs if run.method == 'kd']
+    assert sorted(spots[0].get_ydata()) == pytest.approx(sorted(values))
+    low, high = axes.get_ylim()
+    assert high - low < 20  # the intervals of two seeds reach over a hundred points
+
+
+def test_lines_that_lie_on_each_other_differ_in_dash_and_in_the_places_of_markers():
+    runs = [record(method, seed, accuracy=0.9) for method in (BASELINE, 'kd') for seed in range(5)]
+    (axes,) = curves.learning(*summarised(results(runs, ['method'])))[0].figure.axes
+    first, second = axes.lines
+    assert first.get_linestyle() != second.get_linestyle()
+    assert first.get_markevery() != second.get_markevery()
+
+
+def test_names_at_lines_keep_their_distance():
+    places = figure_style.spread([0.5, 0.5, 0.51, 0.99], [0.1] * 4)
+    assert all(np.diff(places) > 0.0999)
+    assert places[-1] == 0.99
+    assert list(figure_style.spread([0.9, 0.1], [0.1, 0.2])) == [0.9, 0.1]
+
+
 def test_gradients_have_a_band_where_there_is_an_interval():
+    cosines = (0.5, -0.1, 0.3, 0.2, 0.6)
     lines = [
-        (
-            GradientStats(10, {'hard': 1.0}, {'hard|soft': cosine}),
-            *([GradientStats(20, {}, {'hard|soft': 0.9})] * first),
-        )
-        for first, cosine in ((True, 0.5), (False, -0.1))
-    ]
+        (GradientStats(10, {'hard': 1.0}, {'hard|soft': cosine}),
+         *([GradientStats(20, {}, {'hard|soft': 0.9})] * (not place)))
+        for place, cosine in enumerate(cosines)
+    ]  # fmt: skip
     runs = [record('kd', seed, gradients=stats) for seed, stats in enumerate(lines)]
-    _, cosines = curves.gradients(*summarised(results(runs, [])))
-    (axes,) = cosines.figure.axes
+    _, drawn = curves.gradients(*summarised(results(runs, [])))
+    (axes,) = drawn.figure.axes
     (band,) = axes.collections  # one seed at the second step: no interval
-    half = 12.706 * np.std([0.5, -0.1], ddof=1) / np.sqrt(2)  # the 97.5 % quantile of Student's t with 1 degree
+    half = 2.7764 * np.std(cosines, ddof=1) / np.sqrt(5)  # the 97.5 % quantile of Student's t with 4 degrees
     ys = band.get_paths()[0].vertices[:, 1]
-    assert (ys.min(), ys.max()) == pytest.approx((0.2 - half, 0.2 + half), rel=1e-4)
-    assert line(axes, 'hard and soft')[1] == pytest.approx([0.2, 0.9])
+    assert (ys.min(), ys.max()) == pytest.approx((0.3 - half, 0.3 + half), abs=1e-4)
+    assert line(axes, 'hard and soft')[1] == pytest.approx([0.3, 0.9])
 
 
 def summarised(study):
@@ -332,7 +365,7 @@ def sized(axis=None, methods=('kd',)):
         )
         for size in (100, 1000)
         for gain, method in ((0, BASELINE), *((0.01 + place / 1000, name) for place, name in enumerate(methods)))
-        for seed in range(3)
+        for seed in range(5)
     ]
     return results(runs, [axis] if axis else [])
 

@@ -57,7 +57,7 @@ def wrong(accuracy):
 
 def page(study):
     summary = report.summarise(study)
-    topics = ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit')
+    topics = ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit', 'classes')
     return document.markdown(text.full(study, summary, dict.fromkeys(topics, ())))
 
 
@@ -121,8 +121,8 @@ def test_figures_keep_the_lowest_of_many():
     summary = report.summarise(study)
     (plot,) = curves.learning(summary, comparison.group_runs(study))
     lowest = sorted((row for row in summary.rows if not row.is_baseline), key=lambda row: row.score.mean)[:7]
-    (legend,) = plot.figure.legends
-    assert {each.get_text() for each in legend.get_texts()} == {BASELINE, *(row.name for row in lowest)}
+    (axes,) = plot.figure.axes
+    assert {' '.join(each.get_text().split()) for each in axes.texts} == {BASELINE, *(row.name for row in lowest)}
     files = [plot.file for plot in gains.heat(report.summarise(errors(grid(seeds=1))))]
     assert 'heat_temperature_weight.png' in files
 
@@ -267,3 +267,73 @@ def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(rig
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
     with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags'"):
         exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
+
+
+@pytest.mark.parametrize(
+    'shape', [(8,), (1,), (4, 4), (4, 4, 1), (4, 4, 2), (4, 4, 3), (4, 4, 4), (4, 5, 9), (2, 3, 4, 5), ()]
+)
+def test_whatever_examples_are_the_report_is_not_lost(right, shape):
+    shown = {**EXHIBIT, 'image': np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(float).tolist()}
+    (plot,) = exhibit.plots(right, {'teacher': shown})
+    assert figure_style.png(plot.figure).startswith(b'\x89PNG')
+    assert ('one image' in plot.says) == (len(shape) in (2, 3))
+
+
+def test_an_example_of_several_arrays_says_what_it_is(right):
+    shown = {name: value for name, value in EXHIBIT.items() if name != 'image'}
+    (plot,) = exhibit.plots(right, {'teacher': {**shown, 'shapes': {'inputs/left': [3], 'inputs/right': [4, 5]}}})
+    said = ' '.join(plot.figure.axes[0].texts[0].get_text().split())
+    assert said == 'an example that cannot be drawn: inputs/left (3,); inputs/right (4, 5)'
+
+
+def test_bytes_are_colours():
+    image = np.array([[[0, 128, 255], [255, 0, 0]]])
+    np.testing.assert_allclose(exhibit.picture(image), image / 255)
+    np.testing.assert_allclose(exhibit.picture(image / 255), image / 255)
+    np.testing.assert_allclose(exhibit.picture(image / 255 * 4 - 2), image / 255)  # normalised
+    assert exhibit.picture(np.stack([np.zeros((2, 3)), np.ones((2, 3))], axis=-1)).tolist() == [[0, 0, 0, 1, 1, 1]] * 2
+
+
+def test_names_are_nowhere_a_language(accuracy, tmp_path):
+    name = '=$\\write18{id}$ [a](b) _#&'
+    exhibits = {'teacher': {**EXHIBIT, 'class_names': [name] * 3}}
+    runs = tuple(dataclasses.replace(run, method=name, point={**run.point, 'method': name})
+                 if run.method == 'kd' else run for run in accuracy.runs)  # fmt: skip
+    report.write(dataclasses.replace(accuracy, runs=runs, exhibits=exhibits, title=name), tmp_path)
+    said = {path.suffix: path.read_text() for path in tmp_path.iterdir() if path.suffix != '.png'}
+    assert said['.md'].startswith('# \\=\\$\\\\write18{id}\\$ [a\\](b) \\_#\\&')
+    assert '\\write18' not in said['.tex']
+    assert '<title>=$\\write18{id}$ [a](b) _#&amp;</title>' in said['.html']
+    assert f"\n'{name}" in (tmp_path / 'runs.csv').read_text()
+
+
+def classes(count, seed=0):
+    """Answers of a network to a test split of so many classes."""
+    rng = np.random.default_rng(seed)
+    pairs = {(truth, int(answer)) for truth in range(count) for answer in (truth, *rng.integers(0, count, 2))}
+    return {
+        'class_names': [f'class $x_{place}$' for place in range(count)],
+        'confusion': [[*pair, 5 if pair[0] == pair[1] else 1] for pair in sorted(pairs)],
+        'calibration': [[0, 1.5, 2.7], [0, 1, 3], [0, 2, 3]],
+    }
+
+
+@pytest.mark.parametrize('count', [2, 10, 100])
+def test_classes_are_drawn_however_many(right, count):
+    found = {'teacher': classes(count), BASELINE: classes(count, 1), 'kd': classes(count, 2), 'dist': classes(count, 3)}
+    recalls, confusion, calibration = exhibit.classes(right, found)
+    best = max((arm for arm in right.rows if not arm.is_baseline), key=lambda arm: arm.score.mean).method
+    counts = exhibit.matrix(found[best])
+    drawn = next(line for line in recalls.figure.axes[0].lines if line.get_label() == best)
+    expected = np.sort(100 * np.diag(counts) / counts.sum(axis=1))[: exhibit.CLASSES]
+    assert drawn.get_xdata() == pytest.approx(expected)
+    assert bool(confusion.figure.axes[0].images) == (count <= exhibit.MATRIX)
+    line = next(line for line in calibration.figure.axes[0].lines if line.get_label() == best)
+    assert line.get_xydata() == pytest.approx(np.array([[75, 50], [90, 100]]))
+    for plot in (recalls, confusion, calibration):
+        assert figure_style.png(plot.figure).startswith(b'\x89PNG')
+
+
+def test_without_classes_there_are_no_figures_of_them(right):
+    assert exhibit.classes(right, {}) == []
+    assert exhibit.classes(right, {'kd': {**classes(3), 'confusion': []}}) == []

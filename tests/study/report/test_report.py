@@ -66,7 +66,7 @@ def page(study):
     """report.md without its figures: quick."""
     summary = report.summarise(study)
     none = dict.fromkeys(
-        ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit'), ()
+        ('sizes', 'gains', 'along', 'heat', 'fidelity', 'pareto', 'learning', 'gradients', 'exhibit', 'classes'), ()
     )
     return document.markdown(text.full(study, summary, none))
 
@@ -126,9 +126,10 @@ def test_summary_schema(folder):
     row = content['rows'][1]
     assert {'name', 'method', 'point', 'transfer_size', 'n', 'counts', 'score', 'last', 'best', 'best_step',
             'difference', 'gap_recovered', 'chosen', 'stages', 'cost', 'teacher'} <= set(row)  # fmt: skip
-    assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n'}
+    assert set(row['last']['accuracy']) == {'mean', 'sd', 'ci95', 'n', 'values'}
     assert row['score'] == row['last']['accuracy']
-    assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline'}
+    assert set(row['difference']) == {'mean', 'ci95', 'p', 'p_holm', 'n', 'verdict', 'detectable', 'baseline',
+                                      'values'}  # fmt: skip
     assert content['acceptance'] is None
 
 
@@ -264,9 +265,11 @@ def test_pivot_is_the_papers_form(study, summary):
     values = [run.last['accuracy'] for run in study.runs if run.point == {'method': 'kd', 'temperature': 4}]
     assert body['kd'][1].text.startswith(f'{100 * np.mean(values):.2f} ± {100 * np.std(values, ddof=1):.2f}')
     assert body[BASELINE][0] == body[BASELINE][1]._replace(best=body[BASELINE][0].best)
-    for column in range(3):
-        best = [name for name, cells in body.items() if cells[column].best]
-        assert best == [max(body, key=lambda name: body[name][column].value)]
+    helping = {row.name for row in summary.rows if row.difference and row.difference.verdict == 'helps'}
+    bold = {f'{name}, temperature {value}' for name, cells in body.items()
+            for value, cell in zip((1, 4, 20), cells, strict=True) if cell.best}  # fmt: skip
+    assert bold == helping
+    assert 0 < len(helping) < 6
     assert 'without temperature, the same number in every column: hard labels' in table.caption
 
 
@@ -446,7 +449,7 @@ def test_the_page_of_a_run_tells_how_it_came_about():
         assert words in said
     validation = report.summarise(run_of(HARD, SOFT)).rows[3].validation.mean
     assert f'| soft | 1000 | {100 * validation:.2f} | soft.temperature = 4 |' in said
-    assert '| soft | 100 | 85.00 ± 2.48 |' in said
+    assert '| soft | 100 | 85.00 (84.00–86.00) |' in said
 
 
 @pytest.mark.parametrize('shift', [0.03, -0.03])
@@ -547,7 +550,10 @@ def test_html_is_self_contained_and_sorts(folder):
     page = (folder / 'report.html').read_text()
     assert page.count('<script>') == 1
     assert "script-src 'sha256-" in page
-    sources = re.findall(r'(?:src|href)\s*=\s*"(.*?)"', page)
+    sources = re.findall(r'src\s*=\s*"(.*?)"', page)
+    links = re.findall(r'href\s*=\s*"#(.*?)"', page)
+    assert set(links) <= set(re.findall(r' id="(.*?)"', page))
+    assert len(links) == page.count('href') == page.count('<h2')
     assert len(sources) == len(list(folder.glob('*.png')))
     assert all(source.startswith('data:image/png;base64,') for source in sources)
     assert page.count('<th class=') == page.count('<button type="button">') + 4  # teachers: nothing to sort
@@ -605,3 +611,48 @@ def test_no_nan_reaches_any_file(tmp_path):
     json.loads((tmp_path / 'summary.json').read_text(), parse_constant=pytest.fail)
     for name in ('report.md', 'arms.csv', 'tables.tex'):
         assert not re.search(r'\b(nan|inf)\b', (tmp_path / name).read_text())
+
+
+# ---- what is read first
+
+
+def test_the_card_has_teacher_baseline_best_student_gain_and_size(study, summary, folder):
+    (card,) = networks.card(summary)
+    facts = {fact.label: fact for fact in card.facts}
+    top = max((row for row in summary.rows if not row.is_baseline), key=lambda row: row.score.mean)
+    assert list(facts) == ['teacher', 'baseline', 'best student', 'gain', 'teacher / student size']
+    assert facts['teacher'][1:3] == ('96.00 %', '85.00 k parameters')
+    assert facts['best student'].value == f'{100 * top.score.mean:.2f} %'
+    assert top.name in facts['best student'].note
+    assert facts['gain'].value == f'{100 * top.difference.mean:+.2f} points'
+    assert top.difference.verdict in facts['gain'].note
+    assert facts['gain'].meant == ('good' if top.difference.verdict == 'helps' else '')
+    assert facts['teacher / student size'].value == f'{340_008 / (4 * 8320):.1f}×'
+    page = (folder / 'report.html').read_text()
+    assert page.index('class="card"') < page.index('<p>')
+
+
+@pytest.mark.parametrize('make', [half, lambda: grid(seeds=2), lambda: results([record('kd', 0)], []),
+                                  lambda: results([record(BASELINE, 0)], [], teachers={})])  # fmt: skip
+def test_there_is_a_card_of_whatever_there_is(make):
+    (card,) = networks.card(report.summarise(make()))
+    assert card.facts
+    assert all(fact.value for fact in card.facts)
+
+
+def test_nothing_finished_has_no_card():
+    assert networks.card(report.summarise(results([record('kd', 0, status='missing')], []))) == []
+
+
+def test_the_page_says_what_to_do_next_and_where_the_weights_lie():
+    runs = [record('kd', seed, weights=f'distill-ab/variables, cell {seed}') for seed in range(2)]
+    said = page(results(runs, ['method']))
+    assert 'The weights of kd, seed 0, lie in distill-ab/variables, cell 0 of the workdir' in said
+    assert 'python run.py --config=configs/sweeps/toy.py' in said[said.index('## What next') :]
+    assert 'distill-ab/variables, cell 1' in document.csv(csv_tables.of_runs(results(runs, ['method'])))
+
+
+def test_a_teacher_without_a_name_is_called_by_its_size():
+    runs = [record('kd', seed) for seed in range(2)]
+    summary = report.summarise(results(runs, [], teachers={'teacher': TEACHER, 'f4c7772caebbd871': TEACHER}))
+    assert networks.teacher_name('f4c7772caebbd871', summary) == 'teacher 2 (85.00 k parameters)'
