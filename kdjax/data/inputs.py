@@ -25,7 +25,8 @@ def readable(dataset: Dataset) -> Dataset:
     """`dataset` with inputs that networks can read: bytes, tokens or floats.
 
     Integers of images, (N, H, W[, C]), that are not uint8 become uint8 where all are in 0 to 255; those of uint16
-    become float32 in [0, 1]. Booleans become 0 and 1, tokens int32. What is read when it is asked for is looked at then.
+    become float32 in [0, 1]. Booleans become 0 and 1, tokens int32. What is read when it is asked for is
+    looked at then.
 
     Raises:
       UsageError: inputs that are of another shape or kind in another split, no numbers, other integers, or not finite.

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.errors import Interrupted, UsageError, nearest, unknown
+from kdjax.errors import Interrupted, Remark, UsageError, nearest, unknown
 from kdjax.study.recipe import check
 from kdjax.study.recipe.search import Search
 
@@ -38,6 +39,7 @@ DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
 )
+_formatted = warnings.formatwarning
 
 
 def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]]) -> int:
@@ -79,6 +81,7 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
     from kdjax.study.sweep import tune, worker
     from kdjax.train import distributed
 
+    warnings.formatwarning = one_line
     if not DEBUG.value:
         quiet_threads()
     if DISTRIBUTED.value and MODE.value != 'run':
@@ -109,6 +112,11 @@ def show_techniques(presets: Mapping[str, Any]) -> None:
     Screen().show(technique_list.listing(technique_list.presets_of(presets)))
 
 
+def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """A remark on what the user gave as a line of its own; other warnings as Python has them."""
+    return f'note: {message}\n' if issubclass(category, Remark) else _formatted(message, category, *place, **line)
+
+
 def quiet_threads() -> None:
     """One line for what fails in a thread of a library: where it matters, the main thread meets it too and says why."""
     logging.getLogger('absl').setLevel(logging.CRITICAL)
@@ -131,6 +139,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     """
     if not _given(argv):
         argv = [argv[0], f'--config={default}', *argv[1:]]
+    importable(Path(_given(argv)[-1].partition(':')[0]).parent, Path.cwd())
     _check_fields(argv)
     try:
         rest = values(argv)
@@ -142,6 +151,11 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
     return _with_search(holder.value, argv)
+
+
+def importable(*folders: Path) -> None:
+    """Modules beside the config file and in the working folder can be named; what is installed goes first."""
+    sys.path.extend(place for folder in folders if (place := str(folder.resolve())) not in sys.path)
 
 
 def _with_search(config: ConfigDict, argv: list[str]) -> ConfigDict:
