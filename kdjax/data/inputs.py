@@ -91,11 +91,12 @@ def _decode(column: str, parts: Mapping[str, Column], tokens: bool) -> Callable[
     if kinds == {'bool'}:
         return functools.partial(_cast, dtype=np.float32)
     if any(isinstance(part, Lazy) for part in parts.values()):
-        return _checked_lazily(column, kinds, tokens)
+        _check_lazy(column, kinds, tokens)
+        return None
     return _of_integers(column, parts, kinds, tokens)
 
 
-def _checked_lazily(column: str, kinds: set[str], tokens: bool) -> None:
+def _check_lazy(column: str, kinds: set[str], tokens: bool) -> None:
     """Integers that are read when they are asked for have a range that is not known."""
     if not tokens and kinds != {'int32'}:
         raise UsageError(f'{column} that are read when they are asked for are {", ".join(sorted(kinds))}; {ADVICE}')

@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kdjax.errors import Interrupted, Remark, UsageError, nearest, unknown
-from kdjax.study.recipe import check
+from kdjax.study.recipe import arguments, check
 from kdjax.study.recipe.search import Search
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
@@ -140,9 +140,9 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     if not _given(argv):
         argv = [argv[0], f'--config={default}', *argv[1:]]
     importable(Path(_given(argv)[-1].partition(':')[0]).parent, Path.cwd())
-    _check_fields(argv)
+    further = _check_fields(argv)
     try:
-        rest = values(argv)
+        rest = values([word for word in argv if word.removeprefix('--config.').partition('=')[0] not in further])
     except flags.UnrecognizedFlagError as error:
         known = [flag for module in values.flags_by_module_dict().values() for flag in (f.name for f in module)]
         raise unknown('flag', error.flagname, nearest(error.flagname, set(known))[:5]) from error
@@ -150,7 +150,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
         raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
-    return _with_search(holder.value, argv)
+    return _with_search(arguments.extended(holder.value, further), argv)
 
 
 def importable(*folders: Path) -> None:
@@ -209,8 +209,12 @@ def _given(argv: list[str]) -> list[str]:
     return joined + [after for word, after in itertools.pairwise(argv) if word == '--config']
 
 
-def _check_fields(argv: list[str]) -> None:
-    """Meets a config file that does not load and a field that does not exist, before absl does."""
+def _check_fields(argv: list[str]) -> dict[str, str]:
+    """Meets a config file that does not load and a field that does not exist, before absl does.
+
+    Returns:
+      What is given of arguments that the config does not list, by field.
+    """
     path, _, argument = _given(argv)[-1].partition(':')
     if not Path(path).is_file():
         raise UsageError(f'no config file {path!r}; there are: {_configs(path)}')
@@ -223,19 +227,28 @@ def _check_fields(argv: list[str]) -> None:
         if not str(error).startswith('Could not override field'):
             raise
         raise UsageError(f'{path}: {str(error).splitlines()[0]}{_hint(str(error))}') from error
+    further = {}
     for word in argv:
         if word.startswith('--config.'):
-            _walk(config, word.removeprefix('--config.').partition('=')[0])
+            field, equals, text = word.removeprefix('--config.').partition('=')
+            if not _walk(config, field) and equals:
+                further[field] = text
+    return further
 
 
-def _walk(config: ConfigDict, dotted: str) -> None:
+def _walk(config: ConfigDict, dotted: str) -> bool:
+    """Whether the config has a field; one that it does not have may be an argument of what it names."""
     if dotted == 'search':
         raise UsageError('config.search has a flag of its own: --search="{\'terms.soft.temperature\': (2., 4.)}"')
     node: Any = config
     for part in dotted.split('.'):
         if not isinstance(node, ConfigDict) or part not in node:
+            *way, last = dotted.split('.')
+            if isinstance(node, ConfigDict) and part == last and arguments.open_part(config, way):
+                return False
             raise unknown('config field', part, node if isinstance(node, ConfigDict) else (), f' in {dotted!r}')
         node = node[part]
+    return True
 
 
 def _configs(wanted: str) -> str:

@@ -1,17 +1,24 @@
-"""What a config leaves to the data is filled in as if it had been given."""
+"""What a config leaves to the data is filled in as if it had been given, and what it does not list can be."""
 
 import subprocess
 import sys
+from pathlib import Path
 
-from ml_collections import ConfigDict
+import pytest
+from absl import flags
+from ml_collections import ConfigDict, config_flags
 
 from configs import base
+from kdjax.errors import UsageError
+from kdjax.study import command_line
 from kdjax.study.recipe.resolve import resolve
+
+pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
 
 NET = """
 from kdjax.nets.mlp import mlp
-def net(**arguments):
-    return mlp(widths=(8,), **arguments)
+def net(*, classes, precision, axis):
+    return mlp(widths=(8,), classes=classes, precision=precision, axis=axis)
 """
 CONFIG = """
 from configs import base
@@ -43,6 +50,36 @@ def test_terms_that_remember_examples_are_told_how_many_there_are():
     found, given = (resolve(config.lock()) for config in (remembering(), remembering(examples=1000)))
     assert found.fits['combined'].terms == given.fits['combined'].terms
     assert dict(found.fits['combined'].objective.terms)['crd'].examples == 1000
+
+
+def parsed(*words):
+    """The config of a command line."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
+    return command_line.parse(['run.py', *words], values, holder, Path('configs/digits.py'))
+
+
+def test_arguments_that_a_config_does_not_list_can_be_given():
+    found = parsed('--config.fits.combined.optim.clip=1.0', '--config.student.net=cnn.cnn',
+                   '--config.terms.hard.class_weights=(1., 2.)', '--config.data.args.folder=here',
+                   '--config.data.source=originals.mnist')  # fmt: skip
+    assert found.fits.combined.optim.clip == 1.0
+    assert found.terms.hard.class_weights == (1.0, 2.0)
+    assert found.data.args.folder == 'here'
+
+
+@pytest.mark.parametrize(
+    ('word', 'message'),
+    [
+        ('--config.fits.combined.optim.clop=1.0', "unknown argument 'clop' in 'fits.combined.optim.clop'; .*: 'clip'"),
+        ('--config.terms.hard.class_weight=(1.,)', "unknown argument 'class_weight' in .*: 'class_weights'"),
+        ('--config.student.args.width=(3,)', "unknown argument 'width' in .*: 'widths'"),
+        ('--config.fits.combined.stops=3', "unknown config field 'stops' in 'fits.combined.stops'; .*: 'steps'"),
+    ],
+)
+def test_arguments_that_nothing_takes_are_answered_with_those_that_are(word, message):
+    with pytest.raises(UsageError, match=message):
+        parsed(word)
 
 
 def test_modules_beside_the_config_file_can_be_named(tmp_path):
