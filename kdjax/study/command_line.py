@@ -142,7 +142,9 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     importable(Path(_given(argv)[-1].partition(':')[0]).parent, Path.cwd())
     further = _check_fields(argv)
     try:
-        rest = values([word for word in argv if word.removeprefix('--config.').partition('=')[0] not in further])
+        rest = _parsed(
+            [word for word in argv if word.removeprefix('--config.').partition('=')[0] not in further], values
+        )
     except flags.UnrecognizedFlagError as error:
         known = [flag for module in values.flags_by_module_dict().values() for flag in (f.name for f in module)]
         raise unknown('flag', error.flagname, nearest(error.flagname, set(known))[:5]) from error
@@ -151,6 +153,15 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
     return _with_search(arguments.extended(holder.value, further), argv)
+
+
+def _parsed(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """What is left of a command line by its flags. ml_collections looks for fields of the config in sys.argv."""
+    whole, sys.argv = sys.argv, argv
+    try:
+        return list(values(argv))
+    finally:
+        sys.argv = whole
 
 
 def importable(*folders: Path) -> None:
