@@ -11,6 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import base
 from kdjax.errors import UsageError
 from kdjax.study import command_line
+from kdjax.study.recipe import arguments
 from kdjax.study.recipe.resolve import resolve
 
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections
@@ -60,6 +61,22 @@ def parsed(*words):
 
 
 def test_arguments_that_a_config_does_not_list_can_be_given():
+    config = base.config()
+    config.data.source = 'originals.mnist'
+    given = {'fits.combined.optim.clip': '1.0', 'terms.hard.class_weights': '(1., 2.)', 'data.args.folder': 'here'}
+    found = arguments.extended(config.lock(), given)
+    assert found.fits['combined'].terms == given.fits['combined'].terms
+    assert dict(found.fits['combined'].objective.terms)['crd'].examples == 1000
+
+
+def parsed(*words):
+    """The config of a command line."""
+    values = flags.FlagValues()
+    holder = config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
+    return command_line.parse(['run.py', *words], values, holder, Path('configs/digits.py'))
+
+
+def test_arguments_that_a_config_does_not_list_can_be_given():
     found = parsed('--config.fits.combined.optim.clip=1.0', '--config.student.net=cnn.cnn',
                    '--config.terms.hard.class_weights=(1., 2.)', '--config.data.args.folder=here',
                    '--config.data.source=originals.mnist')  # fmt: skip
@@ -85,6 +102,7 @@ def test_arguments_that_nothing_takes_are_answered_with_those_that_are(word, mes
 def test_modules_beside_the_config_file_can_be_named(tmp_path):
     (tmp_path / 'own_nets_of_this_test.py').write_text(NET)
     (tmp_path / 'config.py').write_text(CONFIG)
-    done = subprocess.run((sys.executable, 'run.py', f'--config={tmp_path / "config.py"}', '--mode=plan'),
+    done = subprocess.run((sys.executable, 'run.py', f'--config={tmp_path / "config.py"}', '--mode=plan',
+                           '--config.fits.combined.optim.clip=1.0', '--config.data.transfer_sizes=()'),
                           capture_output=True, text=True)  # fmt: skip
     assert done.returncode == 0, done.stderr
