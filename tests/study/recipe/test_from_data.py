@@ -65,21 +65,6 @@ def test_arguments_that_a_config_does_not_list_can_be_given():
     config.data.source = 'originals.mnist'
     given = {'fits.combined.optim.clip': '1.0', 'terms.hard.class_weights': '(1., 2.)', 'data.args.folder': 'here'}
     found = arguments.extended(config.lock(), given)
-    assert found.fits['combined'].terms == given.fits['combined'].terms
-    assert dict(found.fits['combined'].objective.terms)['crd'].examples == 1000
-
-
-def parsed(*words):
-    """The config of a command line."""
-    values = flags.FlagValues()
-    holder = config_flags.DEFINE_config_file('config', flag_values=values, lock_config=True)
-    return command_line.parse(['run.py', *words], values, holder, Path('configs/digits.py'))
-
-
-def test_arguments_that_a_config_does_not_list_can_be_given():
-    found = parsed('--config.fits.combined.optim.clip=1.0', '--config.student.net=cnn.cnn',
-                   '--config.terms.hard.class_weights=(1., 2.)', '--config.data.args.folder=here',
-                   '--config.data.source=originals.mnist')  # fmt: skip
     assert found.fits.combined.optim.clip == 1.0
     assert found.terms.hard.class_weights == (1.0, 2.0)
     assert found.data.args.folder == 'here'
