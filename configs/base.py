@@ -86,7 +86,8 @@ def data() -> ConfigDict:
             'buckets': (),
             'bucket_run': 10,  # steps in a row with one width, which go in one dispatch
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
-            'transfer_sizes': (1000,),  # examples that students see; each cell draws its own, stratified, by its seed
+            # Examples that students see, () for all: each cell draws its own, stratified, by its seed
+            'transfer_sizes': (1000,),
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }

@@ -14,6 +14,7 @@ from kdjax.types import Column, Tree
 SPLITS = ('train', 'validation', 'test')
 SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run
 UNLABELLED = -1  # the label of an example, or of a token, that has none
+GROUPS = 'groups'  # the column, (N,), of who an example is of: a speaker, a user, a patient
 
 
 class Split(NamedTuple):
@@ -24,7 +25,7 @@ class Split(NamedTuple):
     # what does not fit in memory is fed with `data.stream=True`.
     inputs: Tree
     labels: np.ndarray | None = None  # (N, ...), UNLABELLED where there is none; or no labels at all
-    # What else an example has, by name, (N, ...): 'length' of its tokens, 'boxes', 'group' (speaker, user),
+    # What else an example has, by name, (N, ...): 'length' of its tokens, 'boxes', 'groups' (speaker, user),
     # 'teacher_inputs' where a network that teaches reads something else.
     more: Mapping[str, Tree] = {}
 
@@ -105,17 +106,51 @@ def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np
     return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]
 
 
-def folds(strata: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """The fold of every example, in [0, count): folds are of equal size, each with the proportions of `strata` (N,).
+def grouped(groups: np.ndarray, strata: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:
+    """Disjoint sorted index sets that no group is divided by, as near as can be to `sizes` and to the proportions.
+
+    Groups are dealt out from the largest on, those of one size in the order of the seed, each to the set whose
+    shortage of its classes it makes up for most.
+
+    Args:
+      groups: (N,) whom each example is of.
+      strata: (N,) what proportions are kept of, such as labels.
+      sizes: how many examples in each set; their sum is N.
+      seed: of the draw.
 
     Raises:
-      UsageError: fewer than 2 folds, or fewer examples than folds.
+      UsageError: fewer groups than sets, or so large ones that a set would have none.
+    """
+    names, group = np.unique(groups, return_inverse=True)
+    _, stratum = np.unique(strata, return_inverse=True)
+    table = np.zeros((len(names), stratum.max() + 1))
+    np.add.at(table, (group, stratum), 1)
+    sought = np.outer(sizes, table.sum(axis=0) / len(groups))  # of every set, by stratum
+    have, owner = np.zeros_like(sought), np.empty(len(names), np.int32)
+    shuffled = np.random.default_rng(seed).permutation(len(names))
+    for each in shuffled[np.argsort(-table.sum(axis=1)[shuffled], kind='stable')]:
+        change = np.sum(table[each] * (2 * (have - sought) + table[each]), axis=1) / np.asarray(sizes)
+        owner[each] = np.argmin(change)
+        have[owner[each]] += table[each]
+    if not have.sum(axis=1).all():
+        raise UsageError(f'{len(names)} groups cannot be dealt out to {len(sizes)} sets of {sizes} examples')
+    return [np.flatnonzero(owner[group] == place) for place in range(len(sizes))]
+
+
+def folds(strata: np.ndarray, count: int, seed: int, groups: np.ndarray | None = None) -> np.ndarray:
+    """The fold of every example, in [0, count): folds are of equal size, each with the proportions of `strata` (N,).
+
+    With `groups` (N,) no group is in two folds, whose sizes are then as near as can be.
+
+    Raises:
+      UsageError: fewer than 2 folds, or fewer examples or groups than folds.
     """
     if not 2 <= count <= len(strata):
         raise UsageError(f'folds must be in 2 to {len(strata)}, the examples, got {count}')
     sizes = tuple(len(part) for part in np.array_split(np.arange(len(strata)), count))
     result = np.empty(len(strata), np.int32)
-    for fold, members in enumerate(stratified(strata, sizes, seed)):
+    parts = stratified(strata, sizes, seed) if groups is None else grouped(groups, strata, sizes, seed)
+    for fold, members in enumerate(parts):
         result[members] = fold
     return result
 

@@ -9,6 +9,10 @@ class UsageError(Exception):
     """Something the user gave cannot be used. Each line of the message names a value and the alternatives."""
 
 
+class Remark(UserWarning):
+    """Something the user gave is used, though perhaps not as they think: what is left out, and how much."""
+
+
 class Interrupted(Exception):
     """A run was asked to stop, saved what it had, and can be resumed by the same command."""
 

@@ -25,8 +25,8 @@ SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains'},
     'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
-        'base', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds', 'without_tensorflow',
-        'text', 'files', 'fetch', 'wordpiece',
+        'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
+        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',
     },
     'tasks': {'base', 'entities', 'evaluation'},
 }  # fmt: skip

@@ -1,26 +1,60 @@
-"""Checks of data sets, and the validation split of those that come without one."""
+"""Checks of data sets, and the splits of those that come without some of them."""
 
+from collections.abc import Mapping
+from typing import Any
+
+import jax
 import numpy as np
 
+from kdjax.data.inputs import readable
 from kdjax.data.lazy import subset
-from kdjax.dataset import SPLIT_SEED, SPLITS, UNLABELLED, Dataset, Split, leaves, stratified
+from kdjax.dataset import (
+    GROUPS,
+    SPLIT_SEED,
+    SPLITS,
+    UNLABELLED,
+    Dataset,
+    Split,
+    grouped,
+    is_column,
+    leaves,
+    stratified,
+)
 from kdjax.errors import UsageError, unknown
 
 
-def checked(dataset: Dataset) -> Dataset:
-    """`dataset`, or a UsageError: a split is missing or empty, columns differ in length, a label is no class."""
+def checked(dataset: Any) -> Dataset:
+    """`dataset` with inputs that networks can read (`inputs.readable`).
+
+    Raises:
+      UsageError: it is no data set; a split is missing or empty; columns differ in length, splits in shape; a label is
+        no class; inputs are no numbers, or not finite.
+    """
+    if not isinstance(dataset, Dataset):
+        raise UsageError(f'a source of data must return a kdjax.dataset.Dataset, got {type(dataset).__name__}')
     for name in SPLITS:
         if name not in dataset.splits:
             raise unknown('split', name, dataset.splits)
         split = dataset.splits[name]
-        if not split.size:
-            raise UsageError(f'split {name!r} is empty')
-        for column, values in leaves(split.columns()):
-            if len(values) != split.size:
-                raise UsageError(f'split {name!r} has {split.size} inputs and {len(values)} {column}')
+        _check_columns(name, split)
         _check_labels(name, split.labels, len(dataset.classes))
         _check_padded(name, split, dataset.padded)
-    return dataset
+    return readable(dataset)
+
+
+def _check_columns(name: str, split: Split) -> None:
+    for path, values in leaves(split.columns()):
+        if not is_column(values) or not values.shape:
+            raise UsageError(
+                f'{path} of split {name!r} must be an array of examples, (N, ...), got {str(values)[:40]!r}'
+            )
+        if 0 in values.shape[1:]:
+            raise UsageError(f'{path} of split {name!r} have no numbers: they are {"x".join(map(str, values.shape))}')
+    if not split.size:
+        raise UsageError(f'split {name!r} is empty')
+    for path, values in leaves(split.columns()):
+        if len(values) != split.size:
+            raise UsageError(f'split {name!r} has {split.size} inputs and {len(values)} {path}')
 
 
 def _check_labels(name: str, labels: np.ndarray | None, classes: int) -> None:
@@ -45,26 +79,75 @@ def _check_padded(name: str, split: Split, padded: tuple[str, ...]) -> None:
                 )
 
 
-def divided(train: Split, test: Split, classes: tuple[str, ...], validation: int | str) -> Dataset:
-    """A data set that comes without a validation split.
+def divided(train: Split, test: Split, classes: tuple[str, ...], validation: int | float | str) -> Dataset:
+    """A data set that comes without a validation split; see `completed`."""
+    return Dataset(completed({'train': train, 'test': test}, validation=validation), classes)
+
+
+def completed(
+    splits: Mapping[str, Split], *, test: int | float = 0, validation: int | float | str = 0
+) -> dict[str, Split]:
+    """All three splits, of which those that are not there are drawn from the training examples.
+
+    A draw is a fixed function of the examples and their order, and has the classes in their proportions. Where there is
+    a column 'groups' (of speakers, users, ...), no group stands in two of the parts, whose sizes are then as near
+    as can be.
 
     Args:
-      train, test: as published, of inputs and labels.
-      classes: their names.
-      validation: how many training examples are held out, a fixed stratified draw. Or 'test': the test split serves as
-        validation too and nothing is held out, as in the usual tables of CIFAR-100; whatever validation then chooses
-        (a temperature, a learning rate, the best step) is chosen on the test split.
+      splits: 'train', and perhaps others.
+      test, validation: how many of the training examples become that split: a number, or a share of them. Or
+        `validation` is 'test': the test split serves as validation too and nothing is held out, as in the usual tables
+        of CIFAR-100; whatever validation then chooses (a temperature, a learning rate, the best step) is chosen on the
+        test split.
 
     Raises:
-      UsageError: another word, or a number that leaves no example on either side.
+      UsageError: another word; a number or a share that leaves no example on either side; a split that is there and is
+        also to be drawn; fewer groups than parts; a class of which no example is left for training.
     """
-    if validation == 'test':
-        return Dataset({'train': train, 'validation': test, 'test': test}, classes)
-    if isinstance(validation, bool) or not isinstance(validation, int) or not 0 < validation < train.size:
+    train, wanted = splits['train'], {'validation': validation, 'test': test}
+    for name, value in wanted.items():
+        if name in splits and value:
+            raise UsageError(f'{name}={value!r} is for data without such a split, and these have one; leave it out')
+    drawn = [name for name in wanted if name not in splits and (name, wanted[name]) != ('validation', 'test')]
+    sizes = [_size(name, wanted[name], train.size) for name in drawn]
+    if sum(sizes) >= train.size:
+        raise UsageError(f'{" and ".join(drawn)} of {sizes} examples leave none of {train.size} for training')
+    parts = _drawn(train, (train.size - sum(sizes), *sizes)) if drawn else [train]
+    found = {**splits, **dict(zip(('train', *drawn), parts, strict=True))}
+    return {name: found[name if name in found else 'test'] for name in SPLITS}
+
+
+def _size(name: str, wanted: Any, examples: int) -> int:
+    """How many examples a split is to have."""
+    number = isinstance(wanted, int | float) and not isinstance(wanted, bool)
+    if number and isinstance(wanted, int) and 0 < wanted < examples:
+        return wanted
+    if number and isinstance(wanted, float) and 0 < wanted < 1:
+        return min(max(1, round(wanted * examples)), examples - 1)
+    word = "'test', " if name == 'validation' else ''
+    raise UsageError(
+        f'{name} must be {word}a number of training examples in 1 to {examples - 1} or a share of them below 1, got '
+        f'{wanted!r}'
+    )
+
+
+def _drawn(train: Split, sizes: tuple[int, ...]) -> list[Split]:
+    """Disjoint parts of a split, in proportion to its classes, where each example has one."""
+    labels = train.labels
+    one = labels is not None and labels.ndim == 1 and np.issubdtype(labels.dtype, np.integer)
+    strata = labels if labels is not None and one else np.zeros(train.size, np.int32)
+    groups = train.more.get(GROUPS)
+    parts = stratified(strata, sizes, SPLIT_SEED) if groups is None else grouped(groups, strata, sizes, SPLIT_SEED)
+    if lost := sorted({*np.unique(strata).tolist()} - {*np.unique(strata[parts[0]]).tolist(), UNLABELLED}):
+        count = int(np.sum(strata == lost[0]))
         raise UsageError(
-            f"validation must be 'test' or a number of training examples in 1 to {train.size - 1}, got {validation!r}"
+            f'of the class {lost[0]}, which has {count} of the {train.size} examples, none is left for training by the '
+            'draw of the other splits: give it more examples, or leave it out'
         )
-    labels = train.column('labels')
-    kept, held = stratified(labels, (train.size - validation, validation), SPLIT_SEED)
-    parts = (Split(subset(train.inputs, part), labels[part]) for part in (kept, held))
-    return Dataset(dict(zip(SPLITS, (*parts, test), strict=True)), classes)
+    return [part_of(train, part) for part in parts]
+
+
+def part_of(split: Split, ids: np.ndarray) -> Split:
+    """The examples `ids` of a split: of what lies in files they stay there."""
+    inputs, more = jax.tree.map(lambda column: subset(column, ids), (split.inputs, dict(split.more)), is_leaf=is_column)
+    return Split(inputs, None if split.labels is None else split.labels[ids], more)

@@ -1,67 +1,165 @@
-"""Images in folders: <folder>/<split>/<class>/<image>."""
+"""Images in folders: <folder>/<split>/<class>/<image>, or <folder>/<class>/<image>."""
 
+import collections
 import functools
+import struct
+import warnings
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from kdjax.data.base import divided
+from kdjax.data.base import completed
 from kdjax.data.lazy import Lazy
 from kdjax.dataset import Dataset, Split
-from kdjax.errors import UsageError
+from kdjax.errors import Remark, UsageError
 
-SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.webp')
+SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
+SPLIT_WORDS = {'train': ('train',), 'validation': ('validation', 'val', 'valid'), 'test': ('test',)}
+BYTES = ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'HSV')  # modes of Pillow
+SIXTEEN_BITS = ('PNG', 'PPM')  # formats in which what Pillow calls I, 32 bits, has 16
 
 
-def images(*, folder: str, size: int, validation: int | str = 0, lazy: bool = False) -> Dataset:
+class Found(NamedTuple):
+    """The images of a split, and what else lies there."""
+
+    files: Sequence[Path]
+    labels: np.ndarray  # (N,) int32
+    left_out: Sequence[Path]
+
+
+def images(
+    *, folder: str, size: int, test: int | float = 0, validation: int | float | str = 0, lazy: bool = False
+) -> Dataset:
     """Images (N, size, size, 3) uint8; the classes are the folders of the training split, in the order of their names.
 
+    Files and folders whose names begin with a dot do not count. Files that are no images by their name are left out,
+    with a `Remark` that says how many. Grey images of 16 bits become bytes, 65535 being white.
+
     Args:
-      folder: has 'train' and 'test', and perhaps 'validation', each with a folder per class.
+      folder: has 'train', and perhaps 'test' and 'validation' (or 'val', 'valid'), each with a folder per class; or has
+        a folder per class itself.
       size: pixels of the height and width that every image is resized to (bilinear, both sides by themselves).
-      validation: where there is no folder 'validation': training examples held out, or 'test'; see `base.divided`.
+      test, validation: where there is no such folder: how many training examples become that split, a number or a
+        share of them, drawn in proportion to the classes; or validation='test'. See `base.completed`.
       lazy: whether images are read when a step needs them, for what `data.stream=True` is to feed.
 
     Raises:
-      UsageError: a folder is missing or has no image, an image cannot be read, or a class is new in another split.
+      UsageError: a folder is missing or has no image, an image cannot be read or has pixels of other kinds than bytes
+        and 16 bits, a class has no training image, or one is new in another split.
     """
-    if size < 1:
-        raise UsageError(f'size of images must be >= 1, got {size}')
-    root = Path(folder)
-    classes = tuple(sorted(path.name for path in _folders(root / 'train')))
-    train, test = (_split(root / name, classes, size, lazy) for name in ('train', 'test'))
-    if (root / 'validation').is_dir():
-        held = _split(root / 'validation', classes, size, lazy)
-        return Dataset({'train': train, 'validation': held, 'test': test}, classes)
-    return divided(train, test, classes, validation)
+    if not isinstance(folder, str) or not isinstance(size, int) or size < 1:
+        raise UsageError(f'folder must be a name and size of images must be >= 1, got {folder!r} and {size!r}')
+    places = _places(Path(folder), bool(test))
+    classes = tuple(sorted(path.name for path in _folders(places['train'])))
+    found = {name: _found(place, classes) for name, place in places.items()}
+    trained = set(found['train'].labels.tolist())
+    for label, name in enumerate(classes):
+        if label not in trained:
+            raise _without_images(places['train'] / name)
+    for name, part in found.items():
+        if not part.files:
+            raise UsageError(f'{places[name]} has no images ({", ".join(SUFFIXES)}) in folders of classes')
+    _remark([path for part in found.values() for path in part.left_out], Path(folder))
+    return Dataset(
+        completed({name: _split(part, size, lazy) for name, part in found.items()}, test=test, validation=validation),
+        classes,
+    )
+
+
+def _places(root: Path, divided: bool) -> dict[str, Path]:
+    """The folder of every split that is there; the root itself where classes lie there."""
+    names = {
+        split: next((word for word in words if (root / word).is_dir()), '') for split, words in SPLIT_WORDS.items()
+    }
+    places = {split: root / name for split, name in names.items() if name}
+    if divided and root.is_dir() and not ('train' in places and _folders(places['train'])):
+        return {'train': root}
+    for split in ('train',) if divided else ('train', 'test'):
+        if split not in places:
+            raise UsageError(
+                f'no folder {root / split}; images lie in <folder>/<split>/<class>/; of those in <folder>/<class>/, '
+                'or without a test split, say how many are for testing: test=0.2'
+            )
+    return places
 
 
 def _folders(path: Path) -> list[Path]:
-    if not path.is_dir():
-        raise UsageError(f'no folder {path}; images lie in <folder>/<split>/<class>/')
-    return [inner for inner in path.iterdir() if inner.is_dir()]
+    return [inner for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith('.')]
 
 
-def _split(path: Path, classes: tuple[str, ...], size: int, lazy: bool) -> Split:
-    if unseen := sorted({inner.name for inner in _folders(path)} - set(classes)):
-        raise UsageError(f'{path} has the class {unseen[0]!r}, which has no training images')
-    files = [
-        (file, label)
-        for label, name in enumerate(classes)
-        for file in sorted((path / name).glob('*'))
-        if file.suffix.lower() in SUFFIXES
-    ]
-    if not files:
-        raise UsageError(f'{path} has no images ({", ".join(SUFFIXES)})')
-    pixels = Lazy([file for file, _ in files], functools.partial(_read, size=size))
-    return Split(pixels if lazy else pixels[:], np.array([label for _, label in files], np.int32))
+def _found(place: Path, classes: tuple[str, ...]) -> Found:
+    """The images of a split by class, in the order of their names."""
+    if unseen := sorted({inner.name for inner in _folders(place)} - set(classes)):
+        raise UsageError(f'{place} has the class {unseen[0]!r}, which has no training images')
+    inside = {name: _visible(place / name) if (place / name).is_dir() else [] for name in classes}
+    kept = [(path, label) for label, name in enumerate(classes) for path in inside[name] if _is_image(path)]
+    left = [path for paths in inside.values() for path in paths if not _is_image(path)]
+    loose = [path for path in _visible(place) if _is_image(path)]
+    return Found([path for path, _ in kept], np.array([label for _, label in kept], np.int32), [*left, *loose])
+
+
+def _visible(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.iterdir() if not path.name.startswith('.'))
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in SUFFIXES and not path.is_dir()
+
+
+def _without_images(place: Path) -> UsageError:
+    inner = [path.name for path in _folders(place)]
+    hint = f'; there is a folder {inner[0]!r} in it, and folders inside those of classes are not looked into'
+    return UsageError(
+        f'class {place.name!r} has no training image ({", ".join(SUFFIXES)}) in {place}{hint if inner else ""}; give '
+        'it some or take its folder away'
+    )
+
+
+def _remark(left_out: Sequence[Path], root: Path) -> None:
+    """Says what is there and not used."""
+    if left_out:
+        kinds = collections.Counter('folders' if path.is_dir() else path.suffix or 'no suffix' for path in left_out)
+        said = ', '.join(f'{count} {kind}' for kind, count in sorted(kinds.items()))
+        text = f'{len(left_out)} entries in {root} are left out, as they are no images in the folder of a class: {said}'
+        warnings.warn(f'{text} (the first: {left_out[0]})', Remark, stacklevel=3)
+
+
+def _split(found: Found, size: int, lazy: bool) -> Split:
+    pixels = Lazy(found.files, functools.partial(_read, size=size))
+    return Split(pixels if lazy else pixels[:], found.labels)
 
 
 def _read(file: Path, size: int) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
+    from PIL import Image
 
     try:
         with Image.open(file) as image:
-            return np.asarray(image.convert('RGB').resize((size, size), Image.Resampling.BILINEAR))
-    except (OSError, UnidentifiedImageError) as error:
+            return np.asarray(_coloured(image, file).resize((size, size), Image.Resampling.BILINEAR))
+    except Image.DecompressionBombError as error:
+        raise UsageError(f'{file} has too many pixels; make it smaller ({error})') from error
+    except (
+        OSError,
+        SyntaxError,
+        ValueError,
+        EOFError,
+        struct.error,
+        MemoryError,
+    ) as error:  # as Pillow's plugins raise
         raise UsageError(f'{file} cannot be read as an image: {error}') from error
+
+
+def _coloured(image: Any, file: Path) -> Any:
+    """An image as RGB of bytes, the white of its mode as 255."""
+    from PIL import Image
+
+    sixteen = image.mode.startswith('I;16') or (image.mode == 'I' and image.format in SIXTEEN_BITS)
+    if sixteen:
+        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
+    elif image.mode not in BYTES:
+        raise UsageError(
+            f'{file} has pixels of mode {image.mode!r}, whose white is not known; save it with 8 or 16 bits a channel'
+        )
+    # A palette in which several colours are transparent is made RGB by way of its alpha.
+    return (image.convert('RGBA') if image.mode == 'P' and 'transparency' in image.info else image).convert('RGB')

@@ -23,23 +23,23 @@ def _unit(inputs: Tree) -> Tree:
 
 
 def normalise(*, mean: tuple[float, ...], std: tuple[float, ...]) -> Preprocess:
-    """(x - mean) / std of each channel, the last axis, after `unit`.
+    """(x - mean) / std of each channel, the last axis, after `unit`, in float32.
 
     Args:
       mean, std: one for all channels, or one per channel; of bytes in units of [0, 1]. CIFAR-100: mean (0.5071, 0.4865,
         0.4409), std (0.2673, 0.2564, 0.2762); MNIST: (0.1307,), (0.3081,).
 
     Raises:
-      UsageError: different numbers of them, a std that is not positive, or, once called, inputs with other channels.
+      UsageError: different numbers of them, one that is not finite, a std that is not positive, or, once called,
+        inputs with other channels.
     """
-    if len(mean) != len(std) or not mean or min(std) <= 0:
+    if len(mean) != len(std) or not mean or not np.isfinite([*mean, *std]).all() or min(std) <= 0:
         raise UsageError(f'normalise needs a mean and a positive std per channel, got {mean} and {std}')
     centre, scale = (np.asarray(values, np.float32) for values in (mean, std))
 
     def preprocess(inputs: Array) -> Array:
         if len(mean) not in (1, inputs.shape[-1]):
             raise UsageError(f'normalise has {len(mean)} channels, but inputs are {"x".join(map(str, inputs.shape))}')
-        seen = unit()(inputs)
-        return (seen - centre.astype(seen.dtype)) / scale.astype(seen.dtype)
+        return (unit()(inputs).astype(jnp.float32) - centre) / scale
 
     return preprocess

@@ -8,6 +8,7 @@ import runpy
 import shlex
 import sys
 import threading
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.errors import Interrupted, UsageError, nearest, unknown
+from kdjax.errors import Interrupted, Remark, UsageError, nearest, unknown
 from kdjax.study import help
-from kdjax.study.recipe import check
+from kdjax.study.recipe import arguments, check
 from kdjax.study.recipe.search import Search
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
@@ -45,6 +46,7 @@ DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
 )
+_formatted = warnings.formatwarning
 
 
 def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]]) -> int:
@@ -106,6 +108,7 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
     from kdjax.study.sweep import tune, worker
     from kdjax.train import distributed
 
+    warnings.formatwarning = one_line
     if not DEBUG.value:
         quiet_threads()
     if DISTRIBUTED.value and MODE.value != 'run':
@@ -138,6 +141,11 @@ def show_techniques(presets: Mapping[str, Any]) -> None:
     Screen().show(technique_list.listing(technique_list.presets_of(presets)))
 
 
+def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
+    """A remark on what the user gave as a line of its own; other warnings as Python has them."""
+    return f'note: {message}\n' if issubclass(category, Remark) else _formatted(message, category, *place, **line)
+
+
 def quiet_threads() -> None:
     """One line for what fails in a thread of a library: where it matters, the main thread meets it too and says why."""
     logging.getLogger('absl').setLevel(logging.CRITICAL)
@@ -160,16 +168,33 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     """
     if not _given(argv):
         argv = [argv[0], f'--config={default}', *argv[1:]]
-    _check_fields(argv)
+    importable(Path(_given(argv)[-1].partition(':')[0]).parent, Path.cwd())
+    further = _check_fields(argv)
     try:
-        rest = values(argv)
+        rest = _parsed(
+            [word for word in argv if word.removeprefix('--config.').partition('=')[0] not in further], values
+        )
     except flags.UnrecognizedFlagError as error:
         raise unknown('flag', error.flagname, nearest(error.flagname, {*_own(values), 'help'})[:5]) from error
     except (flags.Error, TypeError, ValueError) as error:
         raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
-    return _with_search(holder.value, argv)
+    return _with_search(arguments.extended(holder.value, further), argv)
+
+
+def _parsed(argv: list[str], values: flags.FlagValues) -> list[str]:
+    """What is left of a command line by its flags. ml_collections looks for fields of the config in sys.argv."""
+    whole, sys.argv = sys.argv, argv
+    try:
+        return list(values(argv))
+    finally:
+        sys.argv = whole
+
+
+def importable(*folders: Path) -> None:
+    """Modules beside the config file and in the working folder can be named; what is installed goes first."""
+    sys.path.extend(place for folder in folders if (place := str(folder.resolve())) not in sys.path)
 
 
 def _with_search(config: ConfigDict, argv: list[str]) -> ConfigDict:
@@ -223,8 +248,12 @@ def _given(argv: list[str]) -> list[str]:
     return joined + [after for word, after in itertools.pairwise(argv) if word == '--config']
 
 
-def _check_fields(argv: list[str]) -> None:
-    """Meets a config file that does not load and a field that does not exist, before absl does."""
+def _check_fields(argv: list[str]) -> dict[str, str]:
+    """Meets a config file that does not load and a field that does not exist, before absl does.
+
+    Returns:
+      What is given of arguments that the config does not list, by field.
+    """
     path, _, argument = _given(argv)[-1].partition(':')
     if not Path(path).is_file():
         raise UsageError(f'no config file {path!r}; there are: {_configs(path)}')
@@ -237,19 +266,28 @@ def _check_fields(argv: list[str]) -> None:
         if not str(error).startswith('Could not override field'):
             raise
         raise UsageError(f'{path}: {str(error).splitlines()[0]}{_hint(str(error))}') from error
+    further = {}
     for word in argv:
         if word.startswith('--config.'):
-            _walk(config, word.removeprefix('--config.').partition('=')[0])
+            field, equals, text = word.removeprefix('--config.').partition('=')
+            if not _walk(config, field) and equals:
+                further[field] = text
+    return further
 
 
-def _walk(config: ConfigDict, dotted: str) -> None:
+def _walk(config: ConfigDict, dotted: str) -> bool:
+    """Whether the config has a field; one that it does not have may be an argument of what it names."""
     if dotted == 'search':
         raise UsageError('config.search has a flag of its own: --search="{\'terms.soft.temperature\': (2., 4.)}"')
     node: Any = config
     for part in dotted.split('.'):
         if not isinstance(node, ConfigDict) or part not in node:
+            *way, last = dotted.split('.')
+            if isinstance(node, ConfigDict) and part == last and arguments.open_part(config, way):
+                return False
             raise unknown('config field', part, node if isinstance(node, ConfigDict) else (), f' in {dotted!r}')
         node = node[part]
+    return True
 
 
 def _configs(wanted: str) -> str:

@@ -77,7 +77,8 @@ class Classification(Task):
 
     def check(self, dataset: Dataset) -> None:
         if len(dataset.classes) < 2:
-            raise UsageError(f'classification needs at least 2 classes, the data have {len(dataset.classes)}')
+            have = ', '.join(map(repr, dataset.classes)) or 'none'
+            raise UsageError(f'classification needs at least 2 classes, the data have {len(dataset.classes)}: {have}')
         if self.classes and tuple(self.classes) != tuple(dataset.classes):
             raise UsageError(f'classes of the task are {self.classes}, those of the data {dataset.classes}')
         for name in self._more:
@@ -90,6 +91,7 @@ class Classification(Task):
                                  f'{labels.shape}')  # fmt: skip
             if name != 'train' and labels.min() == UNLABELLED:
                 raise UsageError(f'split {name!r} has examples without a label; only training examples may have none')
+        _check_taught(dataset)
 
     def net_arguments(self, dataset: Dataset) -> dict[str, Any]:
         return {'classes': len(dataset.classes)}
@@ -223,6 +225,23 @@ class Classification(Task):
         if words is None:
             return {'image': np.asarray(inputs[example])}
         return {'text': ' '.join(words[token] for token in np.asarray(inputs[example]) if token)}
+
+
+def _check_taught(dataset: Dataset) -> None:
+    """Every class that is asked about must have a training example, where all of those have a label.
+
+    A class that no split has is left out on purpose: its name is there for the sake of a teacher that knows it.
+    """
+    taught = np.unique(dataset.splits['train'].column('labels'))
+    if UNLABELLED in taught:
+        return
+    for name, split in dataset.splits.items():
+        asked = np.setdiff1d(split.column('labels'), taught)
+        if len(asked):
+            raise UsageError(
+                f'class {dataset.classes[asked[0]]!r} ({asked[0]}) has examples in split {name!r} and none in training'
+                ': divide the data so that it has, or take these examples out'
+            )
 
 
 def _counted(labels: np.ndarray, classes: Sequence[str]) -> dict[str, int]:

@@ -8,7 +8,7 @@ from kdjax.data import arrays, folder
 from kdjax.data.base import checked, divided
 from kdjax.data.lazy import Lazy
 from kdjax.dataset import Split
-from kdjax.errors import UsageError
+from kdjax.errors import Remark, UsageError
 from kdjax.tasks.classification import Classification
 
 RANDOM = np.random.default_rng(0)
@@ -63,8 +63,8 @@ def test_arrays_are_those_of_the_file(tmp_path):
     ('changed', 'message'),
     [
         ({'test_labels': None}, "unknown array 'test_labels' in .*; there is: 'train_labels'"),
-        ({'test_labels': np.zeros(6)}, r'test_labels in .* must be \(N, \.\.\.\) integers, got \(6,\) float64'),
-        ({'train_labels': np.zeros((), int)}, r'train_labels in .* got \(\) int64'),
+        ({'test_labels': np.zeros(6)}, r"labels of 'test' in .* must be \(N, \.\.\.\) integers, got \(6,\) float64"),
+        ({'train_labels': np.zeros((), int)}, r"labels of 'train' in .* got \(\) int64"),
         ({'train_length': np.zeros(4, int)}, "unknown array 'test_length' in .*; there is: 'train_length'"),
         ({'validation_labels': None, 'train_labels': None}, "unknown array 'validation_labels' in"),
         ({'mean': np.zeros((2, 2))}, r'mean in .* must be a value or a list, got \(2, 2\); a column .* train_mean,'),
@@ -129,6 +129,13 @@ def paint(root, split, name, colours):
 
 
 @pytest.fixture
+def unremarked(painted):
+    """The images without what is no image."""
+    (painted / 'train' / 'red' / 'notes.txt').unlink()
+    return painted
+
+
+@pytest.fixture
 def painted(tmp_path):
     paint(tmp_path, 'train', 'red', [(255, 0, 0), (200, 0, 0), (150, 0, 0)])
     paint(tmp_path, 'train', 'blue', [(0, 0, 255)])
@@ -138,7 +145,8 @@ def painted(tmp_path):
 
 
 def test_images_in_folders_are_resized_and_labelled_by_folder(painted):
-    found = folder.images(folder=str(painted), size=4, validation='test')
+    with pytest.warns(Remark, match=r'1 entries in .* are left out, .*: 1 \.txt \(the first: .*notes\.txt\)'):
+        found = folder.images(folder=str(painted), size=4, validation='test')
     assert found.classes == ('blue', 'red')
     train = found.splits['train']
     assert (train.inputs.shape, train.inputs.dtype) == ((4, 4, 4, 3), np.uint8)
@@ -153,35 +161,38 @@ def test_images_in_folders_are_resized_and_labelled_by_folder(painted):
     assert found.splits['validation'] is found.splits['test']
 
 
-def test_lazy_images_are_read_when_they_are_asked_for(painted):
-    found, wanted = (folder.images(folder=str(painted), size=4, validation=2, lazy=lazy) for lazy in (True, False))
+def test_lazy_images_are_read_when_they_are_asked_for(unremarked):
+    found, wanted = (folder.images(folder=str(unremarked), size=4, validation=2, lazy=lazy) for lazy in (True, False))
     assert all(isinstance(found.splits[name].inputs, Lazy) for name in ('train', 'validation', 'test'))
     assert found.checksum() == wanted.checksum()
-    (painted / 'train' / 'red' / '1.png').write_text('no image')
+    (unremarked / 'train' / 'red' / '1.png').write_text('no image')
     with pytest.raises(UsageError, match=r'red/1\.png cannot be read as an image'):
         [found.splits[name].inputs[:] for name in ('train', 'validation')]
 
 
-def test_a_folder_for_validation_is_used_where_there_is_one(painted):
-    paint(painted, 'validation', 'blue', [(0, 0, 9)])
-    found = checked(folder.images(folder=str(painted), size=2))
+def test_a_folder_for_validation_is_used_where_there_is_one(unremarked):
+    paint(unremarked, 'validation', 'blue', [(0, 0, 9)])
+    found = checked(folder.images(folder=str(unremarked), size=2))
     assert found.splits['validation'].inputs.max() == 9
     assert len(found.splits['train'].labels) == 4
 
 
-def test_folders_that_are_no_data_set_are_refused(painted):
-    with pytest.raises(UsageError, match="validation must be 'test' or a number of training examples in 1 to 3, got 0"):
-        folder.images(folder=str(painted), size=4)
-    with pytest.raises(UsageError, match='size of images must be >= 1, got 0'):
-        folder.images(folder=str(painted), size=0)
+def test_folders_that_are_no_data_set_are_refused(unremarked):
+    with pytest.raises(
+        UsageError,
+        match="validation must be 'test', a number of training examples in 1 to 3 or a share of them below 1, got 0",
+    ):
+        folder.images(folder=str(unremarked), size=4)
+    with pytest.raises(UsageError, match=r'size of images must be >= 1, got .* and 0'):
+        folder.images(folder=str(unremarked), size=0)
     with pytest.raises(UsageError, match=r'no folder .*nowhere/train; images lie in'):
-        folder.images(folder=str(painted / 'nowhere'), size=4)
-    (painted / 'test' / 'red' / '1.png').write_text('no image')
+        folder.images(folder=str(unremarked / 'nowhere'), size=4)
+    (unremarked / 'test' / 'red' / '1.png').write_text('no image')
     with pytest.raises(UsageError, match=r'red/1\.png cannot be read as an image'):
-        folder.images(folder=str(painted), size=4, validation=1)
-    paint(painted, 'test', 'green', [(0, 9, 0)])
+        folder.images(folder=str(unremarked), size=4, validation=1)
+    paint(unremarked, 'test', 'green', [(0, 9, 0)])
     with pytest.raises(UsageError, match=r"test has the class 'green', which has no training images"):
-        folder.images(folder=str(painted), size=4, validation=1)
+        folder.images(folder=str(unremarked), size=4, validation=1)
 
 
 LABELS = np.arange(60, dtype=np.int32) % 3
@@ -204,7 +215,9 @@ def test_the_test_split_may_serve_as_validation_and_then_nothing_is_held_out():
     assert found.splits == {'train': TRAIN, 'validation': TEST, 'test': TEST}
 
 
-@pytest.mark.parametrize('validation', [0, 60, -1, True, 'tset', 0.1])
+@pytest.mark.parametrize('validation', [0, 60, -1, True, 'tset', 1.0, 0.0])
 def test_what_cannot_be_held_out_is_refused(validation):
-    with pytest.raises(UsageError, match="validation must be 'test' or a number of training examples in 1 to 59"):
+    with pytest.raises(
+        UsageError, match="validation must be 'test', a number of training examples in 1 to 59 or a share"
+    ):
         divided(TRAIN, TEST, ('a', 'b', 'c'), validation)

@@ -93,7 +93,9 @@ def attempts(config: ConfigDict, datasets: Datasets | None = None) -> Iterator[t
       What was changed, by name, and the recipe with that change alone.
     """
     datasets = datasets or Datasets()
-    yield {}, resolve(config, datasets)
+    first = resolve(config, datasets)
+    config = first.config  # with what the data say
+    yield {}, first
     changes = ((name, value) for name in RETRIES for value in config.retry[name])
     for name, value in itertools.islice(changes, config.retry.attempts):
         yield {name: value}, resolve(retried(config, name, value), datasets)

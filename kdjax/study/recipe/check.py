@@ -59,8 +59,6 @@ def _whole_numbers(config: ConfigDict) -> Iterator[str]:
     ):  # fmt: skip
         if not _whole(value) or value < 1:
             yield f'{name} must be an integer >= 1, got {value!r}'
-    if not config.data.transfer_sizes:
-        yield 'data.transfer_sizes is empty; give at least one number of examples'
 
 
 def _whole(value: Any) -> bool:
@@ -160,7 +158,8 @@ def _check_accept(config: ConfigDict) -> None:
                          f'{accept.score}')  # fmt: skip
     if accept.method not in config.methods:
         raise unknown('method', accept.method, config.methods, ' in accept.method')
-    if accept.transfer_size and accept.transfer_size not in config.data.transfer_sizes:
+    sizes = config.data.transfer_sizes  # () is all training examples, whose number the data know
+    if sizes and accept.transfer_size and accept.transfer_size not in sizes:
         raise UsageError(
             f'accept.transfer_size must be one of data.transfer_sizes {config.data.transfer_sizes} or 0, '
             f'got {accept.transfer_size}'

@@ -1,5 +1,6 @@
 """From a config to a recipe, once: everything is built and checked here, and errors are reported together."""
 
+import contextlib
 import dataclasses
 from collections.abc import Mapping
 from typing import Any
@@ -13,6 +14,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.recipe import build, check
 from kdjax.study.recipe.check import RATES
 from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
@@ -46,6 +48,10 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
       UsageError: all that is wrong with it, as far as neither the data nor shapes are needed to see it, one a line.
     """
     check.check(config)
+    datasets = datasets or Datasets()
+    with contextlib.suppress(UsageError):  # a term or data that do not exist are met below, with all else
+        config = filled(config, datasets)
+    check.check(config)
     searched = config.search.candidates(config)
     problems = Problems()
     teachers: dict[str, TeacherSpec] = {}
@@ -63,7 +69,7 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
     problems.report()
     with problems.collected():
         teachers = _ordered(config, teachers)
-    recipe = _recipe(config, teachers, fits, datasets or Datasets())
+    recipe = _recipe(config, teachers, fits, datasets)
     for fit in fits.values():
         with problems.collected():
             _check_views(recipe, fit)

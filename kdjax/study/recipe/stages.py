@@ -10,7 +10,7 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.data.feed import Stream
-from kdjax.dataset import SPLIT_SEED, folds
+from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
@@ -86,7 +86,7 @@ def train_folds(inputs: FoldedTeacher, context: Context, folder: Path, key: str)
 def folds_of(inputs: FoldedTeacher, context: Context) -> np.ndarray:
     """The fold of every training example. (N,)"""
     split = context.datasets(inputs.data).splits['train']
-    return folds(context.task(inputs.teacher).strata(split), inputs.folds, SPLIT_SEED)
+    return folds(context.task(inputs.teacher).strata(split), inputs.folds, SPLIT_SEED, split.more.get(GROUPS))
 
 
 def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
