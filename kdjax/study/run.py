@@ -93,7 +93,7 @@ def report_stage(recipe: Recipe, evaluated: plan.Stage, results: Results) -> pla
     def write(inputs: Reported, context: Context, folder: Path, key: str) -> dict[str, Any]:
         context.screen.stage('report')
         distributed.by_first(lambda: report.write(inputs.results, folder))
-        return {}
+        return {'evaluated': evaluated.folder, 'judged': recipe.config.accept.method}
 
     stable = {name: value for name, value in dataclasses.asdict(results).items() if name != 'provenance'}
     key = trees.digest(['report', stable, evaluated.key, plan.VERSION])

@@ -11,20 +11,20 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build
+from kdjax.study.recipe import build, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import chosen_cells
 from kdjax.tasks.base import Task
-from kdjax.train import distributed
+from kdjax.train import distributed, storage
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
 from kdjax.types import Net, Tree
 
 TEST_LOGITS = 'test_logits.npy'
-CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
+CHECKPOINTS = students.CHECKPOINTS  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
 NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
@@ -60,6 +60,9 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         context.screen.step(done)
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
+    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
+    known = students.described(shared, ends, context)
+    distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     balance = task.balance(context.datasets(shared.data))
     return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum, 'balance': balance})
