@@ -21,6 +21,7 @@ from kdjax.jit_cache import bound, compiled
 from kdjax.resolve import construct
 from kdjax.tasks.base import Task
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.multilabel import MultiLabel
 from kdjax.train import storage
 from kdjax.types import Net, Tree
 
@@ -99,7 +100,7 @@ class Student:
         logits, predicted = self._asked(inputs)
         if isinstance(self.task, Classification):
             return logits.argmax(axis=-1).astype(np.int32)
-        return (predicted > 0).astype(np.int32) if type(self.task).__name__ == 'Multilabel' else predicted
+        return (predicted > 0).astype(np.int32) if isinstance(self.task, MultiLabel) else predicted
 
     def save(self, folder: str | Path, license: str = '') -> Path:
         """Writes it to a folder, made if it is not there; `kdjax.load(folder)` reads it. Returns the folder.

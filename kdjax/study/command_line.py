@@ -22,9 +22,10 @@ from kdjax.study.recipe.search import Search
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
 MODE = flags.DEFINE_enum(
-    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'bench', 'list', 'prepare'],
+    'mode', 'run', ['run', 'sweep', 'tune', 'plan', 'report', 'bench', 'list', 'prepare', 'export'],
     'Train and report; the same for the sweep of the config file; look for a better setting; print what would run and '
-    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set on disk.',
+    'its cost; report what is there of a sweep; how fast it trains here; list techniques; prepare a data set on disk; '
+    'write the student of a finished run to a folder.',
 )  # fmt: skip
 DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
 DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist or sst2.')
@@ -34,6 +35,10 @@ ORIGINALS = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string(
     'data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets; KDJAX_DATA, if not of TFDS.'
 )
+METHOD = flags.DEFINE_string('method', '', 'To export: whose student. Default: of the method that is accepted.')
+SIZE = flags.DEFINE_integer('size', 0, 'To export: of its transfer set. Default: the largest.')
+STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
+TO = flags.DEFINE_string('to', '', 'To export: the folder to write.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
@@ -76,6 +81,7 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         check.check(config)  # before JAX is loaded: the answer comes at once
     from kdjax.data import prepare
     from kdjax.study import bench, run
+    from kdjax.study.recipe import students
     from kdjax.study.sweep import tune, worker
     from kdjax.train import distributed
 
@@ -92,6 +98,8 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         show_techniques(presets())
     elif MODE.value == 'prepare':
         print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+    elif MODE.value == 'export':
+        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
     elif MODE.value == 'bench':
         bench.run(config, workdir, command)
     elif MODE.value == 'plan' and rows is None:

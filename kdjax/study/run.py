@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import unknown
-from kdjax.study.recipe import acceptance, evaluation, execute, plan
+from kdjax.study.recipe import acceptance, evaluation, execute, plan, students
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource, Recipe
@@ -69,6 +69,8 @@ def run(config: ConfigDict, workdir: Path, command: str) -> bool:
         execute.execute([report_stage(recipe, last, results)], context, workdir)
     screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
+    judged = recipe.config.accept.method
+    screen.show(f'the student of {judged!r}:\n{students.lines(workdir, judged)}')
     return tried[reported].met
 
 

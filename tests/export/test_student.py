@@ -76,3 +76,15 @@ def test_a_folder_without_a_run_and_a_damaged_export_are_refused(finished, tmp_p
     (folder / 'student.safetensors').write_bytes(whole)
     with pytest.raises(UsageError, match='not as it was written'):
         kdjax.load(folder)
+
+
+def test_the_command_writes_the_same_student(finished, tmp_path):
+    config = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'
+    asked = ['--mode=export', '--method=hard labels', f'--workdir={finished}', f'--to={tmp_path / "out"}']
+    done = subprocess.run([sys.executable, str(ROOT / 'run.py'), config, *asked], capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"student = kdjax.load('{tmp_path / 'out'}')" in done.stdout
+    inputs = digits.digits().splits['test'].inputs
+    exported, trained = kdjax.load(tmp_path / 'out'), kdjax.load(finished, 'hard labels')
+    np.testing.assert_array_equal(exported.logits(inputs), trained.logits(inputs))

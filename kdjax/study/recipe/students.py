@@ -133,8 +133,8 @@ def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     said = _result(folder / 'report')
     known = folder / said.get('evaluated', 'report') / STUDENTS
     if 'evaluated' not in said or not known.is_file():
-        raise UsageError(f'{folder} is of an earlier version: delete {folder / "report"} and {folder / "evaluate-*"} and '
-                         'run it again, which trains nothing')  # fmt: skip
+        raise UsageError(f'{folder} is of an earlier version: delete {folder / "report"} and its evaluate-* and run '
+                         'it again, which trains nothing')  # fmt: skip
     storage.intact(known)
     return storage.read_json(known, storage.of_stage(known.parent), ends=dict, network=dict), said
 
@@ -144,9 +144,7 @@ def _result(folder: Path) -> Any:
     return artifact['result']
 
 
-def _cell(
-    result: Mapping[str, Any], size: int, seed: int | None, metric: Metric, checkpoint: str, end: Path
-) -> int:
+def _cell(result: Mapping[str, Any], size: int, seed: int | None, metric: Metric, checkpoint: str, end: Path) -> int:
     """Position of the run that is asked for."""
     lost = {failure['cell'] for failure in result['failures']}
     cells = {result['cells'][cell]['seed']: cell for cell in chosen_cells(result, size) if cell not in lost}
@@ -171,3 +169,23 @@ def _step(result: Mapping[str, Any], cell: int, metric: Metric, checkpoint: str)
     from kdjax.study.recipe.evaluation import best_step
 
     return best_step(result['history'], cell, metric)
+
+
+def export(workdir: Path, method: str, transfer_size: int, seed: int | None, to: str) -> str:
+    """Writes a student of a finished run to a folder, and says how it is loaded.
+
+    Raises:
+      UsageError: as `load`; or no folder was given.
+    """
+    if not to:
+        raise UsageError('--mode=export needs a folder to write to: --to=DIR')
+    student = load(workdir, method, transfer_size=transfer_size, seed=seed)
+    folder = student.save(to)
+    chosen = f'{student.method!r}, {student.transfer_size} examples, seed {student.seed}'
+    return f'student of {chosen}: {folder}\n{lines(folder, "")}'
+
+
+def lines(place: Path, method: str) -> str:
+    """The three lines of Python that load a student and ask it."""
+    named = f', {method!r}' if method else ''
+    return f'import kdjax\nstudent = kdjax.load({str(place)!r}{named})\nstudent.predict(inputs)'
