@@ -15,6 +15,9 @@ HEADS = {
     'shufflenet': 'fc',
 }  # fmt: skip
 
+# Where a module's name has a dot there: before and after a number, and after parts of a transformer.
+_DOT = re.compile(r'_(?=\d)|(?<=\d)_|(?<=patch_embed)_|(?<=attn)_|(?<=mlp)_')
+
 
 def paths(variables: Tree) -> dict[str, np.ndarray]:
     """The leaves of variables by their path, such as 'params/layer1_0/conv1/kernel'."""
@@ -48,7 +51,7 @@ def name(path: str, net: str, names: Names | None) -> str:
     family = net.partition('.')[0]
     if module == ['head']:
         module = [HEADS.get(family, 'head')]
-    dotted = '.'.join(re.sub(r'_(?=\d)', '.', part) for part in module)
+    dotted = '.'.join(_DOT.sub('.', part) for part in module)
     return '.'.join(filter(None, [dotted, LEAVES.get(leaf, leaf)]))
 
 

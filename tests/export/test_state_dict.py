@@ -11,8 +11,8 @@ from kdjax.resolve import construct
 NETS = [
     ('resnet_cifar.resnet', {'depth': 8}),
     ('vgg.vgg', {}),
-    ('wide_resnet.wide_resnet', {'depth': 10, 'width': 1}),
-    ('deit.deit', {'image_size': 32, 'patch_size': 16, 'width': 24, 'depth': 1, 'heads': 2}),
+    ('wide_resnet.wrn', {}),
+    ('deit.deit', {'width': 24, 'depth': 1, 'heads': 2}),
 ]
 
 
@@ -39,4 +39,8 @@ def test_names_are_those_of_the_implementations():
     assert named('resnet_cifar.resnet', 'params/layer1_0/conv1/kernel') == 'layer1.0.conv1.weight'
     assert named('resnet_cifar.resnet', 'stats/layer2_0/downsample_1/mean') == 'layer2.0.downsample.1.running_mean'
     assert named('resnet_cifar.resnet', 'params/head/bias') == 'fc.bias'
+    assert named('deit.deit', 'params/blocks_0_attn_qkv/kernel') == 'blocks.0.attn.qkv.weight'
+    assert named('deit.deit', 'params/patch_embed_proj/bias') == 'patch_embed.proj.bias'
+    assert named('deit.deit', 'params/pos_embed') == 'pos_embed'
+    assert named('wide_resnet.wrn', 'params/block1_layer_0/conv1/kernel') == 'block1.layer.0.conv1.weight'
     assert named('mlp.mlp', 'params/head/kernel') == 'head.weight'

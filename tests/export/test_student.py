@@ -88,3 +88,12 @@ def test_the_command_writes_the_same_student(finished, tmp_path):
     inputs = digits.digits().splits['test'].inputs
     exported, trained = kdjax.load(tmp_path / 'out'), kdjax.load(finished, 'hard labels')
     np.testing.assert_array_equal(exported.logits(inputs), trained.logits(inputs))
+
+
+def test_evaluation_keeps_what_teacher_and_students_answer(finished):
+    (path,) = finished.glob('evaluate-*/predictions.npz')
+    kept, test = np.load(path), digits.digits().splits['test']
+    np.testing.assert_array_equal(kept['label'], test.labels)
+    np.testing.assert_array_equal(kept['id'], np.arange(test.size))
+    assert {'teacher', 'combined/50', 'hard labels/50', 'soft, then hard/50'} <= set(kept)
+    np.testing.assert_allclose(kept['combined/50'], kdjax.load(finished).logits(test.inputs), atol=1e-5)

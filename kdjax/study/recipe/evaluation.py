@@ -28,6 +28,8 @@ CHECKPOINTS = students.CHECKPOINTS  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
 NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
+# The outputs (N, ...) of the teacher and, by method and size, of the student that `kdjax.load` gives, on the test split.
+PREDICTIONS = 'predictions.npz'
 EXAMPLES = 'examples.npz'  # what each test example adds to the score, for paired tests
 
 
@@ -46,6 +48,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     cost: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
+    predictions = _questions(shared, test_logits, context)
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
         artifact = context.done['+'.join(fits)]
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
@@ -57,7 +60,13 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         }
         if task.has_statistics:
             examples |= _statistics(method, student, cells['last'], artifact.result, shared, context)
+        for size in shared.transfer_sizes:
+            best = students.best_cell(artifact.result, size, task.judged)
+            if best is not None:
+                one = trees.take(cells['last'], best)
+                predictions[f'{method}/{size}'] = context.logits(student, one, shared, 'test')
         context.screen.step(done)
+    distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
     ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
@@ -66,6 +75,16 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     checksum = context.datasets.checksum(shared.data)
     balance = task.balance(context.datasets(shared.data))
     return plain({'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum, 'balance': balance})
+
+
+def _questions(inputs: TrainedStudents, teacher: np.ndarray, context: Context) -> dict[str, np.ndarray]:
+    """Of every test example its id and its label, where it has one, and what the teacher answers."""
+    labels = context.datasets(inputs.data).splits['test'].labels
+    return {
+        'id': np.arange(len(teacher)),
+        **({} if labels is None else {'label': np.asarray(labels)}),
+        'teacher': teacher,
+    }
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

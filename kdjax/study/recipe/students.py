@@ -105,7 +105,9 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     if size not in sizes:
         raise UsageError(f'transfer_size must be one of {sizes}, got {size}')
     task = build.task(build.TaskSpec(known['task']['kind'], known['task']['args']))
-    cell = _cell(result, size, seed, task.judged, checkpoint, end)
+    cell = best_cell(result, size, task.judged, seed, checkpoint)
+    if cell is None:
+        raise UsageError(f'all runs of {end} of {size} examples diverged')
     place = chosen_cells(result, size).index(cell)
     evaluated = _result(folder / said['evaluated'])
     about = {name: value for name, value in known.items() if name != 'ends'}
@@ -144,12 +146,14 @@ def _result(folder: Path) -> Any:
     return artifact['result']
 
 
-def _cell(result: Mapping[str, Any], size: int, seed: int | None, metric: Metric, checkpoint: str, end: Path) -> int:
-    """Position of the run that is asked for."""
+def best_cell(
+    result: Mapping[str, Any], size: int, metric: Metric, seed: int | None = None, checkpoint: str = 'last'
+) -> int | None:
+    """Position of the run of a seed, or of the one with the best score in validation; None if all diverged."""
     lost = {failure['cell'] for failure in result['failures']}
     cells = {result['cells'][cell]['seed']: cell for cell in chosen_cells(result, size) if cell not in lost}
     if not cells:
-        raise UsageError(f'all runs of {end} of {size} examples diverged')
+        return None
     if seed is not None:
         if seed not in cells:
             raise UsageError(f'seed must be one of {sorted(cells)}, got {seed}')
