@@ -19,6 +19,7 @@ FLOORS = {
     'train.loop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4, 'export': 4,
     'study.report': 5.1, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
+    '__main__': 6,
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {

@@ -28,7 +28,7 @@ CHECKPOINTS = students.CHECKPOINTS  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
 NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
-# The outputs (N, ...) of the teacher and, by method and size, of the student that `kdjax.load` gives, on the test split.
+# Answers (N, ...) on the test split, of the teacher and, by method and size, of the student that `kdjax.load` gives.
 PREDICTIONS = 'predictions.npz'
 EXAMPLES = 'examples.npz'  # what each test example adds to the score, for paired tests
 
