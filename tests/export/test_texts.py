@@ -18,11 +18,11 @@ def student(net):
     task, classes = TASKS[net]
     told = ['vocabulary', 'words'] if net == 'windows.mlp' else ['vocabulary']
     about = {
-        'format': 1, 'kdjax': '', 'network': {'net': net, 'args': {'classes': len(classes)}, 'told': told}, 'task': task,
-        'classes': list(classes), 'facts': {'words': list(WORDS), 'vocabulary': len(WORDS)},
+        'format': 1, 'kdjax': '', 'network': {'net': net, 'args': {'classes': len(classes)}, 'told': told},
+        'task': task, 'classes': list(classes), 'facts': {'words': list(WORDS), 'vocabulary': len(WORDS)},
         'preprocess': {'kind': 'preprocess.unit'}, 'inputs': {'shape': [4], 'dtype': 'int32', 'padded': True},
-        'text': {'lower': True, 'longest': 0}, 'data': {'source': 'my:data', 'args': {}, 'checksum': ''}, 'method': 'kd',
-        'seed': 0, 'candidate': {}, 'transfer_size': 1, 'step': 1, 'metrics': {'test': {}}, 'license': '',
+        'text': {'lower': True, 'longest': 0}, 'data': {'source': 'my:data', 'args': {}, 'checksum': ''},
+        'method': 'kd', 'seed': 0, 'candidate': {}, 'transfer_size': 1, 'step': 1, 'metrics': {'test': {}}, 'license': '',
     }  # fmt: skip
     empty = bundle.build(about, {})
     variables = empty.net.init(jax.random.key(0), np.ones((1, 4), np.int32))
