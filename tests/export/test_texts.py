@@ -22,7 +22,8 @@ def student(net):
         'task': task, 'classes': list(classes), 'facts': {'words': list(WORDS), 'vocabulary': len(WORDS)},
         'preprocess': {'kind': 'preprocess.unit'}, 'inputs': {'shape': [4], 'dtype': 'int32', 'padded': True},
         'text': {'lower': True, 'longest': 0}, 'data': {'source': 'my:data', 'args': {}, 'checksum': ''},
-        'method': 'kd', 'seed': 0, 'candidate': {}, 'transfer_size': 1, 'step': 1, 'metrics': {'test': {}}, 'license': '',
+        'method': 'kd', 'seed': 0, 'candidate': {}, 'transfer_size': 1, 'step': 1, 'metrics': {'test': {}},
+        'license': '',
     }  # fmt: skip
     empty = bundle.build(about, {})
     variables = empty.net.init(jax.random.key(0), np.ones((1, 4), np.int32))
