@@ -70,7 +70,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
     ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
-    known = students.described(shared, ends, context)
+    known = plain(students.described(shared, ends, context))  # facts may be arrays
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     balance = task.balance(context.datasets(shared.data))
