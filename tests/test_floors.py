@@ -17,8 +17,9 @@ FLOORS = {
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.storage': 3,
     'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
-    'cost': 4,
+    'cost': 4, 'export': 4,
     'study.report': 5.1, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
+    '__main__': 6,
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {

@@ -29,6 +29,7 @@ MODES = {
     'tune': 'Look for a better setting of the method that is judged.',
     'plan': 'Print what would run, and what it would cost.',
     'report': 'Report what is there of a sweep, finished or not; show what a finished run found.',
+    'export': 'Write the student of a finished run to a folder.',
     'bench': 'Measure how fast it trains here.',
     'list': 'List the techniques.',
     'prepare': 'Prepare a data set on disk.',
@@ -42,6 +43,10 @@ ORIGINALS = flags.DEFINE_string(
 DATA_DIR = flags.DEFINE_string(
     'data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets; KDJAX_DATA, if not of TFDS.'
 )
+METHOD = flags.DEFINE_string('method', '', 'To export: whose student. Default: of the method that is accepted.')
+SIZE = flags.DEFINE_integer('size', 0, 'To export: of its transfer set. Default: the largest.')
+STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
+TO = flags.DEFINE_string('to', '', 'To export: the folder to write.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
@@ -105,6 +110,7 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         check.check(config)  # before JAX is loaded: the answer comes at once
     from kdjax.data import prepare
     from kdjax.study import bench, run
+    from kdjax.study.recipe import students
     from kdjax.study.sweep import tune, worker
     from kdjax.train import distributed
 
@@ -122,6 +128,8 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
         show_techniques(presets())
     elif MODE.value == 'prepare':
         print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+    elif MODE.value == 'export':
+        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
     elif MODE.value == 'bench':
         bench.run(config, workdir, command)
     elif MODE.value == 'plan' and rows is None:

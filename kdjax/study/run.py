@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe import acceptance, evaluation, execute, plan
+from kdjax.study.recipe import acceptance, evaluation, execute, plan, students
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource, Recipe
@@ -73,6 +73,8 @@ def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> 
         execute.execute([report_stage(recipe, last, results)], context, workdir)
     screen.show(report.terminal(results))
     screen.show(f'report: {workdir / "report" / "report.html"}')
+    judged = recipe.config.accept.method
+    screen.show(f'the student of {judged!r}:\n{students.lines(workdir, judged)}')
     return tried[reported].met
 
 
@@ -103,7 +105,7 @@ def report_stage(recipe: Recipe, evaluated: plan.Stage, results: Results) -> pla
     def write(inputs: Reported, context: Context, folder: Path, key: str) -> dict[str, Any]:
         context.screen.stage('report')
         distributed.by_first(lambda: report.write(inputs.results, folder))
-        return {}
+        return {'evaluated': evaluated.folder, 'judged': recipe.config.accept.method}
 
     stable = {name: value for name, value in dataclasses.asdict(results).items() if name != 'provenance'}
     key = trees.digest(['report', stable, evaluated.key, plan.VERSION])

@@ -11,23 +11,25 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build
+from kdjax.study.recipe import build, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import chosen_cells
 from kdjax.tasks.base import Task
-from kdjax.train import distributed
+from kdjax.train import distributed, storage
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import git_commit, machine, plain, versions
 from kdjax.types import Net, Tree
 
 TEST_LOGITS = 'test_logits.npy'
-CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
+CHECKPOINTS = students.CHECKPOINTS  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
 NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
+# Answers (N, ...) on the test split, of the teacher and, by method and size, of the student that `kdjax.load` gives.
+PREDICTIONS = 'predictions.npz'
 EXAMPLES = 'examples.npz'  # what each test example adds to the score, for paired tests
 
 
@@ -49,6 +51,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     dataset, classes = context.datasets(shared.data), {}
     if task.has_classes:
         classes['teacher'] = task.by_class(dataset, [test_logits])
+    predictions = _questions(shared, test_logits, context)
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
         artifact = context.done['+'.join(fits)]
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
@@ -62,9 +65,18 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
             examples |= _statistics(method, student, cells['last'], artifact.result, shared, context)
         if task.has_classes:
             classes[method] = task.by_class(dataset, _logits(student, cells['last'], artifact.result, shared, context))
+        for size in shared.transfer_sizes:
+            best = students.best_cell(artifact.result, size, task.judged)
+            if best is not None:
+                one = trees.take(cells['last'], best)
+                predictions[f'{method}/{size}'] = context.logits(student, one, shared, 'test')
         context.screen.step(done)
+    distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
+    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
+    known = plain(students.described(shared, ends, context))  # facts may be arrays
+    distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
     return plain({**found, 'balance': task.balance(dataset), 'by_class': classes})
@@ -78,6 +90,16 @@ def _logits(
     for cell in chosen_cells(result, max(inputs.transfer_sizes)):
         if cell not in lost:
             yield context.logits(net, trees.take(cells, cell), inputs, 'test')
+
+
+def _questions(inputs: TrainedStudents, teacher: np.ndarray, context: Context) -> dict[str, np.ndarray]:
+    """Of every test example its id and its label, where it has one, and what the teacher answers."""
+    labels = context.datasets(inputs.data).splits['test'].labels
+    return {
+        'id': np.arange(len(teacher)),
+        **({} if labels is None else {'label': np.asarray(labels)}),
+        'teacher': teacher,
+    }
 
 
 def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:

@@ -1,0 +1,195 @@
+"""The students of a finished run: what evaluation writes of them, and one of them in the hand."""
+
+import inspect
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kdjax import __version__, trees
+from kdjax.errors import UsageError, unknown
+from kdjax.export import bundle
+from kdjax.export.bundle import FORMAT, Student
+from kdjax.metrics import Metric
+from kdjax.resolve import resolve
+from kdjax.study.recipe import build
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.inputs import TrainedStudents, plain
+from kdjax.study.recipe.stages import chosen_cells, validation_score
+from kdjax.train import storage
+from kdjax.train.checkpoint import load_variables
+from kdjax.train.storage import ARTIFACT
+
+STUDENTS = 'students.json'  # in the folder of an evaluation
+CHECKPOINTS = {'last': 'variables', 'best': 'best'}
+
+
+def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Context) -> dict[str, Any]:
+    """What is known of the students of a run, JSON-able.
+
+    Args:
+      shared: what all of them read.
+      ends: folder of the last fit, by method.
+      context: of the run.
+    """
+    dataset, task = context.datasets(shared.data), context.task(shared)
+    accepted = inspect.signature(resolve('kdjax.nets', shared.student.net, 'network')).parameters
+    told = [name for name in dataset.facts if name in accepted and name not in shared.student.args]
+    reads_words = shared.column == 'inputs' and {'words', 'vocabulary'} <= set(dataset.facts)
+    kept = {*told, *(('words', 'vocabulary') if reads_words else ())}
+    facts = {name: dataset.facts[name] for name in kept}
+    column = dataset.splits['test'].column(shared.column)
+    given = {} if shared.precision == 'float32' else {'precision': shared.precision}
+    return {
+        'format': FORMAT,
+        'kdjax': __version__,
+        'network': {
+            'net': shared.student.net,
+            'args': plain({**task.net_arguments(dataset), **shared.student.args, **given}),
+            'told': told,
+        },
+        'task': plain(shared.task),
+        'classes': list(dataset.classes),
+        'facts': plain(facts),
+        'preprocess': plain(shared.data.preprocess),
+        'inputs': _inputs(column, shared.column in dataset.padded),
+        'text': _text(facts['words'], shared) if reads_words else None,
+        'data': {**plain({'source': shared.data.source, 'args': dict(shared.data.args)}),
+                 'checksum': context.datasets.checksum(shared.data)},
+        'license': '',
+        'ends': {method: folder.name for method, folder in ends.items()},
+    }  # fmt: skip
+
+
+def _inputs(column: Any, padded: bool) -> dict[str, Any] | None:
+    """How an example is stored; None of one that is several arrays."""
+    if not hasattr(column, 'dtype'):
+        return None
+    return {'shape': list(column.shape[1:]), 'dtype': str(column.dtype), 'padded': padded}
+
+
+def _text(words: Any, shared: TrainedStudents) -> dict[str, Any]:
+    """How a sentence becomes ids: a vocabulary without a capital is one of texts in lower case."""
+    lower = not any(word != word.lower() for word in words)
+    return {'lower': lower, 'longest': int(shared.data.args.get('longest', 0))}
+
+
+def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: int | None = None,
+         checkpoint: str = 'last') -> Student:  # fmt: skip
+    """The student of a finished run, or of a folder that `Student.save` or `--mode=export` wrote.
+
+    Args:
+      path: a workdir, such as 'runs/digits', or the folder of an export.
+      method: whose student; that which the run was accepted by, if left out.
+      transfer_size: of its transfer set; the largest that it has, if left out.
+      seed: of its run; that with the best score in validation, if left out.
+      checkpoint: 'last', or the 'best' step in validation.
+
+    Raises:
+      UsageError: there is no finished run, no such method, size or seed, or a file is not as it was written.
+    """
+    folder = Path(path)
+    if (folder / bundle.ABOUT).is_file():
+        return bundle.read(folder)
+    known, said = _known(folder)
+    method = method or said['judged']
+    if method not in known['ends']:
+        raise unknown('method', method, known['ends'], f' of {folder}')
+    if checkpoint not in CHECKPOINTS:
+        raise unknown('checkpoint', checkpoint, CHECKPOINTS)
+    end = folder / known['ends'][method]
+    result = _result(end)
+    sizes = [int(size) for size in result['chosen']]
+    size = transfer_size or max(sizes)
+    if size not in sizes:
+        raise UsageError(f'transfer_size must be one of {sizes}, got {size}')
+    task = build.task(build.TaskSpec(known['task']['kind'], known['task']['args']))
+    cell = best_cell(result, size, task.judged, seed, checkpoint)
+    if cell is None:
+        raise UsageError(f'all runs of {end} of {size} examples diverged')
+    place = chosen_cells(result, size).index(cell)
+    evaluated = _result(folder / said['evaluated'])
+    about = {name: value for name, value in known.items() if name != 'ends'}
+    score = validation_score(result)[cell]
+    about |= {
+        'method': method,
+        'seed': result['cells'][cell]['seed'],
+        'candidate': result['cells'][cell]['candidate'],
+        'transfer_size': size,
+        'checkpoint': checkpoint,
+        'step': _step(result, cell, task.judged, checkpoint),
+        'metrics': {
+            'validation': {task.score: score} if checkpoint == 'last' else {},
+            'test': evaluated['metrics'][method][str(size)][checkpoint][place],
+        },
+    }
+    variables = trees.take(load_variables(end / CHECKPOINTS[checkpoint]), cell)
+    return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
+
+
+def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What the last run of a workdir says of its students, and what its report says."""
+    if not (folder / 'report' / ARTIFACT).is_file():
+        raise UsageError(f'{folder} has no finished run and no {bundle.ABOUT}; train one first: --mode=run')
+    said = _result(folder / 'report')
+    known = folder / said.get('evaluated', 'report') / STUDENTS
+    if 'evaluated' not in said or not known.is_file():
+        raise UsageError(f'{folder} is of an earlier version: delete {folder / "report"} and its evaluate-* and run '
+                         'it again, which trains nothing')  # fmt: skip
+    storage.intact(known)
+    return storage.read_json(known, storage.of_stage(known.parent), ends=dict, network=dict), said
+
+
+def _result(folder: Path) -> Any:
+    artifact = storage.read_json(folder / ARTIFACT, storage.of_stage(folder), result=dict)
+    return artifact['result']
+
+
+def best_cell(
+    result: Mapping[str, Any], size: int, metric: Metric, seed: int | None = None, checkpoint: str = 'last'
+) -> int | None:
+    """Position of the run of a seed, or of the one with the best score in validation; None if all diverged."""
+    lost = {failure['cell'] for failure in result['failures']}
+    cells = {result['cells'][cell]['seed']: cell for cell in chosen_cells(result, size) if cell not in lost}
+    if not cells:
+        return None
+    if seed is not None:
+        if seed not in cells:
+            raise UsageError(f'seed must be one of {sorted(cells)}, got {seed}')
+        return cells[seed]
+
+    def merit(cell: int) -> float:
+        history = [line[metric.name][cell] for line in result['history']]
+        values = history if checkpoint == 'best' else [validation_score(result)[cell]]
+        return max((metric.sign * value for value in values if value is not None), default=-np.inf)
+
+    return max(cells.values(), key=merit)
+
+
+def _step(result: Mapping[str, Any], cell: int, metric: Metric, checkpoint: str) -> int:
+    if checkpoint == 'last':
+        return result['history'][-1]['step']
+    from kdjax.study.recipe.evaluation import best_step
+
+    return best_step(result['history'], cell, metric)
+
+
+def export(workdir: Path, method: str, transfer_size: int, seed: int | None, to: str) -> str:
+    """Writes a student of a finished run to a folder, and says how it is loaded.
+
+    Raises:
+      UsageError: as `load`; or no folder was given.
+    """
+    if not to:
+        raise UsageError('--mode=export needs a folder to write to: --to=DIR')
+    student = load(workdir, method, transfer_size=transfer_size, seed=seed)
+    folder = student.save(to)
+    chosen = f'{student.method!r}, {student.transfer_size} examples, seed {student.seed}'
+    return f'student of {chosen}: {folder}\n{lines(folder, "")}'
+
+
+def lines(place: Path, method: str) -> str:
+    """The three lines of Python that load a student and ask it."""
+    named = f', {method!r}' if method else ''
+    return f'import kdjax\nstudent = kdjax.load({str(place)!r}{named})\nstudent.predict(inputs)'

@@ -1,0 +1,99 @@
+"""A student that was trained, taken out of its run: it answers as the report says."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from processes import environment
+
+import kdjax
+from kdjax.data import digits
+from kdjax.errors import UsageError
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.xdist_group('run')
+
+FRESH = """
+import sys, numpy, kdjax
+from kdjax.data import digits
+student = kdjax.load(sys.argv[1])
+test = digits.digits().splits['test']
+print(repr(float(numpy.float32((student.predict(test.inputs) == test.labels).mean()))))
+"""
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('finished')
+    config = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'
+    done = subprocess.run([sys.executable, str(ROOT / 'run.py'), config, f'--workdir={workdir}'], capture_output=True,
+                          text=True, env=environment())  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return workdir
+
+
+def test_an_exported_student_gives_the_accuracy_of_the_report_in_a_fresh_process(finished, tmp_path):
+    student = kdjax.load(finished)
+    assert (student.method, student.transfer_size, student.step) == ('combined', 50, 30)
+    student.save(tmp_path / 'out')
+    done = subprocess.run([sys.executable, '-c', FRESH, str(tmp_path / 'out')], capture_output=True, text=True,
+                          env=environment() | {'PYTHONPATH': str(ROOT)}, cwd=tmp_path)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert np.float32(float(done.stdout)) == np.float32(student.about['metrics']['test']['accuracy'])
+    assert 'accuracy' in (tmp_path / 'out' / 'MODEL_CARD.md').read_text()
+
+
+def test_the_seed_is_the_best_on_validation_and_any_may_be_asked_for(finished):
+    seeds = [kdjax.load(finished, 'hard labels', seed=seed) for seed in (0, 1)]
+    scores = [one.about['metrics']['validation']['accuracy'] for one in seeds]
+    assert kdjax.load(finished, 'hard labels').seed == int(np.argmax(scores))
+    inputs = digits.digits().splits['test'].inputs[:3]
+    assert not np.array_equal(seeds[0].logits(inputs), seeds[1].logits(inputs))
+
+
+@pytest.mark.parametrize(
+    ('asked', 'message'),
+    [
+        ({'method': 'combind'}, "unknown method 'combind'"),
+        ({'transfer_size': 51}, r'transfer_size must be one of \[50\], got 51'),
+        ({'seed': 2}, r'seed must be one of \[0, 1\], got 2'),
+        ({'checkpoint': 'first'}, "unknown checkpoint 'first'"),
+    ],
+)
+def test_what_is_not_there_is_named(finished, asked, message):
+    with pytest.raises(UsageError, match=message):
+        kdjax.load(finished, **asked)
+
+
+def test_a_folder_without_a_run_and_a_damaged_export_are_refused(finished, tmp_path):
+    with pytest.raises(UsageError, match='no finished run'):
+        kdjax.load(tmp_path)
+    folder = kdjax.load(finished).save(tmp_path / 'out')
+    whole = bytearray((folder / 'student.safetensors').read_bytes())
+    whole[-1] ^= 1
+    (folder / 'student.safetensors').write_bytes(whole)
+    with pytest.raises(UsageError, match='not as it was written'):
+        kdjax.load(folder)
+
+
+def test_the_command_writes_the_same_student(finished, tmp_path):
+    config = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'
+    asked = ['--mode=export', '--method=hard labels', f'--workdir={finished}', f'--to={tmp_path / "out"}']
+    done = subprocess.run([sys.executable, str(ROOT / 'run.py'), config, *asked], capture_output=True, text=True,
+                          env=environment())  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert f"student = kdjax.load('{tmp_path / 'out'}')" in done.stdout
+    inputs = digits.digits().splits['test'].inputs
+    exported, trained = kdjax.load(tmp_path / 'out'), kdjax.load(finished, 'hard labels')
+    np.testing.assert_array_equal(exported.logits(inputs), trained.logits(inputs))
+
+
+def test_evaluation_keeps_what_teacher_and_students_answer(finished):
+    (path,) = finished.glob('evaluate-*/predictions.npz')
+    kept, test = np.load(path), digits.digits().splits['test']
+    np.testing.assert_array_equal(kept['label'], test.labels)
+    np.testing.assert_array_equal(kept['id'], np.arange(test.size))
+    assert {'teacher', 'combined/50', 'hard labels/50', 'soft, then hard/50'} <= set(kept)
+    np.testing.assert_allclose(kept['combined/50'], kdjax.load(finished).logits(test.inputs), atol=1e-5)

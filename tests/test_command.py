@@ -1,0 +1,19 @@
+"""The command of an installed kdjax, run outside the clone by a name of a config."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from processes import environment
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_the_command_finds_the_configs_that_it_brings(tmp_path):
+    alone = tmp_path / 'site'
+    alone.mkdir()
+    (alone / 'kdjax').symlink_to(ROOT / 'kdjax')  # without the folder `configs` of the clone beside it
+    done = subprocess.run([sys.executable, '-m', 'kdjax', 'plan', '--config=digits:quick'], cwd=tmp_path,
+                          capture_output=True, text=True, env=environment() | {'PYTHONPATH': str(alone)})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert 'Handwritten digits' in done.stdout
