@@ -8,7 +8,6 @@ Every case is one mistake: a flag, a Python config, a file or a row of a sweep. 
 
 import collections
 import contextlib
-import io
 import os
 import random
 import resource
@@ -156,18 +155,22 @@ ARRANGED = (
     ('config.methods.combined = @', ('()', '(1, 2)', '"combined"', '(3,)', '{}', '("nobody",)')),
     ('del config.@', ('student.net', 'teacher.fit', 'data', 'fits', 'seeds', 'run.chunk', 'terms.soft.kind', 'student',
                       'task.kind', 'data.source', 'methods', 'fits.combined.steps', 'retry', 'fits.combined.weights')),
-    ('config.@ = 3', ('epochs', 'data.path', 'fits.combined.epochs', 'run.device', 'accept.f1', 'teacher.lr', 'tune.steps',
+    ('config.@ = 3', ('epochs', 'data.path', 'fits.combined.epochs', 'run.device', 'accept.f1', 'teacher.lr',
+        'tune.steps',
                       'terms.soft.temprature', 'student.arg', 'retry.tempratures')),
     ('config.fits.combined.optim.@', (
-        'momentums = 0.9', 'steps = 3', "name = 'sgd'; config.fits.combined.optim.momentum = 2.0", 'b1 = 1.5', 'eps = -1.0',
+        'momentums = 0.9', 'steps = 3', "name = 'sgd'; config.fits.combined.optim.momentum = 2.0", 'b1 = 1.5',
+            'eps = -1.0',
         'b2 = 1.0', 'milestones = 3', 'milestones = (2.0, 3.0)', 'clip = -1.0', 'ema = 1.0', 'factor = -2.0',
-        'delta = -0.9', 'nesterov = 3', 'warmup = 1.5', 'max_norm = -1.0', 'decay = 3', 'schedule = 4', 'momentum = None',
+        'delta = -0.9', 'nesterov = 3', 'warmup = 1.5', 'max_norm = -1.0', 'decay = 3', 'schedule = 4',
+            'momentum = None',
         'milestones = (0.9, 0.1, None)', 'momentum = float("nan")', 'clip = float("inf")', 'ema = float("nan")')),
     ('config.terms.soft.schedules = @', (
         '(("temperature", 1.0, 0.0, 5),)', '(("temperature", float("nan"), 1.0, 5),)', '3', '("temperature",)',
         '(("temperature", 1.0, 2.0, 0),)', '(("temperature", 1.0, 2.0, "a"),)', '((1, 2, 3, 4),)', '(3,)',
         '(("weight", -1.0, 2.0, 5),)', '(("temperature", 1.0, float("inf"), 5),)')),
-    ('config.student.args = @', ('{1: 2}', '{"widths": None}', '{"dropout": 1.5}', '{"dropout": -1.0}', '{"dropout": "a"}',
+    ('config.student.args = @', ('{1: 2}', '{"widths": None}', '{"dropout": 1.5}', '{"dropout": -1.0}',
+        '{"dropout": "a"}',
                                  '{"classes": 3.5}', '{"precision": 3}', '{"widths": "ab"}', '{"hidden": 3}')),
     ("config.student.net = 'cnn.cnn'; config.student.args = {'widths': @}",
      ('()', '(0,)', '(-1,)', '(1.5,)', '3', 'None', "('a',)", '(10**12,)')),
@@ -202,15 +205,19 @@ ARRANGED = (
     ('with config.ignore_type(): config.title = @', ('3', 'None', '[1]')),
     ('config.launch.slurm.extra = @', ('{1: 2}', '{"a": object()}', '{"a": len}')),
     ('config.@ = 10**13', ('data.views', 'seeds', 'seed', 'fits.combined.batch_size', 'fits.combined.steps')),
-    ('config.@', ("teacher.net = 'mlp'", "student.net = 'os:getcwd'", "data.source = 'os:getcwd'", "data.source = 'json:loads'",
+    ('config.@', ("teacher.net = 'mlp'", "student.net = 'os:getcwd'", "data.source = 'os:getcwd'",
+        "data.source = 'json:loads'",
                   "terms.soft.kind = 'os:getcwd'", "task.kind = 'os:getcwd'", "data.source = 'nobody:nothing'",
-                  "terms.soft = {'temperature': 3.0}", "terms.soft = {}", "fits.combined.optim = {}", "task = {}",
-                  "terms['a.b'] = config.terms.soft", "terms['a/b'] = config.terms.soft; config.fits.combined.weights = {'a/b': 1.0}",
-                  "data = {'source': 'digits.digits'}", "teacher = {'net': 'mlp.mlp'}", "fits.combined = {'steps': 3}")),
+                  "terms.soft = {'temperature': 3.0}", 'terms.soft = {}', 'fits.combined.optim = {}', 'task = {}',
+                  "terms['a.b'] = config.terms.soft",
+                      "terms['a/b'] = config.terms.soft; config.fits.combined.weights = {'a/b': 1.0}",
+                  "data = {'source': 'digits.digits'}", "teacher = {'net': 'mlp.mlp'}",
+                      "fits.combined = {'steps': 3}")),
 )  # fmt: skip
 LASTS = (  # of get_config, instead of its last line
     'return', 'return {}', 'return ...', 'return 3', 'return get_config', 'return config.to_dict()', 'return [config]',
-    'return base.ConfigDict()', 'return type(config)()', 'raise SystemExit(0)', 'raise SystemExit', 'raise KeyError("x")',
+    'return base.ConfigDict()', 'return type(config)()', 'raise SystemExit(0)', 'raise SystemExit',
+        'raise KeyError("x")',
     "raise ValueError('a' * 9999)", r"raise ValueError('a\nb\nc')", '1 / 0', 'assert False', 'return get_config(arg)',
     'exit()', 'raise StopIteration', 'yield config', 'raise BaseException("b")', 'return config["nobody"]',
     'return undefined', 'retrun config',
@@ -226,8 +233,10 @@ FILES = (  # whole ones
     'def get_config(a, b): return 3', 'def get_config(*, arg): return 3', 'lambda: 3', 'def config(arg): return 3',
 )  # fmt: skip
 AXES = (  # values of a sweep, and what may stand for '@'
-    ('@', ('[1, 2]', '3', 'None', '[]', '{}', "'abc'", '[()]', '[(1, 2)]', '(x for x in [3])', 'rows', 'rows.axis', '[None]',
-           '[rows.Row({}, {})]', "[rows.Row(3, {'method': 'combined'})]", '[rows.Row({}, 3)]', '[rows.Row({1: 2}, {1: 2})]',
+    ('@', ('[1, 2]', '3', 'None', '[]', '{}', "'abc'", '[()]', '[(1, 2)]', '(x for x in [3])', 'rows',
+        'rows.axis', '[None]',
+           '[rows.Row({}, {})]', "[rows.Row(3, {'method': 'combined'})]", '[rows.Row({}, 3)]',
+               '[rows.Row({1: 2}, {1: 2})]',
            'undefined', '1 / 0', '[3] * 10**5')),
     ("rows.axis('method', @)", ('3', 'None', '(1,)', "'nobody'", 'len', "'x' * 3000", '')),
     ("rows.choice('x', @)", ("{'a': 3}", "{3: {'seeds': 2}, 'a': None}", '[1]', '{}', "{'a': {3: 4}}")),
@@ -236,7 +245,8 @@ AXES = (  # values of a sweep, and what may stand for '@'
     ("rows.zipped(rows.axis('method', 'combined'), rows.axis('seed', 1, 2))", ('',)),
     ("rows.product(METHODS, rows.axis('seed', @))",
      ('-1', '1.5', 'None', "'a'", '2**32', 'True', '10**20', "float('nan')")),
-    ("rows.product(METHODS, rows.axis('fits.*.learning_rate', @))", ("float('inf')", "float('nan')", '-1.0', 'None', "'a'")),
+    ("rows.product(METHODS, rows.axis('fits.*.learning_rate', @))", ("float('inf')", "float('nan')", '-1.0',
+        'None', "'a'")),
     ("rows.product(METHODS, rows.axis('data.transfer_sizes', @))", ('(50, 60)', '0', '99999', '()', 'None', '1.5')),
     ("rows.product(METHODS, rows.axis('seeds', @))", ('10**12', '0', '-1', '10**9')),
     ("rows.product(METHODS, rows.axis('fits.*.batch_size', @))", ('10**11', '0', '-1')),
@@ -255,10 +265,11 @@ SPACES = (
 )  # fmt: skip
 ROW = ('{"point": {"method": "combined"}, "metric": "accuracy", "value": 0.9, "checkpoint": "last", '
        '"certainty": "secondary"}')  # fmt: skip
-EXPECTED = '{"source": "S", "rows": [%s]}' % ROW
+EXPECTED = '{"source": "S", "rows": [' + ROW + ']}'
 CHANGES = (('0.9', '90'), ('0.9', 'NaN'), ('0.9', '"a"'), ('accuracy', 'x'), ('"last"', '3'), ('"last"', '["last"]'),
            ('{"method": "combined"}', '{}'), ('{"method": "combined"}', '[1]'), ('"combined"', '[1]'),
-           ('"value": 0.9, ', ''), ('"value"', '"vallue"'), ('"secondary"', 'null'), ('"S"', '" "'), ('{"s', '\ufeff{"s'),
+           ('"value": 0.9, ', ''), ('"value"', '"vallue"'), ('"secondary"', 'null'), ('"S"', '" "'),
+               ('{"s', '\ufeff{"s'),
            (']}', ']}x'), ('"point"', '"n": 0, "point"'), ('"point"', '"sd": -1, "point"'), ('{"source"', '{"sauce"'),
            ('"method"', '"nobody"'))  # fmt: skip
 OTHER = (b'', b'{', b'[]', b'3', b'null', b'{}', b'{"source": 3, "rows": []}', b'{"source": "S", "rows": 3}',
@@ -362,7 +373,9 @@ def structure(rng):
 def arrangement(rng):
     """Names, chains and arguments of a Python config that cannot be."""
     line, choices = rng.choice(ARRANGED)
-    return Case('arrangement', body=line.replace('@', rng.choice(choices)), mode=rng.choice(['plan', 'plan', 'run', 'tune']))
+    return Case(
+        'arrangement', body=line.replace('@', rng.choice(choices)), mode=rng.choice(['plan', 'plan', 'run', 'tune'])
+    )
 
 
 def python(rng):
@@ -375,7 +388,8 @@ def python(rng):
         whole.replace('return config.lock()', rng.choice(LASTS)),
         f'{rng.choice(FIRSTS)}\n{whole}',
         rng.choice(FILES),
-        whole.replace('    pass', rng.choice(['    config.methods["v1.5"] = ("combined",)', '    config.lock().epochs = 3',
+        whole.replace('    pass', rng.choice(['    config.methods["v1.5"] = ("combined",)',
+            '    config.lock().epochs = 3',
                                               '    config.data.pth', '    config.fits["a.b"] = base.fit()'])),
         whole.replace('base.config()', 'base.' + rng.choice(['get_config("x")', 'nobody()', 'config(3)', 'fit()',
                                                              'teacher()', 'get_config("quick=3")'])),
@@ -506,11 +520,6 @@ def warm():
     import optuna  # noqa: F401
     import sklearn.datasets  # noqa: F401
 
-    import kdjax.data.digits
-    import kdjax.data.prepare
-    import kdjax.study.bench
-    import kdjax.study.sweep.tune
-    import kdjax.techniques.hinton
     import run  # noqa: F401
 
 
@@ -530,7 +539,8 @@ def main():
         if given.verdict != 'one line':
             shown = case.text[:400] if case.text is not None else case.body + case.more
             print(f'--- {place} {case.family}: {given.verdict} ({given.seconds:.1f} s) --mode={case.mode}',
-                  ' '.join(flag[:100] for flag in case.flags), shown, given.error[-500:], sep='\n', flush=True)  # fmt: skip
+                  ' '.join(flag[:100] for flag in case.flags), shown, given.error[-500:], sep='\n',
+                      flush=True)  # fmt: skip
     for key, found in sorted(counts.items(), key=str):
         print(found, key)
 
