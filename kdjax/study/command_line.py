@@ -137,6 +137,8 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     except flags.UnrecognizedFlagError as error:
         known = [flag for module in values.flags_by_module_dict().values() for flag in (f.name for f in module)]
         raise unknown('flag', error.flagname, nearest(error.flagname, set(known))[:5]) from error
+    except UsageError:  # a config's own, which says what is wrong
+        raise
     except (flags.Error, TypeError, ValueError) as error:
         raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:
