@@ -44,13 +44,13 @@ def from_nnx(
 
     # Its structure, and what it has of random states; their keys are set for each call.
     model = build if isinstance(build, nnx.Module) else nnx.eval_shape(lambda: build(nnx.Rngs(0)))
-    structure, _, states, *_ = nnx.split(model, nnx.Param, nnx.RngState, ...)
+    structure, states = _split(model)[::2]
     modes = modes_of(type(model).__call__)
 
     def init(key: Array, inputs: Tree) -> Tree:
         del inputs
-        _, params, _, *stats = nnx.split(made(key), nnx.Param, nnx.RngState, ...)
-        return {'params': nnx.to_pure_dict(params), 'stats': nnx.to_pure_dict(stats[0])}
+        _, params, _, stats = _split(made(key))
+        return {'params': nnx.to_pure_dict(params), 'stats': nnx.to_pure_dict(stats)}
 
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         known = [nnx.State(variables[group]) for group in ('params', 'stats')]
@@ -62,10 +62,16 @@ def from_nnx(
         inner = nnx.to_pure_dict(inner)
         shown = as_outputs(answer)
         features = {**shown.features, **sown(inner, names), **captured(inner, paths)}
-        _, _, _, *stats = nnx.split(model, nnx.Param, nnx.RngState, nnx.Not(nnx.Intermediate), ...)
-        return shown._replace(features=features), nnx.to_pure_dict(stats[0])
+        return shown._replace(features=features), nnx.to_pure_dict(_split(model)[3])
 
     return Net(init, apply, (*names, *paths))
+
+
+def _split(model: nnx.Module) -> tuple[Any, ...]:
+    """A module's structure, parameters, random states, and all else that is no intermediate."""
+    kept: Any = nnx.Not(nnx.Intermediate)
+    parts: Any = nnx.split(model, nnx.Param, nnx.RngState, kept, ...)
+    return parts[:4]
 
 
 def _drawing(states: Tree, key: Array | None) -> Tree:
