@@ -4,8 +4,6 @@ A knob (temperature, weight, learning rate, ...) is a number: --config.terms.sof
 choose is named in `search`: all candidates are trained in one compiled grid, and the best is taken.
 """
 
-from typing import NoReturn
-
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError, unknown
@@ -260,12 +258,10 @@ def arguments(text: str, **defaults: bool | int | float | str) -> dict:
                 raise UsageError(f'config argument {name!r} is a switch: write {name} or {name}=false, got {part!r}')
             found[name] = value != 'false'
             continue
+        if not equals:
+            raise UsageError(f'config argument {name!r} needs a value: {name}=...')
         try:
-            found[name] = kind(value) if equals else _missing(name)
+            found[name] = kind(value)
         except ValueError as error:
             raise UsageError(f'config argument {name!r} must be of type {kind.__name__}, got {value!r}') from error
     return found
-
-
-def _missing(name: str) -> NoReturn:
-    raise UsageError(f'config argument {name!r} needs a value: {name}=...')

@@ -5,8 +5,11 @@ import difflib
 from collections.abc import Iterable, Iterator
 
 
-class UsageError(Exception):
-    """Something the user gave cannot be used. Each line of the message names a value and the alternatives."""
+class UsageError(ValueError):
+    """Something the user gave cannot be used. Each line of the message names a value and the alternatives.
+
+    It is a ValueError: who uses kdjax's parts in a program of their own need not know it.
+    """
 
 
 class Remark(UserWarning):

@@ -184,6 +184,8 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
         )
     except flags.UnrecognizedFlagError as error:
         raise unknown('flag', error.flagname, nearest(error.flagname, {*_own(values), 'help'})[:5]) from error
+    except UsageError:  # a config's own, which says what is wrong
+        raise
     except (flags.Error, TypeError, ValueError) as error:
         raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
     if rest[1:]:

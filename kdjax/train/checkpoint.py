@@ -120,6 +120,8 @@ def writing(folder: Path) -> Iterator[None]:
     """Turns what a full or failing disk makes orbax, tensorstore or Python raise into one line."""
     try:
         yield
+    except UsageError:  # it says what is wrong
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         said = (str(error) or type(error).__name__).splitlines()[0]
         reason = 'no space left on device' if 'RESOURCE_EXHAUSTED' in said else said[:200]
