@@ -36,7 +36,15 @@ APART = [('study.recipe', 'study.report')]
 # What may be imported only in these places.
 ONLY_IN = {
     'flax.linen': ('nets', 'techniques', 'cpu.convolution'),
-    'ml_collections': ('study.recipe', 'study.sweep', 'study.run', 'study.bench', 'study.command_line', 'study.help'),
+    'ml_collections': (
+        'study.recipe',
+        'study.sweep',
+        'study.run',
+        'study.bench',
+        'study.command_line',
+        'study.config_file',
+        'study.help',
+    ),
     'configs': (),
     'orbax': ('train.checkpoint',),
     'tensorflow_datasets': ('data',),

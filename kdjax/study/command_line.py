@@ -4,10 +4,10 @@ import ast
 import itertools
 import logging
 import os
-import runpy
 import shlex
 import sys
 import threading
+import traceback
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from absl import flags
 from ml_collections import ConfigDict, config_flags
 
 from kdjax.errors import Interrupted, Remark, UsageError, nearest, unknown
-from kdjax.study import help
+from kdjax.study import config_file, help
 from kdjax.study.recipe import arguments, check
 from kdjax.study.recipe.search import Search
 
@@ -55,8 +55,8 @@ _formatted = warnings.formatwarning
 
 
 def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]]) -> int:
-    """Does what a command line says. Exit codes: 0 done, 1 an acceptance bar was missed, 2 unusable input, 130
-    interrupted and saved.
+    """Does what a command line says. Exit codes: 0 done, 1 an acceptance bar was missed, 2 unusable input, 3 a
+    fault of the program, with its traceback, 130 interrupted and saved.
 
     Args:
       argv: the command line, program first.
@@ -85,6 +85,9 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
         sys.stdout.flush()
         # Everything is closed; on a full disk the exit handlers of libraries would try, fail and print once more.
         os._exit(2)
+    except Exception:
+        traceback.print_exc()
+        return 3  # not 1: a script can tell it from a missed bar
 
 
 def _help(argv: list[str], default: Path) -> str:
@@ -241,8 +244,7 @@ def listed(argv: list[str], function: str) -> Any:
     if not _given(argv):
         return None
     path, _, argument = _given(argv)[-1].partition(':')
-    module = runpy.run_path(path)
-    return module[function](argument) if function in module else None
+    return config_file.call(path, function, argument)
 
 
 def name(argv: list[str], default: str) -> str:
@@ -267,15 +269,7 @@ def _check_fields(argv: list[str]) -> dict[str, str]:
     path, _, argument = _given(argv)[-1].partition(':')
     if not Path(path).is_file():
         raise UsageError(f'no config file {path!r}; there are: {_configs(path)}')
-    module = runpy.run_path(path)
-    if 'get_config' not in module:
-        raise UsageError(f'{path} has no function get_config(arg)')
-    try:
-        config = module['get_config'](argument)
-    except TypeError as error:
-        if not str(error).startswith('Could not override field'):
-            raise
-        raise UsageError(f'{path}: {str(error).splitlines()[0]}{_hint(str(error))}') from error
+    config = config_file.config_of(path, argument)
     further = {}
     for word in argv:
         if word.startswith('--config.'):

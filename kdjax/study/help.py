@@ -40,7 +40,7 @@ def general(modes: Mapping[str, str], flags: Mapping[str, str]) -> str:
         'modes:', *_columns(modes),
         '', 'examples:', *_columns({command: what for command, what in EXAMPLES}),
         '', 'flags:', *_columns({f'--{name}': what for name, what in flags.items()}),
-        '', 'Exit codes: 0 done, 1 an acceptance bar was missed, 2 unusable input, 130 stopped.',
+        '', 'Exit codes: 0 done, 1 an acceptance bar was missed, 2 unusable input, 3 a program fault, 130 stopped.',
     ])  # fmt: skip
 
 

@@ -238,7 +238,7 @@ ERRORS = [
     ('--config.teacher.precision=float16', "unknown precision 'float16'; there is: 'bfloat16'"),
     ('--config.accept.method=combind', "unknown method 'combind' in accept.method; there is: 'combined'"),
     ('--mood=run', "unknown flag 'mood'; there is: 'mode'"),
-    ('--mode=walk', 'value should be one of <run|sweep|tune|plan|report|bench|list|prepare>'),
+    ('--mode=walk', 'value should be one of <run|sweep|tune|plan|report|export|bench|list|prepare>'),
     ('--mode=prepare', 'say which data set to prepare: --data=mnist'),
     ('unasked', "unexpected 'unasked'"),
 ]

@@ -1,5 +1,6 @@
 """What a config alone can show to be wrong: types, ranges, names. Without JAX, so that the answer comes at once."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,10 @@ from kdjax.study.recipe.search import Search, number
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
 MODES = ('cached', 'online')
 EXAMPLES = ('transfer', 'all')
+# More than anyone means: beyond them lists of cells and tables of outputs fill the memory before anything is said.
+MOST_SEEDS, MOST_VIEWS, MOST_ATTEMPTS, MOST_EXAMPLES = 100_000, 10_000, 1_000, 2**31 - 1
+FOLDER_NAME = re.compile(r'\w[\w .-]*')
+LONGEST_NAME = 80  # a stage is a folder, and chains join names
 
 
 def check(config: ConfigDict) -> None:
@@ -33,7 +38,7 @@ def check(config: ConfigDict) -> None:
         with problems.collected():
             _check_teacher(name, spec)
     with problems.collected():
-        _check_assistants(config)
+        _check_names(config)
     problems.report()
 
 
@@ -59,6 +64,20 @@ def _whole_numbers(config: ConfigDict) -> Iterator[str]:
     ):  # fmt: skip
         if not _whole(value) or value < 1:
             yield f'{name} must be an integer >= 1, got {value!r}'
+    for name, value, most in (
+        ('seed', config.seed, 2**32 - 1),  # random keys are made of 32 bits
+        ('retry.attempts', config.retry.attempts, MOST_ATTEMPTS),
+        *((f'steps of fit {name!r}', fit.steps, 2**31 - 1) for name, fit in _fits(config).items()),
+    ):
+        if not _whole(value) or not 0 <= value <= most:
+            yield f'{name} must be an integer from 0 to {most}, got {value!r}'
+    for name, value, most in (
+        ('seeds', config.seeds, MOST_SEEDS),
+        ('data.views', config.data.views, MOST_VIEWS),
+        *((f'batch_size of fit {name!r}', fit.batch_size, MOST_EXAMPLES) for name, fit in _fits(config).items()),
+    ):
+        if _whole(value) and value > most:
+            yield f'{name} must be at most {most}, got {value!r}'
 
 
 def _whole(value: Any) -> bool:
@@ -97,6 +116,8 @@ def _check_methods(config: ConfigDict) -> None:
         for fit in fits:
             if fit not in config.fits:
                 raise unknown('fit', fit, config.fits, f' of method {method!r}')
+        if len(set(fits)) < len(fits):
+            raise UsageError(f'method {method!r} has a fit twice: {", ".join(fits)}; give the second a name of its own')
         for later in fits[1:]:
             if config.fits[later].peers > 1:
                 raise UsageError(f'fit {later!r} of method {method!r} has peers, so it must be the first of its method')
@@ -133,12 +154,22 @@ def _check_teacher(name: str, spec: ConfigDict) -> None:
         raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
 
 
-def _check_assistants(config: ConfigDict) -> None:
-    taken = {'teacher', 'average', 'evaluate', 'report', *config.fits, *map(cache_name, teachers(config)),
-             *map(folds_name, teachers(config))}  # fmt: skip
-    for name in config.assistants:
-        if name in taken:
-            raise UsageError(f'assistant {name!r} has the name of a stage; call it something else')
+def _check_names(config: ConfigDict) -> None:
+    """Fits and assistants name stages, which are folders of the workdir."""
+    stages = {'teacher', 'average', 'evaluate', 'report', 'examine',
+              *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
+    for kind, names, taken in (
+        ('fit', config.fits, stages),
+        ('assistant', config.assistants, {*stages, *config.fits}),
+    ):
+        for name in names:
+            if name in taken:
+                raise UsageError(f'{kind} {name!r} has the name of a stage; call it something else')
+            if not 0 < len(name) <= LONGEST_NAME or not FOLDER_NAME.fullmatch(name):
+                raise UsageError(
+                    f'{kind} {name[:LONGEST_NAME]!r} names a folder: use up to {LONGEST_NAME} letters, digits, '
+                    f"'_', '-', '.' and spaces, of which the first is a letter or digit"
+                )
 
 
 def cache_name(teacher: str) -> str:

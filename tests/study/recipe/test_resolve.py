@@ -123,6 +123,50 @@ def test_candidates_are_several_numbers(values):
         Search({'terms.soft.temperature': values})
 
 
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'seed': -1}, 'seed must be an integer from 0 to 4294967295, got -1'),
+        ({'seed': 2**32}, 'seed must be an integer from 0 to 4294967295'),
+        ({'seeds': 10**12}, 'seeds must be at most 100000, got 1000000000000'),
+        ({'data.views': 10**12}, 'data.views must be at most 10000'),
+        ({'retry.attempts': -1}, 'retry.attempts must be an integer from 0 to 1000, got -1'),
+        ({'fits.combined.batch_size': 10**11}, "batch_size of fit 'combined' must be at most 2147483647"),
+        ({'fits.combined.batch_size': 0}, "^batch_size of fit 'combined' must be an integer >= 1, got 0$"),
+        ({'fits.combined.steps': -1}, "steps of fit 'combined' must be an integer from 0"),
+    ],
+)
+def test_numbers_out_of_range_are_refused_at_once(change, message):
+    config = TINY()
+    config.update_from_flattened_dict(change)
+    with pytest.raises(UsageError, match=message):
+        check.check(config)
+
+
+@pytest.mark.parametrize(
+    ('name', 'message'),
+    [
+        ('/elsewhere/x', "fit '/elsewhere/x' names a folder"),
+        ('a+b', 'names a folder'),
+        ('n' * 300, 'names a folder: use up to 80 letters'),
+        ('evaluate', "fit 'evaluate' has the name of a stage"),
+    ],
+)
+def test_names_that_become_folders_stay_inside_of_the_workdir(name, message):
+    config = TINY()
+    with config.unlocked():
+        config.fits[name] = config.fits.combined
+    with pytest.raises(UsageError, match=message):
+        check.check(config)
+
+
+def test_a_fit_stands_once_in_a_method():
+    config = TINY()
+    config.methods.combined = ('combined', 'combined')
+    with pytest.raises(UsageError, match="method 'combined' has a fit twice: combined, combined"):
+        check.check(config)
+
+
 # ---- what stages are given
 
 

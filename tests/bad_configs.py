@@ -1,6 +1,6 @@
 """Configurations that are wrong, drawn from a seed, and what the command answers to them.
 
-    python tests/study/bad_configs.py SEED COUNT [FAMILY]    # from the repository's root; prints what was not one line
+    python tests/bad_configs.py SEED COUNT [FAMILY]    # from the repository's root; prints what was not one line
 
 Every case is one mistake: a flag, a Python config, a file or a row of a sweep. The right answer is one line of at most
 300 characters, exit code 2, in 3 seconds beyond the start, nothing trained.
@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import NamedTuple
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[1]
 LONGEST, SECONDS, MEMORY, PATIENCE = 300, 3.0, 6 * 2**30, 20
 
 CONFIG = """
