@@ -13,6 +13,7 @@ from scipy.signal import correlate2d
 
 from kdjax import trees
 from kdjax.errors import UsageError
+from kdjax.nets.adapters import from_function, from_nnx
 from kdjax.nets.base import from_linen, tap
 from kdjax.nets.cnn import cnn
 from kdjax.nets.mlp import mlp
@@ -21,7 +22,7 @@ from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import optim, teachers
 from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, init_student, train_step
-from kdjax.types import Net, Outputs
+from kdjax.types import Outputs
 
 BATCH, CLASSES = 6, 3
 KEY = jax.random.key(0)
@@ -206,37 +207,20 @@ class NnxModel(nnx.Module):
         return Outputs(self.head(hidden), {'hidden': hidden})
 
 
-def from_nnx(build, taps):
-    """An nnx module as a Net."""
-    structure = nnx.graphdef(nnx.eval_shape(lambda: build(nnx.Rngs(0))))
-
-    def init(key, inputs):
-        _, params, stats = nnx.split(build(nnx.Rngs(key)), nnx.Param, nnx.BatchStat)
-        return {'params': params, 'stats': stats}
-
-    def apply(variables, inputs, *, train, key):
-        model = nnx.merge(structure, variables['params'], variables['stats'], copy=True)
-        (model.train if train else model.eval)()
-        outputs = model(inputs)
-        return outputs, nnx.state(model, nnx.BatchStat)
-
-    return Net(init, apply, taps)
+def weights(key, inputs):
+    del inputs
+    return {'w': 0.1 * jax.random.normal(key, (36, CLASSES)), 'b': jnp.zeros(CLASSES)}
 
 
-def from_nothing():
-    """A dict of arrays and a function as a Net."""
-
-    def init(key, inputs):
-        return {'params': {'w': 0.1 * jax.random.normal(key, (36, CLASSES)), 'b': jnp.zeros(CLASSES)}, 'stats': {}}
-
-    def apply(variables, inputs, *, train, key):
-        logits = inputs.reshape(len(inputs), -1) @ variables['params']['w'] + variables['params']['b']
-        return Outputs(logits, {}), variables['stats']
-
-    return Net(init, apply, ())
+def product(params, inputs):
+    return inputs.reshape(len(inputs), -1) @ params['w'] + params['b']
 
 
-LIBRARIES = {'linen': BUILDERS['mlp'], 'nnx': lambda: from_nnx(NnxModel, ('hidden',)), 'function': from_nothing}
+LIBRARIES = {
+    'linen': BUILDERS['mlp'],
+    'nnx': lambda: from_nnx(NnxModel, ('hidden',)),
+    'function': lambda: from_function(weights, product),
+}
 
 
 def states_and_losses(net, taught_by, steps):
@@ -265,3 +249,32 @@ def test_a_model_of_any_library_learns_from_one_of_another(student, teacher):
     assert jax.tree.structure(states[2]) == jax.tree.structure(states[0])
     first, last = (jax.tree.leaves((state.params, state.stats)) for state in (states[0], states[2]))
     assert all(np.any(new != old) for new, old in zip(last, first, strict=True))
+
+
+TOLD = {  # functions that say what they were told, each by a word of its own
+    'train': lambda params, inputs, train, key=None: ({}, train, key),
+    'training': lambda params, inputs, training, rng=None: ({}, training, rng),
+    'is_training': lambda params, inputs, *, is_training, key=None: ({}, is_training, key),
+    'deterministic': lambda params, inputs, deterministic=True, rng=None: ({}, not deterministic, rng),
+    'use_running_average': lambda params, inputs, *, use_running_average, key: ({}, not use_running_average, key),
+}
+
+
+@pytest.mark.parametrize('word', TOLD)
+def test_a_function_is_told_whether_it_trains_by_its_own_word(word):
+    told = []
+
+    @functools.wraps(TOLD[word])
+    def apply(*given, **modes):
+        told.append(TOLD[word](*given, **modes)[1:])
+        return jnp.zeros((len(IMAGES), CLASSES))
+
+    net = from_function(weights, apply)
+    for train in (True, False):
+        net.apply(net.init(KEY, IMAGES), IMAGES, train=train, key=KEY)
+    assert told == [(True, KEY), (False, None)]
+
+
+def test_a_function_that_asks_for_more_is_refused():
+    with pytest.raises(UsageError, match='it asks for temperature too'):
+        from_function(weights, lambda params, inputs, temperature: inputs)
