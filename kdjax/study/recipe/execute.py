@@ -42,7 +42,7 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
 def _carry_out(stage: plan.Stage, context: Context, folder: Path) -> None:
     """Runs a stage and writes its artifact."""
     start = time.perf_counter()
-    if not os.access(folder.parent, os.W_OK):  # see `locked`
+    if folder.parent.is_dir() and not os.access(folder.parent, os.W_OK):  # see `locked`
         raise UsageError(f'workdir {folder.parent} cannot be written, and stage {stage.name!r} is not done there')
     distributed.by_first(lambda: storage.clean(folder))
     distributed.by_first(lambda: write_manifest(folder, stage, context))
