@@ -26,7 +26,10 @@ def main() -> int:
     program, *words = sys.argv
     if words and not words[0].startswith('-'):
         words = [f'--mode={words[0]}', *words[1:]]
-    return command_line.main([program, *map(_found, words)], CONFIGS / 'digits.py', _presets)
+    for place, word in enumerate(words[:-1]):
+        if word == '--config':
+            words[place : place + 2] = ['', f'--config={words[place + 1]}']
+    return command_line.main([program, *map(_found, filter(None, words))], CONFIGS / 'digits.py', _presets)
 
 
 def _found(word: str) -> str:

@@ -19,8 +19,8 @@ from kdjax.study.sweep import expand
 from kdjax.study.sweep.rows import applied
 from kdjax.train import cache
 from kdjax.train.checkpoint import load_variables
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 EXPERIMENTS = Path(__file__).resolve().parents[1] / 'experiments'
 CONFIGS = ('', 'views=3', *(f'technique={name}' for name in words.TECHNIQUES))

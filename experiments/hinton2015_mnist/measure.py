@@ -24,8 +24,8 @@ from kdjax.study.sweep import collect, grids
 from kdjax.study.sweep.expand import Run, Sweep
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import plain
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 UNSEEN = {'without 3': (3,), '7 and 8': (7, 8)}  # transfer set -> classes whose biases move
 

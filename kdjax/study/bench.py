@@ -26,8 +26,8 @@ from kdjax.study.report import document, figure_style
 from kdjax.study.sweep import cost_estimate
 from kdjax.train import layout, ledger, teachers
 from kdjax.train.grid import Step
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 from kdjax.types import Teacher, Tree
 
 ROUNDS = 5

@@ -190,7 +190,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     except UsageError:  # a config's own, which says what is wrong
         raise
     except (flags.Error, TypeError, ValueError) as error:
-        raise UsageError(str(error).replace('\n', ' ') + _hint(str(error))) from error
+        raise UsageError(str(error).replace('\n', ' ') + config_file.hint(str(error))) from error
     if rest[1:]:
         raise UsageError(f'unexpected {" ".join(rest[1:])!r}; flags look like --name=value')
     return _with_search(arguments.extended(holder.value, further), argv)
@@ -230,13 +230,6 @@ def _candidates(text: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
         raise UsageError(f'--search must be a mapping such as "{{\'terms.soft.temperature\': (2., 4.)}}", got {text!r}')
     return value
-
-
-def _hint(message: str) -> str:
-    """What to do where several values were given for a number, as configs had it before 0.2."""
-    if not any(kind in message for kind in ('tuple', "could not convert string to float: '(")):
-        return ''
-    return '; a knob is a number, and candidates that validation chooses from are named in config.search'
 
 
 def listed(argv: list[str], function: str) -> Any:

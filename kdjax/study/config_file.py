@@ -72,11 +72,17 @@ def told(path: str) -> Iterator[None]:
         raise UsageError(f'{path}{_line(path, error)}: {_said(error)}') from error
 
 
+def hint(message: str) -> str:
+    """What to do where several values were given for a number, as configs had it before 0.2."""
+    if not any(kind in message for kind in ('tuple', "could not convert string to float: '(")):
+        return ''
+    return '; a knob is a number, and candidates that validation chooses from are named in config.search'
+
+
 def _said(error: BaseException) -> str:
     words = ' '.join(str(error).split())
-    if 'tuple' in words or "could not convert string to float: '(" in words:
-        words += '; a knob is a number, and candidates that validation chooses from are named in config.search'
-    return f'{type(error).__name__}: {words if len(words) <= LONGEST else words[:LONGEST] + " ..."}'
+    shown = words if len(words) <= LONGEST else f'{words[:LONGEST]} ...'
+    return f'{type(error).__name__}: {shown}{hint(words) if words.startswith("Could not override field") else ""}'
 
 
 def _line(path: str, error: BaseException) -> str:

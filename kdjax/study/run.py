@@ -17,8 +17,8 @@ from kdjax.study.report import records, report
 from kdjax.study.report.records import Acceptance, Attempt, Criterion, Results
 from kdjax.study.sweep import collect
 from kdjax.train import distributed, grid, parallel
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 
 def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> bool:

@@ -16,9 +16,9 @@ from kdjax.train.ledger import replace
 ARTIFACT = 'artifact.json'  # written last: a stage that has one is done
 SEAL = 'fingerprint'  # of a JSON file: of all else in it
 SETTLED = 2.0  # seconds after which a file that is written again has another time
+MANIFEST = 'manifest.json'  # what a stage ran with
 # What a stage may leave that nothing later reads, or that has fingerprints of its own.
-MANIFEST = 'manifest.json'
-UNSEALED = ('checkpoints', 'ledger.jsonl', 'layout.json', 'manifest.json', 'profile', 'tables', 'tensorboard', 'wandb',
+UNSEALED = ('checkpoints', 'ledger.jsonl', 'layout.json', MANIFEST, 'profile', 'tables', 'tensorboard', 'wandb',
             ARTIFACT)  # fmt: skip
 
 

@@ -20,8 +20,8 @@ from kdjax.study.recipe.inputs import teacher_of
 from kdjax.study.recipe.recipe import NetSpec
 from kdjax.study.report import comparison, published
 from kdjax.study.sweep import collect, expand, rows, worker
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 from kdjax.types import Outputs, TermInputs
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -14,8 +14,8 @@ from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train import layout
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 CELLS = 2
 ALONE = {'methods': {'hard labels': ('baseline',)}, 'accept.method': 'hard labels'}

@@ -19,7 +19,7 @@ from kdjax.study.recipe import execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep import collect, expand, rows, worker
-from kdjax.train.loop import StopSignals
+from kdjax.train.stop import StopSignals
 
 pytestmark = pytest.mark.xdist_group('damage')  # its tests share what takes long to make
 CONFIGS = Path(__file__).resolve().parents[1] / 'configs'

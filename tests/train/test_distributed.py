@@ -12,7 +12,7 @@ from kdjax.data.feed import Stream, feed
 from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, parallel
 from kdjax.train.ledger import Ledger, NullLogger, read
-from kdjax.train.loop import StopSignals
+from kdjax.train.stop import StopSignals
 
 
 def test_a_place_in_a_job_is_read_from_the_flag_or_from_our_variables():

@@ -1,6 +1,5 @@
 """Evaluation: the one look at the test split, and everything that a report is made of, as plain data."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.recipe import Recipe
-from kdjax.study.recipe.stages import chosen_cells
+from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells
 from kdjax.tasks.base import Task
 from kdjax.train import distributed, storage
 from kdjax.train.checkpoint import load_variables
@@ -24,7 +23,6 @@ from kdjax.train.ledger import git_commit, machine, plain, versions
 from kdjax.types import Net, Tree
 
 TEST_LOGITS = 'test_logits.npy'
-CHECKPOINTS = students.CHECKPOINTS  # where a fit leaves them
 COST = ('params', 'bytes', 'flops', 'latency_ms', 'more')
 EXHIBIT = 'dark_knowledge'  # of a teacher
 NOT_METRICS = (*COST, EXHIBIT, 'data_checksum', 'balance')
@@ -269,16 +267,6 @@ def _failure(chain: Sequence[Mapping[str, Any]], cells: Sequence[int]) -> dict[s
             if failure['cell'] == cell:
                 return {name: failure[name] for name in ('step', 'term')}
     return None
-
-
-def best_step(history: Sequence[Mapping[str, Any]], cell: int | None, metric: Metric) -> int:
-    """The step at which the score of a cell, or of the only one, was best in validation; the first of equals."""
-
-    def merit(line: Mapping[str, Any]) -> float:
-        value = line[metric.name] if cell is None else line[metric.name][cell]
-        return -math.inf if value is None else metric.sign * value
-
-    return max(history, key=merit)['step']
 
 
 def _by_seed(

@@ -27,6 +27,8 @@ from kdjax.train.profile import profiled
 from kdjax.train.storage import MANIFEST
 from kdjax.types import State, Tree
 
+CHECKPOINTS = {'last': 'variables', 'best': 'best'}  # where a fit leaves them
+
 
 class Rung(NamedTuple):
     """Part of a fit: up to a step, from where an earlier part of the same fit left some of its cells."""
@@ -155,6 +157,16 @@ def _best(scored: Sequence[tuple[dict[str, float], float | None]], metric: Metri
 def validation_score(result: Mapping[str, Any]) -> list[float | None]:
     """The score of every cell in validation, of what `train_students` left; once it was accuracy, and called so."""
     return result['validation_score'] if 'validation_score' in result else result['validation_accuracy']
+
+
+def best_step(history: Sequence[Mapping[str, Any]], cell: int | None, metric: Metric) -> int:
+    """The step at which the score of a cell, or of the only one, was best in validation; the first of equals."""
+
+    def merit(line: Mapping[str, Any]) -> float:
+        value = line[metric.name] if cell is None else line[metric.name][cell]
+        return -math.inf if value is None else metric.sign * value
+
+    return max(history, key=merit)['step']
 
 
 def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:

@@ -16,13 +16,12 @@ from kdjax.resolve import resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import TrainedStudents, plain
-from kdjax.study.recipe.stages import chosen_cells, validation_score
+from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells, validation_score
 from kdjax.train import storage
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.storage import ARTIFACT
 
 STUDENTS = 'students.json'  # in the folder of an evaluation
-CHECKPOINTS = {'last': 'variables', 'best': 'best'}
 
 
 def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Context) -> dict[str, Any]:
@@ -170,8 +169,6 @@ def best_cell(
 def _step(result: Mapping[str, Any], cell: int, metric: Metric, checkpoint: str) -> int:
     if checkpoint == 'last':
         return result['history'][-1]['step']
-    from kdjax.study.recipe.evaluation import best_step
-
     return best_step(result['history'], cell, metric)
 
 

@@ -14,6 +14,7 @@ from kdjax import trees
 from kdjax.study.recipe import build, evaluation, execute
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.resolve import task_of
+from kdjax.study.recipe.stages import CHECKPOINTS
 from kdjax.study.report import published, records
 from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import FitTask, Run, Sweep
@@ -101,7 +102,7 @@ def _run(
         'teacher': teacher,
         'stages': run.cells[-1].inputs.chain,
         'chosen': {},
-        'weights': f'{last.folder.name}/{evaluation.CHECKPOINTS["last"]}, cell {last.position}' if last else '',
+        'weights': f'{last.folder.name}/{CHECKPOINTS["last"]}, cell {last.position}' if last else '',
     }
 
 

@@ -27,7 +27,7 @@ from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource
-from kdjax.study.recipe.stages import GridOptions, Rung
+from kdjax.study.recipe.stages import GridOptions, Rung, best_step
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop, storage
 from kdjax.train.checkpoint import load_variables
@@ -227,7 +227,7 @@ def _record(
         return {**record, 'failure': {name: fitted.failures[cell][name] for name in ('step', 'term')}}
     for which, values in metrics.items():
         record[which] = {name: number(of[cell]) for name, of in values.items()}
-    record['best']['step'] = evaluation.best_step(history, None, score)
+    record['best']['step'] = best_step(history, None, score)
     return record
 
 

@@ -26,8 +26,8 @@ from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import expand, grids, journal, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 Space = Mapping[str, Range | tuple[float, ...]]  # field -> a range, or candidates
 

@@ -16,8 +16,8 @@ from kdjax.study.report import report as reports
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 from kdjax.train.storage import ARTIFACT, clean, of_stage
 
 REPORT, WORKERS = 'report', 'workers'  # folders

@@ -17,8 +17,8 @@ from kdjax.study.recipe.resolve import resolve
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import ledger, objective
 from kdjax.train.checkpoint import load_variables
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 

@@ -16,8 +16,8 @@ from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 # Taps that no network has yet: distributions over the edges of boxes are a detector's. (uld and gold are fed, token by
 # token and by a teacher of other classes; that of other tokens is a language model's.)

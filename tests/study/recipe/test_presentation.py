@@ -16,8 +16,8 @@ from kdjax.study.recipe import build, context, dry_run, execute, plan
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.recipe.search import Search
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']

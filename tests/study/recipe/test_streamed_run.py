@@ -17,8 +17,8 @@ from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import Ledger
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 FIELDS = {
     'seeds': 2, 'student.args.widths': (8,), 'teacher.args.widths': (16,),

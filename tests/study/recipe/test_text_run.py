@@ -18,8 +18,8 @@ from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train import cache
 from kdjax.train.checkpoint import load_variables
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 WORDS = {
     'seeds': 2, 'data.source': 'sentences:sentences', 'data.transfer_sizes': (24,), 'data.buckets': (4, 8),

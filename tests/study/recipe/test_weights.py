@@ -15,8 +15,8 @@ from kdjax.study.recipe import build, dry_run, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 ARGS = {'depth': 8, 'widths': (1, 2, 2, 3)}
 LIKE = functools.partial(jax.eval_shape, resnet_cifar.resnet(classes=10, **ARGS).init, jax.random.key(0))

@@ -13,8 +13,8 @@ import pytest
 
 from kdjax.study.sweep import collect, expand, grids, rows, worker
 from kdjax.tasks.classification import Classification
-from kdjax.train.loop import StopSignals
 from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 
 pytestmark = pytest.mark.xdist_group('grids')  # its tests share what takes long to make
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny_sweep.py'))
