@@ -2,7 +2,11 @@
 
 import contextlib
 import difflib
+import itertools
 from collections.abc import Iterable, Iterator
+from typing import Any
+
+LONGEST_NAME, LONGEST_LIST = 60, 160  # characters of a name that is not known, and of those that are
 
 
 class UsageError(ValueError):
@@ -56,7 +60,12 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
     return sorted(known, key=lambda other: (-difflib.SequenceMatcher(None, name, other).ratio(), other))
 
 
-def unknown(kind: str, name: str, known: Iterable[str], context: str = '') -> UsageError:
-    """The error for a name that does not exist: says what does, nearest first."""
-    choices = ', '.join(repr(other) for other in nearest(name, known)) or 'none'
-    return UsageError(f'unknown {kind} {name!r}{context}; there is: {choices}')
+def unknown(kind: str, name: Any, known: Iterable[str], context: str = '') -> UsageError:
+    """The error for a name that does not exist: says what does, nearest first, as far as a line goes."""
+    text = str(name)
+    given = repr(name) if len(text) <= LONGEST_NAME else f'{text[:LONGEST_NAME]!r}... ({len(text)} characters)'
+    names = [repr(other) for other in nearest(text[:LONGEST_NAME], known)]
+    lengths = itertools.accumulate(len(other) + 2 for other in names)
+    shown = sum(length <= LONGEST_LIST for length in lengths)
+    more = f' and {len(names) - shown} more' if shown < len(names) else ''
+    return UsageError(f'unknown {kind} {given}{context}; there is: {", ".join(names[:shown]) or "none"}{more}')

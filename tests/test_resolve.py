@@ -1,5 +1,6 @@
 """Names resolve by where they live; a wrong one is answered with what exists, nearest first."""
 
+import re
 import sys
 
 import pytest
@@ -93,3 +94,11 @@ def test_nearest_orders_all_known_names_whatever_their_order(known, name):
 def test_a_known_name_is_nearest_to_itself(known, data):
     name = data.draw(st.sampled_from(sorted(known)))
     assert nearest(name, known)[0] == name
+
+
+def test_a_line_stays_a_line_whatever_is_named():
+    said = str(unknown('term', 'x' * 5000, [f'technique{k}' for k in range(100)]))
+    assert len(said) < 300
+    assert "xxx'... (5000 characters); there is: 'technique" in said
+    assert re.search(r' and \d\d more$', said)
+    assert "unknown method None; there is: 'soft'" in str(unknown('method', None, ['soft']))

@@ -1,6 +1,6 @@
 """Wrong configurations, drawn afresh, are answered in one line before anything trains.
 
-These families of mistakes are answered throughout; how many of the others are, `bad_configs.py` counts.
+These two families of mistakes are answered throughout; of the eight others many are not, which `bad_configs.py` counts.
 """
 
 import subprocess
@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-MET = ('types on the command line', 'odd text', 'unknown fields', 'config files')
+MET = ('unknown fields', 'config files')
 
 
 @pytest.mark.slow
