@@ -6,8 +6,8 @@ factors, one after the other.
 
 Reference: Denton, Zaremba, Bruna, LeCun, Fergus, Exploiting Linear Structure Within Convolutional Networks for
 Efficient Evaluation, NIPS 2014 (SVD); Kim, Park, Yoo, Choi, Yang, Shin, Compression of Deep Convolutional Neural
-Networks for Fast and Low Power Mobile Applications, ICLR 2016 (Tucker-2); Jaderberg, Vedaldi, Zisserman, Speeding up Convolutional
-Neural Networks with Low Rank Expansions, BMVC 2014, scheme 2 (spatial).
+Networks for Fast and Low Power Mobile Applications, ICLR 2016 (Tucker-2); Jaderberg, Vedaldi, Zisserman, Speeding up
+Convolutional Neural Networks with Low Rank Expansions, BMVC 2014, scheme 2 (spatial).
 """
 
 import math
@@ -249,8 +249,8 @@ def _masked(factors: Factors, own: Tree | None) -> Factors:
     if own is None:
         return factors
     first, last = factors['first'], factors['last']
-    into = (jnp.arange(first.shape[-1]) < own['rank']).astype(first.dtype)
-    out = (jnp.arange(last.shape[-2]) < own['rank']).astype(last.dtype)
+    into = (jnp.arange(first.shape[-1], dtype=jnp.float32) < own['rank']).astype(first.dtype)
+    out = (jnp.arange(last.shape[-2], dtype=jnp.float32) < own['rank']).astype(last.dtype)
     return {**factors, 'first': first * into, 'last': last * out[:, None]}
 
 

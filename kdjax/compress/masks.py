@@ -279,7 +279,7 @@ def regrown(
         updates, after = inner.update(updates, state.inner, params, sparsity=sparsity, **extra)
         places, (old, moves, structure) = kernel_places(params, dense), _flat(params, updates)
         begins = state.count == 0
-        due = ~begins & (state.count % every == 0) & (state.count < stop)
+        due = ~begins & (state.count % every == 0) & (state.count.astype(jnp.float32) < stop)
         moves = [jnp.where(due, jnp.zeros_like(move), move) for move in moves]
         share = 0.5 * exchanged * (1 + jnp.cos(jnp.pi * state.count.astype(jnp.float32) / max(stop, 1.0)))
         found = []

@@ -9,6 +9,7 @@ CVPR 2018, sec. 3.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -92,8 +93,7 @@ def begun(net: Net, how: Rounding, variables: Tree, inputs: Tree, bits: Sequence
     params = variables['params']
     if how.form == 'lsq':
         leaves = jax.tree.leaves(variables)
-        steps = {_key(site): rounding.learned_start(leaves[_own(site)], told[0], site.summed)
-                 for site in found if site.weight is not None}  # fmt: skip
+        steps = {_key(site): _started(site, leaves[_own(site)], told[0]) for site in found if site.weight is not None}
         params = {**params, ROUNDING: steps}
     return {'params': params, 'stats': {**variables['stats'], ROUNDING: own}}
 
@@ -134,7 +134,18 @@ def _key(site: Site) -> str:
     """What its range is called: a name with the shape, so that another product under its name is an error."""
     if site.weight is None:  # whose shape is that of a batch
         return site.name
-    return f'{site.name.replace("/", ".")}:{"x".join(map(str, site.shape))}'
+    # A kernel of one position is used as a matrix where that is faster.
+    return f'{site.name.replace("/", ".")}:{"x".join(str(size) for size in site.shape if size > 1)}'
+
+
+def _started(site: Site, leaf: Any, bits: Array) -> Array:
+    """Where the steps of a weight begin, one for each output channel."""
+    if leaf.size != math.prod(site.shape):
+        raise UsageError(
+            f"form 'lsq' learns a step for each channel of a weight that is used as it is; {site.path} is {leaf.shape} "
+            f'and is multiplied as {site.shape}: take form absmax'
+        )
+    return rounding.learned_start(leaf.reshape(site.shape), bits, site.summed)
 
 
 def _own(site: Site) -> int:
@@ -188,8 +199,8 @@ class _Pass:
         missing = [key for key in self.own['ranges'] if key not in self.ranges]
         if missing:
             raise UsageError(
-                f'the network has no product {missing[0]!r}, which its variables know of: it has others in training than '
-                'outside'
+                f'the network has no product {missing[0]!r}, which its variables know of: it has others in training '
+                'than outside'
             )
         return {**self.own, 'ranges': self.ranges, 'seen': self.own['seen'] + float(self.train)}
 
@@ -221,13 +232,8 @@ class _Pass:
     def _weight(self, site: Site, key: str, weight: Array, bits: Array) -> Array:
         if self.how.form == 'absmax':
             return rounding.symmetric(weight, bits, site.summed)
-        leaf: Any = self.leaves[_own(site)]
-        if leaf.shape != weight.shape:
-            raise UsageError(
-                f"form 'lsq' learns a step for each channel of a weight that is used as it is; {site.path} is {leaf.shape} "
-                f'and is multiplied as {weight.shape}: take form absmax'
-            )
-        step = self.steps[key]
+        leaf: Any = self.leaves[_own(site)].reshape(weight.shape)
+        step = self.steps[key].reshape([1 if axis in site.summed else size for axis, size in enumerate(weight.shape)])
         if not site.same:
             # Where normalisation is folded in, a channel is larger by a factor, and so is its step.
             step = step * jax.lax.stop_gradient(_largest(weight, site) / jnp.maximum(_largest(leaf, site), 1e-30))

@@ -56,7 +56,7 @@ def _straight(x: Array, rounded: Array, inside: Array) -> Array:
 
 
 def _wide(x: Array) -> Array:
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
 
 
 def symmetric_scale(weights: Array, bits: Array | float, axes: Sequence[int] | None = None) -> Array:
