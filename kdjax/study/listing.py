@@ -137,8 +137,8 @@ def _legend(known: Mapping[str, Any]) -> list[str]:
     return [
         'MFLOP: operations that its preset adds to a training step with the hard labels alone, and how many parameters',
         f'its terms learn; small students, 64 digits a step ({machine}). {NONE}: none, or not measured.',
-        'labels: reads them; all others also serve examples without. --term=dkd.DecoupledTargets shows all about one, and',
-        "--term=my.module:MyTerm of one's own. --reads=, --needs=labels|nothing and --task= choose among them.",
+        'labels: reads them; all others also serve examples without. --term=dkd.DecoupledTargets shows all about one,',
+        "also of one's own, 'my.module:MyTerm'. --reads=, --needs=labels|nothing and --task= choose among them.",
     ]
 
 
@@ -178,7 +178,7 @@ def details(kind: str, presets: Mapping[str, Any]) -> str:
         *filter(None, [one.about, '']), inspect.getdoc(term) or '', '',
         *(f'{name:<8} {value}' for name, value in facts.items()), '',
         'In a config:', f"  config.terms.NAME = ConfigDict({{'kind': {kind!r}}})",
-        "  config.fits.combined.weights.NAME = 1.0",
+        '  config.fits.combined.weights.NAME = 1.0',
     ])  # fmt: skip
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 from processes import environment
 
-
 pytestmark = pytest.mark.xdist_group('run')  # its tests share what takes long to make
 ROOT = Path(__file__).resolve().parents[2]
 TINY = f'--config={ROOT / "tests" / "configs" / "tiny.py"}'

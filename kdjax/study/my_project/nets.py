@@ -37,7 +37,7 @@ def conv_net(
     *, classes: int, widths: tuple[int, int] = (16, 32), precision: str = 'float32', axis: str | None = None
 ) -> Net:
     """The network as configs name it: it is told the classes by the data, and its widths by the config."""
-    return from_linen(ConvNet(tuple(widths), classes, compute_dtype(precision)), TAPS, axis=axis)
+    return from_linen(ConvNet(widths, classes, compute_dtype(precision)), TAPS, axis=axis)
 
 
 class NnxConvNet(nnx.Module):
@@ -70,4 +70,4 @@ def nnx_conv_net(
     """The nnx network as configs name it."""
     del axis  # of devices over which batch statistics are taken, of which it has none
     dtype = compute_dtype(precision)
-    return from_nnx(lambda rngs: NnxConvNet(tuple(widths), classes, channels, dtype, rngs), TAPS)
+    return from_nnx(lambda rngs: NnxConvNet(widths, classes, channels, dtype, rngs), TAPS)
