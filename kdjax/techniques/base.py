@@ -19,6 +19,8 @@ from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
+# Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
+TASKS = ('classification', 'multilabel', 'regression', 'tagging')
 
 
 class Paper(NamedTuple):
@@ -110,6 +112,7 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
