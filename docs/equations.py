@@ -1,4 +1,4 @@
-"""What docstrings write on one line, such as `T^2 KL(p^t_T || p^s_T)`, as equations: in LaTeX, and from it in MathML."""
+"""What docstrings write on one line, such as `T^2 KL(p || q)`, as equations: in LaTeX, and from it in MathML."""
 
 import re
 
@@ -17,12 +17,14 @@ SIGNS = {
 }  # fmt: skip
 # What is left as it is: shapes, citations, links, code, what is quoted.
 KEPT = re.compile(
-    r"(?P<shape>\(B,[^()]*\))|\([^()]*\b(?:eqs?|secs?|algs?|figs?|tables?|paper|code)\b[^()]*\)|\[[^\]]*\]\([^)]*\)"
+    r'(?P<shape>\(B,[^()]*\))|\([^()]*\b(?:eqs?|secs?|algs?|figs?|tables?|paper|code)\b[^()]*\)|\[[^\]]*\]\([^)]*\)'
     r"|`[^`]*`|\"[^\"]*\"|\w+='[^']*'"
 )
 PROSE = re.compile(r"""[('"]?[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
 # Words one after the other in an equation, which keep their spaces.
-WORDS = re.compile(r"(?<![\w⟨'])W(?: W)+(?![\w'])".replace('W', rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?"))
+WORDS = re.compile(
+    r"(?<![\w⟨'])W(?: W)+(?![\w'])".replace('W', rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?")
+)
 OPERATORS = '+-*/='
 
 Part = str | tuple[str, str]
