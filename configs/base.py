@@ -147,6 +147,8 @@ def fit(**weights: float) -> ConfigDict:
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
+            # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
+            'answer': '',
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

@@ -18,6 +18,7 @@ from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import card, weights
 from kdjax.jit_cache import bound, compiled
+from kdjax.nets import team
 from kdjax.resolve import construct
 from kdjax.tasks.base import Task
 from kdjax.tasks.classification import Classification
@@ -178,6 +179,8 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
     told = {name: about['facts'][name] for name in about['network']['told']}
     arguments = {**told, **about['network']['args']}
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
+    if 'head' in about:
+        net = team.answered(net, _built('kdjax.techniques', about['head'], 'term'))
     task = construct('kdjax.tasks', about['task']['kind'], _frozen(about['task']['args']), 'task')
     return Student(net, variables, task, about)
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
@@ -188,6 +188,19 @@ class Term:
         del earlier, teacher
         return params
 
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
+        """The logits that a trained student is asked for in the place of its own, by a term whose paper says so. (B, K)
+
+        Args:
+          params, memory: what the term learned and remembers.
+          student: what the student says, its logits and the term's taps.
+
+        Raises:
+          UsageError: the term has no such answer.
+        """
+        del params, memory, student
+        raise UsageError(f'{type(self).__name__} has no answer of its own: leave `answer` of its fit empty')
+
     def scheduled(self, knobs: Knobs, step: Array) -> Knobs:
         """The knobs as they stand at a step."""
         factors = {schedule.knob: schedule.factor(step) for schedule in self.schedules}
@@ -233,7 +246,7 @@ def is_technique(kind: Any) -> bool:
 
 
 def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:
-    """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
+    """Parameters of a linen module that a term learns; running statistics are not kept."""
     return module.init(key, *arguments).get('params', {})
 
 

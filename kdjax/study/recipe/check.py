@@ -152,6 +152,8 @@ def _check_teacher(name: str, spec: ConfigDict) -> None:
         raise UsageError(f'{name}.weights are of one network, and {name}.members is {spec.members}')
     if _whole(spec.fit.peers) and spec.fit.peers > 1:
         raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
+    if spec.fit.answer:
+        raise UsageError(f"answer of {name}.fit is of students: set it to '', got {spec.fit.answer!r}")
 
 
 def _check_names(config: ConfigDict) -> None:

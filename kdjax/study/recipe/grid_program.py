@@ -20,7 +20,7 @@ from kdjax.study.recipe import build
 from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import GridCell, Views
+from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
@@ -56,6 +56,11 @@ class TrainingData(NamedTuple):
     views: Views
     streams: Sequence[Stream]
     label_noise: float = 0.0  # share of the labels that are wrong on purpose
+
+
+def alone(fitted: Tree, fit: Fit) -> Tree:
+    """The variables of a student without the head that answers for it, as a later fit starts from them."""
+    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted
 
 
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:

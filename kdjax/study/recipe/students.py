@@ -24,12 +24,15 @@ from kdjax.train.storage import ARTIFACT
 STUDENTS = 'students.json'  # in the folder of an evaluation
 
 
-def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Context) -> dict[str, Any]:
+def described(
+    shared: TrainedStudents, fits: Mapping[str, TrainedStudents], ends: Mapping[str, Path], context: Context
+) -> dict[str, Any]:
     """What is known of the students of a run, JSON-able.
 
     Args:
       shared: what all of them read.
-      ends: folder of the last fit, by method.
+      fits: the last one, by method.
+      ends: its folder.
       context: of the run.
     """
     dataset, task = context.datasets(shared.data), context.task(shared)
@@ -58,6 +61,7 @@ def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Contex
                  'checksum': context.datasets.checksum(shared.data)},
         'license': '',
         'ends': {method: folder.name for method, folder in ends.items()},
+        'heads': {method: plain(end.fit.head) for method, end in fits.items() if end.fit.head},
     }  # fmt: skip
 
 
@@ -109,7 +113,8 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
         raise UsageError(f'all runs of {end} of {size} examples diverged')
     place = chosen_cells(result, size).index(cell)
     evaluated = _result(folder / said['evaluated'])
-    about = {name: value for name, value in known.items() if name != 'ends'}
+    about = {name: value for name, value in known.items() if name not in ('ends', 'heads')}
+    about |= {'head': known['heads'][method]} if method in known.get('heads', {}) else {}
     score = validation_score(result)[cell]
     about |= {
         'method': method,
