@@ -1,8 +1,7 @@
-"""What docstrings write on one line, such as `T^2 KL(p^t_T || p^s_T)`, as equations: in LaTeX, and from it in MathML."""
+"""What docstrings write on one line, such as `T^2 KL(p^t_T || p^s_T)`, as equations in LaTeX."""
 
 import re
-
-from latex2mathml.converter import convert
+from typing import NamedTuple
 
 GREEK = {
     'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'eta', 'theta', 'lambda', 'mu', 'nu', 'xi', 'pi', 'rho', 'sigma',
@@ -17,22 +16,31 @@ SIGNS = {
 }  # fmt: skip
 # What is left as it is: shapes, citations, links, code, what is quoted.
 KEPT = re.compile(
-    r"(?P<shape>\(B,[^()]*\))|\([^()]*\b(?:eqs?|secs?|algs?|figs?|tables?|paper|code)\b[^()]*\)|\[[^\]]*\]\([^)]*\)"
-    r"|`[^`]*`|\"[^\"]*\"|\*\w+\*"
+    r'(?P<shape>\(B,[^()]*\))|\([^()]*\b(?:eqs?|secs?|algs?|figs?|tables?|paper|code)\b[^()]*\)|\[[^\]]*\]\([^)]*\)'
+    r'|`[^`]*`|\"[^\"]*\"|\*\w+\*'
 )
 # Code that docstrings do not mark as such: names of several words, of a place, calls with text.
-CODE = re.compile(r"\b[A-Za-z]{3,}_\w{2,}|\b\w{3,}\.\w{3,}|\w+=\(|\w+=\S|\[?'")
-PROSE = re.compile(r"""[('"]?[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ0-9'’+-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
+CODE = re.compile(r"\b[A-Za-z]{3,}_\w{2,}|\b\w{3,}\.\w{3,}|\w+=\S|[\[(]'")
+PROSE = re.compile(r"""[('"]*[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ0-9'’+-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
 OPERATOR = re.compile(r'[-+*/=<>]')
 NUMBER = re.compile(r'-?\d[\dxe.-]*[a-z]?|-+|[A-Za-z]\)')  # with perhaps a unit or a letter of a list: no equation
 # Words one after the other in an equation, which keep their spaces.
-WORDS = re.compile(r"(?<![\w⟨'])W(?: W)+(?![\w'])".replace('W', rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?"))
+WORD = rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?"
+WORDS = re.compile(rf"(?<![\w⟨']){WORD}(?: {WORD})+(?![\w'])")
 
-Part = str | tuple[str, str]
+
+class Equation(NamedTuple):
+    """An equation in a paragraph."""
+
+    written: str  # in the docstring
+    latex: str
+
+
+Part = str | Equation
 
 
 def typeset(text: str) -> list[Part]:
-    """A paragraph of prose and equations, in parts: prose as text, equations as (what was written, its MathML)."""
+    """A paragraph of prose and equations, in parts: prose as text, and equations."""
     parts: list[Part] = []
     place = 0
     for kept in [*KEPT.finditer(text), None]:
@@ -82,7 +90,7 @@ def _equation(run: str) -> list[Part]:
         return [run]
     if CODE.search(body):
         return [f'{before}`{body}`{after}']
-    return [before, (body, convert(latex(body))), after]
+    return [before, Equation(body, latex(body)), after]
 
 
 def latex(text: str) -> str:
