@@ -227,6 +227,7 @@ class Recipe:
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
+      pretrained: weights that students start from; '' for none.
       start: modules of the student that start as modules of the teacher, by name.
       fits: of students, by name, those that a method uses.
       methods: names of fits by method, the baseline first.
@@ -248,6 +249,7 @@ class Recipe:
     teachers: Mapping[str, TeacherSpec]
     student: NetSpec
     column: str
+    pretrained: str
     start: Mapping[str, str]
     fits: Mapping[str, Fit]
     methods: Mapping[str, tuple[str, ...]]

@@ -104,6 +104,7 @@ def _recipe(
         student=_network(config.student),
         # A row of a sweep may give a whole network, of its name and arguments alone.
         column=config.student.get('inputs', 'inputs'),
+        pretrained=config.student.get('pretrained', ''),
         start=dict(config.student.get('start', {})),
         fits=fits,
         methods=_methods(config),

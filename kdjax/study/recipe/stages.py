@@ -15,8 +15,8 @@ from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
-from kdjax.nets import team, torch_weights
-from kdjax.study.recipe import build, grid_program
+from kdjax.nets import team
+from kdjax.study.recipe import build, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
@@ -93,11 +93,11 @@ def folds_of(inputs: FoldedTeacher, context: Context) -> np.ndarray:
 
 
 def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Reads the weights of a network that has been trained with PyTorch, and measures it."""
+    """Reads the weights of a network that has been trained before, and measures it."""
     context.screen.stage(inputs.name)
     net = context.net(inputs.network, inputs)
     like = jax.eval_shape(net.init, jax.random.key(0), build.alone(context.example(inputs)))
-    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like, net.names))
+    return _keep_teacher(inputs, context, folder, pretrained.load(inputs.path, like, net.names))
 
 
 def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:

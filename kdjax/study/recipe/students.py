@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import __version__, trees
 from kdjax.errors import UsageError, unknown
-from kdjax.export import bundle
+from kdjax.export import ABOUT, bundle
 from kdjax.export.bundle import FORMAT, Student
 from kdjax.metrics import Metric
 from kdjax.resolve import resolve
@@ -93,7 +93,7 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
       UsageError: there is no finished run, no such method, size or seed, or a file is not as it was written.
     """
     folder = Path(path)
-    if (folder / bundle.ABOUT).is_file():
+    if (folder / ABOUT).is_file():
         return bundle.read(folder)
     known, said = _known(folder)
     method = method or said['judged']
@@ -135,7 +135,7 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
 def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the last run of a workdir says of its students, and what its report says."""
     if not (folder / 'report' / ARTIFACT).is_file():
-        raise UsageError(f'{folder} has no finished run and no {bundle.ABOUT}; train one first: --mode=run')
+        raise UsageError(f'{folder} has no finished run and no {ABOUT}; train one first: --mode=run')
     said = _result(folder / 'report')
     known = folder / said.get('evaluated', 'report') / STUDENTS
     if 'evaluated' not in said or not known.is_file():
