@@ -1,8 +1,7 @@
-"""What docstrings write on one line, such as `T^2 KL(p || q)`, as equations: in LaTeX, and from it in MathML."""
+"""What docstrings write on one line, such as `T^2 KL(p^t_T || p^s_T)`, as equations in LaTeX."""
 
 import re
-
-from latex2mathml.converter import convert
+from typing import NamedTuple
 
 GREEK = {
     'alpha', 'beta', 'gamma', 'delta', 'epsilon', 'eta', 'theta', 'lambda', 'mu', 'nu', 'xi', 'pi', 'rho', 'sigma',
@@ -18,20 +17,30 @@ SIGNS = {
 # What is left as it is: shapes, citations, links, code, what is quoted.
 KEPT = re.compile(
     r'(?P<shape>\(B,[^()]*\))|\([^()]*\b(?:eqs?|secs?|algs?|figs?|tables?|paper|code)\b[^()]*\)|\[[^\]]*\]\([^)]*\)'
-    r"|`[^`]*`|\"[^\"]*\"|\w+='[^']*'"
+    r'|`[^`]*`|\"[^\"]*\"|\*\w+\*'
 )
-PROSE = re.compile(r"""[('"]?[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ'’-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
+# Code that docstrings do not mark as such: names of several words, of a place, calls with text.
+CODE = re.compile(r"\b[A-Za-z]{3,}_\w{2,}|\b\w{3,}\.\w{3,}|\w+=\S|[\[(]'")
+PROSE = re.compile(r"""[('"]*[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ0-9'’+-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
+OPERATOR = re.compile(r'[-+*/=<>]')
+NUMBER = re.compile(r'-?\d[\dxe.-]*[a-z]?|-+|[A-Za-z]\)')  # with perhaps a unit or a letter of a list: no equation
 # Words one after the other in an equation, which keep their spaces.
-WORDS = re.compile(
-    r"(?<![\w⟨'])W(?: W)+(?![\w'])".replace('W', rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?")
-)
-OPERATORS = '+-*/='
+WORD = rf"(?!(?:{'|'.join(GREEK | NAMES)})\b)[a-z]{{2,}}(?:'s)?"
+WORDS = re.compile(rf"(?<![\w⟨']){WORD}(?: {WORD})+(?![\w'])")
 
-Part = str | tuple[str, str]
+
+class Equation(NamedTuple):
+    """An equation in a paragraph."""
+
+    written: str  # in the docstring
+    latex: str
+
+
+Part = str | Equation
 
 
 def typeset(text: str) -> list[Part]:
-    """A paragraph of prose and equations, in parts: prose as text, equations as (what was written, its MathML)."""
+    """A paragraph of prose and equations, in parts: prose as text, and equations."""
     parts: list[Part] = []
     place = 0
     for kept in [*KEPT.finditer(text), None]:
@@ -46,10 +55,11 @@ def _typeset(text: str) -> list[Part]:
     """What is no prose is an equation, up to the next word or to what ends a clause."""
     parts: list[Part] = []
     run = ''
-    for token in re.split(r'(\s+)', text):
-        if token.isspace() or (token and not _prose(token, run)):
+    tokens = re.split(r'(\s+)', text)
+    for token, after in zip(tokens, [*tokens[2:], '', ''], strict=False):
+        if token.isspace() or (token and not _prose(token, run, after)):
             run += token
-            if not token.endswith((';', ':')) or _open(run):
+            if not re.search(r'[;:]$|[^\s.]\.$', token) or _open(run):
                 continue
             token = ''
         parts += [*_equation(run), token]
@@ -62,20 +72,25 @@ def _open(run: str) -> bool:
     return any(run.count(begin) > run.count(end) for begin, end in ('()', '[]'))
 
 
-def _prose(token: str, run: str) -> bool:
-    """Whether a token is a word: one that stands behind an operator or in brackets is of the equation."""
-    if token.strip('.,:;-(') in GREEK | NAMES or _open(run) or run.rstrip().endswith(tuple(OPERATORS)):
+def _prose(token: str, run: str, after: str) -> bool:
+    """Whether a token is a word: one beside an operator, or in brackets, is of the equation."""
+    if token.strip('.,:;-(') in GREEK | NAMES or _open(run) or re.search(r'\S\s+[-+*/=<>]\s*$', run):
         return False
-    return PROSE.fullmatch(token) is not None
+    beside = after != '-' and OPERATOR.fullmatch(after) and not token.endswith(',')
+    return PROSE.fullmatch(token) is not None and not beside
 
 
 def _equation(run: str) -> list[Part]:
     """An equation between the spaces and the punctuation around it; text where it is none, or not closed."""
     before, body, after = re.fullmatch(r'([\s.,:;]*)(.*?)([\s.,:;]*)', run, re.DOTALL).groups()  # type: ignore[union-attr]
     closed = all(body.count(begin) == body.count(end) for begin, end in ('()', '[]', '{}'))
-    if not closed or not re.search(r'[A-Za-z]', body) or body in NAMES or re.fullmatch(r'[A-Za-z]\)|-+', body):
+    if not closed or not re.search(r'[A-Za-z]', body) or NUMBER.fullmatch(body):
         return [run]
-    return [before, (body, convert(latex(body))), after]
+    if body in NAMES or (body.isalpha() and len(body) > 2 and body not in GREEK):
+        return [run]
+    if CODE.search(body):
+        return [f'{before}`{body}`{after}']
+    return [before, Equation(body, latex(body)), after]
 
 
 def latex(text: str) -> str:
