@@ -59,8 +59,9 @@ HEAVY = (
 
 
 def sources():
-    """Source by module, named from inside kdjax: 'train.step', and '' for kdjax itself."""
-    files = {path.relative_to(ROOT / 'kdjax').with_suffix(''): path for path in (ROOT / 'kdjax').rglob('*.py')}
+    """Source by module, named from inside kdjax: 'train.step', and '' for kdjax itself; not what `kdjax new` copies."""
+    files = {path.relative_to(ROOT / 'kdjax').with_suffix(''): path for path in (ROOT / 'kdjax').rglob('*.py')
+             if path.parent.name != 'my_project'}  # fmt: skip
     return {'.'.join(path.parts).removesuffix('__init__').rstrip('.'): file.read_text() for path, file in files.items()}
 
 

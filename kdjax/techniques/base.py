@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
+# Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
+TASKS = ('classification', 'multilabel', 'regression', 'tagging')
 
 
 class Paper(NamedTuple):
@@ -110,6 +112,7 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
@@ -185,6 +188,19 @@ class Term:
         del earlier, teacher
         return params
 
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
+        """The logits that a trained student is asked for in the place of its own, by a term whose paper says so. (B, K)
+
+        Args:
+          params, memory: what the term learned and remembers.
+          student: what the student says, its logits and the term's taps.
+
+        Raises:
+          UsageError: the term has no such answer.
+        """
+        del params, memory, student
+        raise UsageError(f'{type(self).__name__} has no answer of its own: leave `answer` of its fit empty')
+
     def scheduled(self, knobs: Knobs, step: Array) -> Knobs:
         """The knobs as they stand at a step."""
         factors = {schedule.knob: schedule.factor(step) for schedule in self.schedules}
@@ -230,7 +246,7 @@ def is_technique(kind: Any) -> bool:
 
 
 def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:
-    """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
+    """Parameters of a linen module that a term learns; running statistics are not kept."""
     return module.init(key, *arguments).get('params', {})
 
 

@@ -93,6 +93,7 @@ def _of_data(spec: Mapping[str, Any], kind: str) -> Any:
 _chain = shared(chain)
 ensemble = shared(team.ensemble)
 peers = shared(team.peers)
+answered = shared(team.answered)
 probed = shared(probes.probed)
 _optimiser = shared(optim.build)
 
@@ -125,6 +126,12 @@ def trained_net(one: Net, fit: Fit) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
     asked = probed(one, tuple(tap for _, term in fit.objective.terms for tap in term.taps().student))
     return peers(asked, fit.spec.peers) if fit.spec.peers > 1 else asked
+
+
+def fitted_net(one: Net, fit: Fit) -> Net:
+    """The network that a fit leaves: the one that it trained, or that with the head that answers for it."""
+    head = fit.answering
+    return one if head is None else answered(probed(one, head.taps().student), head)
 
 
 def step_of(fit: Fit) -> Callable[..., Any]:

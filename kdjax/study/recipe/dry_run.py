@@ -12,8 +12,7 @@ from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
 from kdjax.jit_cache import bound, shared
-from kdjax.nets import torch_weights
-from kdjax.study.recipe import build
+from kdjax.study.recipe import build, pretrained
 from kdjax.study.recipe.inputs import CachedTeacher, Inputs, TrainedStudents, TrainedTeacher, teacher_of
 from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
@@ -44,9 +43,9 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
         _check_start(inputs, inputs.parent, dataset)
-    if isinstance(inputs, TrainedTeacher) and inputs.pretrained:
+    if inputs.pretrained:
         one = _net(inputs.network, inputs, dataset, inputs.precision)
-        torch_weights.start(inputs.path, _variables(one, inputs, dataset), one.names)
+        pretrained.start(inputs.path, _variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip

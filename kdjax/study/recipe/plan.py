@@ -13,7 +13,7 @@ from rich.table import Table
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, caching, dry_run, evaluation, stages
+from kdjax.study.recipe import build, caching, check, dry_run, evaluation, stages
 from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
@@ -119,7 +119,7 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
     path = spec.weights or spec.pretrained
-    content = _content(path, Path(path).stat().st_mtime_ns) if path else ''
+    content = _content_of(path)
     if spec.weights:
         return ImportedTeacher(**common, weights=content, path=path)
     return TrainedTeacher(
@@ -127,6 +127,14 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
         pretrained=content, path=path,
     )  # fmt: skip
+
+
+def _content_of(path: str) -> str:
+    """Hash of the weights that lie at a path; '' of none."""
+    if not path:
+        return ''
+    file = check.weights_file(path)
+    return _content(str(file), file.stat().st_mtime_ns)
 
 
 def _common(recipe: Recipe, column: str) -> dict[str, Any]:
@@ -162,7 +170,10 @@ def _students_inputs(
 ) -> TrainedStudents:
     fit = recipe.fits[chain[-1]]
     sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
-    start: dict[str, Any] = {} if before else {'start': recipe.start, 'parent': parent if recipe.start else None}
+    start: dict[str, Any] = {} if before else {
+        'start': recipe.start, 'parent': parent if recipe.start else None,
+        'pretrained': _content_of(recipe.pretrained), 'path': recipe.pretrained,
+    }  # fmt: skip
     return TrainedStudents(
         **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
         validate_every=recipe.validate_every,

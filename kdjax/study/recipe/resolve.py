@@ -104,6 +104,7 @@ def _recipe(
         student=_network(config.student),
         # A row of a sweep may give a whole network, of its name and arguments alone.
         column=config.student.get('inputs', 'inputs'),
+        pretrained=config.student.get('pretrained', ''),
         start=dict(config.student.get('start', {})),
         fits=fits,
         methods=_methods(config),
@@ -167,6 +168,7 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     teacher = spec.teacher if any(term.TEACHER for _, term in objectives[0].terms) else ''
     _check_teacher(config, spec, teacher)
     _check_decay(objectives[0], knobs['terms_weight_decay'])
+    _check_answer(objectives[0], spec)
     build.optimiser(spec.optim.to_dict(), spec.steps)
     given: dict[str, Any] = {**spec.to_dict(), **rates, 'weights': weights}
     known = [field.name for field in dataclasses.fields(FitSpec)]
@@ -244,6 +246,17 @@ def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:
     heirs = [name for name, term in objective.terms if term.adopts]
     if heirs and any(decay):
         raise UsageError(f'terms_weight_decay must be 0, got {decay}: it would shrink what {heirs} take over')
+
+
+def _check_answer(objective: Objective, spec: ConfigDict) -> None:
+    """What answers in the student's place is a term of the fit, of a kind whose paper says so."""
+    if not spec.answer:
+        return
+    able = [name for name, term in objective.terms if type(term).answer is not Term.answer]
+    if spec.answer not in able:
+        raise unknown('term', spec.answer, able, ' that can answer in the place of the student of a fit')
+    if spec.peers > 1:
+        raise UsageError(f'answer {spec.answer!r} is of one student, and the fit has {spec.peers} peers')
 
 
 def _check_search(searched: Candidates, config: ConfigDict) -> None:

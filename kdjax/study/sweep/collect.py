@@ -149,8 +149,9 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
 
 
 def _student(cell: FitTask) -> str:
-    data = cell.inputs.data
-    return _digest(json.dumps(as_json([cell.inputs.student, data.source, data.args]), sort_keys=True))
+    data, head = cell.inputs.data, cell.fit.head
+    known = [cell.inputs.student, data.source, data.args, *([head] if head else [])]
+    return _digest(json.dumps(as_json(known), sort_keys=True))
 
 
 @functools.cache
