@@ -24,12 +24,12 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains'},
-    'nets': {'base', 'layers', 'sequences', 'blocks'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'frames'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
-        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',
+        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio',
     },
-    'tasks': {'base', 'entities', 'evaluation'},
+    'tasks': {'base', 'classification', 'entities', 'evaluation', 'speech'},
     'compress': {'products', 'rounding'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.

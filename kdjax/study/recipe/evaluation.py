@@ -130,9 +130,12 @@ def _statistics(
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context) -> dict[str, Any]:
     """What a network costs in use, with the columns of its task."""
-    cost = cost_of(net, variables, context.example(inputs))
-    length = context.typical_length(inputs)
-    more = context.task(inputs).costs(variables, cost.latency_ms, length)
+    task, example = context.task(inputs), context.example(inputs)
+    cost = cost_of(net, variables, example)
+    more = {
+        **task.costs(variables, cost.latency_ms, context.typical_length(inputs)),
+        **task.costs_in_use(net, variables, example, cost.flops, cost.latency_ms),
+    }
     return {**cost._asdict(), **({'more': more} if more else {})}
 
 
