@@ -145,7 +145,8 @@ def filters(*, rate: int, fft: int, mels: int, low: float, high: float, scale: s
         raise UsageError(f'mel filters need 0 <= low < high <= {rate / 2:g} Hz and mels >= 1, got {low:g}, {high:g} '
                          f'and {mels}')  # fmt: skip
     to_mel, to_hz = (_slaney, _of_slaney) if scale == 'slaney' else (_htk, _of_htk)
-    corners = to_hz(np.linspace(*to_mel(np.array([low, high], np.float64)), mels + 2))
+    lowest, highest = to_mel(np.array([low, high], np.float64))
+    corners = to_hz(np.linspace(float(lowest), float(highest), mels + 2))
     bins = np.arange(1 + fft // 2) * rate / fft
     rising = (bins - corners[:-2, None]) / np.diff(corners)[:-1, None]
     falling = (corners[2:, None] - bins) / np.diff(corners)[1:, None]

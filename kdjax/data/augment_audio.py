@@ -1,6 +1,6 @@
 """Augmentations of clips (`audio.clips`): pure functions of a key, which comes of seed, example id and view.
 
-They act on the samples of the column 'inputs'; what SpecAugment hides they note there, for `audio.log_mel` to leave out.
+They act on the samples of the column 'inputs'; what SpecAugment hides they note, for `audio.log_mel` to leave out.
 """
 
 import functools
@@ -95,7 +95,7 @@ def spec_augment(
             f'times and bands of spec_augment must be in 0 to {SPANS}, not both 0, got {times} and {bands}'
         )
     if time < 1 or not 0 < share <= 1 or not 1 <= band <= mels:
-        raise UsageError(f'spec_augment needs time >= 1, share in (0, 1] and band in 1 to mels, got {time}, {share} and '
+        raise UsageError(f'spec_augment needs time >= 1, share in (0, 1] and band in 1 to mels, got {time}, {share}, '
                          f'{band} of {mels}')  # fmt: skip
 
     def hide(key: Array, clip: Mapping[str, Array]) -> dict[str, Array]:

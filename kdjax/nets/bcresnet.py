@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.frames import STATES, BatchNorm, Depthwise, read, shifted
+from kdjax.nets.frames import STATES, BatchNorm, Depthwise, mean_over_time, read, shifted
 from kdjax.nets.layers import Dropout, he_normal
 from kdjax.types import Array, Net, Tree
 
@@ -25,9 +25,8 @@ def _real(x: Array, mask: Array) -> Array:
 def _across(x: Array, kernel: Array, stride: int) -> Array:
     """A filter over frequency (size, C), with the zeros of half its size on either side."""
     taps = shifted(x.swapaxes(1, 2), len(kernel), stride)
-    return sum((kernel[place] * part for place, part in enumerate(taps[1:], start=1)), kernel[0] * taps[0]).swapaxes(
-        1, 2
-    )
+    products = [kernel[place] * part for place, part in enumerate(taps)]
+    return sum(products[1:], products[0]).swapaxes(1, 2)
 
 
 class _Part(nn.Module):
@@ -93,9 +92,7 @@ class _BCResNet(_Part):
                 x = block(x, mask, train)
             x = tap(self, f'stage{stage}', x)
         x = self._last(x, mask, train)
-        x = tap(
-            self, 'penult', jnp.sum(x, axis=1) / jnp.maximum(jnp.sum(mask, axis=1, keepdims=True), 1).astype(x.dtype)
-        )
+        x = tap(self, 'penult', mean_over_time(x, mask))
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 
     def _first(self, x: Array, train: bool, mask: Array) -> Array:

@@ -2,7 +2,7 @@
 
 Inputs are trees as `data.audio.log_mel` makes them: 'frames' (B, T, M) float32 and 'mask' (B, T) float32, 1 for real
 frames, with padding on the right. All layers give 0 at padding, and more padding changes nothing elsewhere. Of a layer
-with a stride, output t stands on input t * stride and is real where that is: of n real frames ceil(n / stride) are left.
+with a stride, output t stands on input t * stride and is real where that is: n real frames leave ceil(n / stride).
 
 Convolutions over time are sums of shifted frames, or matrix products of windows, so that many networks train as one
 program of batched matrix products. A network calls 'states' its tap of what it knows of every frame: what costs say of

@@ -1,4 +1,4 @@
-"""Audio: log-mel against formulas in float64, what is real of a clip, views that are functions of seed, id and number."""
+"""Audio: log-mel against formulas in float64, what is real of a clip, views as functions of seed, id, number."""
 
 import jax
 import jax.numpy as jnp
