@@ -20,8 +20,8 @@ def test_the_command_finds_the_configs_that_it_brings(tmp_path):
 
 
 def test_a_new_project_is_named_in_one_word(tmp_path):
-    done = subprocess.run([sys.executable, '-m', 'kdjax', 'new', 'of_mine'], cwd=tmp_path, capture_output=True, text=True,
-                          env=environment() | {'PYTHONPATH': str(ROOT)})  # fmt: skip
+    command, variables = [sys.executable, '-m', 'kdjax', 'new', 'of_mine'], environment() | {'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=variables)
     assert done.returncode == 0, done.stderr
     assert 'kdjax run --config=of_mine/config.py' in done.stdout
     assert (tmp_path / 'of_mine' / 'config.py').is_file()
