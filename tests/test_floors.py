@@ -11,7 +11,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
     '': 0, 'errors': 0, 'resolve': 0, 'types': 0, 'trees': 0, 'metrics': 0, 'jit_cache': 0, 'dataset': 0, 'crf': 0,
     'cpu': 0,
-    'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1,
+    'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2, 'train.inherit': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
@@ -30,6 +30,7 @@ SHARED = {
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',
     },
     'tasks': {'base', 'entities', 'evaluation'},
+    'compress': {'products', 'rounding'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report')]

@@ -208,7 +208,7 @@ def _forward(variables: Tree, inputs: Tree, *, net: Net, task: Task, preprocess:
     seen = preprocess(inputs)
     outputs = net.apply(variables, seen, train=False, key=None)[0]
     mask = jax.numpy.ones(outputs.logits.shape[0], jax.numpy.float32)
-    return outputs.logits, task.answer(outputs, task.prepare({'inputs': seen, 'mask': mask}))
+    return outputs.logits, task.decide(outputs, task.prepare({'inputs': seen, 'mask': mask}))
 
 
 def _built(package: str, spec: Mapping[str, Any], kind: str) -> Any:
