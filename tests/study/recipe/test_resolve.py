@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import check, fields, inputs, plan
+from kdjax.study.config import check, fields
+from kdjax.study.config.search import Search
+from kdjax.study.recipe import inputs, plan
 from kdjax.study.recipe.recipe import BucketSpec, TaskSpec
 from kdjax.study.recipe.resolve import resolve
-from kdjax.study.recipe.search import Search
 
 ROOT = Path(__file__).resolve().parents[3]
 TINY = runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']
@@ -49,7 +50,7 @@ def test_what_a_config_alone_shows_is_met_without_jax():
     code = """
 import sys
 from configs import base
-from kdjax.study.recipe import check
+from kdjax.study.config import check
 check.check(base.get_config())
 assert 'jax' not in sys.modules, 'JAX was loaded'
 """
