@@ -261,9 +261,9 @@ def _check_schedule(term: str, field: dataclasses.Field, value: float, schedule:
         if isinstance(factor, bool) or not isinstance(factor, int | float):
             raise UsageError(f'start and end of a schedule of {term} must be numbers, got {shown(factor)}')
         if value * factor not in field.metadata['range']:
-            allowed = field.metadata['range']
             raise UsageError(
-                f'{field.name} of {term} must be {allowed} throughout, got a schedule to {value * factor:g}'
+                f'{field.name} of {term} must be {field.metadata["range"]} throughout, '
+                f'and its schedule multiplies it by {factor:g}'
             )
 
 

@@ -61,8 +61,10 @@ def build(
     Raises:
       UsageError: an unknown name, schedule or mask, or a number outside its range.
     """
-    _check(steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum, b1=b1,
-           b2=b2, eps=eps, milestones=milestones)  # fmt: skip
+    _check(
+        steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum,
+        delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones,
+    )  # fmt: skip
     if decay not in MASKS:
         raise unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
@@ -236,6 +238,7 @@ def _check(
     ema: float,
     factor: float,
     momentum: float,
+    delta: float,
     b1: float,
     b2: float,
     eps: float,
@@ -247,7 +250,7 @@ def _check(
         ('clip', clip, clip >= 0, '>= 0'),
         ('max_norm', max_norm, max_norm >= 0, '>= 0'),
         *((name, decay, 0 <= decay < 1, 'in [0, 1)')
-          for name, decay in (('ema', ema), ('momentum', momentum), ('b1', b1), ('b2', b2))),
+          for name, decay in (('ema', ema), ('momentum', momentum), ('delta', delta), ('b1', b1), ('b2', b2))),
         ('eps', eps, eps > 0, '> 0'),
         ('factor', factor, factor > 0, '> 0'),
         ('milestones', milestones, list(milestones) == sorted(milestones) and all(0 <= at <= 1 for at in milestones),

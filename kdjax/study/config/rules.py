@@ -51,6 +51,21 @@ class Value:
 
 
 @dataclasses.dataclass(frozen=True)
+class Whole:
+    """An integer."""
+
+    least: int
+    most: int
+
+    def problems(self, field: str, value: Any) -> Iterator[Problem]:
+        typed = is_whole(value)
+        if not typed or not self.least <= value <= self.most:
+            plenty = self.most == MOST and not (typed and value > self.most)  # a bound that nobody meets by chance
+            wanted = f'>= {self.least}' if plenty else f'from {self.least} to {self.most}'
+            yield Problem(field, f'must be an integer {wanted}, got {shown(value)}', typed)
+
+
+@dataclasses.dataclass(frozen=True)
 class Knob:
     """A number that flows through the program, >= 0."""
 
@@ -195,7 +210,7 @@ def _joined(field: str, name: str) -> str:
     return f'{field}.{name}' if field else name
 
 
-def _is_whole(value: Any) -> bool:
+def is_whole(value: Any) -> bool:
     return isinstance(value, Integral) and not isinstance(value, bool)
 
 
@@ -204,13 +219,12 @@ def _is_number(value: Any) -> bool:
 
 
 def are_whole(value: Any) -> bool:
-    return isinstance(value, tuple | list) and all(map(_is_whole, value))
+    return isinstance(value, tuple | list) and all(map(is_whole, value))
 
 
-def whole(least: int = 1, most: int = MOST) -> Value:
-    """An integer."""
-    wanted = f'an integer >= {least}' if most == MOST else f'an integer from {least} to {most}'
-    return Value(wanted, _is_whole, lambda value: least <= value <= most)
+def whole(least: int = 1, most: int = MOST) -> Whole:
+    """An integer within bounds."""
+    return Whole(least, most)
 
 
 def real(least: float = 0.0, most: float = math.inf) -> Value:

@@ -101,7 +101,7 @@ CONFIG = Part({
     'fits': Named(FIT),
     'methods': Named(Many(TEXT)),
     'baseline': TEXT,
-    'search': Value('a Search({field: candidates}) of kdjax.study.recipe.search', lambda it: isinstance(it, Search)),
+    'search': Value('a Search({field: candidates}) of kdjax.study.config.search', lambda it: isinstance(it, Search)),
     'run': Part({
         'runner': TEXT,
         'layout': TEXT,

@@ -49,10 +49,11 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
       UsageError: all that is wrong with it, as far as neither the data nor shapes are needed to see it, one a line.
     """
     check.check(config)
-    datasets = datasets or Datasets()
+    datasets, given = datasets or Datasets(), config
     with contextlib.suppress(UsageError):  # a term or data that do not exist are met below, with all else
         config = filled(config, datasets)
-    check.check(config)
+    if config is not given:
+        check.check(config)
     searched = config.search.candidates(config)
     problems = Problems()
     teachers: dict[str, TeacherSpec] = {}

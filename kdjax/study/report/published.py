@@ -43,7 +43,7 @@ def load(path: Path, metrics: Iterable[Metric] = METRICS) -> Published:
     try:
         content = json.loads(path.read_text())
     except OSError as error:
-        raise UsageError(f'cannot read the expected numbers in {shown(str(path))}: {error.strerror}') from error
+        raise UsageError(f'cannot read the expected numbers in {path}: {error.strerror}') from error
     except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
         raise UsageError(f'{path} is not JSON: {said(error)}') from error
     return check(content, str(path), metrics)

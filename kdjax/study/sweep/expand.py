@@ -290,7 +290,9 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
     named_seeds = [row.changes['seed'] for row in arm if 'seed' in row.changes]
     for seed in named_seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < check.SEEDS - recipe.seed:
-            raise UsageError(f'seed of a row must be an integer >= 0 and < {check.SEEDS} less seed, got {shown(seed)}')
+            raise UsageError(
+                f'seed of a row must be an integer from 0 to {check.SEEDS - 1} less seed, got {shown(seed)}'
+            )
     runs = []
     for seed in dict.fromkeys(named_seeds or range(recipe.seeds)):
         cells: list[FitTask] = []
