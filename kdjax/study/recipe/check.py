@@ -12,6 +12,7 @@ from kdjax.export import WEIGHTS
 from kdjax.study.recipe.search import Search, number
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
+KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits')  # numbers of a fit beside the weights of its terms
 MODES = ('cached', 'online')
 EXAMPLES = ('transfer', 'all')
 # More than anyone means: beyond them lists of cells and tables of outputs fill the memory before anything is said.
@@ -127,7 +128,7 @@ def _check_methods(config: ConfigDict) -> None:
 def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
     if fit.examples not in EXAMPLES:
         raise unknown('examples', fit.examples, EXAMPLES, ' (of which examples a fit sees)')
-    for name in RATES:
+    for name in KNOBS:
         if number(name, fit[name]) < 0:
             raise UsageError(f'{name} must be >= 0, got {fit[name]!r}')
     for name in fit.weights:
@@ -178,7 +179,7 @@ def _check_start(config: ConfigDict) -> None:
 
 def _check_names(config: ConfigDict) -> None:
     """Fits and assistants name stages, which are folders of the workdir."""
-    stages = {'teacher', 'average', 'evaluate', 'report', 'examine',
+    stages = {'teacher', 'average', 'before', 'evaluate', 'report', 'examine',
               *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
     for kind, names, taken in (
         ('fit', config.fits, stages),
