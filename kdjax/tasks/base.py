@@ -117,7 +117,7 @@ class Task:
         """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
-    def answer(self, outputs: Outputs, batch: Batch) -> Tree:
+    def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""
         return self.predict(outputs, batch)
 

@@ -75,12 +75,11 @@ def build(
     Raises:
       UsageError: an unknown name, schedule or mask, or a number outside its range.
     """
-    _check(steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor)
-    if not 0 <= prune_from <= prune_until <= 1 or prune_every < 1:
-        raise UsageError(
-            'prune_from and prune_until must be shares of the run, 0 <= from <= until <= 1, and prune_every >= 1, got '
-            f'{prune_from!r}, {prune_until!r} and {prune_every!r}'
-        )
+    _check(
+        steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum,
+        delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones, prune_from=prune_from, prune_until=prune_until,
+        prune_every=prune_every, regrow=regrow,
+    )  # fmt: skip
     if decay not in MASKS:
         raise unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
@@ -103,12 +102,14 @@ def build(
     averaging = [_average(ema, pruned=bool(pruning), dense=dense)] if ema else []
     whole = [*clipping, *rule, _descend(shape), *bounding]
     if regrow:
-        _check_regrowth(name, pruning, regrow)
+        _check_regrowth(name, pruning)
         inner = optax.with_extra_args_support(optax.chain(*whole))
         whole = [_regrown(inner, steps=steps, until=prune_until, every=prune_every, exchanged=regrow, dense=dense)]
     elif pruning:
-        times = {'begin': prune_from, 'end': prune_until, 'every': prune_every}
-        whole += [_of_student(masks.pruned(pruning, steps=steps, dense=tuple(dense), **times))]
+        zeros = masks.pruned(
+            pruning, steps=steps, begin=prune_from, end=prune_until, every=prune_every, dense=tuple(dense)
+        )
+        whole += [_of_student(zeros)]
     return optax.with_extra_args_support(optax.chain(*whole, *averaging))
 
 
@@ -145,12 +146,10 @@ def _without_sparsity(inner: optax.GradientTransformationExtraArgs) -> optax.Gra
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
-def _check_regrowth(name: str, pruning: str, regrow: float) -> None:
-    if name == 'dot' or pruning != 'layer' or not 0 < regrow <= 1:
-        raise UsageError(
-            f"regrow must be in (0, 1], with pruning='layer' and another optimiser than 'dot', got regrow={regrow!r}, "
-            f'pruning={pruning!r}, name={name!r}'
-        )
+def _check_regrowth(name: str, pruning: str) -> None:
+    if name == 'dot' or pruning != 'layer':
+        raise UsageError(f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} of "
+                         f'{name!r}')  # fmt: skip
 
 
 class SplitGradients(NamedTuple):
@@ -307,14 +306,40 @@ def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...],
     return lambda count: jnp.asarray(shape(count.astype(jnp.float32)), jnp.float32)
 
 
-def _check(*, steps: int, warmup: int, clip: float, max_norm: float, ema: float, factor: float) -> None:
+def _check(
+    *,
+    steps: int,
+    warmup: int,
+    clip: float,
+    max_norm: float,
+    ema: float,
+    factor: float,
+    momentum: float,
+    delta: float,
+    b1: float,
+    b2: float,
+    eps: float,
+    milestones: tuple[float, ...],
+    prune_from: float,
+    prune_until: float,
+    prune_every: int,
+    regrow: float,
+) -> None:
     for name, value, fine, wanted in (
         ('steps', steps, steps >= 1, '>= 1'),
         ('warmup', warmup, 0 <= warmup < steps, f'>= 0 and < steps ({steps})'),
         ('clip', clip, clip >= 0, '>= 0'),
         ('max_norm', max_norm, max_norm >= 0, '>= 0'),
-        ('ema', ema, 0 <= ema < 1, 'in [0, 1)'),
+        *((name, decay, 0 <= decay < 1, 'in [0, 1)')
+          for name, decay in (('ema', ema), ('momentum', momentum), ('delta', delta), ('b1', b1), ('b2', b2))),
+        ('eps', eps, eps > 0, '> 0'),
         ('factor', factor, factor > 0, '> 0'),
-    ):
+        ('milestones', milestones, list(milestones) == sorted(milestones) and all(0 <= at <= 1 for at in milestones),
+         'increasing, in [0, 1]'),
+        ('prune_from', prune_from, 0 <= prune_from <= prune_until, f'>= 0 and <= prune_until ({prune_until})'),
+        ('prune_until', prune_until, prune_until <= 1, '<= 1'),
+        ('prune_every', prune_every, prune_every >= 1, '>= 1'),
+        ('regrow', regrow, 0 <= regrow <= 1, 'in [0, 1]'),
+    ):  # fmt: skip
         if not fine:
             raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')

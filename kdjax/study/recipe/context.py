@@ -113,7 +113,7 @@ class Context:
         """The network that a fit leaves, whose variables are those that it saves."""
         return build.fitted_net(self.changed_net(inputs), inputs.fit)
 
-    def changed_net(self, inputs: Inputs, precision: str = '') -> Net:
+    def changed_net(self, inputs: Teacher | TrainedStudents, precision: str = '') -> Net:
         """A network of `inputs` as what its fits so far have made of it."""
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)

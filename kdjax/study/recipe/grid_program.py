@@ -15,8 +15,8 @@ from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
+from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changes, pretrained
-from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
@@ -99,7 +99,7 @@ def grid_program(
     net = build.trained_net(context.changed_net(inputs), fit)
     # The student's own average cannot be computed before there is a state.
     teacher = teachers.frozen(net) if fit.own_average else source.teacher
-    if fit.own_start:
+    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
         teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)

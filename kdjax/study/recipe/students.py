@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kdjax import __version__, trees
+from kdjax import trees
 from kdjax.errors import UsageError, unknown
 from kdjax.export import ABOUT, bundle
 from kdjax.export.bundle import FORMAT, Student
@@ -20,6 +20,7 @@ from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells, vali
 from kdjax.train import storage
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.storage import ARTIFACT
+from kdjax.version import __version__
 
 STUDENTS = 'students.json'  # in the folder of an evaluation
 
