@@ -23,7 +23,7 @@ FLOORS = {
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
-    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains'},
+    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates'},
     'nets': {'base', 'layers', 'sequences', 'blocks'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
