@@ -61,6 +61,16 @@ def picked(column: Any, index_BM: Array) -> Array:
     return jnp.take_along_axis(column, index_BM, axis=1)
 
 
+def in_memory(column: Column) -> Any:
+    """All of a column, as it is put on a device; where examples share rows, each of those once."""
+    return column if isinstance(column, Shared) else column[:]
+
+
+def batch_axes(batch: Tree) -> Tree:
+    """The leading axis of every column of a batch, as `jax.vmap` is told it: a table that examples share has none."""
+    return jax.tree.map(lambda column: Shared(0, None) if isinstance(column, Shared) else 0, batch, is_leaf=is_column)
+
+
 class Split(NamedTuple):
     """Examples of one split; an example's id is its position."""
 

@@ -24,7 +24,7 @@ FLOORS = {
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
     'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates'},
-    'nets': {'base', 'layers', 'sequences', 'blocks'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',

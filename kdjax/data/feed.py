@@ -15,7 +15,7 @@ from kdjax.data.augment import Augment, OfExample, identity, views
 from kdjax.data.buckets import Buckets
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.dataset import UNLABELLED, Shared, is_column
+from kdjax.dataset import UNLABELLED, Shared, batch_axes, in_memory, is_column
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.types import Array, Batch, Tree
@@ -180,7 +180,7 @@ def feed(
     hosted = tables if sum(table.nbytes for table in tables.values()) > HOSTED else {}
     # Whole: a column may be one that is read when it is asked for.
     columns, near = jax.device_put((
-        jax.tree.map(_in_memory, dict(columns), is_leaf=is_column),
+        jax.tree.map(in_memory, dict(columns), is_leaf=is_column),
         {} if hosted else tables,
     ))  # fmt: skip
     look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
@@ -317,17 +317,10 @@ def shown(
         whole = blended(mix, seed, whole, steps)
     if task is None:
         return whole
-    # What examples share has no axes of steps and cells.
-    axes = jax.tree.map(lambda column: Shared(0, None) if isinstance(column, Shared) else 0, whole, is_leaf=is_column)
     prepare = task.prepare
     for _ in range(ids.ndim - 1):
-        prepare = jax.vmap(prepare, in_axes=(axes,))
+        prepare = jax.vmap(prepare, in_axes=(batch_axes(whole),))
     return prepare(whole)
-
-
-def _in_memory(column: Any) -> Any:
-    """A column as it is put on the device: all of it, or, where examples share rows, each of those once."""
-    return column if isinstance(column, Shared) else column[:]
 
 
 def _assemble(
