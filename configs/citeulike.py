@@ -1,10 +1,10 @@
 """Which papers a researcher files next (CiteULike): a recommender of 10 times fewer parameters, taught in which order.
 
-Teacher and student are matrix factorisations of 200 and of 20 numbers for each of 5,219 users and 25,181 papers, trained
-by BPR; what is compared is what the student gains from the teacher's first papers for each user (RRD), for each paper
-its first users (IR-RRD), and from its vectors (DE). The authors sum losses over a batch of 1,024 and add 1e-3 times the
-parameters to the gradient; the mean over a batch of any size trains as their sum does with 1e-3 / 1,024, since Adam
-does not see the scale.
+Teacher and student are matrix factorisations of 200 and of 20 numbers for each of 5,219 users and 25,181 papers, which
+BPR trains; what is compared is what the student gains from the teacher's first papers for each user (RRD), for each
+paper its first users (IR-RRD), and from its vectors (DE). The authors sum losses over a batch of 1,024 and add 1e-3
+times the parameters to the gradient; the mean over a batch of any size trains as their sum does with 1e-3 / 1,024, as
+Adam does not see the scale.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/citeulike.py   (the folder has recsys/ with the published
           split; without that, --config=configs/citeulike.py:split=own and the file that python run.py --mode=prepare
@@ -27,15 +27,15 @@ STUDENTS = {'mf': 'factorization.factorization', 'neumf': 'neumf.neumf', 'lightg
 
 def get_config(arg: str = '') -> ConfigDict:
     """Recommendation, locked."""
-    arguments = base.arguments(arg, quick=False, split='loo', student='mf', width=20, seeds=5, epochs=0, teacher_epochs=0,
-                               batch=4096)  # fmt: skip
+    arguments = base.arguments(arg, quick=False, split='loo', student='mf', width=20, seeds=5, epochs=0,
+                               teacher_epochs=0, batch=4096)  # fmt: skip
     if arguments['student'] not in STUDENTS:
         raise unknown('student', arguments['student'], STUDENTS)
     quick, batch = arguments['quick'], arguments['batch']
     config = base.config()
     config.title = 'Recommendation of papers (CiteULike)'
     config.task = ConfigDict({
-        'kind': 'recommendation.Recommendation', 'interesting': 40, 'uninteresting': 40, 'interesting_users': 20,
+        'kind': 'recommendation.Recommendation', 'first': 40, 'uninteresting': 40, 'first_users': 20,
         'uninteresting_users': 20,
     })  # fmt: skip
     config.data.source = 'citeulike.interactions'
@@ -93,7 +93,7 @@ def _terms(config: ConfigDict, length: int) -> None:
     config.terms = ConfigDict({
         'bpr': {'kind': 'bpr.PairwiseRanking'},
         'rrd': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'first', 'once': 'user'},
-        'ir': {'kind': 'ir_rrd.ItemSideRanking', 'once': 'item'},
+        'ir': {'kind': 'ir_rrd.ItemSideRanking', 'interesting': 'first_users', 'once': 'item'},
         'de_users': {**experts, 'layer': 'user_vector'},
         'de_items': {**experts, 'layer': 'item_vectors', 'each': True},
     })  # fmt: skip

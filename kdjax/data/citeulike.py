@@ -116,8 +116,8 @@ def _published(folder: str, split: str) -> Interactions:
     with np.load(io.BytesIO(raw)) as arrays:
         parts = [arrays[part] for part in ('train', 'valid', 'test')]
         users, items = map(int, arrays['counts'])
-    train, *asked = parts
-    return Interactions(train, *(rows[np.argsort(rows[:, 0], kind='stable')] for rows in asked), users, items)
+    validation, test = (rows[np.argsort(rows[:, 0], kind='stable')] for rows in parts[1:])
+    return Interactions(parts[0], validation, test, users, items)
 
 
 def _place(folder: str, name: str) -> Path:
@@ -127,8 +127,8 @@ def _place(folder: str, name: str) -> Path:
     for place in places:
         if (place / name).is_file():
             return place
-    raise UsageError(f"citeulike: {name!r} is neither in {places[0]} nor in {folder}; with split='own' users.dat "
-                     f'will do, fetched by: python run.py --mode=prepare --data=recsys --data_dir={folder}')  # fmt: skip
+    raise UsageError(f"citeulike: {name!r} is neither in {places[0]} nor in {folder}; with split='own' users.dat will "
+                     f'do, fetched by: python run.py --mode=prepare --data=recsys --data_dir={folder}')  # fmt: skip
 
 
 def _own(folder: str) -> Interactions:

@@ -21,9 +21,9 @@ class _Factorization(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, Any]) -> Array:
-        tables = [Vectors(rows, self.width, self.scale, name=name)().astype(self.dtype)
-                  for name, rows in (('users', self.users), ('items', self.items))]  # fmt: skip
-        return answered(self, inputs, *tables, dot)
+        users, items = (Vectors(rows, self.width, self.scale, name=name)().astype(self.dtype)
+                  for name, rows in (('users', self.users), ('items', self.items)))  # fmt: skip
+        return answered(self, inputs, users, items, dot)
 
 
 def factorization(

@@ -45,12 +45,12 @@ class _NeuMF(nn.Module):
 
     @nn.compact
     def __call__(self, inputs: Mapping[str, Any]) -> Array:
-        tables = [Vectors(rows, 2 * self.width, self.scale, name=name)().astype(self.dtype)
-                  for name, rows in (('users', self.users), ('items', self.items))]  # fmt: skip
+        users, items = (Vectors(rows, 2 * self.width, self.scale, name=name)().astype(self.dtype)
+                  for name, rows in (('users', self.users), ('items', self.items)))  # fmt: skip
         tower = _Tower(self.hidden, self.dtype, name='tower')
         if self.is_initializing():
-            tower(tables[0][:1], tables[1][:1])  # its parameters are made outside of loops over users
-        return answered(self, inputs, *tables, tower)
+            tower(users[:1], items[:1])  # its parameters are made outside of loops over users
+        return answered(self, inputs, users, items, tower)
 
 
 def neumf(

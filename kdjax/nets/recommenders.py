@@ -81,4 +81,4 @@ def everything(score: Score, own_BD: Array, others_ND: Array) -> Array:
 
 def dot(left: Array, right: Array) -> Array:
     """Their product, summed over the last axis."""
-    return jnp.sum(left * right, axis=-1)
+    return jnp.einsum('...d,...d->...', left, right)

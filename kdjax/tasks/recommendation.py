@@ -9,7 +9,7 @@ An example of validation or test is a user with one item that was kept from trai
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -27,7 +27,7 @@ CUTS = (5, 10, 20)  # among candidates
 WHOLE = 50  # among all items
 SHOWN = 100  # items that a user is shown, whose choice is timed
 LIKE = 10  # first items that are compared with the teacher's
-TRIES = 4  # draws of an item of which the first is taken that may be
+SPARE = 7, 1 / 5  # draws beyond those that are taken, in the place of those that may not be: at least, and a share
 METRICS = (
     *(Metric(f'hit_{cut}', f'hit rate at {cut}', '%', short=f'H@{cut}') for cut in CUTS),
     *(Metric(f'ndcg_{cut}', f'NDCG at {cut}', '%', short=f'N@{cut}') for cut in CUTS),
@@ -41,7 +41,9 @@ COSTS = (
     Metric('ms_per_user', f'first {SHOWN} items of a user', 'ms', 'lower', 3),
     Metric('users_per_second', 'users', '1/s', 'higher', 0),
 )
-ITEMS, USERS = 'first_items', 'first_users'  # questions to a teacher
+ITEMS, USERS = 'ranked_items', 'ranked_users'  # questions to a teacher
+OF_ITEMS = ('first', 'interesting', 'uninteresting')  # groups that its answers make
+OF_USERS = tuple(f'{group}_users' for group in OF_ITEMS)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -54,10 +56,11 @@ class Recommendation(Task):
 
     Attributes:
       negatives: items that are held against that of an interaction, drawn uniformly from what its user did not take.
-      interesting: items in each of the groups 'interesting', drawn without replacement from the teacher's first `pool`
-        with a chance in proportion to exp(-rank / sharpness), and 'first', the teacher's first ones; both in its order.
+      first: items in the group 'first', the teacher's first ones in its order.
+      interesting: in the group 'interesting', drawn without replacement from the teacher's first `pool`, in its order, with
+        a chance in proportion to exp(-rank / sharpness).
       uninteresting: in the group 'uninteresting', drawn uniformly from what the user did not take, outside of the pool.
-      interesting_users, uninteresting_users: the same of users for the item of an interaction; 0 for none.
+      first_users, interesting_users, uninteresting_users: the same of users for the item of an interaction.
       pool: items, or users, that the teacher ranks first of which some are interesting.
       sharpness: over how many ranks the chance falls by a factor e.
       kept: items that are kept of a ranking.
@@ -65,8 +68,10 @@ class Recommendation(Task):
 
     score: str = 'hit_5'
     negatives: int = 1
+    first: int = 0
     interesting: int = 0
     uninteresting: int = 0
+    first_users: int = 0
     interesting_users: int = 0
     uninteresting_users: int = 0
     pool: int = 150
@@ -78,14 +83,12 @@ class Recommendation(Task):
         for name in ('negatives', 'pool', 'kept'):
             if getattr(self, name) < 1:
                 raise UsageError(f'{name} of Recommendation must be >= 1, got {getattr(self, name)}')
-        for some, others in (('interesting', 'uninteresting'), ('interesting_users', 'uninteresting_users')):
-            counts = getattr(self, some), getattr(self, others)
-            if min(counts) < 0 or (min(counts) == 0) != (max(counts) == 0):
-                raise UsageError(f'{some} and {others} of Recommendation are both 0 or both >= 1, got {counts[0]} and '
-                                 f'{counts[1]}')  # fmt: skip
-        if not max(self.interesting, self.interesting_users) <= self.pool <= self.kept or not self.sharpness > 0:
-            raise UsageError('Recommendation needs interesting <= pool <= kept and sharpness > 0, got '
-                             f'{max(self.interesting, self.interesting_users)}, {self.pool}, {self.kept} and '
+        counts = {name: getattr(self, name) for name in (*OF_ITEMS, *OF_USERS)}
+        for name, count in counts.items():
+            if not 0 <= count <= self.pool and (count < 0 or not name.startswith('uninteresting')):
+                raise UsageError(f'{name} of Recommendation must be in 0 to pool, {self.pool}, got {count}')
+        if self.pool > self.kept or not self.sharpness > 0:
+            raise UsageError(f'Recommendation needs pool <= kept and sharpness > 0, got {self.pool}, {self.kept} and '
                              f'{self.sharpness}')  # fmt: skip
 
     @property
@@ -105,8 +108,8 @@ class Recommendation(Task):
             if labels.ndim != 1 or labels.min() < 0 or labels.max() >= dataset.facts['items']:
                 raise UsageError(f'labels of split {name!r} must be items in 0 to {dataset.facts["items"] - 1}, one '
                                  f'for each example, got {labels.shape}, {labels.min()} to {labels.max()}')  # fmt: skip
-        most = min(dataset.facts[name] for name in ('items', *(('users',) if self.interesting_users else ())))
-        if max(self.interesting, self.interesting_users) and self.pool > most:
+        most = min(dataset.facts[name] for name in ('items', *(('users',) if self._asked(OF_USERS) else ())))
+        if self.questions(dataset) and self.pool > most:
             raise UsageError(f'pool of Recommendation must be at most {most}, as many as there are, got {self.pool}')
 
     # ---- what is asked
@@ -114,16 +117,20 @@ class Recommendation(Task):
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """Which items each user is shown first, and, where terms of the item's side need it, which users each item."""
         train, facts = dataset.splits['train'], dataset.facts
-        if not self.interesting and not self.interesting_users:
-            return {}
-        seen, found = train.column('seen'), {}
-        users = Split({'user': np.arange(facts['users'], dtype=np.int32)}, None, {'seen': seen.table})
-        found[ITEMS] = Question(users, np.asarray(train.inputs['user']))
-        if self.interesting_users:
-            seen_by = train.column('seen_by')
-            items = Split({'item': np.arange(facts['items'], dtype=np.int32)}, None, {'seen': seen_by.table})
-            found[USERS] = Question(items, np.asarray(train.labels))
+        found = {}
+        if self._asked(OF_ITEMS):
+            of = Split({'user': np.arange(facts['users'], dtype=np.int32)}, None, {'seen': train.column('seen').table})
+            found[ITEMS] = Question(of, np.asarray(train.inputs['user']))
+        if self._asked(OF_USERS):
+            of = Split(
+                {'item': np.arange(facts['items'], dtype=np.int32)}, None, {'seen': train.column('seen_by').table}
+            )
+            found[USERS] = Question(of, np.asarray(train.labels))
         return found
+
+    def _asked(self, groups: Sequence[str]) -> bool:
+        """Whether any of the groups has members."""
+        return any(getattr(self, group) for group in groups)
 
     def answer(self, outputs: Outputs, batch: Batch) -> Array:
         """The first `kept` of those that are not taken, best first. (B, kept) int32"""
@@ -140,34 +147,34 @@ class Recommendation(Task):
         item = batch['labels']
         items = {'positive': item[:, None], 'negative': _drawn(keys[:, 0], self.negatives, batch['seen'])}
         inputs: dict[str, Any] = {'user': user, 'items': items}
-        if self.interesting and f'teacher/{ITEMS}' in batch:
-            counts = self.interesting, self.uninteresting
-            items |= self._groups(keys[:, 1:3], batch[f'teacher/{ITEMS}'], batch['seen'], counts)
-        if self.interesting_users and f'teacher/{USERS}' in batch:
-            counts = self.interesting_users, self.uninteresting_users
-            found = self._groups(keys[:, 3:5], batch[f'teacher/{USERS}'], batch['seen_by'], counts)
-            del found['first']
-            inputs |= {'item': item, 'users': {f'{group}_users': ids for group, ids in found.items()}}
+        if f'teacher/{ITEMS}' in batch:
+            items |= self._groups(keys[:, 1:3], batch[f'teacher/{ITEMS}'], batch['seen'], OF_ITEMS)
+        if f'teacher/{USERS}' in batch:
+            users = self._groups(keys[:, 3:5], batch[f'teacher/{USERS}'], batch['seen_by'], OF_USERS)
+            inputs |= {'item': item, 'users': users}
         both = jnp.stack([item, items['negative'][:, 0]], axis=1)
         return {**whole, 'inputs': inputs, 'user': user, 'item': item, 'items': both}
 
-    def _groups(self, keys_B2: Array, ranked: Any, seen: Any, counts: tuple[int, int]) -> dict[str, Array]:
-        """Interesting ones, the first ones, and others, each (B, count)."""
+    def _groups(self, keys_B2: Array, ranked: Any, seen: Any, names: Sequence[str]) -> dict[str, Array]:
+        """Those of the three groups that have members, each (B, count)."""
         rows = len(keys_B2)
         pool_BP = picked(ranked, jnp.broadcast_to(jnp.arange(self.pool, dtype=jnp.int32), (rows, self.pool)))
+        first, interesting, uninteresting = (getattr(self, name) for name in names)
 
         def draw(key: Array) -> Array:
             # The largest sums of log-chance and Gumbel noise: a draw without replacement.
             noise = jax.random.gumbel(key, (self.pool,), jnp.float32)
-            return jnp.sort(
-                jax.lax.top_k(noise - jnp.arange(self.pool, dtype=jnp.float32) / self.sharpness, counts[0])[1]
-            )
+            chance = noise - jnp.arange(self.pool, dtype=jnp.float32) / self.sharpness
+            return jnp.sort(jax.lax.top_k(chance, interesting)[1])
 
-        return {
-            'interesting': jnp.take_along_axis(pool_BP, jax.vmap(draw)(keys_B2[:, 0]), axis=1),
-            'first': pool_BP[:, : counts[0]],
-            'uninteresting': _drawn(keys_B2[:, 1], counts[1], seen, pool_BP),
-        }
+        found = {}
+        if first:
+            found[names[0]] = pool_BP[:, :first]
+        if interesting:
+            found[names[1]] = jnp.take_along_axis(pool_BP, jax.vmap(draw)(keys_B2[:, 0]), axis=1)
+        if uninteresting:
+            found[names[2]] = _drawn(keys_B2[:, 1], uninteresting, seen, pool_BP)
+        return found
 
     # ---- what is measured
 
@@ -230,7 +237,7 @@ class Recommendation(Task):
             'has': int(counts[users[example]]),
             'items': [int(item) for item in items],
             'taken': [int(taken[item]) for item in items],
-            'kept': int(split.labels[example]),
+            'kept': int(split.column('labels')[example]),
         }
 
     def served(self, outputs: Outputs) -> Array:
@@ -276,17 +283,20 @@ def _key(identity: Array, view: Array) -> Array:
 def _drawn(keys_B: Array, count: int, seen: Any, avoided_BP: Array | None = None) -> Array:
     """Ids drawn uniformly, with replacement, from those that are neither seen nor avoided. (B, count) int32
 
-    Each is the first of `TRIES` draws that may be, or the first of all where none may: of a user who has a hundredth of
-    all items that is one draw in 10^8.
+    More are drawn than are taken. Where too few of them may be, those that may are taken again.
     """
-    words = seen.shape[-1]
-    drawn_BCT = jax.vmap(lambda key: jax.random.randint(key, (count, TRIES), 0, 32 * words))(keys_B)
-    flat = drawn_BCT.reshape(len(keys_B), -1)
-    bad = _bit(picked(seen, flat // 32), flat)
+    spare, share = SPARE
+    size, ids = count + max(spare, int(share * count)), 32 * seen.shape[-1]
+    bits_BD = jax.vmap(lambda key: jax.random.bits(key, (size,), jnp.uint32))(keys_B)
+    drawn_BD = (bits_BD % ids).astype(jnp.int32)
+    bad_BD = _bit(picked(seen, drawn_BD // 32), drawn_BD)
     if avoided_BP is not None:
-        bad |= jnp.any(flat[:, :, None] == avoided_BP[:, None], axis=2)
-    first_BC1 = jnp.argmin(bad.reshape(drawn_BCT.shape), axis=2)[..., None]
-    return jnp.take_along_axis(drawn_BCT, first_BC1, axis=2)[..., 0]
+        bad_BD |= jnp.any(drawn_BD[:, :, None] == avoided_BP[:, None], axis=2)
+    good_BD = jnp.cumsum((~bad_BD).astype(jnp.int32), axis=1)
+    wanted_BC = jnp.arange(count) % jnp.maximum(good_BD[:, -1:], 1)
+    # The place of the n-th that may be is how many have fewer than n up to theirs.
+    place_BC = jnp.sum((good_BD[:, None] <= wanted_BC[:, :, None]).astype(jnp.int32), axis=2)
+    return jnp.take_along_axis(drawn_BD, jnp.minimum(place_BC, size - 1), axis=1)
 
 
 def _bit(words: Array, ids: Array) -> Array:
