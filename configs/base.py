@@ -7,7 +7,7 @@ choose is named in `search`: all candidates are trained in one compiled grid, an
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe.search import Search
+from kdjax.study.config.search import Search
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -99,6 +99,7 @@ def student() -> ConfigDict:
             'net': 'mlp.mlp',  # module.function in kdjax/nets, or 'my.module:function'
             'args': {'widths': (16,)},  # of that function; what the data say (classes, vocabulary) it is told
             'inputs': 'inputs',  # the column of the data that it reads
+            'pretrained': '',  # weights that it starts from: the folder of an exported student, or such a file
             # Its modules that start as modules of the teacher: {'embedding': 'embedding', 'layer1': 'layer2'}
             'start': {},
         }
@@ -111,8 +112,10 @@ def teacher() -> ConfigDict:
         {
             'net': 'mlp.mlp',
             'args': {'widths': (256, 256)},
-            'weights': '',  # file of PyTorch weights of this network (nets/torch_weights.py), which then is not trained
-            'pretrained': '',  # such a file, from which its training starts; the head may be new, for a task of its own
+            # Weights of this network, which then is not trained: a file of PyTorch's (nets/torch_weights.py), or the
+            # folder of an exported student
+            'weights': '',
+            'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained
@@ -147,6 +150,8 @@ def fit(**weights: float) -> ConfigDict:
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
+            # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
+            'answer': '',
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

@@ -57,7 +57,7 @@ class Recommendation(Task):
     Attributes:
       negatives: items that are held against that of an interaction, drawn uniformly from what its user did not take.
       first: items in the group 'first', the teacher's first ones in its order.
-      interesting: in the group 'interesting', drawn without replacement from the teacher's first `pool`, in its order: the
+      interesting: in the group 'interesting', drawn without replacement from the teacher's first `pool`, in order: the
         chance is in proportion to exp(-rank / sharpness).
       uninteresting: in the group 'uninteresting', drawn uniformly from what the user did not take, outside of the pool.
       first_users, interesting_users, uninteresting_users: the same of users for the item of an interaction.

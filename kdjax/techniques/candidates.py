@@ -27,6 +27,7 @@ class CandidateTerm(Term):
     """
 
     OTHER_CLASSES: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
 
     once: str = ''
 

@@ -67,6 +67,7 @@ class SentenceTerm(Term):
     """
 
     UNITS: ClassVar[tuple[str, ...]] = ('sentence', 'token')
+    TASKS: ClassVar[tuple[str, ...]] = ('tagging',)
 
     per: str = 'sentence'
 
@@ -94,6 +95,7 @@ class TwoTaggers(Term):
     """
 
     SIDES: ClassVar[tuple[str, ...]] = ('both', 'student', 'teacher')
+    TASKS: ClassVar[tuple[str, ...]] = ('tagging',)
 
     crf: str = 'both'
 

@@ -130,6 +130,7 @@ class RelaxedRanking(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     interesting: int = 40
     uninteresting: int = 40

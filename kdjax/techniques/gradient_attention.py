@@ -34,6 +34,7 @@ class GradientAttention(LayerTerm):
     LABELS: ClassVar[bool] = True
     OTHER_CLASSES: ClassVar[bool] = False
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'jacobian'
 

@@ -41,6 +41,7 @@ class _Topology(Term):
 
     PAPER: ClassVar[Paper] = PAPER
     OTHER_CLASSES: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
 
     user: str = 'user_vector'
     items: str = 'item_vectors'

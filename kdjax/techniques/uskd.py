@@ -50,6 +50,7 @@ class SelfTargets(Term):
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'
     alpha: float = knob(1.0, minimum=0.0)

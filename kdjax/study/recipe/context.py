@@ -14,7 +14,7 @@ from kdjax.dataset import Dataset, Split, bucket_of, is_column, widths
 from kdjax.jit_cache import compiled
 from kdjax.resolve import resolve
 from kdjax.study.recipe import build, contents
-from kdjax.study.recipe.inputs import Inputs, Teacher, plain
+from kdjax.study.recipe.inputs import Inputs, Teacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
@@ -108,6 +108,10 @@ class Context:
         """A network for the data of `inputs`, in their precision or another."""
         told = build.told(spec, self.task(inputs), self.datasets(inputs.data), inputs.column)
         return build.net(spec, told, precision or inputs.precision, self.axis)
+
+    def fitted_net(self, inputs: TrainedTeacher | TrainedStudents) -> Net:
+        """The network that a fit leaves, whose variables are those that it saves."""
+        return build.fitted_net(self.net(inputs.network, inputs), inputs.fit)
 
     def teacher_net(self, teacher: Teacher, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""

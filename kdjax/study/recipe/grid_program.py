@@ -16,12 +16,11 @@ from kdjax.data.stream import training_feed
 from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
-from kdjax.nets import torch_weights
-from kdjax.study.recipe import build
-from kdjax.study.recipe.check import cache_name, folds_name
+from kdjax.study.config.check import cache_name, folds_name
+from kdjax.study.recipe import build, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import GridCell, Views
+from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
@@ -58,6 +57,11 @@ class TrainingData(NamedTuple):
     views: Views
     streams: Sequence[Stream]
     label_noise: float = 0.0  # share of the labels that are wrong on purpose
+
+
+def alone(fitted: Tree, fit: Fit) -> Tree:
+    """The variables of a student without the head that answers for it, as a later fit starts from them."""
+    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted
 
 
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
@@ -126,9 +130,9 @@ def grid_program(
 def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:
     """New networks of every cell, with the weights of a file, or the modules, that they take over."""
     new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
-    if isinstance(inputs, TrainedTeacher) and inputs.pretrained:
+    if inputs.pretrained:
         names = context.net(inputs.network, inputs).names
-        started = [torch_weights.start(inputs.path, trees.take(new, cell), names) for cell in range(len(cells))]
+        started = [pretrained.start(inputs.path, trees.take(new, cell), names) for cell in range(len(cells))]
         return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *started))
     if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
         return new

@@ -142,6 +142,8 @@ class TrainedStudents(Inputs):
     gradient_every: int = field(default=0, metadata=UNLESS_DEFAULT)
     keep: int = field(default=0, metadata=UNLESS_DEFAULT)  # classes that are kept of what a teacher says; 0 for all
     bound: float = field(default=0.0, metadata=UNLESS_DEFAULT)
+    pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the weights that the first fit starts from
+    path: str = field(default='', metadata=BY_KEY)  # of them
     start: Mapping[str, str] = field(default_factory=dict, metadata=UNLESS_EMPTY)  # modules, as those of the teacher
     source: Teacher | CachedTeacher | None = field(default=None, metadata=BY_KEY)  # who teaches them
     before: 'TrainedStudents | None' = field(default=None, metadata=BY_KEY)  # the fit that they start from

@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from kdjax.study.recipe.check import EXAMPLES
-from kdjax.study.recipe.search import combinations
+from kdjax.study.config.schema import EXAMPLES
+from kdjax.study.config.search import combinations
+from kdjax.techniques.base import Term
 from kdjax.train.objective import Objective
 
 CLASSIFICATION = 'classification.Classification'  # the task where a config names none
@@ -80,6 +81,7 @@ class FitSpec:
     teacher: str
     peers: int
     examples: str = dataclasses.field(default=TRANSFER, metadata=UNLESS_DEFAULT)  # of EXAMPLES
+    answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +118,19 @@ class Fit:
     def own_average(self) -> bool:
         """Whether the student's moving average teaches."""
         return self.teacher == AVERAGE
+
+    @property
+    def answering(self) -> Term | None:
+        """The term that answers in the student's place once it is trained, if one does."""
+        return dict(self.objective.terms)[self.spec.answer] if self.spec.answer else None
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What that term is: its kind, and what it is built of beside its knobs; {} where none answers."""
+        term = self.answering
+        return {} if term is None else {
+            name: value for name, value in self.terms[self.spec.answer].items() if name not in term.knobs()
+        }  # fmt: skip
 
     @property
     def candidates(self) -> list[dict[str, float]]:
@@ -212,6 +227,7 @@ class Recipe:
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
+      pretrained: weights that students start from; '' for none.
       start: modules of the student that start as modules of the teacher, by name.
       fits: of students, by name, those that a method uses.
       methods: names of fits by method, the baseline first.
@@ -233,6 +249,7 @@ class Recipe:
     teachers: Mapping[str, TeacherSpec]
     student: NetSpec
     column: str
+    pretrained: str
     start: Mapping[str, str]
     fits: Mapping[str, Fit]
     methods: Mapping[str, tuple[str, ...]]

@@ -9,7 +9,7 @@ import numpy as np
 
 from kdjax import __version__, trees
 from kdjax.errors import UsageError, unknown
-from kdjax.export import bundle
+from kdjax.export import ABOUT, bundle
 from kdjax.export.bundle import FORMAT, Student
 from kdjax.metrics import Metric
 from kdjax.resolve import resolve
@@ -24,12 +24,15 @@ from kdjax.train.storage import ARTIFACT
 STUDENTS = 'students.json'  # in the folder of an evaluation
 
 
-def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Context) -> dict[str, Any]:
+def described(
+    shared: TrainedStudents, fits: Mapping[str, TrainedStudents], ends: Mapping[str, Path], context: Context
+) -> dict[str, Any]:
     """What is known of the students of a run, JSON-able.
 
     Args:
       shared: what all of them read.
-      ends: folder of the last fit, by method.
+      fits: the last one, by method.
+      ends: its folder.
       context: of the run.
     """
     dataset, task = context.datasets(shared.data), context.task(shared)
@@ -58,6 +61,7 @@ def described(shared: TrainedStudents, ends: Mapping[str, Path], context: Contex
                  'checksum': context.datasets.checksum(shared.data)},
         'license': '',
         'ends': {method: folder.name for method, folder in ends.items()},
+        'heads': {method: plain(end.fit.head) for method, end in fits.items() if end.fit.head},
     }  # fmt: skip
 
 
@@ -89,7 +93,7 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
       UsageError: there is no finished run, no such method, size or seed, or a file is not as it was written.
     """
     folder = Path(path)
-    if (folder / bundle.ABOUT).is_file():
+    if (folder / ABOUT).is_file():
         return bundle.read(folder)
     known, said = _known(folder)
     method = method or said['judged']
@@ -109,7 +113,8 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
         raise UsageError(f'all runs of {end} of {size} examples diverged')
     place = chosen_cells(result, size).index(cell)
     evaluated = _result(folder / said['evaluated'])
-    about = {name: value for name, value in known.items() if name != 'ends'}
+    about = {name: value for name, value in known.items() if name not in ('ends', 'heads')}
+    about |= {'head': known['heads'][method]} if method in known.get('heads', {}) else {}
     score = validation_score(result)[cell]
     about |= {
         'method': method,
@@ -130,7 +135,7 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
 def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the last run of a workdir says of its students, and what its report says."""
     if not (folder / 'report' / ARTIFACT).is_file():
-        raise UsageError(f'{folder} has no finished run and no {bundle.ABOUT}; train one first: --mode=run')
+        raise UsageError(f'{folder} has no finished run and no {ABOUT}; train one first: --mode=run')
     said = _result(folder / 'report')
     known = folder / said.get('evaluated', 'report') / STUDENTS
     if 'evaluated' not in said or not known.is_file():

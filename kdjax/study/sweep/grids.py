@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, execute, plan, stages
+from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -187,7 +186,7 @@ def _train(
     judge = context.done.get('examine')
     logits = np.load(storage.intact(judge.folder / TEST_LOGITS)) if judge else None
     inputs = first.inputs
-    net = context.net(inputs.student, inputs)
+    net = context.fitted_net(inputs)
     measure = context.evaluator(net, inputs, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
@@ -252,7 +251,9 @@ def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
         return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
     terms = all((place.folder / 'terms').exists() for place in places)
-    return WarmStart(gathered('variables'), gathered('terms') if terms else {})
+    before = cells[0].inputs.before
+    assert before is not None
+    return WarmStart(grid_program.alone(gathered('variables'), before.fit), gathered('terms') if terms else {})
 
 
 def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
@@ -262,8 +263,4 @@ def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
 
 def _memory(gigabytes: float) -> float:
     """Bytes that a grid may take."""
-    if gigabytes:
-        return gigabytes * 1e9
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    whole = statistics.get('bytes_limit') or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    return whole / 2
+    return gigabytes * 1e9 if gigabytes else memory.device() / 2
