@@ -185,9 +185,10 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
         return {}
     who = inputs.source.teacher
     net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
-    variables, found = _variables(net, who, dataset), {}
+    found = {}
     for name, question in questions.items():
         batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
+        variables = _initial(net, who.network, batch['inputs'])
         answer = jax.eval_shape(functools.partial(_answer, net, task), variables, batch)
         found[teachers.PREFIX + name] = jax.ShapeDtypeStruct((len(question.rows), *answer.shape[1:]), answer.dtype)
     return found
