@@ -1,8 +1,8 @@
 """Which papers a researcher files next (CiteULike): a recommender of 10 times fewer parameters, taught in which order.
 
 Teacher and student are matrix factorisations of 200 and of 20 numbers for each of 5,219 users and 25,181 papers, which
-BPR trains; what is compared is what the student gains from the teacher's first papers for each user (RRD), for each
-paper its first users (IR-RRD), and from its vectors (DE). The authors sum losses over a batch of 1,024 and add 1e-3
+BPR trains; what is compared is what the student gains from the teacher's first papers for each user (RRD), and for
+each paper its first users (IR-RRD). The authors sum losses over a batch of 1,024 and add 1e-3
 times the parameters to the gradient; the mean over a batch of any size trains as their sum does with 1e-3 / 1,024, as
 Adam does not see the scale.
 
@@ -49,19 +49,22 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.args = ConfigDict({'width': 200})
     config.teacher.fit = fit(batch, steps(arguments['teacher_epochs'] or (10 if quick else 60), batch), bpr=1.0)
     length = steps(arguments['epochs'] or (10 if quick else 60), batch)
-    _terms(config, length)
+    config.terms = ConfigDict({
+        'bpr': {'kind': 'bpr.PairwiseRanking'},
+        'rrd': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'first', 'once': 'user'},
+        'ir': {'kind': 'ir_rrd.ItemSideRanking', 'interesting': 'first_users', 'once': 'item'},
+    })  # fmt: skip
     config.fits = ConfigDict({
         'baseline': fit(batch, length, bpr=1.0),
         'rrd': fit(batch, length, bpr=1.0, rrd=1e-3),
         'ir_rrd': fit(batch, length, bpr=1.0, rrd=1e-3, ir=5e-4),
-        'de': fit(batch, length, bpr=1.0, de_users=0.01, de_items=0.01),
     })  # fmt: skip
     config.methods = ConfigDict({
-        'student alone': ('baseline',), 'RRD': ('rrd',), 'IR-RRD': ('ir_rrd',), 'DE': ('de',),
+        'student alone': ('baseline',), 'RRD': ('rrd',), 'IR-RRD': ('ir_rrd',),
     })  # fmt: skip
     if quick:
         config.methods = ConfigDict({'student alone': ('baseline',), 'RRD': ('rrd',)})
-        del config.fits.ir_rrd, config.fits.de
+        del config.fits.ir_rrd
     config.baseline, config.accept.method = 'student alone', 'RRD'
     config.run.update({'chunk': 10, 'validate_every': max(1, length // 4), 'save_every': length})
     return config.lock()
@@ -84,16 +87,3 @@ def fit(batch: int, steps: int, **weights: float) -> ConfigDict:
     found.optim = ConfigDict({'name': 'adam_l2', 'schedule': 'constant', 'warmup': 0, 'eps': 1e-8 / batch})
     return found
 
-
-def _terms(config: ConfigDict, length: int) -> None:
-    experts = {
-        'kind': 'de_rrd.DistillationExperts', 'experts': 30, 'temperature': 1.0,
-        'schedules': (('temperature', 1.0, 1e-3, length, 'linear'),),
-    }  # fmt: skip
-    config.terms = ConfigDict({
-        'bpr': {'kind': 'bpr.PairwiseRanking'},
-        'rrd': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'first', 'once': 'user'},
-        'ir': {'kind': 'ir_rrd.ItemSideRanking', 'interesting': 'first_users', 'once': 'item'},
-        'de_users': {**experts, 'layer': 'user_vector'},
-        'de_items': {**experts, 'layer': 'item_vectors', 'each': True},
-    })  # fmt: skip

@@ -77,7 +77,7 @@ def test_pairs_and_points():
 def test_rows_of_one_user_count_as_one():
     np.testing.assert_allclose(np.asarray(once(jnp.asarray(USERS), jnp.asarray(MASK)))[LIVE], ONCE[LIVE])
     close(ask(PairwiseRanking(once='user')), ONCE * -log_expit(STUDENT['positive'] - STUDENT['negative']).mean(1))
-    with pytest.raises(UsageError, match="unknown column 'usr' of the batch, counted once by PairwiseRanking"):
+    with pytest.raises(UsageError, match="unknown column 'usr' of the batch, to be counted once by PairwiseRanking"):
         ask(PairwiseRanking(once='usr'))
 
 
