@@ -86,4 +86,3 @@ def fit(batch: int, steps: int, **weights: float) -> ConfigDict:
                   'terms_learning_rate': rate, 'terms_weight_decay': L2})  # fmt: skip
     found.optim = ConfigDict({'name': 'adam_l2', 'schedule': 'constant', 'warmup': 0, 'eps': 1e-8 / batch})
     return found
-
