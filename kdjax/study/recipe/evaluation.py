@@ -133,7 +133,7 @@ def _statistics(
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context) -> dict[str, Any]:
     """What a network costs in use, with the columns of its task."""
-    cost = cost_of(net, variables, context.example(inputs))
+    cost = cost_of(net, variables, context.example(inputs), served=context.task(inputs).served)
     length = context.typical_length(inputs)
     more = context.task(inputs).costs(variables, cost.latency_ms, length)
     return {**cost._asdict(), **({'more': more} if more else {})}
