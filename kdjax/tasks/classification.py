@@ -143,7 +143,7 @@ class Classification(Task):
             return jax.nn.one_hot(predicted, outputs.logits.shape[-1], dtype=jnp.uint8)
         return predicted
 
-    def answer(self, outputs: Outputs, batch: Batch) -> Array:
+    def decide(self, outputs: Outputs, batch: Batch) -> Array:
         """The number of the class, whatever is judged. (B,) int32"""
         return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
 

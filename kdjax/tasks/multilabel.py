@@ -85,7 +85,7 @@ class MultiLabel(Task):
         """Logits, which are in the order of the probabilities and tell those near 1 apart. (B, K)"""
         return outputs.logits.astype(jnp.float32)
 
-    def answer(self, outputs: Outputs, batch: Batch) -> Array:
+    def decide(self, outputs: Outputs, batch: Batch) -> Array:
         """1 where a label is more probable than not. (B, K) int32"""
         return (outputs.logits > 0).astype(jnp.int32)
 

@@ -13,14 +13,14 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError, unknown
+from kdjax.errors import UsageError, shown, unknown
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging')
+TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation')
 
 
 class Paper(NamedTuple):
@@ -112,6 +112,9 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    DRAWS: ClassVar[bool] = False  # whether it draws at random
+    COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
@@ -130,7 +133,11 @@ class Term:
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
-        object.__setattr__(self, 'schedules', _schedules(type(self).__name__, self.schedules, self.knobs()))
+        object.__setattr__(self, 'schedules', checked_schedules(type(self).__name__, self.schedules, self.knobs()))
+        for field in dataclasses.fields(self):
+            for schedule in self.schedules:
+                if schedule.knob == field.name:
+                    _check_schedule(type(self).__name__, field, getattr(self, field.name), schedule)
 
     @property
     def scope(self) -> Scope:
@@ -153,9 +160,19 @@ class Term:
         return self.LABELS
 
     @property
+    def reads_logits(self) -> bool:
+        """Whether it reads logits of a side that it reads features of too; of one without taps it reads them anyway."""
+        return False
+
+    @property
     def adopts(self) -> bool:
         """Whether `adopt` takes something over, which is not trained and must not decay either."""
         return False
+
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        """Those of the student's taps that only weigh or choose, behind a stop-gradient: nothing is learned there."""
+        return ()
 
     def taps(self) -> Taps:
         """The features that the term reads."""
@@ -235,9 +252,17 @@ class Term:
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
         'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
         (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Members of a teacher: 'member0/logits',
-        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K).
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
+        items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
+        'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
+        batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
+
+    @classmethod
+    def readings(cls) -> Sequence[Self]:
+        """Instances that read, between them, all that any instance may read; those of the laws where they do."""
+        return cls.specimens()
 
 
 def is_technique(kind: Any) -> bool:
@@ -267,18 +292,31 @@ def _check_number(term: str, field: dataclasses.Field, value: Any) -> None:
         raise UsageError(f'{field.name} of {term} must be {allowed}, got {value!r}')
 
 
-def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
-    for one in given:
-        if not 4 <= len(one) <= 5:
-            raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {tuple(one)!r}')
+def _check_schedule(term: str, field: dataclasses.Field, value: float, schedule: Schedule) -> None:
+    """A knob stays within its bounds from the start of a schedule to its end."""
+    for factor in (schedule.start, schedule.end):
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            raise UsageError(f'start and end of a schedule of {term} must be numbers, got {shown(factor)}')
+        if value * factor not in field.metadata['range']:
+            raise UsageError(
+                f'{field.name} of {term} must be {field.metadata["range"]} throughout, '
+                f'and its schedule multiplies it by {factor:g}'
+            )
+
+
+def checked_schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+    """Schedules of some of the knobs of a term, as a config gives them; raises UsageError for what is none."""
+    for one in given if isinstance(given, tuple | list) else (given,):
+        if not isinstance(one, tuple | list) or not 4 <= len(one) <= 5:
+            raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {shown(one)}')
     schedules = tuple(Schedule(*one) for one in given)
     for schedule in schedules:
         if schedule.knob not in knobs:
             raise unknown('knob', schedule.knob, knobs, f' in the schedules of {term}')
         if schedule.shape not in SHAPES:
             raise unknown('shape', schedule.shape, SHAPES, f' of a schedule of {term}')
-        if schedule.steps < 1:
-            raise UsageError(f'a schedule of {term} must last at least 1 step, got {schedule.steps!r}')
+        if isinstance(schedule.steps, bool) or not isinstance(schedule.steps, int) or schedule.steps < 1:
+            raise UsageError(f'a schedule of {term} must last at least 1 step, got {shown(schedule.steps)}')
     if len({schedule.knob for schedule in schedules}) < len(schedules):
         raise UsageError(f'{term} has two schedules for one knob: {[schedule.knob for schedule in schedules]}')
     return schedules
