@@ -24,7 +24,9 @@ FLOORS = {
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
-    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments'},
+    'techniques': {
+        'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
+    },
     'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders', 'frames'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
