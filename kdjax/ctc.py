@@ -96,7 +96,7 @@ def beam_search(log_probabilities: np.ndarray, width: int, blank: int = -1) -> l
                 else:
                     _add(ends, (*prefix, label), 1, both + score)
         ranked = sorted(ends.items(), key=lambda item: -_either(*item[1]))[:width]
-        beam = {prefix: (scores[0], scores[1]) for prefix, scores in ranked}
+        beam = {prefix: (scores[0], scores[1]) for prefix, scores in ranked if _either(*scores) > -math.inf}
     return [Hypothesis(prefix, _either(*scores)) for prefix, scores in beam.items()]
 
 

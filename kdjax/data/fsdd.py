@@ -56,6 +56,67 @@ def keywords(*, folder: str = '', division: str = 'speaker', fold: int = 0, seco
     return Dataset(splits, CLASSES, {'rate': RATE})
 
 
+WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+SHORTEST, LONGEST, GAP = 3, 5, 640  # digits of a string; the longest silence between two of them, samples
+
+
+def strings(
+    *,
+    folder: str = '',
+    division: str = 'speaker',
+    fold: int = 0,
+    sizes: tuple[int, int, int] = (2000, 300, 500),
+    seconds: float = 2.4,
+) -> Dataset:
+    """Strings of 3 to 5 digits, each of recordings of one speaker with up to 80 ms of silence between them.
+
+    Labels (N, 5) are digits, 0 behind the end, with 'label_length' (N,); the speaker is the group. A string is a
+    function of its split and its number, and of recordings of its own split alone. What does not fit into `seconds`
+    is left off, whole digits, so few strings have fewer than 3.
+
+    Args:
+      folder, division, fold: as of `keywords`.
+      sizes: strings of training, validation and test.
+      seconds: length of the clips.
+
+    Raises:
+      UsageError: a file is missing or is another than the published one, or an argument is out of range.
+    """
+    if min(sizes) < 1 or seconds < 2.3:
+        raise UsageError(f'strings of fsdd need sizes >= 1 and seconds >= 2.3, got {sizes} and {seconds:g}')
+    found = recordings(folder)
+    splits = {}
+    for place, (name, part) in enumerate(members(found, division, fold).items()):
+        rows = [_string(found, part, (place, number), round(seconds * RATE)) for number in range(sizes[place])]
+        labels = np.zeros((len(rows), LONGEST), np.int32)
+        for line, (_, digits, _) in zip(labels, rows, strict=True):
+            line[: len(digits)] = digits
+        more = {
+            'label_length': np.asarray([len(digits) for _, digits, _ in rows], np.int32),
+            GROUPS: np.asarray([speaker for _, _, speaker in rows], np.int32),
+        }
+        splits[name] = Split(audio.clips([sound for sound, _, _ in rows], round(seconds * RATE)), labels, more)
+    return Dataset(splits, WORDS, {'rate': RATE})
+
+
+def _string(
+    found: Recordings, part: np.ndarray, seed: tuple[int, int], longest: int
+) -> tuple[np.ndarray, list[int], int]:
+    """Samples, digits and speaker of a string made of recordings of a split."""
+    random = np.random.default_rng(seed)
+    speaker = found.speakers[random.choice(part)]
+    chosen = random.choice(part[found.speakers[part] == speaker], random.integers(SHORTEST, LONGEST + 1))
+    sounds, digits, total = [], [], 0
+    for each in chosen:
+        gap = int(random.integers(0, GAP + 1)) if sounds else 0
+        if total + gap + len(found.samples[each]) > longest:
+            break
+        sounds += [np.zeros(gap, np.int16), found.samples[each]]
+        digits.append(int(found.digits[each]))
+        total += gap + len(found.samples[each])
+    return np.concatenate(sounds), digits, int(speaker)
+
+
 def members(found: Recordings, division: str, fold: int) -> dict[str, np.ndarray]:
     """The recordings of every split, by position.
 
