@@ -73,8 +73,8 @@ def _methods(config: ConfigDict) -> None:
 
 def _quick(config: ConfigDict) -> None:
     config.seeds = 5
-    config.data.views = 4
-    config.teacher.fit.steps = 120
+    config.data.views = 2
+    config.teacher.fit.steps = 100
     for fit in config.fits.values():
-        fit.steps = 120
-    config.run.validate_every = 60
+        fit.steps = 100
+    config.run.validate_every = 50

@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
     'version': 0, 'errors': 0, 'resolve': 0, 'types': 0, 'trees': 0, 'metrics': 0, 'jit_cache': 0, 'dataset': 0,
-    'crf': 0, 'cpu': 0,
+    'crf': 0, 'ctc': 0, 'cpu': 0,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2, 'train.inherit': 2,

@@ -45,7 +45,7 @@ def transcriber(
     precision: str = 'float32',
     axis: str | None = None,
 ) -> Net:
-    """Convolutions, an LSTM in both directions, logits (B, T', classes) of one of four frames or as strides say, for CTC.
+    """Convolutions, a bidirectional LSTM, and logits (B, T', classes) of every frame that strides leave, for CTC.
 
     By default 187 k parameters with 11 classes and 40 bands. Inputs are those of `audio.log_mel`.
 

@@ -118,7 +118,7 @@ class Transcription(Task):
         logs = jax.nn.log_softmax(outputs.logits.astype(jnp.float32))
         return {**found, 'frames': count, 'log_probabilities': logs}
 
-    def answer(self, outputs: Outputs, batch: Batch) -> Tree:
+    def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         symbols, said = ctc.greedy(outputs.logits, _count(frames_of(outputs)))
         return {'symbols': symbols, 'said': said}
 
