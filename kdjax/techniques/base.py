@@ -127,7 +127,7 @@ class Term:
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
-        object.__setattr__(self, 'schedules', _schedules(type(self).__name__, self.schedules, self.knobs()))
+        object.__setattr__(self, 'schedules', schedules_of(type(self).__name__, self.schedules, self.knobs()))
         for field in dataclasses.fields(self):
             for schedule in self.schedules:
                 if schedule.knob == field.name:
@@ -267,7 +267,12 @@ def _check_schedule(term: str, field: dataclasses.Field, value: float, schedule:
             )
 
 
-def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+def schedules_of(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+    """Schedules of the knobs of a term, as a config has them.
+
+    Raises:
+      UsageError: one of another form, of another knob, of no steps, or two of one knob.
+    """
     for one in given if isinstance(given, tuple | list) else (given,):
         if not isinstance(one, tuple | list) or not 4 <= len(one) <= 5:
             raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {shown(one)}')

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob, schedules_of
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -77,7 +77,7 @@ class CurriculumTemperature(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The curriculum obeys the rules of schedules, and answers with their errors.
-        Term(schedules=(self._curriculum._replace(knob='weight'),))
+        schedules_of(type(self).__name__, (self._curriculum,), {'theta': 1.0})
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = same_classes(inputs)
