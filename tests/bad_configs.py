@@ -430,6 +430,8 @@ def sweep(rng):
     line, choices = rng.choice([*AXES, (typed, ('',)), (typed, ('',)), (typed, ('',)), (missing, ('',))])
     value = line.replace('METHODS', METHODS).replace('@', rng.choice(choices))
     mode = rng.choice(['plan', 'plan', 'sweep', 'sweep', 'report'])
+    if mode == 'report' and ('(10**12,)' in value or '99999' in value):  # whose shapes a report does not look at
+        mode = 'plan'
     return Case('sweep rows', more=SWEEP.format(function='sweep', value=value), mode=mode)
 
 

@@ -160,7 +160,7 @@ def test_a_cache_of_more_than_the_machine_holds_is_refused(monkeypatch):
 
 
 def test_all_cells_together_must_be_there(monkeypatch):
-    monkeypatch.setattr(memory, 'device', lambda: 10**6)
+    monkeypatch.setattr(memory, 'device', lambda: 10**5)
     with pytest.raises(UsageError, match=r"fit 'baseline': the state of 100 cells takes .*; lower seeds"):
         acceptance.checked(changed(seeds=100, search=Search()), Datasets())
 
