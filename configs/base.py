@@ -99,6 +99,7 @@ def student() -> ConfigDict:
             'net': 'mlp.mlp',  # module.function in kdjax/nets, or 'my.module:function'
             'args': {'widths': (16,)},  # of that function; what the data say (classes, vocabulary) it is told
             'inputs': 'inputs',  # the column of the data that it reads
+            'pretrained': '',  # weights that it starts from: the folder of an exported student, or such a file
             # Its modules that start as modules of the teacher: {'embedding': 'embedding', 'layer1': 'layer2'}
             'start': {},
         }
@@ -111,8 +112,10 @@ def teacher() -> ConfigDict:
         {
             'net': 'mlp.mlp',
             'args': {'widths': (256, 256)},
-            'weights': '',  # file of PyTorch weights of this network (nets/torch_weights.py), which then is not trained
-            'pretrained': '',  # such a file, from which its training starts; the head may be new, for a task of its own
+            # Weights of this network, which then is not trained: a file of PyTorch's (nets/torch_weights.py), or the
+            # folder of an exported student
+            'weights': '',
+            'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained
@@ -143,10 +146,20 @@ def fit(**weights: float) -> ConfigDict:
             'terms_learning_rate': 1e-3,  # of what terms learn (regressors, heads); knob
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
-            'teacher': 'teacher',  # who teaches: 'teacher', an assistant, or 'average', the student's moving average
+            'teacher': 'teacher',  # who teaches: 'teacher', an assistant, 'average', the student's moving average, or
+            # 'before', the student as the fit before left it
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
+            # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
+            'answer': '',
+            # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and
+            # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels; {'kind': 'factor', 'ranks':
+            # {'dense1/kernel': 8}}, kernels as products. Zeros are the optimiser's: optim.pruning and `sparsity`
+            'change': {},
+            'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob
+            'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
+            'input_bits': 8.0,  # of what is multiplied with them; knob
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )
@@ -212,6 +225,8 @@ def accept() -> ConfigDict:
             'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
+            'max_kilobytes': 0.0,  # 1000 bytes of its weights as a deflated file, with what is zero and rounded
+            'accuracy_drop': 0.0,  # by how much its score may be worse than the baseline's, as stored
         }
     )
 
@@ -224,6 +239,8 @@ def retry() -> ConfigDict:
             'temperature': (),  # of every term that has one
             'weight': (),  # of the judged method's soft term(s), every term but the task's
             'learning_rate': (),  # of the judged method's last fit
+            'sparsity': (),  # of the judged method's fits that prune
+            'bits': (),  # of the judged method's fits that round
             'transfer_size': (),  # more examples, from the part of the training set held back so far
         }
     )

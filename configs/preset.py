@@ -33,6 +33,7 @@ class Preset(NamedTuple):
     chain: tuple[Mapping[str, float], ...]  # per fit, in order: term name -> weight
     nets: str = 'cnn'  # networks of the job that shows it: 'cnn' (maps) or 'vit' (tokens and attention)
     fit: Mapping[str, Any] = {}  # what differs from a usual fit, in all of them: 'teacher', 'peers', 'optim'
+    answer: str = ''  # term that answers in the student's place after the last fit, '' for none
     assistants: Mapping[str, Mapping[str, Any]] = {}  # name -> 'weights' of its fit, and what differs from the teacher
 
 
@@ -75,6 +76,7 @@ def add(config: ConfigDict, name: str, preset: Preset, quick: bool = False) -> N
             config.terms[own[term]] = ConfigDict(_named(spec, own))
         for fit, weights in zip(fits, preset.chain, strict=True):
             config.fits[fit] = _fit({own[term]: weight for term, weight in weights.items()}, preset.fit, quick)
+        config.fits[fits[-1]].answer = own.get(preset.answer, '')
         config.methods[name] = tuple(fits)
         for assistant, changes in preset.assistants.items():
             spec = config.teacher.copy_and_resolve_references()

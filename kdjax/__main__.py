@@ -1,4 +1,5 @@
 """kdjax run|plan|sweep|tune|report|bench|list|prepare|export [--config=NAME|FILE[:ARGUMENTS]] [flags of run.py]
+kdjax new NAME
 
 The command of an installed kdjax: `kdjax plan --config=digits:quick` where a clone has
 `python run.py --mode=plan --config=configs/digits.py:quick`.
@@ -26,6 +27,8 @@ def main() -> int:
     program, *words = sys.argv
     if words and not words[0].startswith('-'):
         words = [f'--mode={words[0]}', *words[1:]]
+    if words[:1] == ['--mode=new'] and words[1:] and not words[1].startswith('-'):
+        words[1] = f'--to={words[1]}'
     for place, word in enumerate(words[:-1]):
         if word == '--config':
             words[place : place + 2] = ['', f'--config={words[place + 1]}']

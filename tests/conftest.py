@@ -38,6 +38,8 @@ if 'JAX_COMPILATION_CACHE_DIR' not in os.environ:
 def pytest_addoption(parser):
     default = str(SHARED / 'golden')
     parser.addoption('--golden', default=default, metavar='DIR', help=f'folder of golden vectors [{default}]')
+    parser.addoption('--golden-compress', default=str(SHARED / 'golden_compress'), metavar='DIR',
+                     help='folder of golden vectors of compression [%(default)s]')  # fmt: skip
     parser.addoption('--kills', default=2, type=int, metavar='N', help='how often the kill test kills a run [2]')
     parser.addoption('--rotation', default=rotation.today(), type=rotation.number, metavar='N',
                      help="which of the tests that take turns run, or 'all' [the day's number]")  # fmt: skip

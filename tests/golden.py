@@ -127,7 +127,11 @@ def disagreements(mapping, record, arrays):
     Raises:
       Refused: we do not reproduce this record on purpose.
     """
-    ours = answered(mapping, record, arrays)
+    return compared(answered(mapping, record, arrays), record, arrays)
+
+
+def compared(ours, record, arrays):
+    """Where answers by the record's keys are off, one line each."""
     wanted = [name for name in arrays if not name.startswith('in/') and name.removeprefix('out/') not in UNANSWERED]
     lines = [f'{name}: no answer' for name in wanted if name not in ours]
     for name in set(wanted) & set(ours):

@@ -14,10 +14,10 @@ from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
-# What no classifier shows: boxes of a detector, distributions over their edges, a student that a head corrects; several
-# labels of one example, numbers, and sequences of tags.
+# What no classifier shows: boxes of a detector, distributions over their edges; several labels of one example,
+# numbers, and sequences of tags.
 WITHOUT = {
-    'fgd', 'localization', 'residual', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression', 'crf',
+    'fgd', 'localization', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression', 'crf',
     'structural', 'structural_kl',
 }  # fmt: skip
 

@@ -74,8 +74,7 @@ def streamed(
     is read once.
 
     Args:
-      streams, batch_size, columns, augment, seed, view_count, tables, preprocess, mix, consistent, task, teacher,
-        buckets, padded: as for `feed.feed`.
+      streams: and all others up to `padded` as for `feed.feed`.
       threads: that read, one batch each.
       ahead: batches that are kept ready.
 

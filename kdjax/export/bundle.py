@@ -13,19 +13,17 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import __version__
 from kdjax.data import text
 from kdjax.errors import UsageError
-from kdjax.export import card, weights
+from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
 from kdjax.jit_cache import bound, compiled
+from kdjax.nets import team
 from kdjax.resolve import construct
 from kdjax.tasks.base import Task
-from kdjax.tasks.classification import Classification
-from kdjax.tasks.multilabel import MultiLabel
 from kdjax.train import storage
 from kdjax.types import Net, Tree
+from kdjax.version import __version__
 
-WEIGHTS, ABOUT, CARD = 'student.safetensors', 'student.json', 'MODEL_CARD.md'
 FORMAT = 1  # of student.json
 BATCH = 1024  # examples of a forward pass, as in evaluation
 MULTIPLE = 16  # widths of sentences are a multiple of it, so that few programs are compiled
@@ -97,10 +95,7 @@ class Student:
           the end of a sentence means nothing; of several labels 1 where the label holds (N, K); of regression the
           values (N, D).
         """
-        logits, predicted = self._asked(inputs)
-        if isinstance(self.task, Classification):
-            return logits.argmax(axis=-1).astype(np.int32)
-        return (predicted > 0).astype(np.int32) if isinstance(self.task, MultiLabel) else predicted
+        return self._asked(inputs)[1]
 
     def save(self, folder: str | Path, license: str = '') -> Path:
         """Writes it to a folder, made if it is not there; `kdjax.load(folder)` reads it. Returns the folder.
@@ -129,9 +124,7 @@ class Student:
         if not count:
             raise UsageError('there is no example to predict')
         preprocess = _built('kdjax.data', self.about['preprocess'], 'preprocessing')
-        # Of what is no class number, the answer of the task; classification may judge by what needs labels.
-        answering = not isinstance(self.task, Classification)
-        run = compiled(bound(_forward, net=self.net, task=self.task, preprocess=preprocess, answering=answering))
+        run = compiled(bound(_forward, net=self.net, task=self.task, preprocess=preprocess))
         size = min(BATCH, count)
         found = []
         for start in range(0, count, size):
@@ -178,6 +171,8 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
     told = {name: about['facts'][name] for name in about['network']['told']}
     arguments = {**told, **about['network']['args']}
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
+    if 'head' in about:
+        net = team.answered(net, _built('kdjax.techniques', about['head'], 'term'))
     task = construct('kdjax.tasks', about['task']['kind'], _frozen(about['task']['args']), 'task')
     return Student(net, variables, task, about)
 
@@ -188,25 +183,32 @@ def read(folder: Path) -> Student:
     Raises:
       UsageError: a file is missing or damaged, or the format is a later one.
     """
+    return build(_about(folder), variables(folder))
+
+
+def variables(folder: Path) -> Tree:
+    """The variables of the student that `Student.save` wrote, numpy arrays; raises as `read`."""
+    about = _about(folder)
+    arrays = _library().load_file(folder / WEIGHTS)
+    leaves = {path: weights.taken_in(arrays[name], path) for path, name in about['weights'].items()}
+    return weights.tree(leaves)
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What is known of the student of a folder, whose weights are whole."""
     advice = 'export the student again'
     about = storage.read_json(folder / ABOUT, advice, format=int, network=dict, task=dict, weights=dict, sha256=str)
     if about['format'] > FORMAT:
         raise UsageError(f'{folder / ABOUT} has format {about["format"]}, this kdjax {__version__} reads {FORMAT}')
     storage.compare(folder, {WEIGHTS: about['sha256']}, advice)
-    arrays = _library().load_file(folder / WEIGHTS)
-    leaves = {path: weights.taken_in(arrays[name], path) for path, name in about['weights'].items()}
-    return build(about, weights.tree(leaves))
+    return about
 
 
-def _forward(
-    variables: Tree, inputs: Tree, *, net: Net, task: Task, preprocess: Any, answering: bool
-) -> tuple[Any, Any]:
+def _forward(variables: Tree, inputs: Tree, *, net: Net, task: Task, preprocess: Any) -> tuple[Any, Any]:
     seen = preprocess(inputs)
     outputs = net.apply(variables, seen, train=False, key=None)[0]
-    if not answering:
-        return outputs.logits, {}
     mask = jax.numpy.ones(outputs.logits.shape[0], jax.numpy.float32)
-    return outputs.logits, task.predict(outputs, task.prepare({'inputs': seen, 'mask': mask}))
+    return outputs.logits, task.decide(outputs, task.prepare({'inputs': seen, 'mask': mask}))
 
 
 def _built(package: str, spec: Mapping[str, Any], kind: str) -> Any:

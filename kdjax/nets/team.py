@@ -1,6 +1,7 @@
-"""Several networks as one: an ensemble that teaches, or peers that learn from each other."""
+"""Several networks as one: an ensemble that teaches, peers that learn from each other, a head that answers for one."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -70,6 +71,33 @@ def peers(net: Net, count: int) -> Net:
         return Outputs(first.logits, features, first.masks), stats
 
     return Net(init, apply, (*net.taps, 'peers'))
+
+
+class Head(Protocol):
+    """What answers in the place of a network."""
+
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
+        """Logits (B, K), from what the head learned and remembers, and what the network says."""
+
+
+def answered(net: Net, head: Head) -> Net:
+    """A network whose logits are those of a head that reads its outputs, as one that was trained beside it.
+
+    Variables are {'params': {'student', 'head'}, 'stats': {'student', 'head'}}: of the head what it learned and what it
+    remembers. Taps are those of the network.
+    """
+
+    def init(key: Array, inputs: Array) -> Tree:
+        raise UsageError('a head that answers for a network is trained beside it: it has no variables of its own')
+
+    def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+        # A file of weights does not have what is empty.
+        own, heads = ({part: variables[part].get(of, {}) for part in ('params', 'stats')} for of in ('student', 'head'))
+        outputs, stats = net.apply(own, inputs, train=train, key=key)
+        logits = head.answer(heads['params'], heads['stats'], outputs)
+        return outputs._replace(logits=logits), {'student': stats, 'head': heads['stats']}
+
+    return Net(init, apply, net.taps)
 
 
 def first_peer(tree: Tree) -> Tree:

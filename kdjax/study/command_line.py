@@ -5,6 +5,7 @@ import itertools
 import logging
 import os
 import shlex
+import shutil
 import sys
 import threading
 import traceback
@@ -32,7 +33,8 @@ MODES = {
     'report': 'Report what is there of a sweep, finished or not; show what a finished run found.',
     'export': 'Write the student of a finished run to a folder.',
     'bench': 'Measure how fast it trains here.',
-    'list': 'List the techniques.',
+    'list': 'List the techniques, or all about one of them.',
+    'new': 'Write a folder to start a project from.',
     'prepare': 'Prepare a data set on disk.',
 }
 MODE = flags.DEFINE_enum('mode', 'run', list(MODES), 'What to do; see the modes above.')
@@ -46,8 +48,12 @@ DATA_DIR = flags.DEFINE_string(
 )
 METHOD = flags.DEFINE_string('method', '', 'To export: whose student. Default: of the method that is accepted.')
 SIZE = flags.DEFINE_integer('size', 0, 'To export: of its transfer set. Default: the largest.')
+READS = flags.DEFINE_string('reads', '', 'To list: what a technique reads: logits, layers, tokens, members, ...')
+NEEDS = flags.DEFINE_string('needs', '', "To list: 'labels', or 'nothing': those that serve examples without labels.")
+TASK = flags.DEFINE_string('task', '', 'To list: what it is for: classification, multilabel, regression, tagging.')
+TERM = flags.DEFINE_string('term', '', "To list: all about one, 'dkd.DecoupledTargets' or 'my.module:MyTerm'.")
 STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
-TO = flags.DEFINE_string('to', '', 'To export: the folder to write.')
+TO = flags.DEFINE_string('to', '', 'To export, or of a new project: the folder to write.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
@@ -121,9 +127,9 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
     if DISTRIBUTED.value and MODE.value != 'run':
         raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
     if MODE.value == 'list':
-        show_techniques(presets())
+        show_techniques(presets)
         return 0
-    if MODE.value in ('prepare', 'export'):
+    if MODE.value in ('prepare', 'export', 'new'):
         _aside(workdir)
         return 0
     # Before JAX is loaded: the answer comes at once.
@@ -139,10 +145,13 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
 def _aside(workdir: Path) -> None:
     """The modes that need no config."""
     from kdjax.data import prepare
+    from kdjax.study import new
     from kdjax.study.recipe import students
 
     if MODE.value == 'prepare':
         print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+    elif MODE.value == 'new':
+        print(new.create(TO.value))
     else:
         print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
 
@@ -172,12 +181,15 @@ def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> 
     return 0
 
 
-def show_techniques(presets: Mapping[str, Any]) -> None:
-    """Prints all distillation terms, and which of these presets use them."""
-    from kdjax.study.report import technique_list
-    from kdjax.train.screen import Screen
+def show_techniques(presets: Callable[[], Mapping[str, Any]]) -> None:
+    """Prints the techniques that the flags choose, or all about one of them."""
+    from kdjax.study import listing
 
-    Screen().show(technique_list.listing(technique_list.presets_of(presets)))
+    width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
+    if TERM.value:
+        print(listing.details(TERM.value, presets()))
+    else:
+        print(listing.listing(listing.selected(READS.value, NEEDS.value, TASK.value), width))
 
 
 def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
@@ -207,7 +219,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
     """
     if not _given(argv):
         argv = [argv[0], f'--config={default}', *argv[1:]]
-    importable(Path(_given(argv)[-1].partition(':')[0]).parent, Path.cwd())
+    importable(*_beside(_given(argv)[-1].partition(':')[0]), Path.cwd())
     further = _check_fields(argv)
     try:
         rest = _parsed(
@@ -231,6 +243,12 @@ def _parsed(argv: list[str], values: flags.FlagValues) -> list[str]:
         return list(values(argv))
     finally:
         sys.argv = whole
+
+
+def _beside(config: str) -> tuple[Path, Path]:
+    """The folder of a config file, and, where that is a package, the one from which the package is imported."""
+    folder = Path(config).resolve().parent
+    return folder, next(up for up in (folder, *folder.parents) if not (up / '__init__.py').exists())
 
 
 def importable(*folders: Path) -> None:

@@ -117,6 +117,10 @@ class Task:
         """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
+    def decide(self, outputs: Outputs, batch: Batch) -> Tree:
+        """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""
+        return self.predict(outputs, batch)
+
     def measure(self, predictions: Tree, split: Split) -> dict[str, float]:
         """Metrics of the predictions (N, ...) on a whole split, on the host."""
         raise NotImplementedError

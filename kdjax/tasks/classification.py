@@ -143,6 +143,10 @@ class Classification(Task):
             return jax.nn.one_hot(predicted, outputs.logits.shape[-1], dtype=jnp.uint8)
         return predicted
 
+    def decide(self, outputs: Outputs, batch: Batch) -> Array:
+        """The number of the class, whatever is judged. (B,) int32"""
+        return jnp.argmax(outputs.logits, axis=-1).astype(jnp.int32)
+
     @property
     def _of_classes(self) -> bool:
         """Whether the score is a mean over classes."""

@@ -85,6 +85,10 @@ class MultiLabel(Task):
         """Logits, which are in the order of the probabilities and tell those near 1 apart. (B, K)"""
         return outputs.logits.astype(jnp.float32)
 
+    def decide(self, outputs: Outputs, batch: Batch) -> Array:
+        """1 where a label is more probable than not. (B, K) int32"""
+        return (outputs.logits > 0).astype(jnp.int32)
+
     def measure(self, predictions: np.ndarray, split: Split) -> dict[str, float]:
         return {'map': mean_average_precision(predictions, split.column('labels'))}
 

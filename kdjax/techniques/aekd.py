@@ -35,6 +35,7 @@ class AdaptiveEnsemble(EnsembleTerm):
         2020,
     )
     scope: ClassVar[Scope] = 'batch'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     temperature: float = knob(4.0, above=0.0)
     bound: float = knob(0.6, above=0.0)

@@ -148,14 +148,14 @@ def projected(params: Tree, student: Array, teacher: Array) -> Array:
     return x
 
 
-def batch_norm(x: Array, mask_B: Array, **options: Any) -> Array:
+def batch_norm(x: Array, mask_B: Array, train: bool = True, **options: Any) -> Array:
     """Batch normalisation of `x` (B, ...) over the real examples, or over all where none is.
 
-    To be called in a compact module, whose layer it becomes; a term never runs in inference.
+    To be called in a compact module, whose layer it becomes. Outside training it goes by running statistics.
     """
     real_B = mask_B > 0
     counted = (real_B | ~jnp.any(real_B)).reshape(-1, *[1] * (x.ndim - 1))
-    return nn.BatchNorm(use_running_average=False, momentum=0.9, **options)(x, mask=counted)
+    return nn.BatchNorm(use_running_average=not train, momentum=0.9, **options)(x, mask=counted)
 
 
 def real_median(x: Array, real: Array) -> Array:

@@ -14,11 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, shown, unknown
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
+# Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
+TASKS = ('classification', 'multilabel', 'regression', 'tagging')
 
 
 class Paper(NamedTuple):
@@ -110,6 +112,10 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    DRAWS: ClassVar[bool] = False  # whether it draws at random
+    COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()
@@ -127,7 +133,7 @@ class Term:
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
-        object.__setattr__(self, 'schedules', schedules_of(type(self).__name__, self.schedules, self.knobs()))
+        object.__setattr__(self, 'schedules', checked_schedules(type(self).__name__, self.schedules, self.knobs()))
         for field in dataclasses.fields(self):
             for schedule in self.schedules:
                 if schedule.knob == field.name:
@@ -152,6 +158,11 @@ class Term:
     def reads_labels(self) -> bool:
         """Whether it reads batch['labels'], where that depends on its form; else `LABELS` says it."""
         return self.LABELS
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether it reads logits of a side that it reads features of too; of one without taps it reads them anyway."""
+        return False
 
     @property
     def adopts(self) -> bool:
@@ -188,6 +199,19 @@ class Term:
         """
         del earlier, teacher
         return params
+
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
+        """The logits that a trained student is asked for in the place of its own, by a term whose paper says so. (B, K)
+
+        Args:
+          params, memory: what the term learned and remembers.
+          student: what the student says, its logits and the term's taps.
+
+        Raises:
+          UsageError: the term has no such answer.
+        """
+        del params, memory, student
+        raise UsageError(f'{type(self).__name__} has no answer of its own: leave `answer` of its fit empty')
 
     def scheduled(self, knobs: Knobs, step: Array) -> Knobs:
         """The knobs as they stand at a step."""
@@ -227,6 +251,11 @@ class Term:
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 
+    @classmethod
+    def readings(cls) -> Sequence[Self]:
+        """Instances that read, between them, all that any instance may read; those of the laws where they do."""
+        return cls.specimens()
+
 
 def is_technique(kind: Any) -> bool:
     """Whether something is the class of a term, with its paper, rather than a base of several."""
@@ -234,7 +263,7 @@ def is_technique(kind: Any) -> bool:
 
 
 def init_module(module: nn.Module, key: Array, *arguments: Any) -> Tree:
-    """Parameters of a linen module that a term learns; running statistics are not kept, it never runs in inference."""
+    """Parameters of a linen module that a term learns; running statistics are not kept."""
     return module.init(key, *arguments).get('params', {})
 
 
@@ -267,12 +296,8 @@ def _check_schedule(term: str, field: dataclasses.Field, value: float, schedule:
             )
 
 
-def schedules_of(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
-    """Schedules of the knobs of a term, as a config has them.
-
-    Raises:
-      UsageError: one of another form, of another knob, of no steps, or two of one knob.
-    """
+def checked_schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+    """Schedules of some of the knobs of a term, as a config gives them; raises UsageError for what is none."""
     for one in given if isinstance(given, tuple | list) else (given,):
         if not isinstance(one, tuple | list) or not 4 <= len(one) <= 5:
             raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {shown(one)}')

@@ -35,6 +35,7 @@ class BinaryCrossEntropy(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('mean', 'sum')
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('multilabel',)
 
     form: str = 'mean'
 

@@ -35,6 +35,7 @@ class BinaryTargets(Term):
         '2305.15781',
     )
     FORMS: ClassVar[tuple[str, ...]] = ('ofakd', 'kl')
+    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'multilabel')
 
     form: str = 'ofakd'
 

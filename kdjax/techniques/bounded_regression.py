@@ -31,6 +31,7 @@ class BoundedRegression(Term):
         2017,
     )
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('regression',)
 
     margin: float = number(0.0, minimum=0.0)
 

@@ -38,6 +38,7 @@ class ConfidentTeachers(EnsembleTerm):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     temperature: float = knob(4.0, above=0.0)
     form: str = 'paper'
@@ -66,6 +67,8 @@ class ConfidentHints(EnsembleTerm):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
     LABELS: ClassVar[bool] = True
+    reads_logits: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'
     tap: str = 'penult'

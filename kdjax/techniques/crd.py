@@ -74,6 +74,8 @@ class ContrastiveRepresentation(LayerTerm):
     )
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
+    DRAWS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     examples: int = 0
     negatives: int = number(16384, minimum=1)

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob, schedules_of
+from kdjax.techniques.base import (
+    AtTeacher,
+    Knobs,
+    Paper,
+    Schedule,
+    Term,
+    apply_module,
+    checked_schedules,
+    init_module,
+    knob,
+)
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -64,6 +74,7 @@ class CurriculumTemperature(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('global', 'instance')
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    COUNTS: ClassVar[bool] = True
 
     lowest: float = knob(1.0, above=0.0)
     span: float = knob(20.0, above=0.0)
@@ -77,7 +88,7 @@ class CurriculumTemperature(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The curriculum obeys the rules of schedules, and answers with their errors.
-        schedules_of(type(self).__name__, (self._curriculum,), {'theta': 1.0})
+        checked_schedules(type(self).__name__, (self._curriculum,), {self._curriculum.knob: 1.0})
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = same_classes(inputs)

@@ -51,6 +51,7 @@ class DistillationExperts(LayerTerm):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    DRAWS: ClassVar[bool] = True
 
     experts: int = 5
     width: int = 0
@@ -114,6 +115,8 @@ class RelaxedRanking(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    DRAWS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     interesting: int = 40
     uninteresting: int = 40

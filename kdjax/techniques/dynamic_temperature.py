@@ -44,6 +44,7 @@ class DynamicTemperature(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('flsw', 'cwsm')
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'stationary'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     temperature: float = knob(8.0, above=0.0)
     beta: float = knob(1.0, minimum=0.0)

@@ -26,6 +26,7 @@ class LogitMatching(Term):
     PAPER: ClassVar[Paper] = Paper('Ba, Caruana', 'Do Deep Nets Really Need to be Deep?', 'NIPS', 2014, '1312.6184')
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'centred')
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'multilabel', 'regression', 'tagging')
 
     form: str = 'paper'
 

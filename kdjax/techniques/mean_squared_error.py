@@ -29,6 +29,7 @@ class MeanSquaredError(Term):
     )
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('regression',)
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         return over_outputs(jnp.square(wide(inputs.student.logits) - targets(inputs)), known_outputs(inputs))

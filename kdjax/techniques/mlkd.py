@@ -44,6 +44,8 @@ class MultiLevel(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repo')
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    reads_logits: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     temperature: float = knob(4.0, above=0.0)
     others: tuple[float, ...] = (3.0, 5.0, 2.0, 6.0)
@@ -133,6 +135,7 @@ class StrongLabels(Term):
     PAPER: ClassVar[Paper] = PAPER
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     tap: str = 'strong'
 

@@ -31,6 +31,7 @@ class MutualLearning(Term):
     PAPER: ClassVar[Paper] = Paper('Zhang, Xiang, Hospedales, Lu', 'Deep Mutual Learning', 'CVPR', 2018, '1706.00384')
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'divergence', 'first')
     TEACHER: ClassVar[bool] = False
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     form: str = 'paper'
 

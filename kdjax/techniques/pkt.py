@@ -91,6 +91,7 @@ class LabelTransfer(_Neighbours):
 
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     def taps(self) -> Taps:
         return Taps((self.layer,))

@@ -23,6 +23,8 @@ class _Ranking(Term):
         2018,
         '1809.07428',
     )
+    DRAWS: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     first: int = number(10, minimum=1)
     skip_label: bool = True

@@ -10,7 +10,7 @@ from flax import linen as nn
 
 from kdjax.techniques.algebra import flat, same_classes, wide
 from kdjax.techniques.base import Knobs, Paper, Taps, Term, apply_module, init_module, number
-from kdjax.types import Array, Net, Outputs, TermInputs, TermOut, Tree
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 
 class _Head(nn.Module):
@@ -31,9 +31,9 @@ class _Head(nn.Module):
 class ResidualHint(Term):
     """1/K || r(u_s) - (z_t - z_s) ||^2: the head r predicts the hint z_t - z_s from a student layer. Values: (B,).
 
-    The corrected student answers z_s + r(u_s) (`corrected`). Forms: 'joint': the student's logits take part, so student
-    and head together approach the teacher; 'detached': z_s is a constant in the hint, and the student learns only
-    through the layer u_s that the head reads, as when the head is trained after the student.
+    The corrected student answers z_s + r(u_s): the `answer` of the term. Forms: 'joint': the student's logits take
+    part, so student and head together approach the teacher; 'detached': z_s is a constant in the hint, and the student
+    learns only through the layer u_s that the head reads, as when the head is trained after the student.
 
     Attributes:
       layer: the student's tap that the head reads, (B, ...).
@@ -45,6 +45,7 @@ class ResidualHint(Term):
         'Li, Li, Omar, Wu, Li', 'ResKD: Residual-Guided Knowledge Distillation', 'IEEE TIP', 2021, '2006.04719'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('joint', 'detached')
+    reads_logits: ClassVar[bool] = True
 
     layer: str = 'penult'
     width: int = number(32, minimum=0)
@@ -70,22 +71,9 @@ class ResidualHint(Term):
         """What the head adds to the student's logits. (B, K)"""
         return apply_module(self._head(student), params, flat(student.features[self.layer]))
 
-    def corrected(self, net: Net) -> Net:
-        """The network student + head, on variables {'params': {'student', 'head'}, 'stats'}."""
-
-        def init(key: Array, inputs: Array) -> Tree:
-            variables = net.init(key, inputs)
-            outputs, _ = net.apply(variables, inputs, train=False, key=None)
-            head = init_module(self._head(outputs), key, flat(outputs.features[self.layer]))
-            return {'params': {'student': variables['params'], 'head': head}, 'stats': variables['stats']}
-
-        def apply(variables: Tree, inputs: Array, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
-            inner = {'params': variables['params']['student'], 'stats': variables['stats']}
-            outputs, stats = net.apply(inner, inputs, train=train, key=key)
-            corrected = wide(outputs.logits) + self.residual(variables['params']['head'], outputs)
-            return Outputs(corrected, outputs.features), stats
-
-        return Net(init, apply, net.taps)
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
+        """The corrected logits z_s + r(u_s). (B, K)"""
+        return wide(student.logits) + self.residual(params, student)
 
     def _head(self, student: Outputs) -> nn.Module:
         return _Head(self.width, student.logits.shape[-1])

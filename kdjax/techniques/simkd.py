@@ -9,10 +9,10 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.errors import UsageError, unknown
-from kdjax.techniques.algebra import batch_norm, example_mask, per_example
-from kdjax.techniques.base import Knobs, Paper, Scope, apply_module, init_module, number
-from kdjax.techniques.layers import MapTerm
-from kdjax.types import Array, TermInputs, TermOut, Tree
+from kdjax.techniques.algebra import batch_norm, example_mask, per_example, pool_to, wide
+from kdjax.techniques.base import Knobs, Paper, Scope, number
+from kdjax.techniques.layers import MapTerm, pairs
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 
 class _Projector(nn.Module):
@@ -22,10 +22,10 @@ class _Projector(nn.Module):
     channels: int
 
     @nn.compact
-    def __call__(self, x: Array, mask_B: Array) -> Array:
+    def __call__(self, x: Array, mask_B: Array, train: bool = True) -> Array:
         for channels, size in ((self.width, 1), (self.width, 3), (self.channels, 1)):
             x = Conv(channels, (size, size), use_bias=False)(x)
-            x = nn.relu(batch_norm(x, mask_B))
+            x = nn.relu(batch_norm(x, mask_B, train))
         return x
 
 
@@ -34,8 +34,8 @@ class ReusedClassifier(MapTerm):
     """Mean square of f_t - P(f_s), with a learned projector P. Values: (B,).
 
     The paper trains with this term alone, without labels, and answers with the teacher's classifier on the pooled
-    P(f_s) (`predicted`). That classifier is adopted, not trained: it has no gradient, so terms_weight_decay must stay 0
-    where it is to be used.
+    P(f_s): the `answer` of the term, with the running statistics of P. That classifier is adopted, not trained: it has
+    no gradient, so terms_weight_decay must stay 0 where it is to be used.
 
     Attributes:
       layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
@@ -61,7 +61,10 @@ class ReusedClassifier(MapTerm):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self.features(inputs)
-        return {'projector': init_module(self._module(teacher), key, student, example_mask(inputs))}, {}
+        learned = _projector(self.factor, teacher.shape[-1]).init(key, student, example_mask(inputs))
+        # The map says by its shape how far a student is pooled that answers without its teacher.
+        memory = {'statistics': learned['batch_stats'], 'map': jnp.zeros(teacher.shape[1:3])}
+        return {'projector': learned['params']}, memory
 
     def adopt(self, params: Tree, earlier: Mapping[str, Tree], teacher: Tree) -> Tree:
         if not self.classifier:
@@ -76,22 +79,27 @@ class ReusedClassifier(MapTerm):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        gap = self.regressed(params, inputs) - self.features(inputs)[1]
-        return TermOut(per_example(jnp.square(gap)), memory, {})
-
-    def regressed(self, params: Tree, inputs: TermInputs) -> Array:
-        """P(f_s), normalised by the batch. (B, H, W, C)"""
         student, teacher = self.features(inputs)
-        return apply_module(self._module(teacher), params['projector'], student, example_mask(inputs))
+        variables = {'params': params['projector'], 'batch_stats': memory['statistics']}
+        projected, seen = _projector(self.factor, teacher.shape[-1]).apply(
+            variables, student, example_mask(inputs), mutable=['batch_stats']
+        )
+        return TermOut(per_example(jnp.square(projected - teacher)), {**memory, 'statistics': seen['batch_stats']}, {})
 
-    def predicted(self, params: Tree, inputs: TermInputs) -> Array:
+    def answer(self, params: Tree, memory: Tree, student: Outputs) -> Array:
         """Logits of the teacher's classifier on the pooled P(f_s). (B, K)"""
-        pooled = jnp.mean(self.regressed(params, inputs), axis=(1, 2))
-        return pooled @ params['classifier']['kernel'] + params['classifier']['bias']
-
-    def _module(self, teacher: Array) -> nn.Module:
-        return _Projector(max(teacher.shape[-1] // self.factor, 1), teacher.shape[-1])
+        if not self.classifier:
+            raise UsageError("ReusedClassifier answers with the teacher's last layer: name it by `classifier`, not ''")
+        own = pool_to(wide(student.features[pairs([self.layer])[0][0]]), *memory['map'].shape)
+        kernel, bias = params['classifier']['kernel'], params['classifier']['bias']
+        variables = {'params': params['projector'], 'batch_stats': memory['statistics']}
+        answer = _projector(self.factor, len(kernel)).apply(variables, own, jnp.ones(len(own)), train=False)
+        return jnp.mean(jnp.asarray(answer), axis=(1, 2)) @ kernel + bias
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(factor=8, classifier=''), cls(layer='stage1:stage2', factor=6, classifier='')]
+
+
+def _projector(factor: int, channels: int) -> _Projector:
+    return _Projector(max(channels // factor, 1), channels)

@@ -35,6 +35,7 @@ class SelfSupervised(Term):
     )
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     tap: str = 'rotated'
     embedding: str = 'rotated_penult'

@@ -50,6 +50,8 @@ class SelfTargets(Term):
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
+    reads_logits: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'
     alpha: float = knob(1.0, minimum=0.0)

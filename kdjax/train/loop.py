@@ -60,7 +60,7 @@ def fit(
     ledger: Logger,
     progress: Progress,
     stop: StopSignals,
-    select_student: Callable[[Tree], Tree] = lambda variables: variables,
+    student_of: Callable[[State], Tree] | None = None,
     tolerant: bool = False,
     best: Best | None = None,
     anatomy: Step | None = None,
@@ -87,7 +87,7 @@ def fit(
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
-      select_student: the variables of the student among those that are trained: one of several peers.
+      student_of: the variables of the student, of all that is trained; `student` if left out.
       best: the best so far of a state that has been trained before.
       tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
       anatomy: compiled like `run`, but over the batch of one step: gives the state back as it is, and numbers (C,) that
@@ -102,8 +102,9 @@ def fit(
         -(-every // chunk) * chunk for every in (validate_every, save_every, anatomy_every if anatomy else save_every)
     )
     cells = int(knobs['seed'].shape[0])
+    student_of = student_of or student
     # Copies: the state's own buffers are donated to the first step.
-    best = best or unscored(trees.detached(select_student(student(state))), cells)
+    best = best or unscored(trees.detached(student_of(state)), cells)
     with Checkpoints(folder, identity) as checkpoints:
         saved = checkpoints.latest_step()
         done = saved or int(np.ravel(state.step)[0])
@@ -117,6 +118,10 @@ def fit(
         failures = {line['cell']: line for line in diverged}
         pace, validated = Pace(chunk), _told(history, score)
         sent = _Sent(ledger, checkpoints, failures, [], pace)
+        if not steps and not history:  # nothing to train: it is looked at as it is
+            metrics = dict(validate(student_of(state)))
+            history.append({'step': 0, **metrics})
+            best = _better(best, score.sign * metrics[score.name], student_of(state))
         while done < steps:
             count = feed.reach(done, min((done // chunk + 1) * chunk, done + pace.agreed(), steps)) - done
             pace.sending(count)
@@ -136,11 +141,11 @@ def fit(
                     break
                 raise _all_diverged(failures)
             if done % validate_every == 0 or done == steps:
-                metrics = dict(validate(select_student(student(state))))
+                metrics = dict(validate(student_of(state)))
                 ledger.scalars('validation', done, metrics)
                 history.append({'step': done, **metrics})
                 validated = _told(history, score)
-                best = _better(best, score.sign * metrics[score.name], select_student(student(state)))
+                best = _better(best, score.sign * metrics[score.name], student_of(state))
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
@@ -158,7 +163,7 @@ def fit(
         checkpoints.wait()
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     # On the host: what takes cells apart there needs no program for it.
-    variables, best_variables, terms = jax.device_get((select_student(student(state)), best.variables, terms))
+    variables, best_variables, terms = jax.device_get((student_of(state), best.variables, terms))
     return Fitted(variables, best_variables, terms, history, looks, failures)
 
 
@@ -209,6 +214,15 @@ def student(state: State) -> Tree:
     return parallel.local({'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats})
 
 
+def answering(state: State, term: str) -> Tree:
+    """The variables of the student and of the term that answers in its place, as `nets.team.answered` reads them."""
+    params = optim.averaged(state.params, state.opt)
+    return parallel.local({
+        'params': {'student': params['student'], 'head': params['terms'][term]},
+        'stats': {'student': state.stats, 'head': state.memory[term]},
+    })  # fmt: skip
+
+
 def _record(ledger: Logger, start: int, logs: Mapping[str, np.ndarray]) -> dict[int, dict[str, Any]]:
     """Writes the logs of a chunk, (steps, C) each; returns the cells that went wrong and the first step where."""
     count, cells = logs['loss'].shape
@@ -233,11 +247,9 @@ def _shown(values: np.ndarray) -> Any:
 
 def _all_diverged(failures: Mapping[int, Mapping[str, Any]]) -> UsageError:
     first = min(failures.values(), key=lambda failure: failure['step'])
-    select_student = (
-        f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
-    )
+    saved = f'the last good checkpoint is step {first["checkpoint"]}' if first['checkpoint'] else 'no checkpoint yet'
     return UsageError(
-        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({select_student}); '
+        f'training diverged: {first["term"]} is not finite at step {first["step"]} ({saved}); '
         'lower the learning rate or the weight of that term'
     )
 

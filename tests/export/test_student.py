@@ -1,5 +1,6 @@
 """A student that was trained, taken out of its run: it answers as the report says."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ from processes import environment
 import kdjax
 from kdjax.data import digits
 from kdjax.errors import UsageError
+from kdjax.study import run
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group('run')
@@ -97,3 +99,39 @@ def test_evaluation_keeps_what_teacher_and_students_answer(finished):
     np.testing.assert_array_equal(kept['id'], np.arange(test.size))
     assert {'teacher', 'combined/50', 'hard labels/50', 'soft, then hard/50'} <= set(kept)
     np.testing.assert_allclose(kept['combined/50'], kdjax.load(finished).logits(test.inputs), atol=1e-5)
+
+
+def test_a_fit_goes_on_from_an_exported_student(finished, tmp_path):
+    """At a rate of 0 it stays what it was, so every method starts there; a teacher's weights may be such a folder."""
+    student = kdjax.load(finished, 'combined')
+    config = tiny()
+    config.student.pretrained = config.teacher.weights = str(student.save(tmp_path / 'out'))
+    config.teacher.args.widths = (8,)
+    for fit in config.fits.values():
+        fit.steps, fit.learning_rate = 10, 0.0
+    run.run(config.lock(), tmp_path / 'run', 'command')
+    inputs = digits.digits().splits['test'].inputs
+    np.testing.assert_array_equal(kdjax.load(tmp_path / 'run', 'hard labels').logits(inputs), student.logits(inputs))
+    (place,) = (tmp_path / 'run').glob('evaluate-*/predictions.npz')
+    np.testing.assert_allclose(np.load(place)['teacher'], student.logits(inputs), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        ({'pretrained': 'nowhere'}, "student.pretrained: no file of weights.*'nowhere'"),
+        ({'start': {'head': 'head'}}, 'set one of them'),
+        ({'args': {'widths': (9,)}}, r'another network.*\(64, 8\)'),
+    ],
+)
+def test_a_student_to_start_from_that_does_not_fit_is_named(finished, tmp_path, change, message):
+    config = tiny()
+    config.student.pretrained = str(kdjax.load(finished).save(tmp_path / 'out'))
+    with config.ignore_type():
+        config.student.update(change)
+    with pytest.raises(UsageError, match=message):
+        run.show_plan(config.lock(), tmp_path)
+
+
+def tiny():
+    return runpy.run_path(str(ROOT / 'tests' / 'configs' / 'tiny.py'))['get_config']().unlock()

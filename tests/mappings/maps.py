@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import jax
+import jax.numpy as jnp
 from golden import batch_norm, counted, layer, nchw, nhwc, seen, stages, total
 
 from kdjax.techniques.afd import AttentiveFeatures
@@ -71,8 +73,13 @@ def simkd(record, x):
     classifier = {'kernel': x['teacher_fc.weight'].T, 'bias': x['teacher_fc.bias']}
     term = ReusedClassifier(layer='feat', factor=record['hyperparams']['factor'])
     params = term.adopt({'projector': layers}, {}, {'params': {'head': classifier}})
-    answer = total({'simkd': term}, seen(x), {'simkd': params})
-    return answer._replace(outputs={'pred_logits': term.predicted(params, seen(x))})
+    memory = {'statistics': {name: {'mean': jnp.zeros_like(of['bias']), 'var': jnp.ones_like(of['bias'])}
+                             for name, of in layers.items() if name.startswith('BatchNorm')},
+              'map': jnp.zeros(term.features(seen(x))[1].shape[1:3])}  # fmt: skip
+    answer = total({'simkd': term}, seen(x), {'simkd': params}, {'simkd': memory})
+    # Theirs answers in training, by the statistics of the batch, which have a share of 0.1 in what is remembered.
+    own = jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, memory, answer.memory['simkd'])
+    return answer._replace(outputs={'pred_logits': term.answer(params, own, seen(x).student)})
 
 
 def cwd(record, x):

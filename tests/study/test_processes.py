@@ -125,6 +125,9 @@ def one(tmp_path_factory):
     return folder / 'one'
 
 
+every_other_day = pytest.mark.rotating(0, 2)
+
+
 def assert_close(workdir, wanted):
     """Equal up to the order in which sums over examples are taken, which training makes no smaller."""
     found, wanted = variables(workdir), variables(wanted)
@@ -132,6 +135,7 @@ def assert_close(workdir, wanted):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5, atol=2e-6), found, wanted)
 
 
+@every_other_day
 def test_two_processes_find_what_one_finds(one, two):
     assert_close(two[0], one)
     manifests = [json.loads(next(workdir.glob('combined-*/manifest.json')).read_text()) for workdir in (one, two[0])]
@@ -139,6 +143,7 @@ def test_two_processes_find_what_one_finds(one, two):
     assert manifests[0]['key'] == manifests[1]['key']
 
 
+@every_other_day
 def test_only_the_first_process_speaks_and_every_line_is_written_once(two):
     workdir, said = two
     assert 'Test accuracy' in said[0]
@@ -163,6 +168,7 @@ def test_killed_and_stopped_it_ends_in_the_same_bits_and_one_process_goes_on_as_
     assert_close(copy, two[0])
 
 
+@every_other_day
 def test_two_processes_go_on_where_one_was_cut_off(one, two, tmp_path):
     """As if it had been killed before the last checkpoint was whole."""
     workdir = tmp_path / 'cut'

@@ -30,7 +30,7 @@ from kdjax.types import Net, Outputs, TermInputs
 # Large, and finite after the few squarings that a technique may do.
 HUGE = 1e4
 SPECIMENS = world.specimens()
-HALVES = dict(zip(SPECIMENS, rotation.turns((world.kind(name) for name in SPECIMENS), ways=2), strict=True))
+THIRDS = dict(zip(SPECIMENS, rotation.turns(['specimen'] * len(SPECIMENS), ways=3), strict=True))
 ONE_EACH = list({world.kind(name): name for name in SPECIMENS}.values())
 
 
@@ -41,8 +41,8 @@ def of_specimens(names, params):
 
 
 def specimens(names):
-    """A test for each specimen, of which every second of a technique has its turn."""
-    return of_specimens('name', [pytest.param(name, marks=HALVES[name]) for name in names])
+    """A test for each specimen, of which every third has its turn: vectors and oracles of all run every day."""
+    return of_specimens('name', [pytest.param(name, marks=THIRDS[name]) for name in names])
 
 
 def in_turn(names, cases):

@@ -58,7 +58,7 @@ def inputs(student, teacher, mask=None, ids=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def ask_with(term, knobs, seen, params, key):
-    return term(params, {}, seen, knobs, step=jnp.int32(0), key=key).values
+    return term(params, term.init(key, seen)[1], seen, knobs, step=jnp.int32(0), key=key).values
 
 
 def ask(term, seen, params, key):
@@ -168,12 +168,28 @@ def test_a_review_hands_the_deeper_mixture_up():
 
 def test_a_reused_classifier_is_adopted_and_answers():
     term, seen = ReusedClassifier(layer='f'), inputs(STUDENT, WIDER)
-    params = fresh(term, seen)
+    params, memory = jax.jit(term.init)(jax.random.key(0), seen)
     head = {'kernel': RNG.normal(size=(5, K)), 'bias': RNG.normal(size=K)}
     adopted = term.adopt(params, {}, {'params': {'head': head, 'stem': {}}})
-    got = np.asarray(term.regressed(adopted, seen))
-    close(term.predicted(adopted, seen), got.mean(axis=(1, 2)) @ head['kernel'] + head['bias'])
-    close(values(term, seen, adopted), ((got - WIDER) ** 2).mean(axis=(1, 2, 3)))
+    call = jax.jit(lambda memory: term(adopted, memory, seen, {}, step=jnp.int32(0), key=jax.random.key(0)))
+    after = call(memory).memory
+    # Of one batch alone: what is seen has a share of 0.1 in the running statistics, which begin at mean 0, variance 1.
+    own = jax.tree.map(lambda old, new: (new - 0.9 * old) / 0.1, memory, after)
+    got = projected(adopted['projector'], STUDENT)
+    close(term.answer(adopted, own, seen.student), got.mean(axis=(1, 2)) @ head['kernel'] + head['bias'])
+    close(call(memory).values, ((got - WIDER) ** 2).mean(axis=(1, 2, 3)))
+
+
+def projected(layers, x):
+    """Three convolutions of which the middle one sees its neighbours, each normalised by the batch, without padding."""
+    for k in range(3):
+        kernel = np.asarray(layers[f'Conv_{k}']['kernel'])
+        side = kernel.shape[0] // 2
+        wide = np.pad(x, ((0, 0), (side, side), (side, side), (0, 0)))
+        windows = np.lib.stride_tricks.sliding_window_view(wide, kernel.shape[:2], axis=(1, 2))
+        x = np.einsum('bhwcij,ijco->bhwo', windows, kernel)
+        x = np.maximum((x - x.mean(axis=(0, 1, 2))) / np.sqrt(x.var(axis=(0, 1, 2)) + 1e-5), 0)
+    return x
 
 
 def test_a_classifier_that_is_not_there_is_an_error():

@@ -6,9 +6,11 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.errors import Problems, UsageError, shown, unknown
+from kdjax.export import WEIGHTS
 from kdjax.study.config import schema
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
+KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits')  # numbers of a fit beside the weights of its terms
 SEEDS = 2**32  # random keys are made of 32 bits
 MOST_CELLS = 100_000  # of a grid: sizes x candidates x seeds
 FOLDER_NAME = re.compile(r'\w[\w .-]*')
@@ -38,7 +40,8 @@ def check(config: ConfigDict) -> None:
     for message in messages:
         problems.add(message)
     if typed:
-        for checked in (_check_methods, _check_accept, _check_seeds, _check_views, _check_search, _check_names):
+        wholes = (_check_start, _check_methods, _check_accept, _check_seeds, _check_views, _check_search, _check_names)
+        for checked in wholes:
             with problems.collected():
                 checked(config)
         for name, fit in _fits(config).items():
@@ -88,8 +91,7 @@ def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
 
 def _check_teacher(name: str, spec: ConfigDict) -> None:
     for field in ('weights', 'pretrained'):
-        if spec[field] and not Path(spec[field]).is_file():
-            raise UsageError(f'{name}.{field}: no file {shown(spec[field])}')
+        _check_weights(f'{name}.{field}', spec[field])
     if spec.weights and spec.pretrained:
         raise UsageError(f'{name}.weights are not trained and {name}.pretrained are: set one of them, not both')
     if spec.folds and (spec.mode != 'cached' or spec.weights or spec.folds < 2):
@@ -103,11 +105,33 @@ def _check_teacher(name: str, spec: ConfigDict) -> None:
         raise UsageError(f'{name}.weights are of one network, and {name}.members is {spec.members}')
     if spec.fit.peers > 1:
         raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
+    if spec.fit.answer:
+        raise UsageError(f"answer of {name}.fit is of students: set it to '', got {spec.fit.answer!r}")
+
+
+def weights_file(path: str) -> Path:
+    """The file of weights that a path means: of the folder of an exported student that inside."""
+    return Path(path) / WEIGHTS if Path(path).is_dir() else Path(path)
+
+
+def _check_weights(field: str, path: str) -> None:
+    if path and not weights_file(path).is_file():
+        raise UsageError(f'{field}: no file of weights, and no folder of an exported student: {path!r}')
+
+
+def _check_start(config: ConfigDict) -> None:
+    """Where students start is one place."""
+    path = config.student.get('pretrained', '')
+    _check_weights('student.pretrained', path)
+    if path and config.student.get('start'):
+        raise UsageError(
+            'student.start takes modules of the teacher, student.pretrained a whole student: set one of them'
+        )
 
 
 def _check_names(config: ConfigDict) -> None:
     """Fits and assistants name stages, which are folders of the workdir."""
-    stages = {'teacher', 'average', 'evaluate', 'report', 'examine', 'grid', 'rung',
+    stages = {'teacher', 'average', 'before', 'evaluate', 'report', 'examine', 'grid', 'rung',
               *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
     for kind, names, taken in (
         ('fit', config.fits, stages),

@@ -44,7 +44,7 @@ ARGUMENTS = Named(Plain())
 KIND = Part({'kind': TEXT}, rest=Plain())
 FIT = Part({
     'weights': Named(Knob()),
-    'steps': whole(),
+    'steps': whole(0),
     'batch_size': whole(),
     'accumulate': whole(),
     'learning_rate': Knob(),
@@ -54,7 +54,12 @@ FIT = Part({
     'optim': ARGUMENTS,
     'teacher': TEXT,
     'examples': Choice(EXAMPLES),
+    'answer': TEXT,
     'peers': whole(1, MOST_NETWORKS),
+    'change': Optional(KIND),
+    'sparsity': Knob(),
+    'bits': Knob(),
+    'input_bits': Knob(),
 })  # fmt: skip
 TEACHER = Part({
     'net': TEXT,
@@ -96,7 +101,10 @@ CONFIG = Part({
     'teacher': TEACHER,
     'assistants': Named(TEACHER),
     # A row of a sweep may give a whole network, of its name and arguments alone.
-    'student': Part({'net': TEXT, 'args': ARGUMENTS, 'inputs': TEXT, 'start': Named(TEXT)}, ('inputs', 'start')),
+    'student': Part(
+        {'net': TEXT, 'args': ARGUMENTS, 'inputs': TEXT, 'pretrained': TEXT, 'start': Named(TEXT)},
+        ('inputs', 'pretrained', 'start'),
+    ),
     'terms': Named(KIND),
     'fits': Named(FIT),
     'methods': Named(Many(TEXT)),
@@ -136,12 +144,16 @@ CONFIG = Part({
         'accuracy': real(0.0, 1.0),
         'gap_recovered': real(),
         'max_params': whole(0),
+        'max_kilobytes': real(),
+        'accuracy_drop': real(),
     }),
     'retry': Part({
         'attempts': whole(0, MOST_ATTEMPTS),
         'temperature': Many(NOT_NEGATIVE),
         'weight': Many(NOT_NEGATIVE),
         'learning_rate': Many(NOT_NEGATIVE),
+        'sparsity': Many(real(0.0, 1.0)),
+        'bits': Many(real(2.0)),
         'transfer_size': Many(whole()),
     }),
     'tune': Part({'trials': whole(), 'batch': whole(), 'parts': whole(), 'keep_one_in': whole(2)}),

@@ -1,5 +1,6 @@
 """Evaluation: the one look at the test split, and everything that a report is made of, as plain data."""
 
+import functools
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build, students
+from kdjax.study.recipe import build, changes, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
@@ -40,10 +41,11 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     """
     context.screen.stage('evaluate', len(inputs.methods) + 1)
     teacher, test_logits = _teacher(inputs.teacher, context)
-    shared = inputs.ends[inputs.baseline]  # all methods have one student, and see the same data
-    student, task = context.net(shared.student, shared), context.task(shared)
-    measure = context.evaluator(student, shared, 'test', test_logits)
+    shared = inputs.ends[inputs.baseline]  # all methods train one student, and see the same data
+    task = context.task(shared)
     cost: dict[str, Any] = {}
+    heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
+    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
     dataset, classes = context.datasets(shared.data), {}
@@ -51,9 +53,14 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         classes['teacher'] = task.by_class(dataset, [test_logits])
     predictions = _questions(shared, test_logits, context)
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
-        artifact = context.done['+'.join(fits)]
+        artifact, end = context.done['+'.join(fits)], inputs.ends[method]
+        student = context.fitted_net(end)
+        measure = measuring(student)
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
-        cost = cost or costs(student, trees.take(cells['last'], 0), shared, context)
+        if end.fit.answering or changes.made(end) or changes.sparse(end):
+            heads[method] = costs(student, trees.take(cells['last'], 0), shared, context)
+        else:
+            cost = cost or costs(student, trees.take(cells['last'], 0), shared, context)
         measured = {name: measure(variables) for name, variables in cells.items()}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
@@ -72,11 +79,16 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
-    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
-    known = plain(students.described(shared, ends, context))  # facts may be arrays
+    known = plain({  # facts may be arrays
+        **students.described(shared, context),
+        'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
+        'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
+    })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
+    if heads:
+        found['costs'] = heads
     return plain({**found, 'balance': task.balance(dataset), 'by_class': classes})
 
 
@@ -229,7 +241,7 @@ def runs(context: Context, method: str, fits: Sequence[str], size: int, metric: 
             'best_step': None if failure else best_step(last['history'], cells[-1], metric),
             'history': history,
             'gradients': gradients,
-            'cost': evaluated['cost'],
+            'cost': evaluated.get('costs', {}).get(method, evaluated['cost']),
             'teacher': 'teacher',
             'stages': tuple(fits),
             'chosen': last['chosen'][str(size)],

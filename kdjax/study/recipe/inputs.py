@@ -12,13 +12,21 @@ from typing import Any, Union
 from ml_collections import ConfigDict
 
 from kdjax.study.recipe import contents
-from kdjax.study.recipe.recipe import UNLESS_DEFAULT, BucketSpec, DataSource, Fit, NetSpec, TaskSpec, Views
+from kdjax.study.recipe.recipe import (
+    UNLESS_DEFAULT,
+    UNLESS_EMPTY,
+    BucketSpec,
+    DataSource,
+    Fit,
+    NetSpec,
+    TaskSpec,
+    Views,
+)
 from kdjax.train.cache import SPARSE
 
 # What fields say of themselves.
 BY_KEY = {'by_key': True}  # the address knows it by the key of a stage that is needed
 MERGED = {'merged': True}  # its own fields stand in its place
-UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
 # Fields whose older name stays in addresses, so that what was trained under it is still found.
 ADDRESSED = {'gradient_every': 'anatomy_every'}
 
@@ -142,6 +150,8 @@ class TrainedStudents(Inputs):
     gradient_every: int = field(default=0, metadata=UNLESS_DEFAULT)
     keep: int = field(default=0, metadata=UNLESS_DEFAULT)  # classes that are kept of what a teacher says; 0 for all
     bound: float = field(default=0.0, metadata=UNLESS_DEFAULT)
+    pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the weights that the first fit starts from
+    path: str = field(default='', metadata=BY_KEY)  # of them
     start: Mapping[str, str] = field(default_factory=dict, metadata=UNLESS_EMPTY)  # modules, as those of the teacher
     source: Teacher | CachedTeacher | None = field(default=None, metadata=BY_KEY)  # who teaches them
     before: 'TrainedStudents | None' = field(default=None, metadata=BY_KEY)  # the fit that they start from

@@ -14,8 +14,8 @@ from rich.text import Text
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.config.check import cache_name, folds_name
-from kdjax.study.recipe import build, caching, dry_run, evaluation, memory, stages
+from kdjax.study.config.check import cache_name, folds_name, weights_file
+from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, memory, stages
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
@@ -121,7 +121,7 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
     path = spec.weights or spec.pretrained
-    content = _content(path, Path(path).stat().st_mtime_ns) if path else ''
+    content = _content_of(path)
     if spec.weights:
         return ImportedTeacher(**common, weights=content, path=path)
     return TrainedTeacher(
@@ -129,6 +129,14 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
         pretrained=content, path=path,
     )  # fmt: skip
+
+
+def _content_of(path: str) -> str:
+    """Hash of the weights that lie at a path; '' of none."""
+    if not path:
+        return ''
+    file = weights_file(path)
+    return _content(str(file), file.stat().st_mtime_ns)
 
 
 def _common(recipe: Recipe, column: str) -> dict[str, Any]:
@@ -164,7 +172,10 @@ def _students_inputs(
 ) -> TrainedStudents:
     fit = recipe.fits[chain[-1]]
     sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
-    start: dict[str, Any] = {} if before else {'start': recipe.start, 'parent': parent if recipe.start else None}
+    start: dict[str, Any] = {} if before else {
+        'start': recipe.start, 'parent': parent if recipe.start else None,
+        'pretrained': _content_of(recipe.pretrained), 'path': recipe.pretrained,
+    }  # fmt: skip
     return TrainedStudents(
         **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
         validate_every=recipe.validate_every,
@@ -191,7 +202,9 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
         inputs = stage.inputs
         if isinstance(inputs, ImportedTeacher):
             dry_run.check_weights(inputs, dataset)
-        if not isinstance(inputs, TrainedTeacher | TrainedStudents) or inputs.fit.name in costs:
+        if not isinstance(inputs, TrainedTeacher | TrainedStudents):
+            continue
+        if inputs.fit.name in costs and not changes.made(inputs):  # a changed student has other shapes in every chain
             continue
         try:
             before = inputs.before if isinstance(inputs, TrainedStudents) else None

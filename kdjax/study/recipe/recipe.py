@@ -12,15 +12,18 @@ from ml_collections import ConfigDict
 
 from kdjax.study.config.schema import EXAMPLES
 from kdjax.study.config.search import combinations
+from kdjax.techniques.base import Term
 from kdjax.train.objective import Objective
 
 CLASSIFICATION = 'classification.Classification'  # the task where a config names none
 AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
+BEFORE = 'before'  # likewise: the student as the fit before left it
 
 
 TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
 # Of a field: left out of an address where it is its default, so that what it adds is worth another run.
 UNLESS_DEFAULT = {'unless_default': True}
+UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
 
 
 class DataSource(NamedTuple):
@@ -80,6 +83,12 @@ class FitSpec:
     teacher: str
     peers: int
     examples: str = dataclasses.field(default=TRANSFER, metadata=UNLESS_DEFAULT)  # of EXAMPLES
+    # What is done to the student first, by 'kind' and its arguments (see changes.py).
+    change: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
+    sparsity: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
+    bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
+    input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
+    answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,6 +125,24 @@ class Fit:
     def own_average(self) -> bool:
         """Whether the student's moving average teaches."""
         return self.teacher == AVERAGE
+
+    @property
+    def own_start(self) -> bool:
+        """Whether the student as the fit before left it teaches."""
+        return self.teacher == BEFORE
+
+    @property
+    def answering(self) -> Term | None:
+        """The term that answers in the student's place once it is trained, if one does."""
+        return dict(self.objective.terms)[self.spec.answer] if self.spec.answer else None
+
+    @property
+    def head(self) -> dict[str, Any]:
+        """What that term is: its kind, and what it is built of beside its knobs; {} where none answers."""
+        term = self.answering
+        return {} if term is None else {
+            name: value for name, value in self.terms[self.spec.answer].items() if name not in term.knobs()
+        }  # fmt: skip
 
     @property
     def candidates(self) -> list[dict[str, float]]:
@@ -212,6 +239,7 @@ class Recipe:
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
+      pretrained: weights that students start from; '' for none.
       start: modules of the student that start as modules of the teacher, by name.
       fits: of students, by name, those that a method uses.
       methods: names of fits by method, the baseline first.
@@ -233,6 +261,7 @@ class Recipe:
     teachers: Mapping[str, TeacherSpec]
     student: NetSpec
     column: str
+    pretrained: str
     start: Mapping[str, str]
     fits: Mapping[str, Fit]
     methods: Mapping[str, tuple[str, ...]]

@@ -1,5 +1,6 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,8 +15,8 @@ from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
-from kdjax.nets import team, torch_weights
-from kdjax.study.recipe import build, grid_program
+from kdjax.nets import team
+from kdjax.study.recipe import build, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
@@ -92,11 +93,11 @@ def folds_of(inputs: FoldedTeacher, context: Context) -> np.ndarray:
 
 
 def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Reads the weights of a network that has been trained with PyTorch, and measures it."""
+    """Reads the weights of a network that has been trained before, and measures it."""
     context.screen.stage(inputs.name)
     net = context.net(inputs.network, inputs)
     like = jax.eval_shape(net.init, jax.random.key(0), build.alone(context.example(inputs)))
-    return _keep_teacher(inputs, context, folder, torch_weights.load(inputs.path, like, net.names))
+    return _keep_teacher(inputs, context, folder, pretrained.load(inputs.path, like, net.names))
 
 
 def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
@@ -193,7 +194,10 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     def chosen(name: str) -> Tree:
         return trees.take(load_variables(before.folder / name), index)
 
-    return WarmStart(chosen('variables'), chosen('terms') if (before.folder / 'terms').exists() else {})
+    return WarmStart(
+        grid_program.alone(chosen('variables'), inputs.before.fit),
+        chosen('terms') if (before.folder / 'terms').exists() else {},
+    )
 
 
 def fit_students(
@@ -245,12 +249,18 @@ def fit(
     run = context.execution
     steps = options.rung.until if options.rung else spec.steps
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
+    program, first = (
+        grid_program.grid_program(context, inputs, cells, data, source, start),
+        max(1, min(run.chunk, spec.steps)),
+    )
     chosen = grid_program.choose_layout(
         context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
-        spec.steps // run.chunk,
+        max(1, spec.steps // run.chunk),
     )  # fmt: skip
-    state, best = _resumed(program.state, options.rung, spec.peers) if options.rung else (program.state, None)
+    student_of = _student_of(spec.peers, spec.answer)
+    if program.calibrated is not None:
+        student_of = functools.partial(_calibrated, program.calibrated, student_of)
+    state, best = _resumed(program.state, options.rung, student_of) if options.rung else (program.state, None)
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
     if run.profile:
         step = profiled(step, folder / 'profile', run.profile)
@@ -264,7 +274,7 @@ def fit(
             parallel.everywhere(source.variables, devices),
             program.knobs,
             program.batches.of(parallel.own_part(devices, spec.batch_size)),
-            context.evaluator(context.net(inputs.network, inputs), inputs, 'validation'),
+            context.evaluator(context.fitted_net(inputs), inputs, 'validation'),
             steps=steps,
             chunk=run.chunk,
             validate_every=inputs.validate_every,
@@ -275,7 +285,7 @@ def fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
-            select_student=_select_student(spec.peers),
+            student_of=student_of,
             tolerant=options.tolerant,
             best=best,
             anatomy=program.gradient_stats(chosen) if gradient_every else None,
@@ -299,12 +309,22 @@ def _told(context: Context, folder: Path, cells: Sequence[GridCell]) -> dict[str
 
 
 @shared
-def _select_student(peers: int) -> Callable[[Tree], Tree]:
-    """Of several peers the first, which is the student."""
-    return jax.jit(jax.vmap(team.first_peer)) if peers > 1 else lambda variables: variables
+def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
+    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
+    if answer:
+        return functools.partial(loop.answering, term=answer)
+    if peers == 1:
+        return loop.student
+    first = jax.jit(jax.vmap(team.first_peer))
+    return lambda state: first(loop.student(state))
 
 
-def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | None]:
+def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+    """The students of a grid, with the ranges of what they round as they are outside of training."""
+    return calibrated(student_of(state))
+
+
+def _resumed(state: State, rung: Rung, student_of: Callable[[State], Tree]) -> tuple[State, loop.Best | None]:
     """Where the part of the fit before left the cells that go on; `state` has the shapes."""
     if rung.folder is None:
         return state, None
@@ -314,7 +334,7 @@ def _resumed(state: State, rung: Rung, peers: int) -> tuple[State, loop.Best | N
 
     like = {
         'state': state,
-        'best': jax.eval_shape(lambda s: loop.unscored(_select_student(peers)(loop.student(s)), 1), state),
+        'best': jax.eval_shape(lambda s: loop.unscored(student_of(s), 1), state),
     }
     with Checkpoints(rung.folder / 'checkpoints', rung.identity) as checkpoints:
         restored, _ = checkpoints.restore(jax.tree.map(widened, like))

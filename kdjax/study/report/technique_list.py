@@ -50,16 +50,6 @@ def described(name: str, kind: type[Term]) -> Technique:
     )
 
 
-def listing(presets: Mapping[str, tuple[str, ...]]) -> str:
-    """The list of all techniques for a terminal of any width; `presets` as of `presets_of`."""
-    entries = []
-    for one in techniques():
-        where = f', {one.equations}' if one.equations else ''
-        shown = '; '.join(f'{name}: {value}' for name, value in _facts(one, presets).items() if value != NONE)
-        entries.append('\n    '.join([one.kind, f'{cited(one.paper)}, {one.paper.title}{where}', shown]))
-    return '\n\n'.join(entries)
-
-
 def table(presets: Mapping[str, tuple[str, ...]]) -> Table:
     """The list of all techniques; `presets` as of `presets_of`, of which a cell names up to three."""
     rows = tuple(

@@ -8,6 +8,7 @@ import json
 import math
 
 import pytest
+import rotation
 from sentences import TAGS
 
 from configs import base
@@ -131,7 +132,8 @@ def ran(terms, changes, workdir):
 
 
 # A run is made once, by the worker that has all of its tests.
-FED = [pytest.param(run, kind, marks=pytest.mark.xdist_group(f'fed {run}')) for run, (terms, _) in RUNS.items()
+FED = [pytest.param(run, kind, marks=[pytest.mark.xdist_group(f'fed {run}'), turn])
+       for (run, (terms, _)), turn in zip(RUNS.items(), rotation.turns(['run'] * len(RUNS), ways=2), strict=True)
        for kind in terms]  # fmt: skip
 
 

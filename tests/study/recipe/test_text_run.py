@@ -59,11 +59,16 @@ def ran(fields, workdir, last='evaluate', **changes):
     return context, todo
 
 
+# One of the two runs a day.
+of_words, of_entities = pytest.mark.rotating(0, 2), pytest.mark.rotating(1, 2)
+
+
 @pytest.fixture(scope='module')
 def words(tmp_path_factory):
     return ran(WORDS, tmp_path_factory.mktemp('words'))
 
 
+@of_words
 def test_each_example_is_labelled_by_the_teacher_that_did_not_see_it(words):
     context, todo = words
     assert list(todo) == ['teacher', 'folds', 'cache', 'baseline', 'combined', 'evaluate']
@@ -79,6 +84,7 @@ def test_each_example_is_labelled_by_the_teacher_that_did_not_see_it(words):
         np.testing.assert_allclose(tables['teacher/logits'][own, 0], wanted, rtol=1e-5, atol=1e-6)
 
 
+@of_words
 def test_a_fit_of_all_examples_has_the_labels_of_its_transfer_set_alone(words):
     context, todo = words
     for name in ('baseline', 'combined'):
@@ -90,6 +96,7 @@ def test_a_fit_of_all_examples_has_the_labels_of_its_transfer_set_alone(words):
         assert [len(ids) for ids in labelled] == [24, 24]
 
 
+@of_words
 def test_students_are_measured_and_the_statistics_of_every_example_are_kept(words):
     context, _ = words
     result = context.done['evaluate'].result
@@ -104,6 +111,7 @@ def test_students_are_measured_and_the_statistics_of_every_example_are_kept(word
     assert result['cost']['more']['params_without_embeddings'] == result['cost']['params'] - 11 * 4
 
 
+@of_words
 def test_a_stopped_run_of_buckets_goes_on_to_the_same_bits(words, tmp_path):
     class Once(StopSignals):
         """Asks for a stop once, after the first steps of students."""
@@ -188,6 +196,7 @@ def entities(tmp_path_factory):
     return ran(ENTITIES, tmp_path_factory.mktemp('entities'))[0]
 
 
+@of_entities
 def test_entities_are_a_run_like_any_other(entities):
     results = {name: artifact.result for name, artifact in entities.done.items()}
     assert 'f1' in results['teacher']['validation']
@@ -201,7 +210,7 @@ def weights(context, name):
     return load_variables(context.done[name].folder / 'variables')['params']
 
 
-@pytest.mark.rotating(1, 2)
+@pytest.mark.rotating(1, 4)
 @pytest.mark.parametrize(
     'runner', ['pmap', *(pytest.param(name, marks=pytest.mark.slow) for name in ('sharded', 'shard_map'))]
 )
@@ -216,7 +225,7 @@ def test_entities_are_the_same_on_four_devices(entities, tmp_path, runner):
     assert [seed['nll'] for seed in found] == pytest.approx([seed['nll'] for seed in wanted], rel=1e-4)
 
 
-@pytest.mark.rotating(0, 2)
+@pytest.mark.rotating(3, 4)
 def test_a_cell_of_a_grid_of_sentences_is_the_run_by_itself(entities, tmp_path):
     context, _ = ran(ENTITIES, tmp_path, seeds=1)
     for name in ('baseline', 'combined'):
@@ -226,6 +235,7 @@ def test_a_cell_of_a_grid_of_sentences_is_the_run_by_itself(entities, tmp_path):
         )  # fmt: skip
 
 
+@of_entities
 def test_a_teacher_may_read_words_in_pieces_and_tag_them_whole(tmp_path):
     like = {
         'data.source': 'sentences:pieced', 'teacher.net': 'bert.tagger', 'teacher.inputs': 'teacher_inputs',

@@ -106,11 +106,11 @@ def test_a_file_that_does_not_fit_is_met_before_anything_trains(weights):
 
 
 def test_what_cannot_be_read_is_met_before_anything_trains(weights):
-    with pytest.raises(UsageError, match=r"teacher\.pretrained: no file 'nowhere\.pth'"):
+    with pytest.raises(UsageError, match=r"teacher\.pretrained: no file of weights.*'nowhere\.pth'"):
         resolve(config_of('', **{'teacher.pretrained': 'nowhere.pth'}))
     with pytest.raises(UsageError, match=r'set one of them, not both'):
         resolve(config_of(weights, **{'teacher.pretrained': str(weights)}))
-    with pytest.raises(UsageError, match=r"teacher\.weights: no file 'nowhere\.pth'"):
+    with pytest.raises(UsageError, match=r"teacher\.weights: no file of weights.*'nowhere\.pth'"):
         resolve(config_of('nowhere.pth'))
     with pytest.raises(UsageError, match=r'of one network, and teacher\.members is 2'):
         resolve(config_of(weights, **{'teacher.members': 2}))

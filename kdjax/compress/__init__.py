@@ -1,0 +1,1 @@
+"""Networks made smaller: zeros, fewer bits, lower ranks, fewer channels. One operation a file."""

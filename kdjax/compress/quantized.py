@@ -1,0 +1,244 @@
+"""A network whose products see rounded numbers, in training and outside: quantization-aware training, and after it.
+
+Weights have one step for each output channel, from the largest of them, so nothing has to be kept of them. What they
+are multiplied with has one range, a moving one in training, kept among the statistics with the numbers of bits:
+{'rounding': {'bits': (2,) of weights and inputs, 'seen': () batches, 'ranges': {site: (2,) smallest and largest}}}.
+
+Reference: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
+CVPR 2018, sec. 3.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kdjax.compress import products, rounding
+from kdjax.compress.products import Site
+from kdjax.errors import UsageError, unknown
+from kdjax.types import Array, Net, Outputs, Tree
+
+ROUNDING = 'rounding'  # what the statistics, and the parameters of 'lsq', have it under
+FORMS = ('absmax', 'lsq')
+KEPT = 0.9  # of a range, in every step of training
+
+
+@dataclasses.dataclass(frozen=True)
+class Rounding:
+    """How a network is rounded; the numbers of bits flow through it.
+
+    Attributes:
+      form: 'absmax', steps from the largest weight of a channel; or 'lsq', learned ones, for 4 bits and fewer.
+      edges: bits that the first and the last product have at least; 0 for as many as the others.
+      activations: whether products of two activations, those of attention, are rounded too.
+      axis: name of the device axis that a batch is split over, None where it is whole.
+    """
+
+    form: str = 'absmax'
+    edges: int = 0
+    activations: bool = False
+    axis: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.form not in FORMS:
+            raise unknown('form', self.form, FORMS, ' of rounding')
+
+
+def quantized(net: Net, how: Rounding = Rounding()) -> Net:
+    """`net` with its products rounded; its variables are `begun`, of 32 bits until they are told others.
+
+    Outside of training inputs are rounded once there are ranges (`Rounding`'s statistics say 'seen'): after a step of
+    training, or `calibrated`.
+
+    Raises:
+      UsageError: when it is traced: as `products.interpreted`, or it has other products than its variables know of.
+    """
+
+    def init(key: Array, inputs: Tree) -> Tree:
+        return begun(net, how, net.init(key, inputs), inputs)
+
+    def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+        pass_ = _Pass(how, variables, train, _edges(net, how, variables, inputs))
+        outputs, stats = products.applied(
+            net, plain(variables), inputs, pass_.rule, train=train, key=key, activations=how.activations
+        )
+        return outputs, {**stats, ROUNDING: pass_.after()}
+
+    return Net(init, apply, net.taps, net.names)
+
+
+def begun(net: Net, how: Rounding, variables: Tree, inputs: Tree, bits: Sequence[Any] = (32.0, 32.0)) -> Tree:
+    """Variables of `net` as those of `quantized(net, how)`, without ranges yet.
+
+    Args:
+      net, how: as there.
+      variables, inputs: of `net`; inputs say shapes only.
+      bits: () of weights, and of inputs; traced.
+
+    Raises:
+      UsageError: the network's variables are no dictionaries, or it has no products to round.
+    """
+    if not isinstance(variables['stats'], Mapping) or not isinstance(variables['params'], Mapping):
+        raise UsageError(
+            'a network is rounded whose params and stats are dictionaries; round the members of a team, not the team'
+        )
+    found = products.sites(net, variables, inputs, activations=how.activations)
+    if not found:
+        raise UsageError('there is nothing to round: the network has no product of an input and a weight')
+    told = jnp.stack([jnp.asarray(number, jnp.float32) for number in bits])
+    own = {'bits': told, 'seen': jnp.zeros(()), 'ranges': {_key(site): jnp.zeros(2) for site in found}}
+    params = variables['params']
+    if how.form == 'lsq':
+        leaves = jax.tree.leaves(variables)
+        steps = {_key(site): _started(site, leaves[_own(site)], told[0]) for site in found if site.weight is not None}
+        params = {**params, ROUNDING: steps}
+    return {'params': params, 'stats': {**variables['stats'], ROUNDING: own}}
+
+
+def plain(variables: Tree) -> Tree:
+    """Variables without what rounding has added to them."""
+    return {part: {name: leaf for name, leaf in variables[part].items() if name != ROUNDING} for part in variables}
+
+
+def with_bits(variables: Tree, bits: Array) -> Tree:
+    """Variables that are told other numbers of bits, (2,) of weights and of inputs."""
+    own = {**variables['stats'][ROUNDING], 'bits': jnp.asarray(bits, jnp.float32)}
+    return {**variables, 'stats': {**variables['stats'], ROUNDING: own}}
+
+
+def observed(net: Net, how: Rounding, variables: Tree, inputs: Tree) -> Tree:
+    """The ranges of what is multiplied with the rounded weights, outside of training: {site: (2,)}.
+
+    Those of several batches are put together by `joined`.
+    """
+    pass_ = _Pass(how, variables, True, _edges(net, how, variables, inputs), watches=True)
+    products.applied(net, plain(variables), inputs, pass_.rule, train=False, key=None, activations=how.activations)
+    return pass_.ranges
+
+
+def joined(left: Tree, right: Tree) -> Tree:
+    """Ranges that hold two."""
+    return jax.tree.map(lambda a, b: jnp.stack([jnp.minimum(a[0], b[0]), jnp.maximum(a[1], b[1])]), left, right)
+
+
+def calibrated(variables: Tree, ranges: Tree) -> Tree:
+    """Variables with ranges of all that was `observed`."""
+    own = {**variables['stats'][ROUNDING], 'ranges': ranges, 'seen': jnp.ones(())}
+    return {**variables, 'stats': {**variables['stats'], ROUNDING: own}}
+
+
+def _key(site: Site) -> str:
+    """What its range is called: a name with the shape, so that another product under its name is an error."""
+    if site.weight is None:  # whose shape is that of a batch
+        return site.name
+    # A kernel of one position is used as a matrix where that is faster.
+    return f'{site.name.replace("/", ".")}:{"x".join(str(size) for size in site.shape if size > 1)}'
+
+
+def _started(site: Site, leaf: Any, bits: Array) -> Array:
+    """Where the steps of a weight begin, one for each output channel."""
+    if leaf.size != math.prod(site.shape):
+        raise UsageError(
+            f"form 'lsq' learns a step for each channel of a weight that is used as it is; {site.path} is {leaf.shape} "
+            f'and is multiplied as {site.shape}: take form absmax'
+        )
+    return rounding.learned_start(leaf.reshape(site.shape), bits, site.summed)
+
+
+def _own(site: Site) -> int:
+    """The variable that is a weight; steps are learned of those that keep their shape."""
+    assert site.leaf is not None
+    return site.leaf
+
+
+def _edges(net: Net, how: Rounding, variables: Tree, inputs: Tree) -> frozenset[str]:
+    """The first and the last product."""
+    if not how.edges:
+        return frozenset()
+    found = products.sites(net, plain(variables), inputs, activations=how.activations)
+    return frozenset((_key(found[0]), _key(found[-1])))
+
+
+class _Pass:
+    """One pass through a rounded network: what happens at its products, and the ranges that were seen."""
+
+    def __init__(
+        self, how: Rounding, variables: Tree, train: bool, edges: frozenset[str], watches: bool = False
+    ) -> None:
+        self.how, self.train, self.edges, self.watches = how, train, edges, watches
+        self.own = variables['stats'][ROUNDING]
+        self.steps = variables['params'].get(ROUNDING, {})
+        self.leaves = jax.tree.leaves(plain(variables))
+        self.ranges: dict[str, Array] = {}
+
+    def rule(self, site: Site, operands: Sequence[Array], product: Callable[..., list[Array]]) -> list[Array]:
+        """The product of rounded operands."""
+        key, bits = _key(site), self.own['bits']
+        if key not in self.own['ranges']:
+            why = ': the network has others in training than outside, or was rounded for inputs of another shape'
+            raise unknown('product', key, self.own['ranges'], why)
+        if key in self.edges:
+            bits = jnp.maximum(bits, self.how.edges)
+        rounded = list(operands)
+        if site.weight is None:
+            joint = jnp.stack([self._seen(operand) for operand in operands[:2]])
+            self._keep(key, jnp.stack([jnp.min(joint[:, 0]), jnp.max(joint[:, 1])]))
+            rounded[:2] = [self._input(key, operand, bits[1]) for operand in operands[:2]]
+        else:
+            place = 1 - site.weight
+            self._keep(key, self._seen(operands[place]))
+            rounded[place] = self._input(key, operands[place], bits[1])
+            rounded[site.weight] = self._weight(site, key, operands[site.weight], bits[0])
+        return product(*rounded)
+
+    def after(self) -> Tree:
+        """What is kept of it."""
+        missing = [key for key in self.own['ranges'] if key not in self.ranges]
+        if missing:
+            raise UsageError(
+                f'the network has no product {missing[0]!r}, which its variables know of: it has others in training '
+                'than outside'
+            )
+        return {**self.own, 'ranges': self.ranges, 'seen': self.own['seen'] + float(self.train)}
+
+    def _seen(self, x: Array) -> Array:
+        """Smallest and largest number of a batch. (2,)"""
+        if not self.train:
+            return jnp.zeros(2)
+        x = jax.lax.stop_gradient(x).astype(jnp.float32)
+        ends = jnp.stack([-jnp.min(x), jnp.max(x)])
+        ends = ends if self.how.axis is None or self.watches else jax.lax.pmax(ends, self.how.axis)
+        return ends * jnp.array([-1.0, 1.0])
+
+    def _keep(self, key: str, seen: Array) -> None:
+        old = self.own['ranges'][key]
+        if self.watches:
+            self.ranges[key] = seen
+        elif self.train:
+            self.ranges[key] = jnp.where(self.own['seen'] > 0, KEPT * old + (1 - KEPT) * seen, seen)
+        else:
+            self.ranges[key] = old
+
+    def _input(self, key: str, x: Array, bits: Array) -> Array:
+        if self.watches:
+            return x
+        low, high = self.ranges[key]
+        found = rounding.asymmetric(x, bits, low, high)
+        return found if self.train else jnp.where(self.own['seen'] > 0, found, x)
+
+    def _weight(self, site: Site, key: str, weight: Array, bits: Array) -> Array:
+        if self.how.form == 'absmax':
+            return rounding.symmetric(weight, bits, site.summed)
+        leaf: Any = self.leaves[_own(site)].reshape(weight.shape)
+        step = self.steps[key].reshape([1 if axis in site.summed else size for axis, size in enumerate(weight.shape)])
+        if not site.same:
+            # Where normalisation is folded in, a channel is larger by a factor, and so is its step.
+            step = step * jax.lax.stop_gradient(_largest(weight, site) / jnp.maximum(_largest(leaf, site), 1e-30))
+        return rounding.learned(weight, jnp.maximum(step, 1e-12), bits)
+
+
+def _largest(weight: Array, site: Site) -> Array:
+    return jnp.max(jnp.abs(weight.astype(jnp.float32)), axis=site.summed, keepdims=True)

@@ -1,0 +1,83 @@
+"""The networks of the house, small, and their inputs: built without weights, for what asks for shapes alone."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax.nets import (
+    bag,
+    bert,
+    cnn,
+    deit,
+    maxout,
+    mlp,
+    mobilenetv2,
+    ngrams,
+    resnet,
+    resnet_cifar,
+    shufflenet,
+    textcnn,
+    transformer,
+    vgg,
+    vit,
+    wide_resnet,
+    windows,
+)
+from kdjax.nets.crf import crf
+
+SMALL, KEY = {'classes': 3}, jax.eval_shape(lambda: jax.random.key(0))
+WORDS = ('', '', 'the', 'The', 'EU', '@bob', "don't", 'x1', 'new', 'unseen')
+TEXT = {**SMALL, 'vocabulary': len(WORDS)}
+LAYERS = {'width': 6, 'depth': 2, 'heads': 2, 'inner': 5}
+PICTURE, TINY, IDS = ((2, 32, 32, 3), jnp.float32), ((2, 8, 8), jnp.float32), ((2, 6), jnp.int32)
+# How they are built, what they read, and how many kernels there are, those of ways around and of attention included.
+NETS = {
+    'mlp': (functools.partial(mlp.mlp, **SMALL, widths=(7, 5)), TINY, 3),
+    'cnn': (functools.partial(cnn.cnn, **SMALL, widths=(4, 6, 8)), TINY, 5),
+    'maxout dense': (functools.partial(maxout.dense, **SMALL, widths=(6, 4)), TINY, 3),
+    'maxout teacher': (functools.partial(maxout.teacher, **SMALL), PICTURE, 4),
+    'resnet8': (functools.partial(resnet_cifar.resnet, **SMALL, depth=8), PICTURE, 10),
+    'resnet18': (functools.partial(resnet.resnet, **SMALL, stem='cifar'), PICTURE, 21),
+    'resnet50': (functools.partial(resnet.resnet, **SMALL, depth=50, stem='cifar'), PICTURE, 54),
+    'wrn': (functools.partial(wide_resnet.wrn, **SMALL, depth=10, widen=1), PICTURE, None),
+    'vgg8': (functools.partial(vgg.vgg, **SMALL), PICTURE, 6),
+    'mobilenetv2': (functools.partial(mobilenetv2.mobilenetv2, **SMALL), PICTURE, None),
+    'shufflenetv1': (functools.partial(shufflenet.shufflenetv1, **SMALL), PICTURE, None),
+    'shufflenetv2': (functools.partial(shufflenet.shufflenetv2, **SMALL), PICTURE, None),
+    'vit': (functools.partial(vit.vit, **SMALL), TINY, 14),
+    'deit': (functools.partial(deit.deit, **SMALL, depth=2, patch=8), PICTURE, None),
+    'bag': (functools.partial(bag.bag, **TEXT, width=3, hidden=4), IDS, 2),
+    'textcnn': (functools.partial(textcnn.textcnn, **TEXT, width=3, sizes=(1, 3), filters=2), IDS, None),
+    'windows': (functools.partial(windows.mlp, **TEXT, words=WORDS, width=3, buckets=7, affix_width=2), IDS, None),
+    'windows crf': (functools.partial(crf, **TEXT, words=WORDS, net='windows.mlp'), IDS, None),
+    'encoder': (functools.partial(transformer.encoder, **TEXT, **LAYERS), IDS, 13),
+    'encoder tagger': (functools.partial(transformer.tagger, **TEXT, **LAYERS), IDS, 13),
+    'bert': (functools.partial(bert.bert, **TEXT, **LAYERS, positions=10), IDS, 14),
+    'bert tagger': (functools.partial(bert.tagger, **TEXT, **LAYERS, positions=10), IDS, 13),
+}  # fmt: skip
+# Of which one each has its turn: what reads pictures, small pictures, words.
+KINDS = [str(what) for _, what, _ in NETS.values()]
+NOTHING = {'ngrams': (functools.partial(ngrams.linear, classes=3, grams=9, scale='sqrt'), IDS)}
+
+
+def built(name):
+    """A network, its inputs and its variables, as shapes."""
+    make, (shape, dtype), _ = NETS[name]
+    net, inputs = make(), jax.ShapeDtypeStruct(shape, dtype)
+    return net, inputs, jax.eval_shape(net.init, KEY, inputs)
+
+
+@functools.cache
+def subject(name):
+    """A network with inputs, and variables of which nothing is 0 or 1."""
+    net, inputs, shapes = built(name)
+    random = np.random.default_rng(0)
+
+    def some(leaf):
+        values = np.abs(random.normal(0.3, 0.2, leaf.shape)) * random.choice([-1, 1, 1], leaf.shape)
+        return jnp.asarray(values, leaf.dtype)
+
+    stats = jax.tree.map(lambda leaf: jnp.abs(some(leaf)) + 0.5, shapes['stats'])
+    return net, some(inputs), {'params': jax.tree.map(some, shapes['params']), 'stats': stats}
