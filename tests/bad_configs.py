@@ -109,7 +109,8 @@ FIELDS = {
         'data.label_noise', 'teacher.bound', 'fits.combined.learning_rate', 'fits.combined.weight_decay',
         'fits.baseline.terms_learning_rate', 'fits.distill.terms_weight_decay', 'teacher.fit.learning_rate',
         'run.memory', 'launch.slurm.memory', 'accept.score', 'accept.gap_recovered', 'terms.soft.temperature',
-        'terms.hard.smoothing', 'fits.combined.weights.soft',
+        'terms.hard.smoothing', 'fits.combined.weights.soft', 'fits.combined.sparsity', 'fits.combined.bits',
+        'fits.baseline.input_bits', 'accept.max_kilobytes', 'accept.accuracy_drop',
     ),
     'text': (
         'title', 'baseline', 'expected', 'data.source', 'teacher.net', 'teacher.weights', 'teacher.pretrained',
@@ -117,17 +118,17 @@ FIELDS = {
         'terms.hard.kind', 'terms.soft.form', 'task.kind', 'fits.combined.teacher', 'fits.combined.examples',
         'fits.combined.optim.name', 'fits.combined.optim.schedule', 'run.runner', 'run.layout', 'run.precision',
         'launch.where', 'launch.slurm.cluster', 'launch.slurm.partition', 'accept.method', 'data.preprocess.kind',
-        'data.augment.kind',
+        'data.augment.kind', 'student.pretrained', 'fits.combined.answer',
     ),
     'bool': ('data.stream', 'data.consistent', 'track.tensorboard', 'track.wandb'),
     'wholes': ('data.transfer_sizes', 'data.classes', 'data.buckets', 'student.args.widths', 'teacher.args.widths',
                'retry.transfer_size'),
-    'reals': ('retry.temperature', 'retry.weight', 'retry.learning_rate'),
+    'reals': ('retry.temperature', 'retry.weight', 'retry.learning_rate', 'retry.sparsity', 'retry.bits'),
     'part': (
         'data', 'teacher', 'student', 'terms', 'fits', 'methods', 'run', 'launch', 'launch.slurm', 'accept', 'retry',
         'tune', 'track', 'search', 'task', 'terms.soft', 'fits.combined', 'fits.combined.optim',
         'fits.combined.weights', 'teacher.fit', 'data.preprocess', 'data.augment', 'data.mix', 'assistants',
-        'student.start',
+        'student.start', 'fits.combined.change',
     ),
 }  # fmt: skip
 BELOW_ONE = tuple(field for field in FIELDS['whole'] if field not in (
@@ -199,6 +200,16 @@ ARRANGED = (
     ('config.assistants.a = base.teacher(); config.assistants.a.@', (
         "fit.teacher = 'b'; config.assistants.a.fit.weights = {'soft': 1.0}", 'members = 0', 'views = -1',
         "mode = 'x'", "net = 'mlp.x'", "weights = 'nowhere.pt'", 'fit.steps = 0')),
+    ('config.fits.combined.change = @', (
+        '{"kind": "quantise"}', '{"keep": 0.5}', '{"kind": "narrow"}', '{"kind": "narrow", "keep": 2.0}',
+        '{"kind": "narrow", "keep": "a"}', '{"kind": "narrow", "share": 0.5}', '{"kind": "factor"}',
+        '{"kind": "factor", "ranks": 3}', '{"kind": "factor", "ranks": {"nobody/kernel": 8}}',
+        '{"kind": "factor", "ranks": {"head/kernel": 0}}', '{"kind": "factor", "ranks": {"head/kernel": 1.5}}',
+        '{"kind": "quantize", "nobody": 3}', '{"kind": "quantize", "last": "x"}')),
+    ('config.fits.combined.@', (
+        'bits = 1.0; config.fits.combined.change = {"kind": "quantize"}', 'sparsity = 1.5', 'answer = "nobody"',
+        'sparsity = 1.0; config.fits.combined.optim.pruning = "layer"', 'optim.pruning = "nobody"', 'answer = "soft"',
+        'teacher = "before"', 'input_bits = -3.0; config.fits.combined.change = {"kind": "quantize"}')),
     ('config.student.start = @', ('{"x": "y"}', '{"x": 3}', '{"x": ""}')),
     ("config.run.runner = 'sharded'; config.fits.combined.batch_size = @", ('30', '1', '33')),
     ('config.expected = @', ("'nowhere.json'", "'/'", "'README.md'", "'x' * 4000", r"'a\0b'")),

@@ -99,8 +99,8 @@ class Many:
         if not isinstance(value, tuple | list):
             yield Problem(field, f'must be a tuple, got {shown(value)}')
             return
-        for place, one in enumerate(value):
-            yield from self.rule.problems(f'{field}[{place}]', one)
+        found = (self.rule.problems(f'{field}[{place}]', one) for place, one in enumerate(value))
+        yield from next(filter(None, map(list, found)), [])  # of the first that is wrong: a field is one line
 
 
 @dataclasses.dataclass(frozen=True)
