@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import unknown
 from kdjax.metrics import Metric
 from kdjax.study.config import fields
+from kdjax.study.recipe import plan
 from kdjax.study.recipe.build import task
 from kdjax.study.recipe.context import Artifact, Datasets
 from kdjax.study.recipe.recipe import Recipe
@@ -99,6 +100,14 @@ def attempts(config: ConfigDict, datasets: Datasets | None = None) -> Iterator[t
     changes = ((name, value) for name in RETRIES for value in config.retry[name])
     for name, value in itertools.islice(changes, config.retry.attempts):
         yield {name: value}, resolve(retried(config, name, value), datasets)
+
+
+def checked(config: ConfigDict, datasets: Datasets) -> list[tuple[dict[str, float], Recipe]]:
+    """All attempts, of each of which no shape forbids anything."""
+    found = list(attempts(config, datasets))
+    for _, recipe in found:
+        plan.check_shapes(recipe, datasets(recipe.data))
+    return found
 
 
 def retried(config: ConfigDict, name: str, value: float) -> ConfigDict:
