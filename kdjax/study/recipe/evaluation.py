@@ -79,8 +79,11 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
-    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
-    known = plain(students.described(shared, inputs.ends, ends, context))  # facts may be arrays
+    known = plain({  # facts may be arrays
+        **students.described(shared, context),
+        'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
+        'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
+    })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
