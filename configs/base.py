@@ -7,7 +7,7 @@ choose is named in `search`: all candidates are trained in one compiled grid, an
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe.search import Search
+from kdjax.study.config.search import Search
 
 
 def get_config(arg: str = '') -> ConfigDict:

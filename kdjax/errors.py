@@ -6,7 +6,9 @@ import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-LONGEST_NAME, LONGEST_LIST = 60, 160  # characters of a name that is not known, and of those that are
+LONGEST_NAME, LONGEST_LIST = 60, 140  # characters of a value that is given, and of the names that are known
+LONGEST_SAID = 100  # characters of what an error of other code says
+MOST_CONTEXTS = 3  # that an error names
 
 
 class UsageError(ValueError):
@@ -34,25 +36,42 @@ class Problems:
     """
 
     def __init__(self) -> None:
-        self.messages: dict[str, None] = {}  # each once, in order
+        self.messages: dict[str, dict[str, None]] = {}  # each once, in order, with where it was met
 
-    def add(self, message: str) -> None:
+    def add(self, message: str, context: str = '') -> None:
         """Notes a problem."""
-        self.messages[message] = None
+        self.messages.setdefault(message, {})[context] = None
 
     @contextlib.contextmanager
     def collected(self, context: str = '') -> Iterator[None]:
-        """Notes a UsageError of the block, after `context`, and ends the block; other errors are not touched."""
+        """Notes a UsageError of the block, met in `context`, and ends the block; other errors are not touched."""
         try:
             yield
         except UsageError as error:
             for line in str(error).splitlines():
-                self.add(f'{context}{line}')
+                self.add(line, context)
 
     def report(self) -> None:
-        """Raises UsageError with all problems, one a line, where there are any."""
+        """Raises UsageError with all problems, one a line, where there are any; the same of several places is one."""
         if self.messages:
-            raise UsageError('\n'.join(self.messages))
+            raise UsageError('\n'.join(_met(list(filter(None, c))) + said for said, c in self.messages.items()))
+
+
+def _met(contexts: list[str]) -> str:
+    several = f' and {len(contexts) - MOST_CONTEXTS} more' if len(contexts) > MOST_CONTEXTS else ''
+    return f'{", ".join(contexts[:MOST_CONTEXTS])}{several}: ' if contexts else ''
+
+
+def shown(value: Any) -> str:
+    """A value as an error shows it: on one line, and cut where it is long."""
+    text = ' '.join(repr(value).split())
+    return text if len(text) <= LONGEST_NAME else f'{text[:LONGEST_NAME]}... ({len(text)} characters)'
+
+
+def said(error: BaseException) -> str:
+    """What an error of somebody else's code says, on one line that is not long."""
+    text = ' '.join(str(error).split())
+    return f'{type(error).__name__}: {text[:LONGEST_SAID]}{" ..." if len(text) > LONGEST_SAID else ""}'
 
 
 def nearest(name: str, known: Iterable[str]) -> list[str]:
@@ -62,10 +81,8 @@ def nearest(name: str, known: Iterable[str]) -> list[str]:
 
 def unknown(kind: str, name: Any, known: Iterable[str], context: str = '') -> UsageError:
     """The error for a name that does not exist: says what does, nearest first, as far as a line goes."""
-    text = str(name)
-    given = repr(name) if len(text) <= LONGEST_NAME else f'{text[:LONGEST_NAME]!r}... ({len(text)} characters)'
-    names = [repr(other) for other in nearest(text[:LONGEST_NAME], known)]
+    names = [repr(other) for other in nearest(str(name)[:LONGEST_NAME], known)]
     lengths = itertools.accumulate(len(other) + 2 for other in names)
-    shown = sum(length <= LONGEST_LIST for length in lengths)
-    more = f' and {len(names) - shown} more' if shown < len(names) else ''
-    return UsageError(f'unknown {kind} {given}{context}; there is: {", ".join(names[:shown]) or "none"}{more}')
+    fitting = sum(length <= LONGEST_LIST for length in lengths)
+    more = f' and {len(names) - fitting} more' if fitting < len(names) else ''
+    return UsageError(f'unknown {kind} {shown(name)}{context}; there is: {", ".join(names[:fitting]) or "none"}{more}')

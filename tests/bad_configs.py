@@ -3,7 +3,7 @@
     python tests/bad_configs.py SEED COUNT [FAMILY]    # from the repository's root; prints what was not one line
 
 Every case is one mistake: a flag, a Python config, a file or a row of a sweep. The right answer is one line of at most
-300 characters, exit code 2, in 3 seconds beyond the start, nothing trained.
+300 characters, exit code 2, in 3 seconds of the processor beyond the start, nothing trained.
 """
 
 import collections
@@ -63,7 +63,7 @@ class Answer(NamedTuple):
 
     code: int | None  # None: it was stopped
     error: str
-    seconds: float
+    seconds: float  # of the processor: others may be at work
     trained: bool
 
     @property
@@ -357,8 +357,8 @@ def structure(rng):
     """Another type or shape from a Python config."""
     kind = rng.choice(list(FIELDS))
     field, value = rng.choice(FIELDS[kind]), rng.choice(TYPES[kind])
-    if field == 'data.buckets' and value == '(True,)':
-        value = '3'
+    if (kind, value) == ('real', 'True') or (field, value) == ('data.buckets', '(True,)'):  # these are numbers there
+        value = 'None'
     parent, _, last = field.rpartition('.')
     place = f'config.{parent}' if parent else 'config'
     ways = (
@@ -465,13 +465,13 @@ def answer(case):
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         argv = ['run.py', *write(case, folder)]
-        start, err = time.monotonic(), folder / 'stderr'
+        err = folder / 'stderr'
         child = os.fork()
         if child == 0:
             _be_the_command(argv, err)
-        code = _waited(child)
-        return Answer(code, err.read_text(errors='replace') if err.exists() else '', time.monotonic() - start,
-                      any((folder / 'w').glob('*-*')))  # fmt: skip
+        code, seconds = _waited(child)
+        said = err.read_text(errors='replace') if err.exists() else ''
+        return Answer(code, said, seconds, any((folder / 'w').glob('*-*')))
 
 
 def _be_the_command(argv, err):
@@ -499,16 +499,16 @@ def _be_the_command(argv, err):
 
 
 def _waited(child):
-    """The exit code of a process; None of one that had to be stopped."""
+    """The exit code of a process, None of one that had to be stopped; and its seconds of the processor."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        done, status = os.waitpid(child, os.WNOHANG)
+        done, status, used = os.wait4(child, os.WNOHANG)
         if done:
-            return os.waitstatus_to_exitcode(status)
+            return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
         time.sleep(0.01)
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
-    return None
+    return None, PATIENCE
 
 
 def warm():

@@ -18,7 +18,7 @@ FLOORS = {
     'train.storage': 3,
     'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4, 'export': 4,
-    'study.report': 5.1, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
+    'study.report': 5.1, 'study.config': 5.15, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
     '__main__': 6,
     'terms': 6.1, 'face': 6.2, 'losses': 6.3, '': 7,
 }  # fmt: skip
@@ -34,11 +34,12 @@ SHARED = {
     'compress': {'products', 'rounding'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
-APART = [('study.recipe', 'study.report')]
+APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]
 # What may be imported only in these places.
 ONLY_IN = {
     'flax.linen': ('nets', 'techniques', 'cpu.convolution'),
     'ml_collections': (
+        'study.config',
         'study.recipe',
         'study.sweep',
         'study.run',

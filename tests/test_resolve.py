@@ -99,6 +99,6 @@ def test_a_known_name_is_nearest_to_itself(known, data):
 def test_a_line_stays_a_line_whatever_is_named():
     said = str(unknown('term', 'x' * 5000, [f'technique{k}' for k in range(100)]))
     assert len(said) < 300
-    assert "xxx'... (5000 characters); there is: 'technique" in said
+    assert "xxx... (5002 characters); there is: 'technique" in said
     assert re.search(r' and \d\d more$', said)
     assert "unknown method None; there is: 'soft'" in str(unknown('method', None, ['soft']))

@@ -3,7 +3,8 @@
 Command: python experiments/presets/publish.py [WORKDIR]      (about half an hour on 2 CPU cores)
 
 Two runs, one for each kind of networks: the techniques that need a transformer have a transformer. Copies the summaries
-to results/ and writes README.md from them. A test holds README.md to results/.
+to results/ and writes README.md from them, and into the docstring of every preset what it leads to. A test holds them
+to results/.
 """
 
 import json
@@ -44,6 +45,26 @@ def page(summaries: dict[str, Any]) -> str:
     return markdown(blocks)
 
 
+def expected(summaries: dict[str, Any]) -> dict[str, str]:
+    """What a preset leads to, by its name, as the docstring of its config says it."""
+    found = {}
+    for content in summaries.values():
+        rows = {row['name']: row for row in content['rows']}
+        hard = 100 * rows[content['baseline']]['last']['accuracy']['mean']
+        for name in rows.keys() - {content['baseline']}:
+            accuracy = 100 * rows[name]['last']['accuracy']['mean']
+            found[name] = f'Expected: {accuracy:.1f} % (mean of {rows[name]["n"]} seeds; hard labels {hard:.1f} %)'
+    return found
+
+
+def note(name: str, line: str) -> None:
+    """Writes it there."""
+    path = ROOT / 'configs' / 'presets' / f'{name}.py'
+    kept = [old for old in path.read_text().splitlines(keepends=True) if not old.startswith('Expected: ')]
+    place = next(place for place, old in enumerate(kept) if old.startswith('Cost: ')) + 1
+    path.write_text(''.join([*kept[:place], f'{line}\n', *kept[place:]]))
+
+
 def main(workdir: Path) -> None:
     """Runs what is not done yet, then publishes."""
     (HERE / 'results').mkdir(exist_ok=True)
@@ -63,6 +84,8 @@ def main(workdir: Path) -> None:
         made['command'] = made['command'].partition(' --workdir')[0]  # where it was kept is nobody's business
         (HERE / 'results' / f'{nets}.json').write_text(json.dumps(summary, indent=1) + '\n')
     (HERE / 'README.md').write_text(page(load()))
+    for name, line in expected(load()).items():
+        note(name, line)
 
 
 def load() -> dict[str, Any]:

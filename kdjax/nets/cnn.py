@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.nets.base import compute_dtype, from_linen, tap
+from kdjax.nets.sequences import at_least
 from kdjax.types import Array, Net
 
 
@@ -45,6 +46,7 @@ def cnn(
       precision: dtype of activations, 'float32' or 'bfloat16'.
       axis: name of the device axis over which batch statistics are taken; None on one device or under jit sharding.
     """
+    at_least('cnn', widths=min(widths, default=0), classes=classes)
     module = _CNN(tuple(widths), classes, compute_dtype(precision), axis)
     blocks = ('stem', *(f'stage{stage}' for stage in range(1, len(widths) + 1)))
     return from_linen(module, (*(f'{block}{end}' for block in blocks for end in ('_pre', '')), 'penult'))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv, finished
+from kdjax.errors import UsageError
 from kdjax.nets.base import ROWS, repeated, tap
 from kdjax.types import Array, Tree
 
@@ -53,6 +54,8 @@ class Dropout(nn.Module):
     @nn.compact
     def __call__(self, x: Array, train: bool) -> Array:
         """`x` (B, ...)."""
+        if not 0 <= self.rate <= 1:
+            raise UsageError(f'a rate of dropout must be in [0, 1], got {self.rate!r}')
         if not train or not self.rate:
             return x
         if self.rate >= 1:

@@ -5,6 +5,7 @@ from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.nets.layers import Dropout
+from kdjax.nets.sequences import at_least
 from kdjax.types import Array, Net
 
 
@@ -49,5 +50,6 @@ def mlp(
       precision: dtype of activations, 'float32' or 'bfloat16'.
       axis: name of the device axis that a batch is split over, None where it is whole: which units are dropped.
     """
+    at_least('mlp', widths=min(widths, default=1), classes=classes)
     module = _MLP(tuple(widths), classes, dropout, input_dropout, axis, compute_dtype(precision))
     return from_linen(module, tuple(f'hidden{depth}' for depth in range(1, len(widths) + 1)))

@@ -17,10 +17,11 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.errors import Interrupted, Remark, UsageError, nearest, unknown
+from kdjax.errors import Interrupted, Remark, UsageError, nearest, shown, unknown
 from kdjax.study import config_file, help
-from kdjax.study.recipe import arguments, check
-from kdjax.study.recipe.search import Search
+from kdjax.study.config import arguments, check
+from kdjax.study.config.search import Search
+from kdjax.study.sweep import rows
 
 CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
 WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
@@ -58,6 +59,7 @@ SEARCH = flags.DEFINE_string(
     'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
 )
 _formatted = warnings.formatwarning
+LONGEST_LINE, MOST_LINES = 300, 20  # characters of an error and lines of all
 
 
 def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]]) -> int:
@@ -85,8 +87,11 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
         if '--debug' in argv:
             raise
         place = f': {error.filename or "the workdir"}' if isinstance(error, OSError) else ''
-        for line in str(getattr(error, 'strerror', None) or error).splitlines():
-            print(f'error: {line}{place}', file=sys.stderr)
+        lines = str(getattr(error, 'strerror', None) or error).splitlines()
+        for line in lines[:MOST_LINES]:
+            print(f'error: {_cut(line + place)}', file=sys.stderr)
+        if lines[MOST_LINES:]:
+            print(f'error: and {len(lines) - MOST_LINES} more', file=sys.stderr)
         sys.stderr.flush()
         sys.stdout.flush()
         # Everything is closed; on a full disk the exit handlers of libraries would try, fail and print once more.
@@ -94,6 +99,11 @@ def main(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]
     except Exception:
         traceback.print_exc()
         return 3  # not 1: a script can tell it from a missed bar
+
+
+def _cut(line: str) -> str:
+    """A line, without its middle where it is too long to be read: first is what is wrong, last what there is."""
+    return line if len(line) <= LONGEST_LINE else f'{line[: LONGEST_LINE - 105]} ... {line[-100:]}'
 
 
 def _help(argv: list[str], default: Path) -> str:
@@ -114,41 +124,60 @@ def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str,
     """Carries out the mode of a command line; returns its exit code."""
     config = parse(argv, flags.FLAGS, CONFIG, default)
     workdir = Path(WORKDIR.value or Path('runs') / name(argv, default.stem))
-    rows = listed(argv, 'sweep')
-    if MODE.value in ('run', 'bench') or (MODE.value in ('plan', 'report') and rows is None):
-        check.check(config)  # before JAX is loaded: the answer comes at once
+    if DISTRIBUTED.value and MODE.value != 'run':
+        raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
+    if MODE.value == 'list':
+        show_techniques(presets)
+        return 0
+    if MODE.value in ('prepare', 'export', 'new'):
+        _aside(workdir)
+        return 0
+    # Before JAX is loaded: the answer comes at once.
+    check.check_fields(config)
+    listed = called(argv, 'space' if MODE.value == 'tune' else 'sweep')
+    if MODE.value in ('sweep', 'plan', 'report') and listed is not None:
+        listed = rows.checked(listed)
+    elif MODE.value != 'sweep':  # whose rows have yet to say what the config is
+        check.check(config)
+    return _on_config(config, listed, workdir, command)
+
+
+def _aside(workdir: Path) -> None:
+    """The modes that need no config."""
     from kdjax.data import prepare
-    from kdjax.study import bench, new, run
+    from kdjax.study import new
     from kdjax.study.recipe import students
+
+    if MODE.value == 'prepare':
+        print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
+    elif MODE.value == 'new':
+        print(new.create(TO.value))
+    else:
+        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
+
+
+def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> int:
+    """The modes of a config, which is checked as far as it shows by itself; returns the exit code."""
+    from kdjax.study import bench, run
     from kdjax.study.sweep import tune, worker
     from kdjax.train import distributed
 
     warnings.formatwarning = one_line
     if not DEBUG.value:
         quiet_threads()
-    if DISTRIBUTED.value and MODE.value != 'run':
-        raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
     if MODE.value == 'run':
         with distributed.job(DISTRIBUTED.value, os.environ):
             return 0 if run.run(config, workdir, command) else 1
     if MODE.value == 'tune':
-        return 0 if tune.run(config, listed(argv, 'space'), workdir, command) else 1
-    if MODE.value == 'list':
-        show_techniques(presets)
-    elif MODE.value == 'prepare':
-        print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
-    elif MODE.value == 'export':
-        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
-    elif MODE.value == 'new':
-        print(new.create(TO.value))
-    elif MODE.value == 'bench':
+        return 0 if tune.run(config, listed, workdir, command) else 1
+    if MODE.value == 'bench':
         bench.run(config, workdir, command)
-    elif MODE.value == 'plan' and rows is None:
+    elif MODE.value == 'plan' and listed is None:
         run.show_plan(config, workdir)
-    elif MODE.value == 'report' and rows is None:
+    elif MODE.value == 'report' and listed is None:
         run.run(config, workdir, command, train=False)
     else:
-        worker.MODES[MODE.value](config, rows, workdir, command)
+        worker.MODES[MODE.value](config, listed, workdir, command)
     return 0
 
 
@@ -229,6 +258,8 @@ def importable(*folders: Path) -> None:
 
 def _with_search(config: ConfigDict, argv: list[str]) -> ConfigDict:
     """The config with the search that the command line gives; a knob that it gives as a number is not searched."""
+    if not isinstance(config.get('search'), Search):  # which is said with all else that is wrong
+        return config
     search = Search({**config.search, **_candidates(SEARCH.value)}) if SEARCH.value else config.search
     given = [field for word in argv if (field := word.removeprefix('--config.').partition('=')[0]) != word]
     with config.unlocked(), config.ignore_type():
@@ -249,7 +280,7 @@ def _candidates(text: str) -> Mapping[str, Any]:
     return value
 
 
-def listed(argv: list[str], function: str) -> Any:
+def called(argv: list[str], function: str) -> Any:
     """What a function of the config file, `sweep(arg)` or `space(arg)`, returns; None where it has none."""
     if not _given(argv):
         return None
@@ -278,7 +309,7 @@ def _check_fields(argv: list[str]) -> dict[str, str]:
     """
     path, _, argument = _given(argv)[-1].partition(':')
     if not Path(path).is_file():
-        raise UsageError(f'no config file {path!r}; there are: {_configs(path)}')
+        raise UsageError(f'no config file {shown(path)}; the nearest: {_configs(path)}')
     config = config_file.config_of(path, argument)
     further = {}
     for word in argv:
@@ -307,4 +338,4 @@ def _walk(config: ConfigDict, dotted: str) -> bool:
 def _configs(wanted: str) -> str:
     folder = Path('configs')
     files = [str(file) for file in folder.rglob('*.py') if not file.name.startswith('_')]
-    return ', '.join(nearest(wanted, files)) or 'none here'
+    return ', '.join(nearest(wanted, files)[:5]) or 'none here'

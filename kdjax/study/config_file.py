@@ -11,9 +11,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax.errors import UsageError
-
-LONGEST = 200
+from kdjax.errors import UsageError, said
 
 
 def load(path: str) -> dict[str, Any]:
@@ -58,7 +56,10 @@ def call(path: str, name: str, argument: str) -> Any:
         raise UsageError(f'{path}: {name}(arg) must take one argument, text that may be empty: {error}') from error
     with told(path):
         result = function(argument)
-        return list(result) if isinstance(result, Iterator) else result
+        result = list(result) if isinstance(result, Iterator) else result
+    if result is None:
+        raise UsageError(f'{path}: {name}(arg) must return something, got None')
+    return result
 
 
 @contextlib.contextmanager
@@ -80,9 +81,7 @@ def hint(message: str) -> str:
 
 
 def _said(error: BaseException) -> str:
-    words = ' '.join(str(error).split())
-    shown = words if len(words) <= LONGEST else f'{words[:LONGEST]} ...'
-    return f'{type(error).__name__}: {shown}{hint(words) if words.startswith("Could not override field") else ""}'
+    return f'{said(error)}{hint(str(error)) if str(error).startswith("Could not override field") else ""}'
 
 
 def _line(path: str, error: BaseException) -> str:

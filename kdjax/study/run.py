@@ -39,19 +39,23 @@ def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> 
     for _, recipe in attempts:
         _check_processes(recipe)
     paper = collect.paper(config)
+    checked = False
     with execute.locked(workdir), StopSignals() as stop, Screen(quiet=not distributed.first()) as screen:
         execute.prepare_process(screen)
-        screen.note(execute.about(workdir, attempts[0][1].execution, attempts[0][1].all_fits().values()))
         tried: list[Attempt] = []
         contexts: list[Context] = []
         earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
-        for override, recipe in attempts:
+        for place, (override, recipe) in enumerate(attempts):
             context = Context(recipe.execution, screen, stop, datasets=datasets, earlier=earlier)
             todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
-            screen.count(len(todo) + 2)
-            if not all(execute.done(stage, workdir) for stage in todo):
+            if not checked and not all(execute.done(stage, workdir) for stage in todo):
                 _check_allowed(todo, workdir, train)
-                plan.check_shapes(recipe, datasets(recipe.data))
+                for _, later in attempts[place:]:  # all that may be trained, before anything is
+                    plan.check_shapes(later, datasets(later.data))
+                checked = True
+            if not place:
+                screen.note(execute.about(workdir, recipe.execution, recipe.all_fits().values()))
+            screen.count(len(todo) + 2)
             execute.execute(todo, context, workdir)
             criteria = acceptance.judge(recipe, context.done)
             contexts.append(context)
@@ -87,7 +91,10 @@ def _check_allowed(todo: list[plan.Stage], workdir: Path, train: bool) -> None:
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
     datasets = Datasets()
-    (_, recipe), *_ = list(acceptance.attempts(config, datasets))
+    (_, recipe), *others = list(acceptance.attempts(config, datasets))
+    collect.paper(config)  # whatever cannot be read is met here, not after training
+    for _, other in others:
+        plan.check_shapes(other, datasets(other.data))
     Screen().show(plan.table(recipe, datasets(recipe.data), workdir))
 
 
@@ -119,9 +126,8 @@ def _acceptance(recipe: Recipe, attempts: list[Attempt], reported: int) -> Accep
 
 def _check_processes(recipe: Recipe) -> None:
     """Meets what several processes of a job cannot share."""
-    sizes = [fit.batch_size for fit in recipe.all_fits().values()]
     runner = parallel.chosen(recipe.execution.runner, parallel.all_devices(), 1, 1)
-    parallel.check_processes(runner, parallel.all_devices(), sizes)
+    parallel.check_processes(runner, parallel.all_devices())
     if distributed.several() and recipe.execution.layout not in grid.LAYOUTS:
         raise unknown('grid layout', recipe.execution.layout, grid.LAYOUTS, ' for several processes')
 

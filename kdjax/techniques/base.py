@@ -13,7 +13,7 @@ from typing import Any, ClassVar, Literal, NamedTuple, Self
 import jax.numpy as jnp
 from flax import linen as nn
 
-from kdjax.errors import UsageError, unknown
+from kdjax.errors import UsageError, shown, unknown
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
@@ -133,7 +133,11 @@ class Term:
             if field.name == 'form' and value not in self.FORMS:
                 raise unknown('form', value, self.FORMS, f' of {type(self).__name__}')
         # A config has plain tuples.
-        object.__setattr__(self, 'schedules', _schedules(type(self).__name__, self.schedules, self.knobs()))
+        object.__setattr__(self, 'schedules', checked_schedules(type(self).__name__, self.schedules, self.knobs()))
+        for field in dataclasses.fields(self):
+            for schedule in self.schedules:
+                if schedule.knob == field.name:
+                    _check_schedule(type(self).__name__, field, getattr(self, field.name), schedule)
 
     @property
     def scope(self) -> Scope:
@@ -280,18 +284,31 @@ def _check_number(term: str, field: dataclasses.Field, value: Any) -> None:
         raise UsageError(f'{field.name} of {term} must be {allowed}, got {value!r}')
 
 
-def _schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
-    for one in given:
-        if not 4 <= len(one) <= 5:
-            raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {tuple(one)!r}')
+def _check_schedule(term: str, field: dataclasses.Field, value: float, schedule: Schedule) -> None:
+    """A knob stays within its bounds from the start of a schedule to its end."""
+    for factor in (schedule.start, schedule.end):
+        if isinstance(factor, bool) or not isinstance(factor, int | float):
+            raise UsageError(f'start and end of a schedule of {term} must be numbers, got {shown(factor)}')
+        if value * factor not in field.metadata['range']:
+            raise UsageError(
+                f'{field.name} of {term} must be {field.metadata["range"]} throughout, '
+                f'and its schedule multiplies it by {factor:g}'
+            )
+
+
+def checked_schedules(term: str, given: Sequence[Sequence[Any]], knobs: Mapping[str, float]) -> tuple[Schedule, ...]:
+    """Schedules of some of the knobs of a term, as a config gives them; raises UsageError for what is none."""
+    for one in given if isinstance(given, tuple | list) else (given,):
+        if not isinstance(one, tuple | list) or not 4 <= len(one) <= 5:
+            raise UsageError(f'a schedule of {term} is (knob, start, end, steps[, shape]), got {shown(one)}')
     schedules = tuple(Schedule(*one) for one in given)
     for schedule in schedules:
         if schedule.knob not in knobs:
             raise unknown('knob', schedule.knob, knobs, f' in the schedules of {term}')
         if schedule.shape not in SHAPES:
             raise unknown('shape', schedule.shape, SHAPES, f' of a schedule of {term}')
-        if schedule.steps < 1:
-            raise UsageError(f'a schedule of {term} must last at least 1 step, got {schedule.steps!r}')
+        if isinstance(schedule.steps, bool) or not isinstance(schedule.steps, int) or schedule.steps < 1:
+            raise UsageError(f'a schedule of {term} must last at least 1 step, got {shown(schedule.steps)}')
     if len({schedule.knob for schedule in schedules}) < len(schedules):
         raise UsageError(f'{term} has two schedules for one knob: {[schedule.knob for schedule in schedules]}')
     return schedules

@@ -9,7 +9,17 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.techniques.algebra import same_classes, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Schedule, Term, apply_module, init_module, knob
+from kdjax.techniques.base import (
+    AtTeacher,
+    Knobs,
+    Paper,
+    Schedule,
+    Term,
+    apply_module,
+    checked_schedules,
+    init_module,
+    knob,
+)
 from kdjax.techniques.distributions import divergence, standardized
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
@@ -78,7 +88,7 @@ class CurriculumTemperature(Term):
     def __post_init__(self) -> None:
         super().__post_init__()
         # The curriculum obeys the rules of schedules, and answers with their errors.
-        Term(schedules=(self._curriculum._replace(knob='weight'),))
+        checked_schedules(type(self).__name__, (self._curriculum,), {self._curriculum.knob: 1.0})
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = same_classes(inputs)

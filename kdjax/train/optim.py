@@ -61,7 +61,10 @@ def build(
     Raises:
       UsageError: an unknown name, schedule or mask, or a number outside its range.
     """
-    _check(steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor)
+    _check(
+        steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum,
+        delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones,
+    )  # fmt: skip
     if decay not in MASKS:
         raise unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
@@ -226,14 +229,32 @@ def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...],
     return lambda count: jnp.asarray(shape(count.astype(jnp.float32)), jnp.float32)
 
 
-def _check(*, steps: int, warmup: int, clip: float, max_norm: float, ema: float, factor: float) -> None:
+def _check(
+    *,
+    steps: int,
+    warmup: int,
+    clip: float,
+    max_norm: float,
+    ema: float,
+    factor: float,
+    momentum: float,
+    delta: float,
+    b1: float,
+    b2: float,
+    eps: float,
+    milestones: tuple[float, ...],
+) -> None:
     for name, value, fine, wanted in (
         ('steps', steps, steps >= 1, '>= 1'),
         ('warmup', warmup, 0 <= warmup < steps, f'>= 0 and < steps ({steps})'),
         ('clip', clip, clip >= 0, '>= 0'),
         ('max_norm', max_norm, max_norm >= 0, '>= 0'),
-        ('ema', ema, 0 <= ema < 1, 'in [0, 1)'),
+        *((name, decay, 0 <= decay < 1, 'in [0, 1)')
+          for name, decay in (('ema', ema), ('momentum', momentum), ('delta', delta), ('b1', b1), ('b2', b2))),
+        ('eps', eps, eps > 0, '> 0'),
         ('factor', factor, factor > 0, '> 0'),
-    ):
+        ('milestones', milestones, list(milestones) == sorted(milestones) and all(0 <= at <= 1 for at in milestones),
+         'increasing, in [0, 1]'),
+    ):  # fmt: skip
         if not fine:
             raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')

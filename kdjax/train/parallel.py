@@ -29,6 +29,7 @@ from kdjax.types import Batch, State, Tree
 AXIS = 'data'
 AUTO = 'auto'
 SPANNING = 'sharded'  # the runner that several processes share
+BY_EXAMPLES = ('pmap', 'sharded', 'shard_map')  # runners that split a batch
 Devices = Sequence[jax.Device]
 
 
@@ -90,17 +91,18 @@ def wrap(
     return RUNNERS[runner](step, devices, batch_axis)
 
 
-def check_processes(runner: str, devices: Devices, batch_sizes: Sequence[int] = ()) -> None:
-    """Raises UsageError where several processes cannot share a runner, or batches of such sizes."""
-    if not spans(devices):
-        return
-    if runner != SPANNING:
+def check_processes(runner: str, devices: Devices) -> None:
+    """Raises UsageError where several processes cannot share a runner."""
+    if spans(devices) and runner != SPANNING:
         raise UsageError(f'runner {runner!r} stays within one process, and this job has several; use {SPANNING!r}')
-    for size in batch_sizes:
+
+
+def check_batches(runner: str, devices: Devices, sizes: Sequence[int]) -> None:
+    """Raises UsageError where a runner splits batches over devices and some of these sizes do not divide."""
+    for size in sizes if runner in BY_EXAMPLES else ():
         if size % len(devices):
             raise UsageError(
-                f'a batch of {size} does not divide over the {len(devices)} devices of all processes; '
-                f'use a multiple of {len(devices)}'
+                f'a batch of {size} does not divide over {len(devices)} devices; use a multiple of {len(devices)}'
             )
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from kdjax.study import run
-from kdjax.study.recipe.search import Search
+from kdjax.study.config.search import Search
 from kdjax.study.sweep import rows, worker
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'))['get_config']

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax.errors import unknown
 from kdjax.metrics import Metric
-from kdjax.study.recipe import fields
+from kdjax.study.config import fields
 from kdjax.study.recipe.build import task
 from kdjax.study.recipe.context import Artifact, Datasets
 from kdjax.study.recipe.recipe import Recipe

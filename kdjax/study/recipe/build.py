@@ -1,6 +1,5 @@
 """From the typed parts of a recipe to plain objects: data sets, networks, optimisers, and what flows through a grid."""
 
-import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -8,16 +7,16 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
-from kdjax.data.augment import Augment, chain
+from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
 from kdjax.data.buckets import Buckets
 from kdjax.data.feed import TEACHER_INPUTS, Stream, TeacherView
 from kdjax.data.preprocess import Preprocess
 from kdjax.dataset import Dataset, Split, leaves
-from kdjax.errors import UsageError
+from kdjax.errors import UsageError, shown
 from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
-from kdjax.resolve import construct, resolve
+from kdjax.resolve import called, construct, resolve, signature_of
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCell, NetSpec, TaskSpec
 from kdjax.tasks.base import Task
@@ -87,7 +86,11 @@ def teacher_view(inputs: Trained) -> TeacherView | None:
 
 def _of_data(spec: Mapping[str, Any], kind: str) -> Any:
     arguments = dict(spec)
-    return _constructed('kdjax.data', arguments.pop('kind', ''), FrozenConfigDict(arguments), kind)
+    name = arguments.pop('kind', '')
+    result = _constructed('kdjax.data', name, FrozenConfigDict(arguments), kind)
+    if not (callable(result) or isinstance(result, OfExample)):
+        raise UsageError(f'{kind} {shown(name)} must return a function, got {shown(result)}')
+    return result
 
 
 _chain = shared(chain)
@@ -95,7 +98,11 @@ ensemble = shared(team.ensemble)
 peers = shared(team.peers)
 answered = shared(team.answered)
 probed = shared(probes.probed)
-_optimiser = shared(optim.build)
+
+
+@shared
+def _optimiser(arguments: FrozenConfigDict) -> Any:
+    return called(optim.build, 'the optimiser', dict(arguments.items()))
 
 
 @shared
@@ -106,7 +113,10 @@ def _constructed(package: str, name: str, arguments: FrozenConfigDict, kind: str
 def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
     """A network that is told `told` of the data, in a precision, its batch statistics synchronised over an axis."""
     arguments = {**told, **spec.args, 'precision': precision, 'axis': axis}
-    return _constructed('kdjax.nets', spec.net, FrozenConfigDict(arguments), 'network')
+    result = _constructed('kdjax.nets', spec.net, FrozenConfigDict(arguments), 'network')
+    if not isinstance(result, Net):
+        raise UsageError(f'network {shown(spec.net)} must return a Net, got {shown(result)}')
+    return result
 
 
 def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') -> dict[str, Any]:
@@ -115,7 +125,7 @@ def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') ->
     Raises:
       UsageError: the data are tokens, and the network does not ask how many there are.
     """
-    accepted = inspect.signature(resolve('kdjax.nets', spec.net, 'network')).parameters
+    accepted = signature_of(resolve('kdjax.nets', spec.net, 'network'), f'network {shown(spec.net)}').parameters
     facts = {name: fact for name, fact in dataset.facts.items() if name in accepted}
     if column == 'inputs' and 'vocabulary' in dataset.facts and 'vocabulary' not in accepted:
         raise UsageError(f"network {spec.net!r} does not read tokens, and the data are such: it has no 'vocabulary'")
@@ -150,8 +160,12 @@ def _source(fit: Fit) -> training.Source:
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
-    """The optimiser of a fit of so many steps."""
-    return _optimiser(**{name: tuple(v) if isinstance(v, list) else v for name, v in spec.items()}, steps=steps)
+    """The optimiser of a fit of so many steps.
+
+    Raises:
+      UsageError: arguments that it does not take.
+    """
+    return _optimiser(FrozenConfigDict({**spec, 'steps': steps}))
 
 
 def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
@@ -206,6 +220,11 @@ def streams(
         if address not in draws:
             pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed), base_seed + cell.seed
             seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
+            if not len(seen):
+                raise UsageError(
+                    f'data.classes {shown(tuple(classes))} have no example among the {cell.transfer_size} of seed '
+                    f'{cell.seed}: name more of them, or raise data.transfer_sizes'
+                )
             everything = fit is not None and fit.spec.examples == EVERY
             draws[address] = Stream(np.arange(split.size), seed, seen) if everything else Stream(seen, seed)
     return [draws[cell.transfer_size, cell.seed] for cell in cells]

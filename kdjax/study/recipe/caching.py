@@ -10,8 +10,8 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.dataset import leaves, taken
+from kdjax.study.config.check import cache_name
 from kdjax.study.recipe import build, grid_program
-from kdjax.study.recipe.check import cache_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher
 from kdjax.study.recipe.stages import folds_of

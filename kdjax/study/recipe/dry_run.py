@@ -7,13 +7,21 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kdjax import trees
+from kdjax import errors, trees
 from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
-from kdjax.study.recipe import build, pretrained
-from kdjax.study.recipe.inputs import CachedTeacher, Inputs, TrainedStudents, TrainedTeacher, teacher_of
+from kdjax.study.recipe import build, memory, pretrained
+from kdjax.study.recipe.inputs import (
+    CachedTeacher,
+    ImportedTeacher,
+    Inputs,
+    TrainedStudents,
+    TrainedTeacher,
+    teacher_of,
+)
 from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.train import cache, teachers
@@ -36,16 +44,23 @@ class Traced(NamedTuple):
 def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Traced:
     """Traces one cell of a fit on one device, after a fit whose terms learned `earlier` (shapes).
 
+    Args:
+      inputs: of the fit.
+      dataset: its data.
+      earlier: what terms had learned in the fit before.
+
     Raises:
-      UsageError: whatever `objective`, networks and terms object to: a missing tap, shapes that do not fit, ...
+      UsageError: more than there is memory for, or whatever `objective`, networks and terms object to: a missing tap,
+        shapes that do not fit, ...
     """
     fit = inputs.fit
+    _check_batch(inputs, dataset)
     net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
         one = _net(inputs.network, inputs, dataset, inputs.precision)
-        pretrained.start(inputs.path, _variables(one, inputs, dataset), one.names)
+        pretrained.start(inputs.path, variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
@@ -55,24 +70,31 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         'objective': fit.objective,
         'tx': build.optimiser(fit.spec.optim, fit.steps),
     }
-    given, structure = jax.tree.flatten((knobs, teacher_vars, batch, earlier))
-    return _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), net, tuple(given), structure)
+    student = _initial(net, inputs.network, batch['inputs'])
+    given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
+    traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
+    memory.check('the state of a student and its optimiser', traced.bytes, memory.device(), 'choose a smaller one')
+    return traced
 
 
 @shared  # fits that differ in numbers alone cost the same
 def _traced(
     init: Callable[..., State],
     step: Callable[..., Any],
-    net: Net,
     given: tuple[jax.ShapeDtypeStruct, ...],
     structure: Any,
 ) -> Traced:
-    knobs, teacher_vars, batch, earlier = jax.tree.unflatten(structure, given)
-    student = jax.eval_shape(functools.partial(init_student, net=net), knobs['seed'], batch['inputs'])
+    knobs, teacher_vars, batch, student, earlier = jax.tree.unflatten(structure, given)
     state = jax.eval_shape(init, knobs, teacher_vars, batch, student, earlier)
     analysis = counted(jax.jit(step), state, teacher_vars, batch, knobs)
     return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state),
                   float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
+
+
+def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:
+    """Raises UsageError where the weights of a network that teaches are not of that network, or cannot be read."""
+    net = _net(inputs.network, inputs, dataset, inputs.precision)
+    pretrained.load(inputs.path, variables(net, inputs, dataset), net.names)
 
 
 def example(inputs: Inputs, dataset: Dataset) -> Tree:
@@ -84,16 +106,50 @@ def example(inputs: Inputs, dataset: Dataset) -> Tree:
 def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
     """Raises UsageError where students cannot take over what they are to start from."""
     student, teacher = (
-        _variables(_net(spec, side, dataset, side.precision), side, dataset)
+        variables(_net(spec, side, dataset, side.precision), side, dataset)
         for spec, side in ((inputs.student, inputs), (parent.network, parent))
     )
     inherited(student, teacher, inputs.start)
 
 
-def _variables(net: Net, inputs: Inputs, dataset: Dataset) -> Tree:
+def variables(net: Net, inputs: Trained | TeachingNetwork, dataset: Dataset) -> Tree:
     """Shapes of the variables of a network."""
     read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(inputs, dataset))
-    return jax.eval_shape(net.init, jax.random.key(0), read)
+    return _initial(net, inputs.network, read)
+
+
+def _initial(net: Net, spec: NetSpec, read: Tree) -> Tree:
+    """Shapes of the variables of a network that reads inputs of such shapes."""
+    leaves, structure = jax.tree.flatten(read)
+    return _shapes_of(
+        net, f'network {errors.shown(spec.net)} of {errors.shown(dict(spec.args))}', tuple(leaves), structure
+    )
+
+
+@shared
+def _shapes_of(net: Net, what: str, leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any) -> Tree:
+    seed, read = jax.ShapeDtypeStruct((), jnp.uint32), jax.tree.unflatten(structure, leaves)
+    try:
+        found = jax.eval_shape(functools.partial(init_student, net=net), seed, read)
+    except UsageError:
+        raise
+    except Exception as error:  # it may be a user's own, and what its arguments mean shows only here
+        read_as = ', '.join('x'.join(map(str, leaf.shape)) for leaf in leaves)
+        raise UsageError(f'{what} cannot read inputs of {read_as}: {errors.said(error)}') from error
+    memory.check(what, trees.nbytes(found), memory.device(), 'choose a smaller one')
+    return found
+
+
+def _check_batch(inputs: Trained, dataset: Dataset) -> None:
+    """A batch must be there at once, and so must a cache."""
+    each, size = trees.nbytes(example(inputs, dataset)), inputs.fit.batch_size
+    memory.check(f'a batch of {size} examples', each * size, memory.host(), 'lower batch_size')
+
+
+def _check_cache(tables: Tree, source: CachedTeacher, examples: int, batch: int) -> None:
+    needed = trees.nbytes(tables) // batch * examples * source.views
+    memory.check(f'what {source.name!r} says of {examples} examples in {source.views} views', needed, memory.host(),
+                 "lower data.views, keep the most probable classes alone (keep=...), or set mode='online'")  # fmt: skip
 
 
 def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
@@ -125,27 +181,27 @@ def _teacher(
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if inputs.fit.own_average:
-        net = student
+        net, spec = student, inputs.network
     elif inputs.source is None:
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
+        spec = who.network
         one = _net(who.network, who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
-    seed = jax.ShapeDtypeStruct((), jnp.uint32)
     if not isinstance(inputs.source, CachedTeacher):
-        read = batch.get(TEACHER_INPUTS, batch['inputs'])
-        return online, jax.eval_shape(functools.partial(init_student, net=net), seed, read), batch
+        return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
     read = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)
     )
-    variables = jax.eval_shape(functools.partial(init_student, net=net), seed, read)
-    outputs = jax.eval_shape(online, variables, {'inputs': read})
+    found = _initial(net, spec, read)
+    outputs = jax.eval_shape(online, found, {'inputs': read})
     tables = jax.eval_shape(
         functools.partial(
             cache.tables, taps=tuple(outputs.features), keep=inputs.source.keep or int(inputs.source.sparse)
         ),
         outputs,
     )
-    return teachers.cached(), variables, {**batch, **tables}
+    _check_cache(tables, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
+    return teachers.cached(), found, {**batch, **tables}

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from ml_collections import ConfigDict
 
 from kdjax.resolve import resolve
-from kdjax.study.recipe import fields
+from kdjax.study.config import fields
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import DataSource
 

@@ -15,8 +15,8 @@ from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
+from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, pretrained
-from kdjax.study.recipe.check import cache_name, folds_name
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views

@@ -3,18 +3,19 @@
 import dataclasses
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from rich.table import Table
+from rich.text import Text
 
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, caching, check, dry_run, evaluation, stages
-from kdjax.study.recipe.check import cache_name, folds_name
+from kdjax.study.config.check import cache_name, folds_name, weights_file
+from kdjax.study.recipe import build, caching, dry_run, evaluation, memory, stages
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
@@ -24,8 +25,9 @@ from kdjax.study.recipe.inputs import (
     TrainedStudents,
     TrainedTeacher,
 )
-from kdjax.study.recipe.recipe import BucketSpec, Fit, Recipe, TeacherSpec
+from kdjax.study.recipe.recipe import BucketSpec, Fit, GridCell, Recipe, TeacherSpec
 from kdjax.train.storage import ARTIFACT
+from kdjax.types import Tree
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 
@@ -133,7 +135,7 @@ def _content_of(path: str) -> str:
     """Hash of the weights that lie at a path; '' of none."""
     if not path:
         return ''
-    file = check.weights_file(path)
+    file = weights_file(path)
     return _content(str(file), file.stat().st_mtime_ns)
 
 
@@ -195,27 +197,47 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
     Raises:
       UsageError: the first error met, naming the fit.
     """
-    train = dataset.splits['train']
-    build.task(recipe.task).check(dataset)
     costs: dict[str, dry_run.Traced] = {}
     for stage in stages_of(recipe).values():
         inputs = stage.inputs
+        if isinstance(inputs, ImportedTeacher):
+            dry_run.check_weights(inputs, dataset)
         if not isinstance(inputs, TrainedTeacher | TrainedStudents) or inputs.fit.name in costs:
             continue
         try:
-            if isinstance(inputs, TrainedStudents):
-                cells = inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
-                task = build.task(inputs.task)
-                streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.fit)
-                build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
-            check_examples(inputs.fit, train.size)
-            earlier = (
-                costs[inputs.before.fit.name].terms if isinstance(inputs, TrainedStudents) and inputs.before else None
-            )
-            costs[inputs.fit.name] = dry_run.trace(inputs, dataset, earlier)
+            before = inputs.before if isinstance(inputs, TrainedStudents) else None
+            earlier = costs[before.fit.name].terms if before else None
+            cells = cells_of(inputs)
+            costs[inputs.fit.name] = cost = traced(inputs, dataset, earlier, cells)
+            memory.check(f'the state of {len(cells)} cells', len(cells) * cost.bytes, memory.device(), 'lower seeds')
         except UsageError as error:
             raise UsageError(f'fit {inputs.fit.name!r}: {error}') from error
     return costs
+
+
+def traced(
+    inputs: TrainedTeacher | TrainedStudents, dataset: Dataset, earlier: Tree | None, cells: Sequence[GridCell]
+) -> dry_run.Traced:
+    """What a step of a fit costs, whose cells all have examples to see.
+
+    Raises:
+      UsageError: the data are not for the task, a cell has no examples, or whatever its shapes forbid.
+    """
+    train, task = dataset.splits['train'], build.task(inputs.task)
+    task.check(dataset)
+    if isinstance(inputs, TrainedStudents):
+        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.fit)
+        build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
+    check_examples(inputs.fit, train.size)
+    return dry_run.trace(inputs, dataset, earlier)
+
+
+def cells_of(inputs: TrainedTeacher | FoldedTeacher | TrainedStudents) -> list[GridCell]:
+    """The cells that a stage trains side by side: of a network that teaches, its members or those of its folds."""
+    if isinstance(inputs, TrainedStudents):
+        return inputs.fit.cells(inputs.transfer_sizes, inputs.seeds)
+    count = inputs.folds if isinstance(inputs, FoldedTeacher) else inputs.members
+    return [GridCell(0, seed, {}) for seed in range(count)]
 
 
 def check_examples(fit: Fit, count: int) -> None:
@@ -228,7 +250,7 @@ def check_examples(fit: Fit, count: int) -> None:
 
 def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
     """What would run: stages in order, their cells, steps and cost."""
-    costs, shown = check_shapes(recipe, dataset), Table(title=recipe.title, title_justify='left')
+    costs, shown = check_shapes(recipe, dataset), Table(title=Text(recipe.title), title_justify='left')
     for column in ('stage', 'needs', 'cells', 'steps', 'GFLOP', 'MB of state', 'programs', 'state'):
         shown.add_column(column, justify='left' if column in ('stage', 'needs', 'state') else 'right')
     for stage in stages_of(recipe).values():
@@ -238,7 +260,7 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
             shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', state)
             continue
         fit = inputs.teacher.fit if isinstance(inputs, FoldedTeacher) else inputs.fit
-        cells, steps, cost = _cell_count(inputs), fit.steps, costs[fit.name]
+        cells, steps, cost = len(cells_of(inputs)), fit.steps, costs[fit.name]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
             f'{cells * cost.bytes / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
@@ -256,14 +278,6 @@ def _padding(recipe: Recipe, dataset: Dataset) -> str:
     wide = np.asarray(known)[bucket_of(lengths, known)]
     one, several = (1 - lengths.sum() / total for total in (lengths.max() * len(lengths), wide.sum()))
     return f'{several:.0%} of the tokens are padding, with one width {one:.0%}; widths {", ".join(map(str, known))}'
-
-
-def _cell_count(inputs: TrainedTeacher | FoldedTeacher | TrainedStudents) -> int:
-    if isinstance(inputs, FoldedTeacher):
-        return inputs.folds
-    if isinstance(inputs, TrainedTeacher):
-        return inputs.members
-    return len(inputs.fit.cells(inputs.transfer_sizes, inputs.seeds))
 
 
 @functools.cache

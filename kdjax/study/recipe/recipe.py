@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from kdjax.study.recipe.check import EXAMPLES
-from kdjax.study.recipe.search import combinations
+from kdjax.study.config.schema import EXAMPLES
+from kdjax.study.config.search import combinations
 from kdjax.techniques.base import Term
 from kdjax.train.objective import Objective
 

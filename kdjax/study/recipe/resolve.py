@@ -11,8 +11,10 @@ from kdjax.data.stream import training_feed
 from kdjax.errors import Problems, UsageError, unknown
 from kdjax.resolve import construct
 from kdjax.resolve import resolve as resolve_name
-from kdjax.study.recipe import build, check
-from kdjax.study.recipe.check import RATES
+from kdjax.study.config import check
+from kdjax.study.config.check import RATES
+from kdjax.study.config.search import combinations, number
+from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
@@ -29,7 +31,6 @@ from kdjax.study.recipe.recipe import (
     TeacherSpec,
     Views,
 )
-from kdjax.study.recipe.search import combinations, number
 from kdjax.techniques.base import Term
 from kdjax.train import grid, layout, parallel, probes
 from kdjax.train.objective import Objective
@@ -48,19 +49,20 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
       UsageError: all that is wrong with it, as far as neither the data nor shapes are needed to see it, one a line.
     """
     check.check(config)
-    datasets = datasets or Datasets()
+    datasets, given = datasets or Datasets(), config
     with contextlib.suppress(UsageError):  # a term or data that do not exist are met below, with all else
         config = filled(config, datasets)
-    check.check(config)
+    if config is not given:
+        check.check(config)
     searched = config.search.candidates(config)
     problems = Problems()
     teachers: dict[str, TeacherSpec] = {}
     fits: dict[str, Fit] = {}
     for name, spec in check.teachers(config).items():
-        with problems.collected(f'fit {name!r}: '):
+        with problems.collected(f'fit {name!r}'):
             teachers[name] = _teacher(config, name, spec)
     for name in dict.fromkeys(fit for method in config.methods.values() for fit in method):
-        with problems.collected(f'fit {name!r}: '):
+        with problems.collected(f'fit {name!r}'):
             fits[name] = _fit(config, name, config.fits[name], searched)
     with problems.collected():
         _check_search(searched, config)
@@ -171,10 +173,6 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     _check_answer(objectives[0], spec)
     build.optimiser(spec.optim.to_dict(), spec.steps)
     given: dict[str, Any] = {**spec.to_dict(), **rates, 'weights': weights}
-    known = [field.name for field in dataclasses.fields(FitSpec)]
-    for field in given:
-        if field not in known:
-            raise unknown('field', field, known, ' of a fit')
     fit = FitSpec(**given)
     return Fit(name, fit, terms, objectives[0], knobs, teacher)
 
@@ -304,6 +302,9 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
 def _check_execution(recipe: Recipe) -> None:
     training_feed(recipe.execution.stream)
     parallel.axis_of(recipe.execution.runner)
+    devices = parallel.all_devices()
+    sizes = [fit.batch_size for fit in recipe.all_fits().values()]
+    parallel.check_batches(parallel.chosen(recipe.execution.runner, devices, 1, 1), devices, sizes)
     choices = (*grid.LAYOUTS, layout.CELLS, layout.AUTO)
     if recipe.execution.layout not in choices:
         raise unknown('grid layout', recipe.execution.layout, choices)

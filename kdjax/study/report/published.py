@@ -18,7 +18,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from kdjax.errors import UsageError, unknown
+from kdjax.errors import UsageError, said, shown, unknown
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, records, statistics
 from kdjax.study.report.comparison import Group
@@ -44,8 +44,8 @@ def load(path: Path, metrics: Iterable[Metric] = METRICS) -> Published:
         content = json.loads(path.read_text())
     except OSError as error:
         raise UsageError(f'cannot read the expected numbers in {path}: {error.strerror}') from error
-    except json.JSONDecodeError as error:
-        raise UsageError(f'{path} is not JSON: {error}') from error
+    except (ValueError, RecursionError) as error:  # no JSON, no text, or nested without end
+        raise UsageError(f'{path} is not JSON: {said(error)}') from error
     return check(content, str(path), metrics)
 
 
@@ -63,7 +63,7 @@ def check(content: Any, name: str, metrics: Iterable[Metric] = METRICS) -> Publi
     if not isinstance(content, Mapping) or set(content) != {'source', 'rows'} or not isinstance(content['rows'], list):
         raise UsageError(f"{name} must be an object with 'source' and 'rows', a list")
     if not isinstance(content['source'], str) or not content['source'].strip():
-        raise UsageError(f"{name}: 'source' must say where the numbers are from, not {content['source']!r}")
+        raise UsageError(f"{name}: 'source' must say where the numbers are from, not {shown(content['source'])}")
     by_name = {metric.name: metric for metric in metrics}
     rows = [_number(row, f'{name}, row {place}', by_name) for place, row in enumerate(content['rows'], 1)]
     return Published(content['source'], tuple(rows))
@@ -104,7 +104,7 @@ def _same(left: Any, right: Any) -> bool:
 
 def _number(row: Any, where: str, metrics: Mapping[str, Metric]) -> PublishedNumber:
     if not isinstance(row, Mapping):
-        raise UsageError(f'{where} must be an object, not {row!r}')
+        raise UsageError(f'{where} must be an object, not {shown(row)}')
     for field in row:
         if field not in FIELDS:
             raise unknown('field', field, FIELDS, f' in {where}')
@@ -123,20 +123,20 @@ def _number(row: Any, where: str, metrics: Mapping[str, Metric]) -> PublishedNum
 def _mistakes(number: PublishedNumber, metric: Metric) -> Iterator[str]:
     """What is wrong with the values of a row."""
     if not isinstance(number.point, Mapping) or not number.point:
-        yield f"'point' must name at least one axis and its value, not {number.point!r}"
+        yield f"'point' must name at least one axis and its value, not {shown(number.point)}"
     for axis, value in number.point.items():
         if not isinstance(value, str | int | float):
-            yield f'{axis!r} must be a number or text, not {value!r}'
+            yield f'{axis!r} must be a number or text, not {shown(value)}'
     top = 1 if metric.unit == '%' else math.inf
     if not _is_number(number.value) or not 0 <= number.value <= top:
         unit = 'a share in [0, 1], not percent' if top == 1 else 'not negative'
-        yield f'the value of {metric.name} must be {unit}; it is {number.value!r}'
+        yield f'the value of {metric.name} must be {unit}; it is {shown(number.value)}'
     if number.sd is not None and not (_is_number(number.sd) and 0 <= number.sd < top):
-        yield f"'sd' must be null or not negative, in the unit of the value, not {number.sd!r}"
+        yield f"'sd' must be null or not negative, in the unit of the value, not {shown(number.sd)}"
     if number.n is not None and not (type(number.n) is int and number.n >= 1):
-        yield f"'n' must be null or a whole number of runs, not {number.n!r}"
+        yield f"'n' must be null or a whole number of runs, not {shown(number.n)}"
     if not isinstance(number.note, str):
-        yield f"'note' must be text, not {number.note!r}"
+        yield f"'note' must be text, not {shown(number.note)}"
 
 
 def _is_number(value: Any) -> bool:

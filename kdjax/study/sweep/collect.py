@@ -4,13 +4,14 @@ import dataclasses
 import functools
 import json
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 
 from kdjax import trees
+from kdjax.errors import shown, unknown
 from kdjax.study.recipe import build, evaluation, execute
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.resolve import task_of
@@ -21,6 +22,7 @@ from kdjax.study.sweep.expand import FitTask, Run, Sweep
 from kdjax.train import ledger
 from kdjax.train.storage import ARTIFACT
 
+ALWAYS = ('method', 'transfer_size')  # axes of every run
 ROOT = Path(__file__).resolve().parents[3]
 
 
@@ -52,17 +54,27 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
         ),
         'config': as_json(planned.config),
     }
-    return dataclasses.replace(records.from_json(records.Results, plain), published=paper(planned.config))
+    return dataclasses.replace(records.from_json(records.Results, plain), published=paper(planned.config, planned.axes))
 
 
-def paper(config: ConfigDict) -> records.Published | None:
+def paper(config: ConfigDict, axes: Sequence[str] = ()) -> records.Published | None:
     """The published numbers that a config names.
 
+    Args:
+      config: of the run or the sweep.
+      axes: of the sweep; numbers are of points on them.
+
     Raises:
-      UsageError: they are not of the format of `published`.
+      UsageError: they are not of the format of `published`, or of another axis.
     """
-    metrics = build.task(task_of(config)).metrics
-    return published.load(ROOT / config.expected, metrics) if config.expected else None
+    if not config.expected:
+        return None
+    found = published.load(ROOT / config.expected, build.task(task_of(config)).metrics)
+    for place, row in enumerate(found.rows, 1):
+        for axis in row.point:
+            if axis not in (*axes, *ALWAYS):
+                raise unknown('axis', axis, (*axes, *ALWAYS), f' in {shown(config.expected)}, row {place}')
+    return found
 
 
 def _judge(planned: Sweep, run: Run, measured: Mapping[str, Any]) -> str | None:

@@ -13,11 +13,12 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.dataset import Dataset
-from kdjax.errors import Problems, UsageError, unknown
-from kdjax.study.recipe import build, dry_run, evaluation, plan
-from kdjax.study.recipe.check import RATES
+from kdjax.errors import Problems, UsageError, shown, unknown
+from kdjax.study.config import check
+from kdjax.study.config.check import RATES
+from kdjax.study.recipe import dry_run, evaluation, plan
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.inputs import CachedTeacher, Examined, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.inputs import CachedTeacher, Examined, ImportedTeacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import Execution, Fit, GridCell, Recipe
 from kdjax.study.recipe.resolve import knob_fields, resolve, term_class
 from kdjax.study.sweep import rows
@@ -139,18 +140,15 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         dataset: Dataset = datasets(inputs.data)
         earlier = costs[sweep.cells[cell.before].structure].terms if cell.before else None
         try:
-            train, task = dataset.splits['train'], build.task(inputs.task)
-            task.check(dataset)
-            drawn = [each.drawn for each in cells]
-            streams = build.streams(task, train, drawn, inputs.seed, inputs.classes, cell.fit)
-            build.buckets(inputs.buckets, train, streams, cell.fit.batch_size, inputs.seed)
-            plan.check_examples(cell.fit, train.size)
-            costs[structure] = dry_run.trace(inputs, dataset, earlier)
+            costs[structure] = plan.traced(inputs, dataset, earlier, [each.drawn for each in cells])
         except UsageError as error:
             raise UsageError(f'{_called(sweep, cell)}, fit {cell.fit.name!r}: {error}') from error
     for stage in sweep.stages.values():
-        if isinstance(stage.inputs, TrainedTeacher):
-            costs[stage.key] = dry_run.trace(stage.inputs, datasets(stage.inputs.data))
+        inputs = stage.inputs
+        if isinstance(inputs, ImportedTeacher):
+            dry_run.check_weights(inputs, datasets(inputs.data))
+        if isinstance(inputs, TrainedTeacher):
+            costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs))
     return costs
 
 
@@ -166,8 +164,11 @@ def named(point: Mapping[str, Any]) -> str:
 
 def _searched(config: ConfigDict, row: rows.Row) -> list[rows.Row]:
     """A row for each of the candidates that its method reads and it does not give."""
+    if not config.search and 'search' not in row.changes:
+        return [row]
     try:
         new = rows.applied(config, row.changes)
+        check.check_fields(new)
         candidates = searched(new, _method(new, row))
     except UsageError:
         return [row]  # it is met again, and named, with all others
@@ -212,6 +213,7 @@ def _recipe(config: ConfigDict, row: rows.Row, datasets: Datasets) -> Recipe:
       UsageError: a row that names no method or an unknown one, or all that is wrong with its config.
     """
     new = rows.applied(config, row.changes)
+    check.check_fields(new)
     method = _method(new, row)
     if len(new.data.transfer_sizes) > 1:
         raise UsageError("data.transfer_sizes has several values; use rows.axis('data.transfer_sizes', ...)")
@@ -226,7 +228,7 @@ def _method(config: ConfigDict, row: rows.Row) -> str:
     method = row.changes.get('method', next(iter(config.methods)) if len(config.methods) == 1 else None)
     if method is None:
         raise UsageError(f"the row names no method; give the sweep an axis 'method' of {list(config.methods)}")
-    if method not in config.methods:
+    if not isinstance(method, str) or method not in config.methods:
         raise unknown('method', method, config.methods, ' of a row')
     return method
 
@@ -287,8 +289,10 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
     (size,), point = recipe.transfer_sizes, {k: v for k, v in arm[0].point.items() if k != 'seed'}
     named_seeds = [row.changes['seed'] for row in arm if 'seed' in row.changes]
     for seed in named_seeds:
-        if not isinstance(seed, int) or isinstance(seed, bool) or seed < 0:
-            raise UsageError(f'seed of a row must be an integer >= 0, got {seed!r}')
+        if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < check.SEEDS - recipe.seed:
+            raise UsageError(
+                f'seed of a row must be an integer from 0 to {check.SEEDS - 1} less seed, got {shown(seed)}'
+            )
     runs = []
     for seed in dict.fromkeys(named_seeds or range(recipe.seeds)):
         cells: list[FitTask] = []

@@ -8,7 +8,6 @@ import contextlib
 import dataclasses
 import fcntl
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +19,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, execute, grid_program, plan, stages
+from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -264,8 +263,4 @@ def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
 
 def _memory(gigabytes: float) -> float:
     """Bytes that a grid may take."""
-    if gigabytes:
-        return gigabytes * 1e9
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    whole = statistics.get('bytes_limit') or os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-    return whole / 2
+    return gigabytes * 1e9 if gigabytes else memory.device() / 2

@@ -16,10 +16,8 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from kdjax.errors import Interrupted, UsageError, unknown
+from kdjax.errors import Interrupted, UsageError
 
-PLACES = ('here', 'pool', 'slurm')
-CLUSTERS = ('slurm', 'local', 'debug')
 HERE = '--config.launch.where=here'  # what makes a worker of a command
 STOPPED = (130, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a worker that was asked to stop; the last two: at once
 POLL = 0.1  # seconds between looks at the workers of a pool
@@ -40,14 +38,12 @@ def start(launch: Mapping[str, Any], argv: Sequence[str], folder: Path) -> str:
       What a person should know.
 
     Raises:
-      UsageError: settings that cannot be used, or workers that failed.
+      UsageError: no submitit, no Slurm, or workers that failed.
       Interrupted: the workers were asked to stop, and saved.
     """
     again = [*argv, HERE]
     if launch['where'] == 'pool':
         return pool(again, launch['processes'], folder)
-    if launch['where'] != 'slurm':
-        raise unknown('place', launch['where'], PLACES, ' in launch.where')
     jobs = slurm(again, launch['slurm'], folder)
     names = ', '.join(job.job_id for job in jobs)
     return f'{len(jobs)} workers submitted ({names}); what they say is in {folder}'
@@ -70,8 +66,6 @@ def pool(argv: Sequence[str], processes: int, folder: Path) -> str:
       UsageError: some failed; says which, and the last line of each.
       Interrupted: they were asked to stop.
     """
-    if processes < 1:
-        raise UsageError(f'launch.processes must be >= 1, got {processes}')
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f'worker-{k}.log' for k in range(processes)]
     with _heard() as signals:
@@ -108,10 +102,8 @@ def slurm(argv: Sequence[str], settings: Mapping[str, Any], folder: Path) -> lis
       submitit's jobs, one per worker; those of the cluster 'debug' have run.
 
     Raises:
-      UsageError: settings that cannot be used, no submitit, or no Slurm.
+      UsageError: no submitit, or no Slurm.
     """
-    if settings['tasks'] < 1:
-        raise UsageError(f'launch.slurm.tasks must be >= 1, got {settings["tasks"]}')
     submitter = executor(settings, folder)
     with submitter.batch():
         jobs = [submitter.submit(Worker(argv)) for _ in range(settings['tasks'])]
@@ -123,8 +115,6 @@ def slurm(argv: Sequence[str], settings: Mapping[str, Any], folder: Path) -> lis
 
 def executor(settings: Mapping[str, Any], folder: Path) -> Any:
     """submitit's executor for such settings."""
-    if settings['cluster'] not in CLUSTERS:
-        raise unknown('cluster', settings['cluster'], CLUSTERS, ' in launch.slurm.cluster')
     try:
         import submitit
     except ImportError as error:

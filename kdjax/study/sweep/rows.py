@@ -14,14 +14,16 @@ weights, its transfer set and its order. What runs share (the teacher, augmentat
 
 import itertools
 import math
+import numbers
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 from ml_collections import ConfigDict
 
+from kdjax import errors
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe import fields
+from kdjax.study.config import fields
 
 OWN = ('method', 'seed')  # what a row says beside fields of the config
 
@@ -106,8 +108,8 @@ def sampled(count: int, ranges: Mapping[str, Range], *, seed: int = 0, sampler: 
     Raises:
       UsageError: no points, an unknown sampler, or a range that is empty or not positive where it is logarithmic.
     """
-    if count < 1:
-        raise UsageError(f'count of sampled must be >= 1, got {count}')
+    if not isinstance(count, int) or count < 1:
+        raise UsageError(f'count of sampled must be >= 1, got {errors.shown(count)}')
     for field, spread in ranges.items():
         check_range(field, spread)
     unit = _unit_points(count, len(ranges), seed, sampler)
@@ -117,6 +119,8 @@ def sampled(count: int, ranges: Mapping[str, Range], *, seed: int = 0, sampler: 
 
 def check_range(field: str, spread: Range) -> None:
     """Raises UsageError where nothing could be drawn from a range."""
+    if not isinstance(spread, Range) or not all(isinstance(end, int | float) and math.isfinite(end) for end in spread):
+        raise UsageError(f'range of {field!r} must be a rows.Range of two numbers, got {errors.shown(spread)}')
     if not spread.low < spread.high or (spread.log and spread.low <= 0):
         raise UsageError(f'range of {field!r} must have low < high{", and low > 0 for log" * spread.log}, got {spread}')
 
@@ -137,6 +141,40 @@ def applied(config: ConfigDict, changes: Mapping[str, Any]) -> ConfigDict:
       UsageError: a field that does not exist, or a value of another type than the field's.
     """
     return fields.changed(config, {field: value for field, value in changes.items() if field not in OWN})
+
+
+def checked(listed: Any) -> list[Row]:
+    """What a function sweep(arg) gave, as rows.
+
+    Raises:
+      UsageError: it is no list of rows, or a row has what no config can have.
+    """
+    if not isinstance(listed, Iterable) or isinstance(listed, str | Mapping):
+        raise UsageError(
+            f'sweep(arg) must return rows, as rows.axis and rows.product make them, got {errors.shown(listed)}'
+        )
+    found = list(listed)
+    for place, row in enumerate(found, 1):
+        if not isinstance(row, Row) or not all(isinstance(part, Mapping) for part in row):
+            raise UsageError(
+                f'row {place} of sweep(arg) is none that rows.axis or rows.choice makes: {errors.shown(row)}'
+            )
+        for name in (*row.point, *row.changes):
+            if not isinstance(name, str):
+                raise UsageError(f'row {place} of sweep(arg): fields and axes are text, got {errors.shown(name)}')
+        for field, value in row.changes.items():
+            if not _plain(value):
+                raise UsageError(f'row {place} of sweep(arg): {field} cannot be {errors.shown(value)}')
+    return found
+
+
+def _plain(value: Any) -> bool:
+    """Whether something has an address: texts, finite numbers, and lists and mappings of them."""
+    if isinstance(value, Mapping | ConfigDict):
+        return all(isinstance(name, str) and _plain(one) for name, one in dict(value.items()).items())
+    if isinstance(value, tuple | list):
+        return all(map(_plain, value))
+    return value is None or isinstance(value, str) or (isinstance(value, numbers.Real) and math.isfinite(value))
 
 
 def shown(value: Any) -> Any:

@@ -17,13 +17,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdjax.errors import UsageError
+from kdjax.errors import UsageError, shown
 from kdjax.metrics import Metric
+from kdjax.study.config import search
 from kdjax.study.recipe import acceptance, build, execute
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve, task_of, term_class
 from kdjax.study.recipe.stages import Rung
-from kdjax.study.sweep import expand, grids, journal, rows, worker
+from kdjax.study.sweep import collect, expand, grids, journal, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
 from kdjax.train.screen import Screen
@@ -65,6 +66,10 @@ def run(config: ConfigDict, space: Space | None, workdir: Path, command: str) ->
       UsageError: an empty or wrong space, or no trial that could be trained.
       Interrupted: a stop was asked for; the same command goes on.
     """
+    if space is not None and not isinstance(space, Mapping):
+        raise UsageError(
+            f'space(arg) must return a mapping from fields to rows.Range or candidates, got {shown(space)}'
+        )
     searched = expand.searched(config, config.accept.method)
     space = usual_space(config) if space is None and not searched else {**searched, **(space or {})}
     datasets = Datasets()
@@ -261,16 +266,20 @@ def _check(config: ConfigDict, space: Space, datasets: Datasets) -> None:
     """Meets what cannot be tuned before anything trains."""
     if not space:
         raise UsageError('there is nothing to tune: space(arg) of the config file is empty')
-    tune = config.tune
-    for name, least in (('trials', 1), ('batch', 1), ('parts', 1), ('keep_one_in', 2)):
-        if tune[name] < least:
-            raise UsageError(f'tune.{name} must be an integer >= {least}, got {tune[name]!r}')
     for field, spread in space.items():
+        if not isinstance(field, str):
+            raise UsageError(f'space(arg): a field is text, got {shown(field)}')
         if isinstance(spread, Range):
             rows.check_range(field, spread)
+        elif not isinstance(spread, tuple | list) or not spread:
+            raise UsageError(f'space(arg): {field} must be a rows.Range or several numbers, got {shown(spread)}')
         for end in (spread.low, spread.high) if isinstance(spread, Range) else spread:
+            search.number(f'space(arg): a value of {field}', end)
             changed: list[Row] = rows.choice(field, {f'{end:g}': {'method': config.accept.method, field: end}})
             expand.expand(config, changed, datasets)
+    collect.paper(config)
+    both = rows.axis('method', *dict.fromkeys((config.baseline, config.accept.method)))
+    expand.check_shapes(expand.expand(config, both, datasets), datasets)
 
 
 def _groups(trials: Sequence[Trial]) -> list[TrialGroup]:

@@ -38,7 +38,7 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
       Interrupted: a stop was asked for; what was begun is saved.
     """
     datasets = Datasets()
-    planned = expand.expand(config, _there(listed), datasets)
+    planned = _planned(config, listed, datasets)
     if config.launch.where != 'here':
         expand.check_shapes(planned, datasets)  # before any worker starts
         argv = shlex.split(command)[1:]
@@ -49,8 +49,8 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
         with execute.locked(workdir, shared=True), StopSignals() as stop, Screen() as screen:
             execute.prepare_process(screen)
             first, fits = next(iter(planned.cells.values())), [cell.fit for cell in planned.cells.values()]
-            screen.note(execute.about(workdir, first.execution, fits))
-            Worker(planned, workdir, screen, stop, datasets).work()
+            about = execute.about(workdir, first.execution, fits)
+            Worker(planned, workdir, screen, stop, datasets).work(about)
     _report(planned, workdir, command, Screen())
 
 
@@ -66,8 +66,11 @@ class Worker:
         self._earlier: dict[str, Mapping[str, str]] = {}  # see `Context`
         self._steps = {cell.key: cell.fit.steps for cell in planned.cells.values()}
 
-    def work(self) -> None:
+    def work(self, about: str = '') -> None:
         """Trains grids until all are there, its own and those of others.
+
+        Args:
+          about: the first line, said once all is checked.
 
         Raises:
           UsageError: a run that cannot be, before anything trains.
@@ -78,6 +81,8 @@ class Worker:
             self._examine()
             return
         costs = expand.check_shapes(self._sweep, self.datasets)
+        if about:
+            self._screen.note(about)
         divided = grids.division(
             self._sweep, self._workdir, self.index, lambda: _rooms(self._sweep, costs, self.datasets)
         )
@@ -153,14 +158,14 @@ def show_plan(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, c
       UsageError: a row that cannot run.
     """
     datasets = Datasets()
-    planned = expand.expand(config, _there(listed), datasets)
+    planned = _planned(config, listed, datasets)
     costs = expand.check_shapes(planned, datasets)
     Screen().show(cost_estimate.table(planned, costs, _rooms(planned, costs, datasets), workdir))
 
 
 def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command: str) -> None:
     """Reports what is there of a sweep, finished or not; trains nothing."""
-    planned = expand.expand(config, _there(listed))
+    planned = _planned(config, listed, Datasets())
     _report(planned, workdir, command, Screen())
 
 
@@ -184,10 +189,13 @@ def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> d
     }
 
 
-def _there(listed: Sequence[Row] | None) -> Sequence[Row]:
+def _planned(config: ConfigDict, listed: Sequence[Row] | None, datasets: Datasets) -> Sweep:
+    """The sweep, and the numbers of a paper that it is held against, checked."""
     if listed is None:
         raise UsageError('this config file has no function sweep(arg) that returns rows; see kdjax/study/sweep/rows.py')
-    return listed
+    planned = expand.expand(config, listed, datasets)
+    collect.paper(config, planned.axes)
+    return planned
 
 
 MODES: Mapping[str, Callable[[ConfigDict, Sequence[Row] | None, Path, str], None]] = {

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict, config_flags
 from configs import base
 from kdjax.errors import UsageError
 from kdjax.study import command_line
-from kdjax.study.recipe import arguments
+from kdjax.study.config import arguments
 from kdjax.study.recipe.resolve import resolve
 
 pytestmark = pytest.mark.filterwarnings('ignore:the load_module:DeprecationWarning')  # of ml_collections

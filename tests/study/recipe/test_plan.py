@@ -8,9 +8,9 @@ import pytest
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
+from kdjax.study.config.search import Search
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.resolve import resolve
-from kdjax.study.recipe.search import Search
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 STUDENTS = {'baseline', 'distill', 'distill+finetune', 'combined'}

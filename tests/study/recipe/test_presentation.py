@@ -12,10 +12,10 @@ from sklearn.datasets import load_digits
 
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
+from kdjax.study.config.search import Search
 from kdjax.study.recipe import build, context, dry_run, execute, plan
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.resolve import resolve
-from kdjax.study.recipe.search import Search
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 

@@ -151,7 +151,10 @@ WRONG = [
         r'terms\.soft\.temperature must be of type float, got \(1\.0, 2\.0\)',
     ),
     (rows.product(METHOD, rows.axis('data.transfer_sizes', (50, 100))), 'data.transfer_sizes has several values'),
-    (rows.product(METHOD, rows.axis('seed', -1)), 'seed of a row must be an integer >= 0, got -1'),
+    (
+        rows.product(METHOD, rows.axis('seed', -1)),
+        'seed of a row must be an integer from 0 to 4294967295 less seed, got -1',
+    ),
     (rows.product(METHOD, rows.axis('student.nets', 'mlp.mlp')), "unknown config field 'nets'"),
 ]
 

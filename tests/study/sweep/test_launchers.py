@@ -234,25 +234,10 @@ def test_a_worker_before_its_command_runs_is_queued_again_as_it_is():
     assert vars(again.function) == vars(launchers.Worker(['script.py', 'flag']))
 
 
-@pytest.mark.parametrize(
-    ('changes', 'message'),
-    [
-        ({'cluster': 'slrum'}, "unknown cluster 'slrum' in launch.slurm.cluster; there is: 'slurm'"),
-        ({'tasks': 0}, 'launch.slurm.tasks must be >= 1, got 0'),
-        ({'cluster': 'slurm'}, "no Slurm here .*srun.*; submit where srun is, or say launch.where='pool'"),
-    ],
-)
-def test_settings_that_cannot_be_used(changes, message, tmp_path, monkeypatch):
+def test_a_machine_without_slurm_is_told(tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', str(tmp_path))  # no Slurm, whatever is installed
-    with pytest.raises(UsageError, match=message):
-        launchers.slurm(['script.py'], settings(**changes), tmp_path)
-
-
-def test_a_place_that_does_not_exist_and_a_pool_of_nobody(tmp_path):
-    with pytest.raises(UsageError, match=r"unknown place 'pol' in launch\.where; there is: 'pool'"):
-        launchers.start({**base.launch().to_dict(), 'where': 'pol'}, ['run.py'], tmp_path)
-    with pytest.raises(UsageError, match=r'launch.processes must be >= 1, got 0'):
-        launchers.pool(['run.py'], 0, tmp_path)
+    with pytest.raises(UsageError, match=r"no Slurm here .*srun.*; submit where srun is, or say launch.where='pool'"):
+        launchers.slurm(['script.py'], settings(cluster='slurm'), tmp_path)
 
 
 def test_submitit_is_asked_for_only_where_it_is_used(tmp_path, monkeypatch):

@@ -8,13 +8,14 @@ number that the config has.
 """
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax.errors import UsageError
-from kdjax.study.recipe import fields
+from kdjax.errors import UsageError, shown
+from kdjax.study.config import fields
 
 
 class Search(Mapping[str, tuple[float, ...]]):
@@ -76,17 +77,19 @@ def number(name: str, value: Any) -> float:
     """
     if isinstance(value, tuple | list):
         raise UsageError(
-            f'{name} must be a number, got {value!r}; candidates that validation chooses from are named in '
-            f"config.search: {{'{name}': {tuple(value)!r}}}"
+            f'{name} must be a number, got {shown(value)}; candidates that validation chooses from are named in '
+            f"config.search: {{'{name}': {shown(tuple(value))}}}"
         )
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise UsageError(f'{name} must be a number, got {value!r}')
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        raise UsageError(f'{name} must be a finite number, got {shown(value)}')
     return float(value)
 
 
 def _numbers(field: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(field, str):
+        raise UsageError(f'config.search: a field is text, got {shown(field)}')
     if not isinstance(values, tuple | list) or not values:
-        raise UsageError(f"config.search: candidates of '{field}' must be several numbers, got {values!r}")
+        raise UsageError(f"config.search: candidates of '{field}' must be several numbers, got {shown(values)}")
     for value in values:
         number(f"config.search: a candidate of '{field}'", value)
     return tuple(values)

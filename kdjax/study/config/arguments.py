@@ -1,14 +1,13 @@
 """Arguments that a config does not list and that a network, term, source or optimiser takes all the same."""
 
 import ast
-import inspect
 from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
 
-from kdjax.errors import unknown
-from kdjax.resolve import resolve
+from kdjax.errors import shown, unknown
+from kdjax.resolve import resolve, signature_of
 
 
 def open_part(config: ConfigDict, way: list[str]) -> bool:
@@ -44,7 +43,7 @@ def _accepted(config: ConfigDict, way: list[str]) -> list[str]:
     if way[-1] == 'optim':
         from kdjax.train import optim
 
-        return [name for name in inspect.signature(optim.build).parameters if name != 'steps']
+        return [name for name in signature_of(optim.build, 'the optimiser').parameters if name != 'steps']
     where, node = _at(config, way[:-1]), _at(config, way)
     if way == ['data', 'args']:
         package, name = 'kdjax.data', 'tfds.prepared' if where.source.startswith('tfds:') else where.source
@@ -53,7 +52,7 @@ def _accepted(config: ConfigDict, way: list[str]) -> list[str]:
     else:
         package = {'terms': 'kdjax.techniques', 'task': 'kdjax.tasks'}.get(way[0], 'kdjax.data')
         name = node.kind
-    return list(inspect.signature(resolve(package, name, 'object')).parameters)
+    return list(signature_of(resolve(package, name, 'object'), shown(name)).parameters)
 
 
 def _value(text: str) -> Any:
