@@ -3,12 +3,10 @@
 import inspect
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from processes import environment
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.append(str(ROOT / 'docs'))
@@ -101,18 +99,6 @@ def test_links_become_those_of_the_site():
     assert list(sections.linked('[a](configs/base.py) [b](glossary.md)', 'index.md')) == ['configs/base.py']
     with pytest.raises(LookupError, match="no section 'Nothing'"):
         sections.section('README.md', 'Nothing')
-
-
-@pytest.mark.slow
-def test_the_page_on_ones_own_loop_is_what_happens(tmp_path):
-    """Each of its blocks by itself, in a process as a user has it."""
-    page = (ROOT / 'docs' / 'own_loop.md').read_text()
-    blocks = re.findall(r'^```python\n(.*?)^```$', page, re.MULTILINE | re.DOTALL)
-    assert len(blocks) == 2
-    for block in blocks:
-        done = subprocess.run([sys.executable, '-c', block], cwd=tmp_path, capture_output=True, text=True,
-                              env=environment() | {'PYTHONPATH': str(ROOT)})  # fmt: skip
-        assert done.returncode == 0, done.stderr
 
 
 def commands():
