@@ -13,7 +13,7 @@ from kdjax.export import ABOUT, bundle
 from kdjax.export.bundle import FORMAT, Student
 from kdjax.metrics import Metric
 from kdjax.resolve import resolve
-from kdjax.study.recipe import build
+from kdjax.study.recipe import build, changes
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import TrainedStudents, plain
 from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells, validation_score
@@ -62,6 +62,7 @@ def described(
                  'checksum': context.datasets.checksum(shared.data)},
         'license': '',
         'ends': {method: folder.name for method, folder in ends.items()},
+        'changed': [method for method, end in fits.items() if changes.made(end)],
         'heads': {method: plain(end.fit.head) for method, end in fits.items() if end.fit.head},
     }  # fmt: skip
 
@@ -102,6 +103,10 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
         raise unknown('method', method, known['ends'], f' of {folder}')
     if checkpoint not in CHECKPOINTS:
         raise unknown('checkpoint', checkpoint, CHECKPOINTS)
+    if method in known.get('changed', ()):
+        raise UsageError(f'the student of {method!r} is another network than that of the config (rounded, narrowed or '
+                         'factored), and cannot be loaded yet; its variables are in '
+                         f'{folder / known["ends"][method]}')  # fmt: skip
     end = folder / known['ends'][method]
     result = _result(end)
     sizes = [int(size) for size in result['chosen']]

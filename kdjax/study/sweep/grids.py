@@ -19,7 +19,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages
+from kdjax.study.recipe import changes, evaluation, execute, grid_program, memory, plan, stages
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -193,7 +193,7 @@ def _train(
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
                   for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
+        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context, changes.reached(inputs)),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
