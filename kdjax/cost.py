@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -13,7 +13,7 @@ from kdjax import trees
 from kdjax.compress import sizes
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.types import Net, Tree
+from kdjax.types import Array, Net, Outputs, Tree
 
 
 class Cost(NamedTuple):
@@ -50,9 +50,15 @@ def compression(net: Net, variables: Tree, example: Tree) -> dict[str, float]:
     return {name: float(value) for name, value in {**found, **work}.items()}
 
 
-def cost_of(net: Net, variables: Tree, example: Tree, batch_sizes: tuple[int, ...] = (1, 128)) -> Cost:
-    """Measures `net` on copies of `example` (without batch axis)."""
-    forward = jax.jit(lambda variables, inputs: net.apply(variables, inputs, train=False, key=None)[0].logits)
+def cost_of(
+    net: Net,
+    variables: Tree,
+    example: Tree,
+    batch_sizes: tuple[int, ...] = (1, 128),
+    served: Callable[[Outputs], Array] = lambda outputs: outputs.logits,
+) -> Cost:
+    """Measures `net` on copies of `example` (without batch axis), up to what is `served` of its outputs."""
+    forward = jax.jit(lambda variables, inputs: served(net.apply(variables, inputs, train=False, key=None)[0]))
     return Cost(
         trees.count(variables['params']),
         trees.nbytes(variables),

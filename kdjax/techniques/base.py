@@ -20,7 +20,7 @@ Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging')
+TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation')
 
 
 class Paper(NamedTuple):
@@ -169,6 +169,11 @@ class Term:
         """Whether `adopt` takes something over, which is not trained and must not decay either."""
         return False
 
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        """Those of the student's taps that only weigh or choose, behind a stop-gradient: nothing is learned there."""
+        return ()
+
     def taps(self) -> Taps:
         """The features that the term reads."""
         return Taps()
@@ -247,7 +252,10 @@ class Term:
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
         'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
         (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Members of a teacher: 'member0/logits',
-        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K).
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
+        items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
+        'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
+        batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

@@ -82,8 +82,12 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
-    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
-    known = plain(students.described(shared, inputs.ends, ends, context))  # facts may be arrays
+    known = plain({  # facts may be arrays
+        **students.described(shared, context),
+        'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
+        'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
+        'changed': [method for method, end in inputs.ends.items() if changes.made(end)],
+    })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
@@ -133,7 +137,7 @@ def _statistics(
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context, made_smaller: bool = False) -> dict[str, Any]:
     """What a network costs in use, with the columns of its task, and those of `cost.COMPRESSION` where asked for."""
-    cost = cost_of(net, variables, context.example(inputs))
+    cost = cost_of(net, variables, context.example(inputs), served=context.task(inputs).served)
     length = context.typical_length(inputs)
     more = dict(context.task(inputs).costs(variables, cost.latency_ms, length))
     if made_smaller:

@@ -124,14 +124,16 @@ def test_rounding_without_training_leaves_weights_as_they_were_and_is_measured(f
 
 def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
     workdir, met = finished
-    report = storage.read_json(next(workdir.glob('report')) / 'results.json')
-    criteria = {one['name']: one for one in report['acceptance']['attempts'][0]['criteria']}
+    summary = storage.read_json(workdir / 'report' / 'summary.json')
+    criteria = {one['name']: one for one in summary['acceptance']['attempts'][0]['criteria']}
     pruned, result = variables(workdir, 'baseline+prune+qat')
     kept = [cell for cell, one in enumerate(result['cells']) if one['candidate'] == result['chosen']['50']]
     largest = max(sizes.size_of(trees.take(pruned, cell)).deflated for cell in kept) / 1000
     assert criteria['max_kilobytes']['got'] == largest
     assert met == all(one['met'] for one in criteria.values())
-    costs = {one['method']: one['cost']['more'] for one in report['runs']}
+    (folder,) = workdir.glob('evaluate-*')
+    evaluated = storage.read_json(folder / storage.ARTIFACT)['result']
+    costs = {name: cost['more'] for name, cost in (*evaluated['costs'].items(), ('hard labels', evaluated['cost']))}
     assert costs['hard labels']['stored_bytes'] == 4 * (64 * 8 + 8 + 8 * 10 + 10)
     assert costs['hard labels']['macs'] == costs['P, Q']['macs'] == 64 * 8 + 8 * 10
     assert costs['P, Q']['macs_effective'] < costs['P, Q']['macs']
