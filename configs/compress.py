@@ -1,8 +1,8 @@
 """Handwritten digits: what do zeros, few bits, few channels and low ranks cost a student, and what gives KD back?
 
 Every student of 1.2 k parameters is trained for 1,000 steps on 250 digits, and then for 500 more after it was made
-smaller, with hard labels alone or with a teacher; the control row trains longer and changes nothing. Shares of zeros and
-numbers of bits are cells of one compiled program each.
+smaller, with hard labels alone or with a teacher; the control row trains longer and changes nothing. Shares of zeros
+and numbers of bits are cells of one compiled program each.
 
 Command:  python run.py --config=configs/compress.py --mode=sweep
 Cost:     some minutes on 2 CPU cores

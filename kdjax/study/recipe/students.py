@@ -133,8 +133,8 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
 
 def _changed(method: str, place: Path) -> UsageError:
     return UsageError(
-        f'the student of {method!r} is another network than that of the config (rounded, narrowed or factored), and cannot '
-        f'be loaded yet; its variables are in {place}'
+        f'the student of {method!r} is another network than that of the config (rounded, narrowed or factored), and '
+        f'cannot be loaded yet; its variables are in {place}'
     )
 
 
