@@ -11,7 +11,8 @@ Expected: 8 and 4 bits, half of the weights zero and rank 8 cost nothing after t
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -20,7 +21,7 @@ from kdjax.study.sweep import rows
 
 TEACHERS = {'hard': {'hard': 1.0}, 'KD': {'hard': 0.1, 'soft': 0.9}}
 # What is done in the fit after the first, by the name that its method has.
-AFTER = {
+AFTER: Mapping[str, Mapping[str, Any]] = {
     'longer': {},
     'pruned': {'optim.pruning': 'global'},
     '2:4': {'optim.pruning': '2:4'},
