@@ -24,14 +24,14 @@ FLOORS = {
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
-    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains'},
-    'nets': {'base', 'layers', 'sequences', 'blocks'},
+    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',
     },
     'tasks': {'base', 'entities', 'evaluation'},
-    'compress': {'products', 'rounding'},
+    'compress': {'products', 'rounding', 'masks', 'quantized'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]

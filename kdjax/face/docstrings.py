@@ -50,7 +50,7 @@ def described(kind: type[Term]) -> tuple[str, dict[str, str]]:
     about, _, _ = inspect.cleandoc(kind.__doc__ or '').partition('\nAttributes:\n')
     attributes: dict[str, str] = {}
     for one in reversed(kind.__mro__):
-        _, _, listed = inspect.cleandoc(one.__doc__ or '').partition('\nAttributes:\n')
+        _, _, listed = f'\n{inspect.cleandoc(one.__doc__ or "")}'.partition('\nAttributes:\n')  # which may begin it
         for names, text in re.findall(r'^  (\w+(?:, \w+)*): (.*(?:\n   .*)*)', listed, re.MULTILINE):
             attributes.update(dict.fromkeys(names.split(', '), ' '.join(text.split())))
     return about.strip(), attributes

@@ -20,7 +20,7 @@ Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging')
+TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation')
 
 
 class Paper(NamedTuple):
@@ -114,7 +114,8 @@ class Term:
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
-    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    # Fields of those that are functions of arrays alone, of terms that may learn, or read other columns than labels.
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
@@ -168,6 +169,11 @@ class Term:
     def adopts(self) -> bool:
         """Whether `adopt` takes something over, which is not trained and must not decay either."""
         return False
+
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        """Those of the student's taps that only weigh or choose, behind a stop-gradient: nothing is learned there."""
+        return ()
 
     def taps(self) -> Taps:
         """The features that the term reads."""
@@ -247,7 +253,10 @@ class Term:
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
         'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
         (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Members of a teacher: 'member0/logits',
-        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K).
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
+        items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
+        'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
+        batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

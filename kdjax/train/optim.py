@@ -18,7 +18,7 @@ from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
 GROUPS = ('student', 'terms')
-OPTIMISERS = ('sgd', 'adamw', 'dot')
+OPTIMISERS = ('sgd', 'adamw', 'adam_l2', 'dot')
 
 
 def build(
@@ -49,7 +49,9 @@ def build(
     """An optimiser; call its `update` with `knobs=`.
 
     Args:
-      name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay) or 'dot'
+      name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay), 'adam_l2'
+        (Adam, weight decay added to the gradient, as PyTorch's Adam has it: where an update is g / (|g| + eps), what is
+        summed over a batch of B trains as its mean does with weight decay / B and eps / B) or 'dot'
         (sgd whose momentum is larger for what the teacher says; its `update` takes gradients
         `SplitGradients`).
       steps: length of the run, in steps.
@@ -59,7 +61,7 @@ def build(
       factor: see `milestones`.
       momentum, nesterov: of 'sgd'; 'dot' has the momentum too.
       delta: of 'dot', in [0, min(momentum, 1 - momentum)].
-      b1, b2, eps: of 'adamw'.
+      b1, b2, eps: of 'adamw' and 'adam_l2'.
       clip: largest norm of the gradient over all parameters; 0 for no clipping.
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
       max_norm: largest norm of the weights into a unit of the student, kept after every update; 0 for no bound.
@@ -87,6 +89,8 @@ def build(
         rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
     elif name == 'adamw':
         rule = [_promoting(optax.scale_by_adam(b1, b2, eps)), decayed]
+    elif name == 'adam_l2':
+        rule = [decayed, _promoting(optax.scale_by_adam(b1, b2, eps))]
     elif name == 'dot':
         if not 0 <= delta <= min(momentum, 1 - momentum) or clip or nesterov:
             raise UsageError(
@@ -148,8 +152,9 @@ def _without_sparsity(inner: optax.GradientTransformationExtraArgs) -> optax.Gra
 
 def _check_regrowth(name: str, pruning: str) -> None:
     if name == 'dot' or pruning != 'layer':
-        raise UsageError(f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} "
-                         f'of {name!r}')  # fmt: skip
+        raise UsageError(
+            f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} of {name!r}"
+        )
 
 
 class SplitGradients(NamedTuple):

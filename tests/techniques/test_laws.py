@@ -169,6 +169,8 @@ def test_gradient_reaches_everything_of_the_student_that_is_read(name):
     subject = world.subject(name)
     gradient = world.compiled(*subject).student
     read = {tap: gradient.features[tap] for tap in subject.term.taps().student} or {'logits': gradient.logits}
+    for tap in subject.term.weighing:
+        assert world.size(read.pop(tap)) == 0, f'{tap} only weighs, and yet has a gradient'
     for tap, leaf in read.items():
         reached = np.any(np.reshape(leaf, (len(MASK), -1)) != 0, axis=1)
         assert np.array_equal(reached, MASK), f'gradient wrt {tap} reaches the examples {np.flatnonzero(reached)}'

@@ -17,7 +17,7 @@ from kdjax.study.recipe import build, changes, contents
 from kdjax.study.recipe.inputs import Inputs, Teacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
-from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
+from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
 from kdjax.train import cache, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
@@ -147,7 +147,11 @@ class Context:
         }
 
     def logits(self, net: Net, variables: Tree, inputs: Inputs, split: str) -> np.ndarray:
-        """A network's logits (N, ..., K) on a split."""
+        """A network's logits (N, ..., K) on a split, or what its task keeps of them."""
+        task, examples = self.task(inputs), self.datasets(inputs.data).splits[split]
+        if not task.answers_in_full:
+            one = jax.tree.map(lambda leaf: leaf[None], variables)
+            return answers(task, net, examples, **self._evaluation(inputs))(one)[0]
         columns, shown = self._read(inputs, split), build.preprocess(inputs.data)
         tables = cache.compute(teachers.frozen(net), variables, columns, identity(), 0, 1, preprocess=shown)
         return tables[teachers.PREFIX + 'logits'][:, 0]

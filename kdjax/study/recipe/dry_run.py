@@ -24,10 +24,11 @@ from kdjax.study.recipe.inputs import (
 )
 from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
+from kdjax.tasks.base import Task
 from kdjax.train import cache, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Net, State, Teacher, Tree
+from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
 
@@ -174,12 +175,34 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
     columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
+    columns |= _answers(inputs, dataset)
     presentation = build.presentation(inputs)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
     batches = jax.eval_shape(look, _shapes(columns, whole.shape), whole, whole, other, steps)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), dict(batches))
+
+
+def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
+    """Shapes of the columns that a cached teacher's answers to what examples share become."""
+    questions = build.task(inputs.task).questions(dataset)
+    if not questions or not isinstance(inputs.source, CachedTeacher):
+        return {}
+    who = inputs.source.teacher
+    net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
+    found = {}
+    for name, question in questions.items():
+        batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
+        variables = _initial(net, who.network, batch['inputs'])
+        answer = jax.eval_shape(functools.partial(_answer, net, task), variables, batch)
+        found[teachers.PREFIX + name] = jax.ShapeDtypeStruct((len(question.rows), *answer.shape[1:]), answer.dtype)
+    return found
+
+
+def _answer(net: Net, task: Task, variables: Tree, batch: Batch) -> Array:
+    batch = task.prepare(batch)
+    return task.answer(net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
 
 
 def _teacher(
@@ -201,7 +224,7 @@ def _teacher(
         one = _changed(who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
-    if not isinstance(inputs.source, CachedTeacher):
+    if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
     read = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)

@@ -13,6 +13,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
+from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.config.check import cache_name, folds_name
@@ -31,12 +32,13 @@ Trained = TrainedTeacher | TrainedStudents
 
 
 class TeacherSource(NamedTuple):
-    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have."""
+    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have, ..."""
 
     teacher: Teacher
     variables: Tree
     tables: Mapping[str, np.ndarray]
     padded: Mapping[str, int] = {}
+    columns: Mapping[str, Shared] = {}  # its answers to what examples share
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -106,7 +108,8 @@ def grid_program(
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
-        streams, fit.batch_size, build.columns(train, inputs.column, labels, build.teacher_columns(inputs)),
+        streams, fit.batch_size,
+        {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
         build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
         buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
         padded={**build.padded(dataset, inputs), **source.padded},
@@ -234,6 +237,12 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
+        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        if questions:
+            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
+                       for name, question in questions.items()}  # fmt: skip
+            shared = {teachers.PREFIX + name: column for name, column in answers.items()}
+            return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
     return TeacherSource(asked_teacher(context, inputs), variables, {})
 
