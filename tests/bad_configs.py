@@ -219,7 +219,7 @@ ARRANGED = (
     ('config.@', ("teacher.net = 'mlp'", "student.net = 'os:getcwd'", "data.source = 'os:getcwd'",
         "data.source = 'json:loads'",
                   "terms.soft.kind = 'os:getcwd'", "task.kind = 'os:getcwd'", "data.source = 'nobody:nothing'",
-                  "terms.soft = {'temperature': 3.0}", 'terms.soft = {}', 'fits.combined.optim = {}', 'task = {}',
+                  "terms.soft = {'temperature': 3.0}", 'terms.soft = {}', 'task = {}',
                   "terms['a.b'] = config.terms.soft",
                       "terms['a/b'] = config.terms.soft; config.fits.combined.weights = {'a/b': 1.0}",
                   "data = {'source': 'digits.digits'}", "teacher = {'net': 'mlp.mlp'}",
