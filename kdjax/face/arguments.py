@@ -32,7 +32,7 @@ class Slot(NamedTuple):
     @property
     def many(self) -> bool:
         """Whether it is a sequence of arrays."""
-        return self.field in ('layers', MEMBERS)
+        return self.field in ('layers', 'candidates', MEMBERS)
 
 
 def is_plain(kind: type[Term]) -> bool:
@@ -41,8 +41,8 @@ def is_plain(kind: type[Term]) -> bool:
 
 
 def plain_fields(kind: type[Term]) -> dict[str, Any]:
-    """The fields of such terms that differ from those of others."""
-    return {} if kind.init is Term.init else dict(kind.PLAIN or {})
+    """The fields of such terms that are not chosen: that they learn nothing, that they read no column but labels."""
+    return dict(kind.PLAIN or {})
 
 
 def readings(kind: type[Term]) -> list[Term]:

@@ -114,7 +114,8 @@ class Term:
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
-    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    # Fields of those that are functions of arrays alone, of terms that may learn, or read other columns than labels.
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)

@@ -6,7 +6,8 @@ a tap of that name, (B, M). Terms of this kind read those, never the scores of a
 """
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -28,6 +29,7 @@ class CandidateTerm(Term):
 
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    PLAIN: ClassVar[Mapping[str, Any] | None] = {'once': ''}
 
     once: str = ''
 

@@ -1,7 +1,7 @@
 """Topology distillation: how the users and items of a batch lie to each other is as in the teacher's space."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -90,6 +90,7 @@ class FullTopology(_Topology):
     """
 
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    PLAIN: ClassVar[Mapping[str, Any] | None] = {'columns': ()}
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         known = self.entities(inputs)
