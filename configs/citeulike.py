@@ -47,8 +47,8 @@ def get_config(arg: str = '') -> ConfigDict:
     config.student.args = ConfigDict({'width': arguments['width']})
     config.teacher.net = 'factorization.factorization'
     config.teacher.args = ConfigDict({'width': 200})
-    config.teacher.fit = fit(batch, steps(arguments['teacher_epochs'] or (10 if quick else 60), batch), bpr=1.0)
-    length = steps(arguments['epochs'] or (10 if quick else 60), batch)
+    config.teacher.fit = fit(batch, steps(arguments['teacher_epochs'] or (8 if quick else 30), batch), bpr=1.0)
+    length = steps(arguments['epochs'] or (4 if quick else 20), batch)
     config.terms = ConfigDict({
         'bpr': {'kind': 'bpr.PairwiseRanking'},
         'rrd': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'first', 'once': 'user'},
