@@ -20,7 +20,7 @@ KEPT = re.compile(
     r'|`[^`]*`|\"[^\"]*\"|\*\w+\*'
 )
 # Code that docstrings do not mark as such: names of several words, of a place, calls with text.
-CODE = re.compile(r"\b[A-Za-z]{3,}_\w{2,}|\b\w{3,}\.\w{3,}|\w+=\S|[\[(]'")
+CODE = re.compile(rf"\b(?!(?:{'|'.join(NAMES)})_)[A-Za-z]{{3,}}_\w{{2,}}|\b\w{{3,}}\.\w{{3,}}|\w{{3,}}=\S|[\[(]'")
 PROSE = re.compile(r"""[('"]*[A-Za-zÀ-ÿ][A-Za-zÀ-ÿ0-9'’+-]+['")]*[.,:;)]*|'[^']*'[.,:;]?|[aAI]""")
 OPERATOR = re.compile(r'[-+*/=<>]')
 NUMBER = re.compile(r'-?\d[\dxe.-]*[a-z]?|-+|[A-Za-z]\)')  # with perhaps a unit or a letter of a list: no equation

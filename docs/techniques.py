@@ -115,7 +115,7 @@ def body(docstring: str, equations: dict[str, str]) -> Iterator[str]:
             items = re.split(r'\n  (?=\w)', block)[1:]
             yield from ('Attributes:', '', *(attribute(item, equations) for item in items))
         else:
-            yield block if block.lstrip().startswith('|') else typeset(block, equations)
+            yield block if re.match(r'\s*\|[ -]', block) else typeset(block, equations)
         yield ''
 
 

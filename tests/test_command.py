@@ -17,3 +17,11 @@ def test_the_command_finds_the_configs_that_it_brings(tmp_path):
                           capture_output=True, text=True, env=environment() | {'PYTHONPATH': str(alone)})  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert 'Handwritten digits' in done.stdout
+
+
+def test_a_new_project_is_named_in_one_word(tmp_path):
+    command, variables = [sys.executable, '-m', 'kdjax', 'new', 'of_mine'], environment() | {'PYTHONPATH': str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=variables)
+    assert done.returncode == 0, done.stderr
+    assert 'kdjax run --config=of_mine/config.py' in done.stdout
+    assert (tmp_path / 'of_mine' / 'config.py').is_file()

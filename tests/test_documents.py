@@ -49,11 +49,13 @@ def test_the_table_of_presets_is_that_of_the_results():
     folder = ROOT / 'experiments' / 'presets'
     publish = runpy.run_path(str(folder / 'publish.py'))
     summaries = publish['load']()
-    assert publish['page'](summaries) == (folder / 'README.md').read_text()
+    assert publish['page'](summaries, publish['renewed']()) == (folder / 'README.md').read_text()
     shown = {row['name']: row for summary in summaries.values() for row in summary['rows']}
     assert set(sweep.presets()) <= set(shown)
     scores = [row['last']['accuracy'] for row in shown.values()]
     assert all(score['n'] == 10 and score['mean'] > 0.2 for score in scores), 'no better than chance'
+    for name, line in publish['expected'](summaries).items():
+        assert line in (ROOT / 'configs' / 'presets' / f'{name}.py').read_text().splitlines(), name
 
 
 def test_the_short_run_on_cifar_is_that_of_its_results():

@@ -4,6 +4,7 @@ The 3/1000 of the authors' code, whose loss is halved from each layer to the one
 
 Command:  python run.py --config=configs/presets/ab.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 94.7 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ Both weights are 1, OFAKD's defaults for the hard labels and its distillers.
 
 Command:  python run.py --config=configs/presets/bkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.3 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The paper's loss is alpha CE + (1 - alpha) KD + beta CC with alpha = 0.5; beta i
 
 Command:  python run.py --config=configs/presets/cc.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.6 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

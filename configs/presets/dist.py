@@ -4,6 +4,7 @@ The hard labels have weight 1, and both relations the factor T^2 that the author
 
 Command:  python run.py --config=configs/presets/dist.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.6 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ torchdistill's defaults. The student's channels are mapped to the teacher's by a
 
 Command:  python run.py --config=configs/presets/dist_plus.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ states are projected, which the paper's need not be.
 
 Command:  python run.py --config=configs/presets/distilbert.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 78.6 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

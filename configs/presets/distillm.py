@@ -4,6 +4,7 @@ The paper starts from a fine-tuned student, and goes on with the loss on plain t
 
 Command:  python run.py --config=configs/presets/distillm.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.4 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

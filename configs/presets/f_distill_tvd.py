@@ -4,6 +4,7 @@ The paper distils sequences into the student first, then minimises the divergenc
 
 Command:  python run.py --config=configs/presets/f_distill_tvd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.5 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The paper's nets are equally wide; here the teacher is wider, so the student's c
 
 Command:  python run.py --config=configs/presets/fsp.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.8 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

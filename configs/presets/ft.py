@@ -4,6 +4,7 @@ The paper's factors per channel (0.5), p = 1 and the authors' 500 on the mean of
 
 Command:  python run.py --config=configs/presets/ft.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 80.8 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

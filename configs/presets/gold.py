@@ -4,6 +4,7 @@ The weights are TRL's: the share of the teacher's vocabulary that is matched, an
 
 Command:  python run.py --config=configs/presets/gold.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -5,6 +5,7 @@ Weights 0.1, 5 and 5 are those of Knowledge-Distillation-Zoo.
 
 Command:  python run.py --config=configs/presets/irg.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 89.6 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

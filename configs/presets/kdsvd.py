@@ -4,6 +4,7 @@ The teacher is wider than the student, so the form whose matrices do not depend 
 
 Command:  python run.py --config=configs/presets/kdsvd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 90.8 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The paper's student sees the teacher's logits only.
 
 Command:  python run.py --config=configs/presets/logits.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 93.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 Command:  python run.py --config=configs/presets/minilm.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 81.2 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

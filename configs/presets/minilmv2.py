@@ -4,6 +4,7 @@ The paper's 48 relation heads are too many for these widths: 4 are, as there, mo
 
 Command:  python run.py --config=configs/presets/minilmv2.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 78.8 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ Kinds of labels are weighed 9 for soft and 0.1 for hard ones, the hard ones of b
 
 Command:  python run.py --config=configs/presets/mlkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.2 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

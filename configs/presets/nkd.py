@@ -4,6 +4,7 @@ gamma = 1.5 at temperature 1, beside the hard labels with weight 1.
 
 Command:  python run.py --config=configs/presets/nkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 93.5 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The paper's loss is H + lambda / 2 MMD^2 with lambda = 50 for the polynomial ker
 
 Command:  python run.py --config=configs/presets/nst.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 86.5 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

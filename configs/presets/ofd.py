@@ -4,6 +4,7 @@ The authors' 1/1000 for small images; margins come from the teacher's batch norm
 
 Command:  python run.py --config=configs/presets/ofd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.0 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

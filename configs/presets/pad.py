@@ -2,6 +2,7 @@
 
 Command:  python run.py --config=configs/presets/pad.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 93.8 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -6,6 +6,7 @@ not be.
 
 Command:  python run.py --config=configs/presets/pkd_bert.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 79.3 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The threshold is that of FixMatch (Sohn et al., 2020, table 4); the paper has no
 
 Command:  python run.py --config=configs/presets/pseudo_labels.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ The weights are ours: DistillKit has the loss, and no recipe for it.
 
 Command:  python run.py --config=configs/presets/ranking.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.3 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

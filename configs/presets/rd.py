@@ -5,6 +5,7 @@ Classes are the items: of ten, the teacher's first 3 besides the label count; th
 
 Command:  python run.py --config=configs/presets/rd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 93.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 Command:  python run.py --config=configs/presets/show_attend_distill.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 72.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -4,6 +4,7 @@ Temperature and regularisation are those of the authors' code; both terms weigh 
 
 Command:  python run.py --config=configs/presets/skd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 73.2 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

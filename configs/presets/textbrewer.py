@@ -4,6 +4,7 @@ Each has weight 1 and the task's loss none, as in the toolkit's examples.
 
 Command:  python run.py --config=configs/presets/textbrewer.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 70.2 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

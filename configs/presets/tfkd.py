@@ -5,6 +5,7 @@ temperature 20, times 100.
 
 Command:  python run.py --config=configs/presets/tfkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

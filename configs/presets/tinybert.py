@@ -4,6 +4,7 @@ Attention, hidden states and embeddings have equal weights; W_e of the embedding
 
 Command:  python run.py --config=configs/presets/tinybert.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 81.6 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

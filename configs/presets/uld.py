@@ -4,6 +4,7 @@ The classes are the same on both sides here, which the technique does not know.
 
 Command:  python run.py --config=configs/presets/uld.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 88.7 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

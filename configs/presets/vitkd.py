@@ -4,6 +4,7 @@ The paper's shallow layers are two of twelve; here they are the embedding and th
 
 Command:  python run.py --config=configs/presets/vitkd.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 75.2 % (mean of 10 seeds; hard labels 75.7 %)
 """
 
 from ml_collections import ConfigDict

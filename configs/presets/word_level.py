@@ -4,6 +4,7 @@ An image is a sequence of one token here.
 
 Command:  python run.py --config=configs/presets/word_level.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 91.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -2,6 +2,7 @@
 
 Command:  python run.py --config=configs/presets/wsld.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 92.9 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

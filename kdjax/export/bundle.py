@@ -13,7 +13,6 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax import __version__
 from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
@@ -23,6 +22,7 @@ from kdjax.resolve import construct
 from kdjax.tasks.base import Task
 from kdjax.train import storage
 from kdjax.types import Net, Tree
+from kdjax.version import __version__
 
 FORMAT = 1  # of student.json
 BATCH = 1024  # examples of a forward pass, as in evaluation

@@ -1,7 +1,7 @@
 """Activation boundaries: the student's neurons fire where the teacher's do, with a margin."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -62,6 +62,7 @@ class ActivationBoundary(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'halving', 'mean')
     OTHER_CLASSES: ClassVar[bool] = True
+    PLAIN: ClassVar[Mapping[str, Any]] = {'connector': False}
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     connector: bool = True

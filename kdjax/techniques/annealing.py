@@ -26,6 +26,7 @@ class AnnealedLogits(Term):
     PAPER: ClassVar[Paper] = Paper(
         'Jafari, Rezagholizadeh, Sharma, Ghodsi', 'Annealing Knowledge Distillation', 'EACL', 2021, '2104.07163'
     )
+    COUNTS: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'multilabel', 'regression', 'tagging')
 
     highest: int = number(10, minimum=1)

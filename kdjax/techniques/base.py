@@ -112,6 +112,9 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    DRAWS: ClassVar[bool] = False  # whether it draws at random
+    COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
@@ -155,6 +158,11 @@ class Term:
     def reads_labels(self) -> bool:
         """Whether it reads batch['labels'], where that depends on its form; else `LABELS` says it."""
         return self.LABELS
+
+    @property
+    def reads_logits(self) -> bool:
+        """Whether it reads logits of a side that it reads features of too; of one without taps it reads them anyway."""
+        return False
 
     @property
     def adopts(self) -> bool:
@@ -250,6 +258,11 @@ class Term:
         batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
+
+    @classmethod
+    def readings(cls) -> Sequence[Self]:
+        """Instances that read, between them, all that any instance may read; those of the laws where they do."""
+        return cls.specimens()
 
 
 def is_technique(kind: Any) -> bool:

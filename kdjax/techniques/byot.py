@@ -52,6 +52,7 @@ class SelfDistillation(ExitTerm):
     )
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
+    reads_logits: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layers: tuple[str, ...] = ('stage1', 'stage2')

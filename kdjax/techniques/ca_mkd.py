@@ -67,6 +67,7 @@ class ConfidentHints(EnsembleTerm):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
     LABELS: ClassVar[bool] = True
+    reads_logits: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'

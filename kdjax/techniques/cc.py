@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -105,6 +105,7 @@ class NeighbourCongruence(LayerTerm):
 
     PAPER: ClassVar[Paper] = PAPER
     scope: ClassVar[Scope] = 'batch'
+    PLAIN: ClassVar[Mapping[str, Any]] = {'width': 0}
 
     width: int = 128
 

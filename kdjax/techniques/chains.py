@@ -1,7 +1,8 @@
 """What terms of conditional random fields share: the scores of both sides, and values that are of whole sentences."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from collections.abc import Sequence
+from typing import ClassVar, NamedTuple, Self
 
 import jax.numpy as jnp
 
@@ -106,6 +107,10 @@ class TwoTaggers(Term):
 
     def taps(self) -> Taps:
         return Taps(*(TAPS if self.crf in ('both', side) else () for side in ('student', 'teacher')))
+
+    @classmethod
+    def readings(cls) -> Sequence[Self]:
+        return [cls(crf=side) for side in cls.SIDES]
 
     def chains(self, inputs: TermInputs) -> tuple[Chain, Chain]:
         """Of the student and of the teacher.

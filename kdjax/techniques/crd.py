@@ -74,6 +74,7 @@ class ContrastiveRepresentation(LayerTerm):
     )
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
+    DRAWS: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     examples: int = 0

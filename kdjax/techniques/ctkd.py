@@ -74,6 +74,7 @@ class CurriculumTemperature(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('global', 'instance')
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    COUNTS: ClassVar[bool] = True
 
     lowest: float = knob(1.0, above=0.0)
     span: float = knob(20.0, above=0.0)

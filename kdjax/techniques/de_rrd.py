@@ -54,6 +54,7 @@ class DistillationExperts(LayerTerm):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    DRAWS: ClassVar[bool] = True
 
     each: bool = False
     experts: int = 5
@@ -130,6 +131,7 @@ class RelaxedRanking(Term):
     """
 
     PAPER: ClassVar[Paper] = PAPER
+    DRAWS: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     interesting: int = 40

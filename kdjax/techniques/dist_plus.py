@@ -1,8 +1,8 @@
 """DIST+: besides predictions, a feature map correlates with the teacher's, over channels and between examples."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -38,6 +38,7 @@ class MapCorrelations(LayerTerm):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('relation', 'torchdistill')
     scope: ClassVar[Scope] = 'batch'
+    PLAIN: ClassVar[Mapping[str, Any]] = {'projector': False}
 
     layer: str = 'stage2'
     projector: bool = False

@@ -1,7 +1,7 @@
 """Hints: a regressor on a student layer predicts a teacher layer."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
@@ -76,6 +76,7 @@ class Hint(LayerTerm):
         'absolute',
         'distance',
     )
+    PLAIN: ClassVar[Mapping[str, Any]] = {'regressor': False}
 
     layer: str = 'stage2'
     regressor: bool = True

@@ -2,8 +2,8 @@
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -56,6 +56,7 @@ class Flow(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'torchdistill')
     OTHER_CLASSES: ClassVar[bool] = True
+    PLAIN: ClassVar[Mapping[str, Any]] = {'widened': False}
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     widened: bool = False

@@ -142,6 +142,7 @@ class Factor(LayerTerm):
 
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'mean', 'repdistiller')
+    PLAIN: ClassVar[Mapping[str, Any]] = {'translator': False, 'paraphraser': '', 'batch_norm': True, 'rate': 0.5}
 
     layer: str = 'stage2'
     paraphraser: str = ''

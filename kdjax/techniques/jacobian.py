@@ -44,6 +44,10 @@ class JacobianMatching(LayerTerm):
     form: str = 'paper'
 
     @property
+    def reads_logits(self) -> bool:
+        return self.form == 'cross_entropy'
+
+    @property
     def at_teacher(self) -> AtTeacher:
         return 'free' if self.form == 'cross_entropy' else 'zero'
 

@@ -1,8 +1,8 @@
 """What terms of layers share: the layers of two networks in pairs, and bases of those terms that compare them alike."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
 
 import jax.numpy as jnp
 
@@ -147,6 +147,8 @@ class ProjectedMaps(MapTerm):
       layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap'; the larger map is average-pooled.
       projected: whether there is such a convolution; without it the channels must be equally many.
     """
+
+    PLAIN: ClassVar[Mapping[str, Any]] = {'projected': False}
 
     projected: bool = True
 

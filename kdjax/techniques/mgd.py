@@ -51,6 +51,7 @@ class MaskedGeneration(MapTerm):
     PAPER: ClassVar[Paper] = Paper(
         'Yang, Li, Shao, Shi, Yuan, Yuan', 'Masked Generative Distillation', 'ECCV', 2022, '2205.01529'
     )
+    DRAWS: ClassVar[bool] = True
 
     mask: str = 'spatial'
     width: int = number(0, minimum=0)

@@ -1,8 +1,8 @@
 """One-for-all: stages of any architecture are compared where all are alike, in the logits."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class OneForAll(ExitTerm):
         '2310.19444',
     )
     LABELS: ClassVar[bool] = True
+    PLAIN: ClassVar[Mapping[str, Any]] = {'layers': ()}
+    reads_logits: ClassVar[bool] = True
 
     gamma: float = knob(1.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)

@@ -78,6 +78,7 @@ class Overhaul(Term):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'halving', 'mean')
     OTHER_CLASSES: ClassVar[bool] = True
+    PLAIN: ClassVar[Mapping[str, Any]] = {'connector': False, 'norms': (), 'kernel_size': 1}
 
     layers: tuple[str, ...] = ('stage1', 'stage2')
     norms: tuple[str, ...] = ()

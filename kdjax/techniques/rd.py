@@ -26,6 +26,7 @@ PAPER = Paper(
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Ranking(Term):
     PAPER: ClassVar[Paper] = PAPER
+    DRAWS: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     first: int = number(10, minimum=1)

@@ -1,8 +1,8 @@
 """Knowledge review: each student layer, fused with the deeper ones, predicts the teacher's layer of its level."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -88,6 +88,7 @@ class Review(Term):
         'Chen, Liu, Zhao, Jia', 'Distilling Knowledge via Knowledge Review', 'CVPR', 2021, '2104.09044'
     )
     OTHER_CLASSES: ClassVar[bool] = True
+    PLAIN: ClassVar[Mapping[str, Any]] = {'fused': False, 'width': 512}
 
     layers: tuple[str, ...] = ('stage1', 'stage2', 'penult')
     fused: bool = True

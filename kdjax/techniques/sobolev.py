@@ -41,6 +41,10 @@ class Sobolev(LayerTerm):
     layer: str = 'tangents'
     form: str = 'logits'
 
+    @property
+    def reads_logits(self) -> bool:
+        return self.form == 'log_probabilities'
+
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         slopes = [wide(slope) for slope in self.features(inputs)]
         if slopes[0].ndim != 3 or slopes[0].shape != slopes[1].shape:

@@ -2,8 +2,8 @@
 
 import dataclasses
 import math
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -55,6 +55,7 @@ class LogPowerSum(LayerTerm):
     )
     scope: ClassVar[Scope] = 'batch'
     minimum: ClassVar[float] = -math.inf
+    PLAIN: ClassVar[Mapping[str, Any]] = {'projected': False}
 
     projected: bool = True
     power: float = knob(4.0, minimum=1.0)

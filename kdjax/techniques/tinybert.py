@@ -1,8 +1,8 @@
 """TinyBERT: attention scores, hidden states and embeddings of the student approach the teacher's."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import ClassVar, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, Self
 
 import jax.numpy as jnp
 
@@ -61,6 +61,7 @@ class HiddenStates(ProjectedTokens):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    PLAIN: ClassVar[Mapping[str, Any]] = {'projection': 'none'}
 
     projection: str = 'shared'
 

@@ -1,7 +1,8 @@
 """What terms of tokens and attention share: padded tokens change nothing."""
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -149,6 +150,7 @@ class ProjectedTokens(LayerwiseTerm):
     """
 
     BIAS: ClassVar[bool] = False  # whether what is learned adds a vector too
+    PLAIN: ClassVar[Mapping[str, Any]] = {'projection': False}
 
     layers: tuple[str, ...] = ('hidden1', 'hidden2')
     projection: bool | str = False

@@ -101,6 +101,7 @@ class Generation(LayerTerm):
     """
 
     PAPER: ClassVar[Paper] = _PAPER
+    DRAWS: ClassVar[bool] = True
 
     layer: str = 'hidden2'
     ratio: float = number(0.5, above=0.0, maximum=1.0)

@@ -21,6 +21,11 @@ from kdjax.techniques.base import Term
 from kdjax.types import Array, Batch, Outputs, TermInputs, Tree
 
 LABELS = ('labels', 'labels_mixed')  # columns that only terms see that say so
+MEANING = {
+    'id': 'the ids of the examples, int32 (B,), from 0 on where a term remembers each',
+    'view': 'the numbers of their augmented views, int32 (B,), 0 where each has one',
+    'mask': '1 for real examples and 0 for padding, float32 (B,) or, of tokens, (B, N)',
+}
 
 
 class Shares(NamedTuple):
@@ -60,7 +65,7 @@ class Objective:
             check_taps(name, term, inputs)
             check_classes(name, term, inputs)
             seen = inputs._replace(batch=shown(name, term, inputs.batch))
-            with _named(name, term):
+            with named_errors(name, term):
                 params[name], memory[name] = term.init(term_key(key, name), seen)
             if jax.tree.leaves(memory[name]) and term.scope != 'batch':
                 raise UsageError(f"term {name!r} keeps memory, so its scope must be 'batch', not {term.scope!r}")
@@ -74,7 +79,7 @@ class Objective:
         """
         adopted = {}
         for name, term in self.terms:
-            with _named(name, term):
+            with named_errors(name, term):
                 adopted[name] = term.adopt(params[name], earlier, teacher)
         return adopted
 
@@ -109,7 +114,7 @@ class Objective:
         for name, term in self.terms:
             seen = whole if term.scope == 'batch' else inputs
             seen = seen._replace(batch=shown(name, term, seen.batch))
-            with _named(name, term):
+            with named_errors(name, term):
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
             mask = seen.batch['mask']
             if term.scope == 'batch':
@@ -125,6 +130,27 @@ class Objective:
         return Shares(sum(summands[1:], summands[0]), weighted, parts, next_memory, logs)
 
 
+class MissingColumn(KeyError):
+    """A term reads a column that the batch does not have."""
+
+
+class _Columns(dict[str, Tree]):
+    """The columns of a batch; what is not there is missed in a way that can be told from other missing keys."""
+
+    def __missing__(self, column: str) -> Any:
+        raise MissingColumn(column)
+
+
+jax.tree_util.register_pytree_with_keys(
+    _Columns,
+    lambda columns: (
+        [(jax.tree_util.DictKey(name), columns[name]) for name in sorted(columns)],
+        tuple(sorted(columns)),
+    ),
+    lambda names, leaves: _Columns(zip(names, leaves, strict=True)),
+)
+
+
 def shown(name: str, term: Term, batch: Batch) -> Batch:
     """The batch as a term sees it: without labels, or, if it reads them, without what has none.
 
@@ -135,7 +161,7 @@ def shown(name: str, term: Term, batch: Batch) -> Batch:
       UsageError: the term reads labels, and there are none.
     """
     if not term.reads_labels:
-        return {name: leaf for name, leaf in batch.items() if name not in LABELS}
+        return _Columns({name: leaf for name, leaf in batch.items() if name not in LABELS})
     column = next((name for name in LABELS if name in batch), None)
     if column is None:
         raise UsageError(f'term {name!r} reads labels, and the data have none')
@@ -147,7 +173,7 @@ def shown(name: str, term: Term, batch: Batch) -> Batch:
     mask = batch['mask']
     axes = max(mask.ndim, known.ndim)
     mask = _aligned(mask, axes) * _aligned(known, axes).astype(mask.dtype)
-    return {**batch, column: safe, 'mask': mask}
+    return _Columns({**batch, column: safe, 'mask': mask})
 
 
 def _aligned(x: Array, axes: int) -> Array:
@@ -156,14 +182,18 @@ def _aligned(x: Array, axes: int) -> Array:
 
 
 @contextlib.contextmanager
-def _named(name: str, term: Term) -> Iterator[None]:
-    """Errors of a term say which it is."""
+def named_errors(name: str, term: Term) -> Iterator[None]:
+    """Errors of a term say which it is, and columns that it misses are errors."""
     try:
         yield
     except UsageError as error:
         raise UsageError(f'term {name!r}: {error}') from error
     except KeyError as error:
-        if error.args[:1] not in [(column,) for column in LABELS]:
+        column = error.args[0] if error.args else None
+        if isinstance(error, MissingColumn) and column not in LABELS:
+            said = MEANING.get(str(column), 'which is a column of its own')
+            raise UsageError(f'term {name!r} reads batch[{column!r}], {said}, and it is not given') from error
+        if column not in LABELS:
             raise
         if term.reads_labels:
             raise UsageError(f'term {name!r} reads labels, and mixed examples have two; of terms, only task losses '
@@ -208,14 +238,15 @@ def described(outputs: Outputs) -> list[str]:
 
 
 def _mean(values: Array, mask: Array, denominator_mask: Array, axis: str | None) -> Array:
-    total = jnp.sum(jnp.where(_fit(mask, values) > 0, values, 0) * _fit(mask, values).astype(values.dtype))
-    count = jnp.sum(_fit(denominator_mask, values).astype(values.dtype))
+    real = spread_mask(mask, values)
+    total = jnp.sum(jnp.where(real > 0, values, 0) * real.astype(values.dtype))
+    count = jnp.sum(spread_mask(denominator_mask, values).astype(values.dtype))
     count = count if axis is None else jax.lax.psum(count, axis)
     # An entirely masked batch has loss 0, not nan.
     return total / jnp.maximum(count, 1)
 
 
-def _fit(mask: Array, values: Array) -> Array:
+def spread_mask(mask: Array, values: Array) -> Array:
     """`mask` with the trailing axes of `values`; an example counts where any of its tokens does."""
     if mask.ndim > values.ndim:
         mask = jnp.max(mask.reshape(*mask.shape[: values.ndim], -1), axis=-1)

@@ -20,14 +20,14 @@ def get_config(arg: str = '') -> ConfigDict:
     config.title = 'my_project'
     config.seeds = 5
     config.data.source = 'my_project.data:data'
-    config.data.transfer_sizes = (250,)  # examples that students see; () for all. The teacher sees all
+    config.data.transfer_sizes = (100,)  # examples that students see; () for all. The teacher sees all
     with config.ignore_type():
         config.teacher.net, config.teacher.args = 'my_project.nets:conv_net', ConfigDict({'widths': (32, 64)})
         config.student.net, config.student.args = 'my_project.nets:conv_net', ConfigDict({'widths': (8, 16)})
     config.terms.hint = ConfigDict({'kind': 'fitnets.Hint', 'layer': 'block2'})
     config.terms.attention = ConfigDict({'kind': 'attention.AttentionTransfer', 'layers': ('block1', 'block2')})
     config.terms.contrast = ConfigDict(
-        {'kind': 'crd.ContrastiveRepresentation', 'layer': 'embedding', 'negatives': 256, 'width': 32}
+        {'kind': 'crd.ContrastiveRepresentation', 'layer': 'embedding', 'negatives': 64, 'width': 32}
     )
     config.terms.sure = ConfigDict({'kind': 'my_project.terms:SureTargets', 'temperature': 4.0})
     config.fits = ConfigDict(
@@ -35,8 +35,8 @@ def get_config(arg: str = '') -> ConfigDict:
             'baseline': base.fit(hard=1.0),
             'combined': base.fit(hard=0.1, soft=0.9),
             'sure': base.fit(hard=0.1, sure=0.9),
-            'hint': base.fit(hint=1.0),
-            'features': base.fit(hard=0.1, soft=0.9, attention=100.0, contrast=0.1),
+            'hint': base.fit(hint=0.01),
+            'features': base.fit(hard=0.1, soft=0.9, attention=10.0, contrast=0.02),
         }
     )
     config.methods = ConfigDict(
@@ -48,8 +48,8 @@ def get_config(arg: str = '') -> ConfigDict:
         }
     )
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.steps = 20 if arguments['quick'] else 600
-        fit.learning_rate = fit.terms_learning_rate = 3e-3
+        fit.steps = 20 if arguments['quick'] else 400
+        fit.learning_rate = fit.terms_learning_rate = 1e-2
     config.run.layout = 'map'  # convolutions on a CPU: one cell after the other
     if arguments['quick']:
         config.seeds = 2

@@ -13,7 +13,7 @@ from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
-from kdjax.study.recipe import build, memory, pretrained
+from kdjax.study.recipe import build, changes, memory, pretrained
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     ImportedTeacher,
@@ -56,7 +56,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     """
     fit = inputs.fit
     _check_batch(inputs, dataset)
-    net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
+    net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
@@ -65,11 +65,13 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
+    if fit.own_start:
+        knobs = {**knobs, teachers.START: teacher_vars}
     parts: dict[str, Any] = {
         'net': net,
         'teacher': teacher,
         'objective': fit.objective,
-        'tx': build.optimiser(fit.spec.optim, fit.steps),
+        'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -157,6 +159,10 @@ def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net
     return build.net(spec, build.told(spec, build.task(inputs.task), dataset, inputs.column), precision, None)
 
 
+def _changed(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:
+    return changes.wrapped(_net(changes.network(inputs.network, inputs), inputs, dataset, precision), inputs, None)
+
+
 def _shapes(columns: Tree, lead: tuple[int, ...]) -> Tree:
     """Examples of the columns, with leading axes."""
     return jax.tree.map(
@@ -205,12 +211,17 @@ def _teacher(
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if inputs.fit.own_average:
         net, spec = student, inputs.network
+    elif inputs.fit.own_start:
+        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
+            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
+        net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
+        spec = inputs.network
     elif inputs.source is None:
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
         spec = who.network
-        one = _net(who.network, who, dataset, inputs.teaching or who.precision)
+        one = _changed(who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):

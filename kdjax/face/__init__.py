@@ -1,0 +1,1 @@
+"""What users import: the parts of kdjax in a program of their own."""

@@ -1,0 +1,3 @@
+"""The version of kdjax, said once."""
+
+__version__ = '0.2.0'
