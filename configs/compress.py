@@ -51,7 +51,7 @@ def get_config(arg: str = '') -> ConfigDict:
             narrow = config.fits[f'scratch {taught}'] = sweeps.fit(arg, **weights)
             narrow.steps = 150 if quick else 1500
             config.methods[f'narrow from scratch, {taught}'] = (f'scratch {taught}',)
-    config.baseline = 'dense'
+    config.baseline, config.run.layout = 'dense', 'vmap'
     config.accept.method = 'pruned and rounded, KD'
     return config.lock()
 
