@@ -146,12 +146,20 @@ def fit(**weights: float) -> ConfigDict:
             'terms_learning_rate': 1e-3,  # of what terms learn (regressors, heads); knob
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
-            'teacher': 'teacher',  # who teaches: 'teacher', an assistant, or 'average', the student's moving average
+            'teacher': 'teacher',  # who teaches: 'teacher', an assistant, 'average', the student's moving average, or
+            # 'before', the student as the fit before left it
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
             # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
             'answer': '',
+            # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and
+            # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels; {'kind': 'factor', 'ranks':
+            # {'dense1/kernel': 8}}, kernels as products. Zeros are the optimiser's: optim.pruning and `sparsity`
+            'change': {},
+            'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob
+            'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
+            'input_bits': 8.0,  # of what is multiplied with them; knob
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )
@@ -217,6 +225,8 @@ def accept() -> ConfigDict:
             'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
+            'max_kilobytes': 0.0,  # 1000 bytes of its weights as a deflated file, with what is zero and rounded
+            'accuracy_drop': 0.0,  # by how much its score may be worse than the baseline's, as stored
         }
     )
 
@@ -229,6 +239,8 @@ def retry() -> ConfigDict:
             'temperature': (),  # of every term that has one
             'weight': (),  # of the judged method's soft term(s), every term but the task's
             'learning_rate': (),  # of the judged method's last fit
+            'sparsity': (),  # of the judged method's fits that prune
+            'bits': (),  # of the judged method's fits that round
             'transfer_size': (),  # more examples, from the part of the training set held back so far
         }
     )

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from kdjax import trees
-from kdjax.types import Net, Tree
+from kdjax.types import Array, Net, Outputs, Tree
 
 
 class Cost(NamedTuple):
@@ -22,9 +22,15 @@ class Cost(NamedTuple):
     latency_ms: dict[str, float]  # median wall milliseconds of a whole batch, by batch size
 
 
-def cost_of(net: Net, variables: Tree, example: Tree, batch_sizes: tuple[int, ...] = (1, 128)) -> Cost:
-    """Measures `net` on copies of `example` (without batch axis)."""
-    forward = jax.jit(lambda variables, inputs: net.apply(variables, inputs, train=False, key=None)[0].logits)
+def cost_of(
+    net: Net,
+    variables: Tree,
+    example: Tree,
+    batch_sizes: tuple[int, ...] = (1, 128),
+    served: Callable[[Outputs], Array] = lambda outputs: outputs.logits,
+) -> Cost:
+    """Measures `net` on copies of `example` (without batch axis), up to what is `served` of its outputs."""
+    forward = jax.jit(lambda variables, inputs: served(net.apply(variables, inputs, train=False, key=None)[0]))
     return Cost(
         trees.count(variables['params']),
         trees.nbytes(variables),

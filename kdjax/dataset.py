@@ -1,20 +1,74 @@
 """What a data set is: splits of columns, in memory or where they lie; and how parts of it are drawn."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from kdjax import trees
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Column, Tree
+from kdjax.types import Array, Column, Tree
 
 SPLITS = ('train', 'validation', 'test')
 SPLIT_SEED = 0  # of the project: a data set is cut one and the same way in every run
 UNLABELLED = -1  # the label of an example, or of a token, that has none
 GROUPS = 'groups'  # the column, (N,), of who an example is of: a speaker, a user, a patient
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """A column of which many examples have the same row: that of an example is `table[rows[example]]`.
+
+    Such is what is known of a user, in a data set whose examples are what users did. A batch made of it has the numbers
+    of its rows beside the whole table, of which `picked` looks up no more than is read.
+
+    Attributes:
+      rows: (N,) integers, the row of every example.
+      table: (R, ...).
+    """
+
+    rows: Any
+    table: Any
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return (*self.rows.shape, *self.table.shape[1:])
+
+    @property
+    def dtype(self) -> Any:
+        return self.table.dtype
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Any, /) -> Any:
+        return self.table[self.rows[key]]
+
+    def of(self, ids: Any) -> 'Shared':
+        """The examples `ids`, nothing of which is looked up yet."""
+        return Shared(self.rows[ids], self.table)
+
+
+def picked(column: Any, index_BM: Array) -> Array:
+    """The numbers at `index` of each row of a column of a batch, an array (B, W) or `Shared`. (B, M)"""
+    if isinstance(column, Shared):
+        return column.table[column.rows[:, None], index_BM]
+    return jnp.take_along_axis(column, index_BM, axis=1)
+
+
+def in_memory(column: Column) -> Any:
+    """All of a column, as it is put on a device; where examples share rows, each of those once."""
+    return column if isinstance(column, Shared) else column[:]
+
+
+def batch_axes(batch: Tree) -> Tree:
+    """The leading axis of every column of a batch, as `jax.vmap` is told it: a table that examples share has none."""
+    return jax.tree.map(lambda column: Shared(0, None) if isinstance(column, Shared) else 0, batch, is_leaf=is_column)
 
 
 class Split(NamedTuple):

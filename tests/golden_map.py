@@ -7,7 +7,18 @@ gradient back; nothing else has to be converted. A factor of the peer's is a wei
 or logs of the terms are added: `answer._replace(outputs=...)`. `raise Refused(why)` where we differ on purpose.
 """
 
-from mappings import detection, first, hints, language, maps, relations, soft_labels, transformers, variants
+from mappings import (
+    detection,
+    first,
+    hints,
+    language,
+    maps,
+    recommendation,
+    relations,
+    soft_labels,
+    transformers,
+    variants,
+)
 
-FAMILIES = (first, soft_labels, variants, language, hints, maps, relations, transformers, detection)
+FAMILIES = (first, soft_labels, variants, language, hints, maps, relations, transformers, detection, recommendation)
 MAPPINGS = {technique: mapping for family in FAMILIES for technique, mapping in family.MAPPINGS.items()}

@@ -49,7 +49,7 @@ def test_the_table_of_presets_is_that_of_the_results():
     folder = ROOT / 'experiments' / 'presets'
     publish = runpy.run_path(str(folder / 'publish.py'))
     summaries = publish['load']()
-    assert publish['page'](summaries) == (folder / 'README.md').read_text()
+    assert publish['page'](summaries, publish['renewed']()) == (folder / 'README.md').read_text()
     shown = {row['name']: row for summary in summaries.values() for row in summary['rows']}
     assert set(sweep.presets()) <= set(shown)
     scores = [row['last']['accuracy'] for row in shown.values()]

@@ -24,8 +24,8 @@ FLOORS = {
 }  # fmt: skip
 # What modules of a floor-1 package may import from their own package.
 SHARED = {
-    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains'},
-    'nets': {'base', 'layers', 'sequences', 'blocks'},
+    'techniques': {'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',

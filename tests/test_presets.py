@@ -15,10 +15,10 @@ from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
 # What no classifier shows: boxes of a detector, distributions over their edges; several labels of one example,
-# numbers, and sequences of tags.
+# numbers, sequences of tags, and items that a recommender scores.
 WITHOUT = {
     'fgd', 'localization', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression', 'crf',
-    'structural', 'structural_kl',
+    'structural', 'structural_kl', 'bpr', 'ncf', 'ir_rrd', 'cd', 'dcd', 'topology',
 }  # fmt: skip
 
 

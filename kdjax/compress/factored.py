@@ -32,11 +32,8 @@ Factors = Mapping[str, Array]
 
 
 def svd(kernel: Array, rank: int) -> Factors:
-    """The nearest product of (I, r) and (r, O) to a kernel (I, O); both have the roots of the singular values.
-
-    Of a kernel of one position, (1, 1, I, O), it is that of its matrix.
-    """
-    u, s, v = jnp.linalg.svd(kernel.reshape(kernel.shape[-2:]), full_matrices=False)
+    """The nearest product of (I, r) and (r, O) to a kernel (I, O); both have the roots of the singular values."""
+    u, s, v = jnp.linalg.svd(kernel, full_matrices=False)
     root = jnp.sqrt(s[:rank])
     return {'first': u[:, :rank] * root, 'last': root[:, None] * v[:rank]}
 
@@ -64,20 +61,19 @@ def _unfolded(kernel: Array) -> Array:
     return jnp.transpose(kernel, (0, 2, 1, 3)).reshape(height * inputs, width * outputs)
 
 
-def composed(factors: Factors, shape: Sequence[int]) -> Array:
+def composed(factors: Factors) -> Array:
     """The kernel that factors stand for."""
     first, last = factors['first'], factors['last']
     if 'core' in factors:
         return jnp.einsum('hwrs,ir,so->hwio', factors['core'], first, last)
     if first.ndim == 4:
         return jnp.einsum('hir,wro->hwio', first[:, 0], last[0])
-    return (first @ last).reshape(shape)
+    return first @ last
 
 
 def singular_values(kernel: Array) -> Array:
     """Of a dense kernel, or of a convolution as `spatial` unfolds it, the largest first."""
-    dense = math.prod(kernel.shape[:-2]) == 1
-    return jnp.linalg.svd(kernel.reshape(kernel.shape[-2:]) if dense else _unfolded(kernel), compute_uv=False)
+    return jnp.linalg.svd(kernel if kernel.ndim == 2 else _unfolded(kernel), compute_uv=False)
 
 
 def rank_of(values: np.ndarray, share: float) -> int:
@@ -122,9 +118,8 @@ def size(shape: Sequence[int], ranks: int | tuple[int, int]) -> int:
     """Weights of the factors of a kernel."""
     if isinstance(ranks, tuple):
         return shape[-2] * ranks[0] + math.prod(shape[:-2]) * ranks[0] * ranks[1] + ranks[1] * shape[-1]
-    if math.prod(shape[:-2]) == 1:
-        return ranks * (shape[-2] + shape[-1])
-    return ranks * (shape[0] * shape[2] + shape[1] * shape[3])
+    height, width, inputs, outputs = (1, 1, *shape)[-4:]
+    return ranks * (height * inputs + width * outputs)
 
 
 def ranks_of_budget(kernels: Mapping[str, Any], weights: int) -> dict[str, int | tuple[int, int]]:
@@ -176,7 +171,7 @@ def _factors(kernel: Array, ranks: int | tuple[int, int], path: str) -> Factors:
         raise UsageError(f'rank of {path} must be from 1 to {most}, got {ranks!r}')
     if isinstance(ranks, tuple):
         return tucker(kernel, ranks)
-    return svd(kernel, ranks) if dense else spatial(kernel, ranks)
+    return svd(kernel, ranks) if kernel.ndim == 2 else spatial(kernel, ranks)
 
 
 def _kernels(params: Tree, paths: Sequence[str] | Ranks) -> dict[str, Array]:
@@ -202,13 +197,12 @@ def with_rank(variables: Tree, rank: Array | int) -> Tree:
     return {**variables, 'stats': {**variables['stats'], RANK: {'rank': jnp.asarray(rank, jnp.float32)}}}
 
 
-def factored(net: Net, ranks: Ranks, shapes: Mapping[str, tuple[int, ...]]) -> Net:
+def factored(net: Net, ranks: Ranks) -> Net:
     """`net` with factors for some of its kernels; its variables are `with_factors`; `with_rank` where rank is traced.
 
     Args:
       net: of any make whose params are dictionaries.
       ranks: by path of a kernel, such as 'dense1/kernel'.
-      shapes: of those kernels.
 
     Raises:
       UsageError: when it is traced: a kernel is used otherwise than as that of a dense layer or a convolution of maps.
@@ -220,7 +214,7 @@ def factored(net: Net, ranks: Ranks, shapes: Mapping[str, tuple[int, ...]]) -> N
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         own = variables['stats'].get(RANK)
         factors = {path: _masked(node, own) for path, node in _nodes(variables['params'], ranks).items()}
-        kernels = {path: composed(factors[path], shapes[path]) for path in ranks}
+        kernels = {path: composed(factors[path]) for path in ranks}
         whole = {'params': _replaced(variables['params'], kernels),
                  'stats': {name: leaf for name, leaf in variables['stats'].items() if name != RANK}}  # fmt: skip
 
@@ -279,8 +273,10 @@ def _dense(site: Site, x: Array, factors: Factors) -> Array:
     if site.weight != 1 or site.summed != (0,) or any(batch) or len(site.shape) != 2:
         raise UsageError(f'{site.path} is multiplied as a matrix of shape {site.shape} over axes {site.summed}; '
                          'factors are of kernels (inputs, outputs)')  # fmt: skip
-    inner = lax.dot_general(x, factors['first'], ((axes, (0,)), ((), ())))
-    return lax.dot_general(inner, factors['last'], (((inner.ndim - 1,), (0,)), ((), ())))
+    # Of a kernel of one position as a matrix.
+    first, last = (factors[part].reshape(factors[part].shape[-2:]) for part in ('first', 'last'))
+    inner = lax.dot_general(x, first, ((axes, (0,)), ((), ())))
+    return lax.dot_general(inner, last, (((inner.ndim - 1,), (0,)), ((), ())))
 
 
 def _geometry(site: Site) -> tuple[Any, Any, Any]:
@@ -309,7 +305,5 @@ def _convolution(x: Array, factors: Factors, strides: Any, pads: Any, inside: An
         x = one(x, first[None, None], (1, 1), none, (1, 1))
         x = one(x, factors['core'], strides, pads, inside)
         return one(x, last[None, None], (1, 1), none, (1, 1))
-    if first.ndim == 4:
-        x = one(x, first, (strides[0], 1), (pads[0], (0, 0)), (inside[0], 1))
-        return one(x, last, (1, strides[1]), ((0, 0), pads[1]), (1, inside[1]))
-    return one(one(x, first[None, None], strides, pads, (1, 1)), last[None, None], (1, 1), none, (1, 1))
+    x = one(x, first, (strides[0], 1), (pads[0], (0, 0)), (inside[0], 1))
+    return one(x, last, (1, strides[1]), ((0, 0), pads[1]), (1, inside[1]))

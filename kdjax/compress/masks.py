@@ -145,20 +145,23 @@ def channels(kernel: Array, share: Array | float) -> Array:
     return jnp.broadcast_to(~gone, kernel.shape)
 
 
-def kernel_places(params: Tree, dense: Sequence[str] = ()) -> list[int]:
+def kernel_places(params: Tree, dense: Sequence[str] = (), within: str = '') -> list[int]:
     """Positions among the leaves of `params` of the kernels that are pruned.
 
     Args:
       params: of a network.
       dense: layers that keep all their weights, by path ('head', 'layer1_0/conv1') or pattern ('*/downsample_0').
+      within: the part of `params` that is the network, by name; all of it if left out.
 
     Raises:
       UsageError: there is no such layer.
     """
     leaves = jax.tree_util.tree_leaves_with_path(params)
     paths = [jax.tree_util.keystr(path, simple=True, separator='/') for path, _ in leaves]
-    kernels = {path: place for place, (path, (_, leaf)) in enumerate(zip(paths, leaves, strict=True))
-               if leaf.ndim >= 2 and path.rpartition('/')[2] not in NO_KERNELS}  # fmt: skip
+    start = f'{within}/' if within else ''
+    numbered = enumerate(zip(paths, leaves, strict=True))
+    kernels = {path.removeprefix(start): place for place, (path, (_, leaf)) in numbered
+               if path.startswith(start) and leaf.ndim >= 2 and path.rpartition('/')[2] not in NO_KERNELS}  # fmt: skip
     for name in dense:
         if not any(_names(name, path) for path in kernels):
             raise unknown('layer', name, [path.rpartition('/')[0] or path for path in kernels], ' to stay dense')
@@ -250,6 +253,7 @@ def regrown(
     every: int = 100,
     exchanged: float = 0.3,
     dense: Sequence[str] = (),
+    within: str = '',
 ) -> optax.GradientTransformationExtraArgs:
     """`inner`, of a network that is sparse from the first step on, and whose connections move.
 
@@ -263,13 +267,13 @@ def regrown(
       until: share of the run after which connections stay.
       every: steps between exchanges, Delta T.
       exchanged: alpha, the share that is exchanged at first; it falls to 0 as a cosine.
-      dense: layers that keep all their weights (`kernel_places`).
+      dense, within: layers that keep all their weights, and what the network is of all parameters (`kernel_places`).
     """
     stop = until * steps
 
     def init(params: Tree) -> Regrowth:
         leaves = jax.tree.leaves(params)
-        there = tuple(present(leaves[place]) for place in kernel_places(params, dense))
+        there = tuple(present(leaves[place]) for place in kernel_places(params, dense, within))
         return Regrowth(inner.init(params), jnp.zeros((), jnp.int32), there)
 
     def update(
@@ -277,7 +281,7 @@ def regrown(
     ) -> tuple[Tree, Regrowth]:
         gradients = jax.tree.leaves(updates)
         updates, after = inner.update(updates, state.inner, params, sparsity=sparsity, **extra)
-        places, (old, moves, structure) = kernel_places(params, dense), _flat(params, updates)
+        places, (old, moves, structure) = kernel_places(params, dense, within), _flat(params, updates)
         begins = state.step == 0
         due = ~begins & (state.step % every == 0) & (state.step.astype(jnp.float32) < stop)
         moves = [jnp.where(due, jnp.zeros_like(move), move) for move in moves]

@@ -142,10 +142,14 @@ def kept(score: np.ndarray, share: float, multiple: int = 1) -> np.ndarray:
       share: in (0, 1].
       multiple: that their number is rounded to, at least one of it; 8 for kernels of 8-bit integers.
     """
+    return np.sort(np.argsort(-score, kind='stable')[: count(score.size, share, multiple)])
+
+
+def count(size: int, share: float, multiple: int = 1) -> int:
+    """How many of so many channels a share is."""
     if not 0 < share <= 1:
         raise UsageError(f'share of the channels that are kept must be in (0, 1], got {share!r}')
-    count = min(score.size, max(multiple, round(share * score.size / multiple) * multiple))
-    return np.sort(np.argsort(-score, kind='stable')[:count])
+    return min(size, max(multiple, round(share * size / multiple) * multiple))
 
 
 def narrowed(

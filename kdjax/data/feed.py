@@ -15,7 +15,7 @@ from kdjax.data.augment import Augment, OfExample, identity, views
 from kdjax.data.buckets import Buckets
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.dataset import UNLABELLED
+from kdjax.dataset import UNLABELLED, Shared, batch_axes, in_memory, is_column
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.types import Array, Batch, Tree
@@ -180,7 +180,7 @@ def feed(
     hosted = tables if sum(table.nbytes for table in tables.values()) > HOSTED else {}
     # Whole: a column may be one that is read when it is asked for.
     columns, near = jax.device_put((
-        jax.tree.map(lambda column: column[:], dict(columns), is_leaf=lambda node: hasattr(node, 'shape')),
+        jax.tree.map(in_memory, dict(columns), is_leaf=is_column),
         {} if hosted else tables,
     ))  # fmt: skip
     look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
@@ -257,6 +257,9 @@ def check(
             raise UsageError(f'table {name!r} has {table.shape[1]} views per example, the feed {view_count}')
     if not consistent and view_count < 2:
         raise UsageError('for a teacher that sees another view than the student there must be at least 2 views')
+    shared = [name for name, column in columns.items() if isinstance(column, Shared)]
+    if shared and (mix is not None or augment is not identity()):
+        raise UsageError(f'columns {shared} have rows that examples share, which can be neither mixed nor augmented')
     if mix is not None and tables:
         raise UsageError('examples are mixed anew in every step, so what a teacher says of them cannot be looked up')
     if (
@@ -316,7 +319,7 @@ def shown(
         return whole
     prepare = task.prepare
     for _ in range(ids.ndim - 1):
-        prepare = jax.vmap(prepare)
+        prepare = jax.vmap(prepare, in_axes=(batch_axes(whole),))
     return prepare(whole)
 
 
@@ -336,10 +339,10 @@ def _assemble(
 ) -> Batch:
     axes = dict(padded)
 
-    def rows(name: str, leaf: Array, index: Any) -> Array:
-        return cut(leaf[index], axes.get(name, 0), ids.ndim, width)
+    def rows(name: str, leaf: Any, index: Any) -> Any:
+        return leaf.of(index) if isinstance(leaf, Shared) else cut(leaf[index], axes.get(name, 0), ids.ndim, width)
 
-    batch = {name: jax.tree.map(lambda leaf, name=name: rows(name, leaf, ids), column)
+    batch = {name: jax.tree.map(lambda leaf, name=name: rows(name, leaf, ids), column, is_leaf=is_column)
              for name, column in columns.items()}  # fmt: skip
     taught = view if other is None else other
     looked_up = {name: rows(name, table, (ids, taught)) for name, table in tables.items()}

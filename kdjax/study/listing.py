@@ -26,13 +26,15 @@ GROUPS = {
     'derivatives': 'Derivatives of the logits by the inputs',
     'chains': 'Chains of tags (conditional random fields)',
     'boxes': 'Edges of boxes (detectors)',
+    'items': 'Scores of chosen items, and vectors of users and items (recommenders)',
     'student': 'No teacher: task losses, peers, self-distillation',
 }
 # What taps are read for, by how their names begin; all others are layers.
 KINDS = {
     'member': 'members', 'top_': 'top_classes', 'strong': 'views', 'rotated': 'views', 'tangents': 'derivatives',
     'jacobian': 'derivatives', 'emissions': 'chains', 'edges': 'boxes', 'embedding': 'tokens', 'hidden': 'tokens',
-    'query': 'tokens', 'key': 'tokens', 'value': 'tokens', 'attention': 'tokens',
+    'query': 'tokens', 'key': 'tokens', 'value': 'tokens', 'attention': 'tokens', 'first': 'items',
+    'interesting': 'items', 'user_vector': 'items',
 }  # fmt: skip
 NEEDS = ('labels', 'nothing')
 NONE = '–'

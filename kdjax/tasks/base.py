@@ -6,7 +6,7 @@ A task is a frozen dataclass in a file of its own; a config names it: {'kind': '
 
 import dataclasses
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -24,6 +24,13 @@ TOKEN_COSTS = (
     Metric('ms_per_example', 'time of one example', 'ms', 'lower', 3),
     Metric('tokens_per_second', 'tokens', '1/s', 'higher', 0),
 )
+
+
+class Question(NamedTuple):
+    """What a teacher is asked once, since many training examples share its answer."""
+
+    split: Split  # its examples are asked, each once
+    rows: np.ndarray  # (N,) of every training example the position in `split` of what it shares
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -116,6 +123,28 @@ class Task:
     def predict(self, outputs: Outputs, batch: Batch) -> Tree:
         """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
+
+    def answer(self, outputs: Outputs, batch: Batch) -> Array:
+        """What is kept of a network's answers to a prepared batch: logits (B, ...), or less where they are too many."""
+        return outputs.logits
+
+    @property
+    def answers_in_full(self) -> bool:
+        """Whether that is the logits."""
+        return type(self).answer is Task.answer
+
+    def served(self, outputs: Outputs) -> Array:
+        """What a network is used for, whose time is measured: its logits, unless more has to be done with them."""
+        return outputs.logits
+
+    def questions(self, dataset: Dataset) -> Mapping[str, Question]:
+        """What is asked of a cached teacher in the place of its logits on every view of every training example.
+
+        Its `answer` to each is the column 'teacher/<name>' of a batch, which `prepare` then reads; whatever else terms
+        read of that teacher it is asked in every step. {} where each example has an answer of its own.
+        """
+        del dataset
+        return {}
 
     def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""

@@ -35,7 +35,7 @@ def evaluator(task: Task, net: Net, split: Split, teacher_logits: np.ndarray | N
       teacher_logits: (N, ...) that the network is held against.
       options: as for `forward_pass`.
     """
-    run = forward_pass(task, net, split, teacher_logits, predicting=task.predicts, **options)
+    run = forward_pass(task, net, split, teacher_logits, asked='predict' if task.predicts else '', **options)
 
     def evaluate(cells: Tree) -> Mapping[str, np.ndarray]:
         meters, predictions = run(cells)
@@ -51,7 +51,17 @@ def predictor(task: Task, net: Net, split: Split, **options: Any) -> Callable[[T
     Args:
       task, net, split, options: as for `evaluator`.
     """
-    run = forward_pass(task, net, split, predicting=True, **options)
+    run = forward_pass(task, net, split, asked='predict', **options)
+    return lambda cells: run(cells)[1]
+
+
+def answers(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tree], np.ndarray]:
+    """A function from variables with a leading cell axis C to `task.answer` of a whole split, (C, N, ...) on the host.
+
+    Args:
+      task, net, split, options: as for `evaluator`. The split may lack what metrics need.
+    """
+    run = forward_pass(task, net, split, asked='answer', **options)
     return lambda cells: run(cells)[1]
 
 
@@ -61,7 +71,7 @@ def forward_pass(
     split: Split,
     teacher_logits: np.ndarray | None = None,
     *,
-    predicting: bool,
+    asked: str,
     inputs: str = 'inputs',
     padded: Sequence[str] = (),
     buckets: tuple[int, ...] = (),
@@ -75,7 +85,8 @@ def forward_pass(
 
     Args:
       task, net, split, teacher_logits: as for `evaluator`.
-      predicting: whether predictions are made, (C, N, ...) on the host; {} if not.
+      asked: what is gathered of every batch, (C, N, ...) on the host: 'predict', 'answer' (then nothing is measured),
+        or '' for nothing, {}.
       inputs: the column that the network reads.
       padded: columns that may be cut to the examples of a batch.
       buckets: the widths that they are cut to; one width for all if left out.
@@ -89,7 +100,7 @@ def forward_pass(
         columns[TEACHER_LOGITS] = teacher_logits
     cut = {*padded, *((TEACHER_LOGITS,) if task.per_token else ())} if padded else set()
     parts = _parts(split, buckets if padded else ())
-    run = compiled(bound(_run, task=task, net=net, preprocess=preprocess, predicting=predicting))
+    run = compiled(bound(_run, task=task, net=net, preprocess=preprocess, asked=asked))
     batches = [list(_batches(columns, part, cut, batch_size, whole=not stream)) for part in parts]
     # The split is an argument: as a constant it would be part of the compiled program.
     kept = None if stream else jax.device_put([[make() for make in part] for part in batches])
@@ -106,20 +117,19 @@ def forward_pass(
                 meters.append(counted)
                 found.append(jax.device_get(predicted))
             predictions.append(found)
-        return meters, _joined(predictions, parts, task.per_token) if predicting else {}
+        return meters, _joined(predictions, parts, task.per_token) if asked else {}
 
     return forward
 
 
-def _run(
-    cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Preprocess, predicting: bool
-) -> tuple[Tree, Tree]:
+def _run(cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Preprocess, asked: str) -> tuple[Tree, Tree]:
     """Meters and predictions of every cell and batch, (C, batches, ...)."""
 
     def one(variables: Tree, batch: Batch) -> tuple[Tree, Tree]:
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
-        return task.sums(outputs, batch, batch.get(TEACHER_LOGITS)), task.predict(outputs, batch) if predicting else {}
+        meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
+        return meters, getattr(task, asked)(outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
 

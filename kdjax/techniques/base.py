@@ -20,7 +20,7 @@ Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging')
+TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation')
 
 
 class Paper(NamedTuple):
@@ -115,6 +115,7 @@ class Term:
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
     PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
@@ -160,14 +161,20 @@ class Term:
         return self.LABELS
 
     @property
-    def reads_logits(self) -> bool:
-        """Whether it reads logits of a side that it reads features of too; of one without taps it reads them anyway."""
-        return False
+    def reads_logits(self) -> tuple[bool, bool]:
+        """Whether it reads logits of the student, and of the teacher: by default where it reads no features of them."""
+        student, teacher = self.taps()
+        return self.STUDENT and not student, self.TEACHER and not teacher
 
     @property
     def adopts(self) -> bool:
         """Whether `adopt` takes something over, which is not trained and must not decay either."""
         return False
+
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        """Those of the student's taps that only weigh or choose, behind a stop-gradient: nothing is learned there."""
+        return ()
 
     def taps(self) -> Taps:
         """The features that the term reads."""
@@ -247,7 +254,10 @@ class Term:
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
         'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
         (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Members of a teacher: 'member0/logits',
-        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K).
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
+        items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
+        'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
+        batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

@@ -12,6 +12,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
 from kdjax.techniques.base import Knobs, Paper, Term, apply_module, init_module, knob
+from kdjax.techniques.candidates import RankedCandidates, relaxed
 from kdjax.techniques.distributions import real_logits
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
@@ -45,6 +46,8 @@ class DistillationExperts(LayerTerm):
 
     Attributes:
       layer: features of any shape (B, ...), 'tap' or 'student_tap:teacher_tap'.
+      each: whether features (B, n, D) are n embeddings, such as those of the items of an interaction, which share the
+        experts; values are their mean.
       experts: how many, M.
       width: of an expert's inner layer; 0 for half of the two sides' sizes together.
       temperature: T; knob, > 0.
@@ -53,6 +56,7 @@ class DistillationExperts(LayerTerm):
     PAPER: ClassVar[Paper] = PAPER
     DRAWS: ClassVar[bool] = True
 
+    each: bool = False
     experts: int = 5
     width: int = 0
     temperature: float = knob(1.0, above=0.0)
@@ -77,10 +81,11 @@ class DistillationExperts(LayerTerm):
         module = self._expert(student, teacher)
         guesses_MBD = jax.vmap(lambda own: apply_module(module, own, student))(params['experts'])
         log_p_BM = log_softmax(apply_module(nn.Dense(self.experts), params['gate'], teacher))
-        noise_BM = self.noise(example_keys(key, inputs)).astype(log_p_BM.dtype)
+        noise_BM = self.noise(_apart(example_keys(key, inputs), teacher.shape[0])).astype(log_p_BM.dtype)
         chosen_BM = jax.nn.softmax((jnp.logaddexp(log_p_BM, math.log(ADDED)) + noise_BM) / knobs['temperature'])
         guess = jnp.einsum('bm,mbd->bd', chosen_BM, guesses_MBD)
-        return TermOut(jnp.sum(jnp.square(teacher - guess), axis=1), memory, {})
+        distance = jnp.sum(jnp.square(teacher - guess), axis=1)
+        return TermOut(jnp.mean(distance.reshape(inputs.batch['id'].shape[0], -1), axis=1), memory, {})
 
     def noise(self, keys_B: Array) -> Array:
         """Gumbel noise of each example. (B, experts)"""
@@ -88,14 +93,25 @@ class DistillationExperts(LayerTerm):
 
     def features(self, inputs: TermInputs) -> Pair:
         student, teacher = super().features(inputs)
-        return real_rows(student, inputs), real_rows(teacher, inputs)
+        if self.each and not student.ndim == teacher.ndim == 3:
+            raise UsageError(f'DistillationExperts with each=True reads embeddings (B, n, D), got {student.shape} and '
+                             f'{teacher.shape}')  # fmt: skip
+        rows = (lambda x: (-1, x.shape[2])) if self.each else (lambda x: (x.shape[0], -1))
+        return real_rows(student, inputs).reshape(rows(student)), real_rows(teacher, inputs).reshape(rows(teacher))
 
     def _expert(self, student: Array, teacher: Array) -> Any:
         return _Expert(self.width or (student.shape[1] + teacher.shape[1]) // 2, teacher.shape[1])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
-        return [cls(experts=3), cls(layer='stage2:penult', experts=2, width=4, temperature=2.0)]
+        return [cls(experts=3), cls(layer='stage2:penult', experts=2, width=4, temperature=2.0),
+                cls(layer='item_vectors', each=True, experts=2)]  # fmt: skip
+
+
+def _apart(keys_B: Array, rows: int) -> Array:
+    """A key for each of the embeddings of every example, of which there are `rows` together."""
+    each = rows // keys_B.shape[0]
+    return keys_B if each == 1 else jax.vmap(lambda key: jax.random.split(key, each))(keys_B).reshape(rows)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -151,9 +167,7 @@ class RelaxedRanking(Term):
         interesting, uninteresting = (
             jnp.take_along_axis(student, jnp.take_along_axis(ranked, ranks, axis=1), axis=1) for ranks in (first, rest)
         )
-        behind = jax.lax.cumlogsumexp(interesting, axis=1, reverse=True)
-        others = jax.nn.logsumexp(uninteresting, axis=1, keepdims=True)
-        return TermOut(jnp.sum(jnp.logaddexp(behind, others) - interesting, axis=1), memory, {})
+        return TermOut(relaxed(interesting, uninteresting), memory, {})
 
     def drawn_ranks(self, items: int, keys_B: Array) -> tuple[Array, Array]:
         """Ranks, from 0, of the interesting items, ascending (B, interesting), and of the others (B, uninteresting)."""
@@ -174,3 +188,18 @@ class RelaxedRanking(Term):
             cls(interesting=3, uninteresting=4, pool=4, sharpness=2.0),
             cls(interesting=5, uninteresting=5, pool=5, skip_label=False),
         ]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class CandidateRanking(RankedCandidates):
+    """`RelaxedRanking` of items that the batch brings (eq. 8), where there are too many to rank all. Values: (B,).
+
+    Which items are interesting is the task's to say: drawn by the teacher's ranking, tap 'interesting', or its first
+    ones, tap 'first', which the authors later found better. They take each user of a batch once (`once`).
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(interesting='first', once='user')]

@@ -46,11 +46,10 @@ def a_program_reads_what_its_term_says_and_knobs_as_given(subject: Subject) -> N
     hidden = {knob: property(functools.partial(refused, knob=knob)) for knob in blank.knobs()}
     object.__setattr__(blank, '__class__', type('Blank', (type(blank),), hidden))
     params, memory = jax.eval_shape(blank.init, world.KEY, subject.inputs)
-    sides = (subject.term.STUDENT, subject.term.TEACHER)
     unread: Any = None
     student, teacher = (
-        side if needed and (blank.reads_logits or not taps) else side._replace(logits=unread)
-        for side, taps, needed in zip(subject.inputs[:2], blank.taps(), sides, strict=True)
+        side if reads else side._replace(logits=unread)
+        for side, reads in zip(subject.inputs[:2], blank.reads_logits, strict=True)
     )
     seen = TermInputs(student, teacher, subject.inputs.batch)
 
@@ -86,6 +85,8 @@ def gradient_reaches_everything_of_the_student_that_is_read(subject: Subject) ->
     """Every real example of each tap, or of the logits where there is none, and no padding."""
     gradient = world.compiled(*subject).student
     read = {tap: gradient.features[tap] for tap in subject.term.taps().student} or {'logits': gradient.logits}
+    for tap in subject.term.weighing:
+        assert world.size(read.pop(tap)) == 0, f'{tap} only weighs, and yet has a gradient'
     for tap, leaf in read.items():
         reached = np.any(np.reshape(leaf, (len(REAL), -1)) != 0, axis=1)
         assert np.array_equal(reached, REAL), f'gradient wrt {tap} reaches the examples {np.flatnonzero(reached)}'

@@ -46,6 +46,9 @@ MEMBERS: Shapes = {f'member{k}/{tap}': (n,) for k in (0, 1) for tap, n in (('log
 TEACHER: Shapes = {**wide(12, 12), **MEMBERS}
 # Scores of a tagger that is a conditional random field.
 SCORES: Shapes = {'emissions': (TOKENS, CLASSES), 'transitions': (CLASSES + 2, CLASSES)}
+# Of a recommender: scores of items, and of users, that it is asked about; embeddings, of which the teacher's are wider.
+GROUPS: Mapping[str, int] = {'positive': 1, 'negative': 2, 'first': 4, 'interesting': 4, 'uninteresting': 5,
+          'interesting_users': 3, 'uninteresting_users': 4}  # fmt: skip
 # Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
 MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
@@ -75,7 +78,22 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     teacher = teacher._replace(features={**teacher.features, **top})
     own = np.random.default_rng([seed, 1])  # what came later leaves the other draws as they were
     tags = own.integers(0, CLASSES, (batch, TOKENS), np.int32)
-    return TermInputs(tagging(own, student), tagging(own, teacher), {**examples, 'tags': tags})
+    student, teacher = tagging(own, student), tagging(own, teacher)
+    own = np.random.default_rng([seed, 2])
+    asked = {name: own.integers(0, 4, (batch, *shape), np.int32)
+             for name, shape in (('user', ()), ('item', ()), ('items', (2,)))}  # fmt: skip
+    student, teacher = recommending(own, student, 8), recommending(own, teacher, 12)
+    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked})
+
+
+def recommending(rng: np.random.Generator, side: Outputs, width: int) -> Outputs:
+    """The outputs with those of a recommender."""
+    shapes: Shapes = {
+        **{name: (size,) for name, size in GROUPS.items()},
+        'user_vector': (width,),
+        'item_vectors': (2, width),
+    }
+    return side._replace(features={**side.features, **outputs(rng, shapes, len(side.logits)).features})
 
 
 def tagging(rng: np.random.Generator, side: Outputs) -> Outputs:

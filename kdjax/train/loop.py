@@ -118,6 +118,10 @@ def fit(
         failures = {line['cell']: line for line in diverged}
         pace, validated = Pace(chunk), _told(history, score)
         sent = _Sent(ledger, checkpoints, failures, [], pace)
+        if not steps and not history:  # nothing to train: it is looked at as it is
+            metrics = dict(validate(student_of(state)))
+            history.append({'step': 0, **metrics})
+            best = _better(best, score.sign * metrics[score.name], student_of(state))
         while done < steps:
             count = feed.reach(done, min((done // chunk + 1) * chunk, done + pace.agreed(), steps)) - done
             pace.sending(count)

@@ -11,13 +11,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from kdjax.compress import masks
 from kdjax.errors import UsageError, unknown
 from kdjax.nets import layers
 from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
 GROUPS = ('student', 'terms')
-OPTIMISERS = ('sgd', 'adamw', 'dot')
+OPTIMISERS = ('sgd', 'adamw', 'adam_l2', 'dot')
 
 
 def build(
@@ -38,11 +39,19 @@ def build(
     decay: str = 'all',
     max_norm: float = 0.0,
     ema: float = 0.0,
+    pruning: str = '',
+    prune_from: float = 0.0,
+    prune_until: float = 0.6,
+    prune_every: int = 10,
+    regrow: float = 0.0,
+    dense: tuple[str, ...] = (),
 ) -> optax.GradientTransformationExtraArgs:
     """An optimiser; call its `update` with `knobs=`.
 
     Args:
-      name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay) or 'dot'
+      name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay), 'adam_l2'
+        (Adam, weight decay added to the gradient, as PyTorch's Adam has it: where an update is g / (|g| + eps), what is
+        summed over a batch of B trains as its mean does with weight decay / B and eps / B) or 'dot'
         (sgd whose momentum is larger for what the teacher says; its `update` takes gradients
         `SplitGradients`).
       steps: length of the run, in steps.
@@ -52,18 +61,26 @@ def build(
       factor: see `milestones`.
       momentum, nesterov: of 'sgd'; 'dot' has the momentum too.
       delta: of 'dot', in [0, min(momentum, 1 - momentum)].
-      b1, b2, eps: of 'adamw'.
+      b1, b2, eps: of 'adamw' and 'adam_l2'.
       clip: largest norm of the gradient over all parameters; 0 for no clipping.
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
       max_norm: largest norm of the weights into a unit of the student, kept after every update; 0 for no bound.
       ema: decay of an exponential moving average of the parameters, read with `averaged`; 0 for none.
+      pruning: which of the student's weights become zero, and stay it: 'layer', 'global', '2:4' and the like, or those
+        that are, 'keep' (`compress.masks.pruned`); '' for none. Of the first two the share is the knob 'sparsity'.
+      prune_from, prune_until: shares of the run between which sparsity grows.
+      prune_every: steps between draws of what is zero.
+      regrow: share of the weights that is exchanged at first where pruning is 'layer' from the first step on and the
+        connections move (`compress.masks.regrown`), until `prune_until`; 0 for connections that stay away.
+      dense: layers of the student that keep all their weights, by path or pattern.
 
     Raises:
       UsageError: an unknown name, schedule or mask, or a number outside its range.
     """
     _check(
         steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum,
-        delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones,
+        delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones, prune_from=prune_from, prune_until=prune_until,
+        prune_every=prune_every, regrow=regrow,
     )  # fmt: skip
     if decay not in MASKS:
         raise unknown('weight decay mask', decay, MASKS)
@@ -72,6 +89,8 @@ def build(
         rule = [decayed, optax.trace(momentum, nesterov)] if momentum else [decayed]
     elif name == 'adamw':
         rule = [_promoting(optax.scale_by_adam(b1, b2, eps)), decayed]
+    elif name == 'adam_l2':
+        rule = [decayed, _promoting(optax.scale_by_adam(b1, b2, eps))]
     elif name == 'dot':
         if not 0 <= delta <= min(momentum, 1 - momentum) or clip or nesterov:
             raise UsageError(
@@ -84,8 +103,57 @@ def build(
     shape = _schedule(schedule, steps, warmup, milestones, factor)
     clipping = [optax.clip_by_global_norm(clip)] if clip else []
     bounding = [_bound(max_norm)] if max_norm else []
-    averaging = [_average(ema)] if ema else []
-    return optax.with_extra_args_support(optax.chain(*clipping, *rule, _descend(shape), *bounding, *averaging))
+    averaging = [_average(ema, pruned=bool(pruning), dense=dense)] if ema else []
+    whole = [*clipping, *rule, _descend(shape), *bounding]
+    if regrow:
+        _check_regrowth(name, pruning)
+        inner = optax.with_extra_args_support(optax.chain(*whole))
+        whole = [_regrown(inner, steps=steps, until=prune_until, every=prune_every, exchanged=regrow, dense=dense)]
+    elif pruning:
+        zeros = masks.pruned(
+            pruning, steps=steps, begin=prune_from, end=prune_until, every=prune_every, dense=tuple(dense)
+        )
+        whole += [_of_student(zeros)]
+    return optax.with_extra_args_support(optax.chain(*whole, *averaging))
+
+
+def takes_sparsity(spec: Mapping[str, Any]) -> bool:
+    """Whether an optimiser of these arguments reads the knob 'sparsity'."""
+    return spec.get('pruning', '') in ('layer', 'global')
+
+
+def _of_student(inner: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    """What prunes the student alone, to the share that is its knob."""
+
+    def update(updates: Tree, state: Tree, params: Tree = None, *, knobs: Knobs, **_: Any) -> tuple[Tree, Tree]:
+        pruned, state = inner.update(
+            updates['student'], state, params['student'], sparsity=knobs['student'].get('sparsity')
+        )
+        return {**updates, 'student': pruned}, state
+
+    return optax.GradientTransformationExtraArgs(lambda params: inner.init(params['student']), update)
+
+
+def _regrown(whole: optax.GradientTransformationExtraArgs, **settings: Any) -> optax.GradientTransformationExtraArgs:
+    inner = masks.regrown(_without_sparsity(whole), within='student', **settings)
+
+    def update(updates: Tree, state: Tree, params: Tree = None, *, knobs: Knobs, **_: Any) -> tuple[Tree, Tree]:
+        return inner.update(updates, state, params, sparsity=knobs['student']['sparsity'], knobs=knobs)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _without_sparsity(inner: optax.GradientTransformationExtraArgs) -> optax.GradientTransformationExtraArgs:
+    def update(updates: Tree, state: Tree, params: Tree = None, *, knobs: Knobs, **_: Any) -> tuple[Tree, Tree]:
+        return inner.update(updates, state, params, knobs=knobs)
+
+    return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _check_regrowth(name: str, pruning: str) -> None:
+    if name == 'dot' or pruning != 'layer':
+        raise UsageError(f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} of "
+                         f'{name!r}')  # fmt: skip
 
 
 class SplitGradients(NamedTuple):
@@ -198,15 +266,28 @@ def _bound(limit: float) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _average(decay: float) -> optax.GradientTransformationExtraArgs:
-    """Keeps decay * average + (1 - decay) * parameters after each update, from the initial parameters on."""
+def _average(decay: float, pruned: bool = False, dense: tuple[str, ...] = ()) -> optax.GradientTransformationExtraArgs:
+    """Keeps decay * average + (1 - decay) * parameters after each update, from the initial parameters on.
+
+    Where the student is pruned, so is its average: a weight that has gone is gone from it at once.
+    """
 
     def update(updates: Tree, state: Average, params: Tree = None, **_: Any) -> tuple[Tree, Average]:
         moved = optax.apply_updates(params, updates)
-        return updates, Average(jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.params, moved))
+        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.params, moved)
+        return updates, Average(_as_sparse(average, moved, dense) if pruned else average)
 
     # A copy: the state is donated whole, and a buffer can be donated only once.
     return optax.GradientTransformationExtraArgs(lambda params: Average(jax.tree.map(jnp.copy, params)), update)
+
+
+def _as_sparse(average: Tree, params: Tree, dense: tuple[str, ...]) -> Tree:
+    """An average without the weights of the student that are zero."""
+    leaves, structure = jax.tree.flatten(average)
+    live = jax.tree.leaves(params)
+    for place in masks.kernel_places(params, dense, within='student'):
+        leaves[place] = jnp.where(live[place] == 0, jnp.zeros_like(leaves[place]), leaves[place])
+    return jax.tree.unflatten(structure, leaves)
 
 
 def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float) -> optax.Schedule:
@@ -243,6 +324,10 @@ def _check(
     b2: float,
     eps: float,
     milestones: tuple[float, ...],
+    prune_from: float,
+    prune_until: float,
+    prune_every: int,
+    regrow: float,
 ) -> None:
     for name, value, fine, wanted in (
         ('steps', steps, steps >= 1, '>= 1'),
@@ -255,6 +340,10 @@ def _check(
         ('factor', factor, factor > 0, '> 0'),
         ('milestones', milestones, list(milestones) == sorted(milestones) and all(0 <= at <= 1 for at in milestones),
          'increasing, in [0, 1]'),
+        ('prune_from', prune_from, 0 <= prune_from <= prune_until, f'>= 0 and <= prune_until ({prune_until})'),
+        ('prune_until', prune_until, prune_until <= 1, '<= 1'),
+        ('prune_every', prune_every, prune_every >= 1, '>= 1'),
+        ('regrow', regrow, 0 <= regrow <= 1, 'in [0, 1]'),
     ):  # fmt: skip
         if not fine:
             raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')

@@ -149,7 +149,7 @@ def gradients(
       UsageError: as `train_step`.
     """
     _check_accumulation(objective, batch, accumulate)
-    teacher_vars = jax.lax.stop_gradient(source(state, teacher_vars))
+    teacher_vars = jax.lax.stop_gradient(source(state, teacher_vars, knobs))
     step_key = jax.random.fold_in(jax.random.key(knobs['seed']), state.step)
 
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:

@@ -1,6 +1,7 @@
 """Teachers: anything that gives `Outputs` for a batch. The step does not know which."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any
 
 from kdjax.jit_cache import shared
 from kdjax.train import optim
@@ -37,17 +38,24 @@ def cached() -> Teacher:
     return teach
 
 
-Source = Callable[[State, Tree], Tree]  # (state, variables given to the step) -> variables of the teacher
+# (state, variables given to the step, knobs) -> variables of the teacher
+Source = Callable[[State, Tree, Mapping[str, Any]], Tree]
+START = 'before'  # the knob that has the students as they were
 
 
-def given(state: State, variables: Tree) -> Tree:
+def given(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
     """The teacher's variables are those that the step is given."""
     return variables
 
 
-def average(state: State, variables: Tree) -> Tree:
+def average(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
     """The teacher is the moving average of the student (`ema` of the optimiser).
 
     Reference: Tarvainen, Valpola, Mean teachers are better role models, NIPS 2017, sec. 2.
     """
     return {'params': optim.averaged(state.params, state.opt)['student'], 'stats': state.stats}
+
+
+def start(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
+    """The teacher is the student as it was before it was changed, of each cell its own."""
+    return knobs[START]

@@ -21,8 +21,7 @@ FULL = {
 
 def made(name, ranks):
     net, x, variables = subject(name)
-    shapes = {path: leaf.shape for path, leaf in factored._kernels(variables['params'], ranks).items()}
-    return factored.factored(net, ranks, shapes), factored.with_factors(variables, ranks), net, x, variables
+    return factored.factored(net, ranks), factored.with_factors(variables, ranks), net, x, variables
 
 
 @pytest.mark.parametrize('name', rotation.params([(name,) for name in FULL], ['dense', 'maps', 'maps']))

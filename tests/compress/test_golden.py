@@ -71,7 +71,7 @@ def low_rank(given, x):
         parts = factored.tucker(w, (given['rank_in'], given['rank_out']))
     else:
         parts = (factored.svd if w.ndim == 2 else factored.spatial)(w, given['rank'])
-    whole, values = factored.composed(parts, w.shape), factored.singular_values(w)
+    whole, values = factored.composed(parts), factored.singular_values(w)
     if w.ndim == 2:
         y = x['x'] @ parts['first'] @ parts['last']
         return {'y': y, 'y_full': x['x'] @ w, 'product': whole.T, 'singular_values': values}

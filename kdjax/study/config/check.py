@@ -10,6 +10,7 @@ from kdjax.export import WEIGHTS
 from kdjax.study.config import schema
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
+KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits')  # numbers of a fit beside the weights of its terms
 SEEDS = 2**32  # random keys are made of 32 bits
 MOST_CELLS = 100_000  # of a grid: sizes x candidates x seeds
 FOLDER_NAME = re.compile(r'\w[\w .-]*')
@@ -130,7 +131,7 @@ def _check_start(config: ConfigDict) -> None:
 
 def _check_names(config: ConfigDict) -> None:
     """Fits and assistants name stages, which are folders of the workdir."""
-    stages = {'teacher', 'average', 'evaluate', 'report', 'examine', 'grid', 'rung',
+    stages = {'teacher', 'average', 'before', 'evaluate', 'report', 'examine', 'grid', 'rung',
               *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
     for kind, names, taken in (
         ('fit', config.fits, stages),

@@ -44,7 +44,7 @@ ARGUMENTS = Named(Plain())
 KIND = Part({'kind': TEXT}, rest=Plain())
 FIT = Part({
     'weights': Named(Knob()),
-    'steps': whole(),
+    'steps': whole(0),
     'batch_size': whole(),
     'accumulate': whole(),
     'learning_rate': Knob(),
@@ -56,6 +56,10 @@ FIT = Part({
     'examples': Choice(EXAMPLES),
     'answer': TEXT,
     'peers': whole(1, MOST_NETWORKS),
+    'change': Optional(KIND),
+    'sparsity': Knob(),
+    'bits': Knob(),
+    'input_bits': Knob(),
 })  # fmt: skip
 TEACHER = Part({
     'net': TEXT,
@@ -140,12 +144,16 @@ CONFIG = Part({
         'accuracy': real(0.0, 1.0),
         'gap_recovered': real(),
         'max_params': whole(0),
+        'max_kilobytes': real(),
+        'accuracy_drop': real(),
     }),
     'retry': Part({
         'attempts': whole(0, MOST_ATTEMPTS),
         'temperature': Many(NOT_NEGATIVE),
         'weight': Many(NOT_NEGATIVE),
         'learning_rate': Many(NOT_NEGATIVE),
+        'sparsity': Many(real(0.0, 1.0)),
+        'bits': Many(real(2.0)),
         'transfer_size': Many(whole()),
     }),
     'tune': Part({'trials': whole(), 'batch': whole(), 'parts': whole(), 'keep_one_in': whole(2)}),

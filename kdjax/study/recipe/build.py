@@ -7,6 +7,7 @@ import jax
 import numpy as np
 from ml_collections import FrozenConfigDict
 
+from kdjax.compress import factored, quantized
 from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
 from kdjax.data.buckets import Buckets
@@ -98,6 +99,7 @@ ensemble = shared(team.ensemble)
 peers = shared(team.peers)
 answered = shared(team.answered)
 probed = shared(probes.probed)
+rounded = shared(quantized.quantized)
 
 
 @shared
@@ -108,6 +110,12 @@ def _optimiser(arguments: FrozenConfigDict) -> Any:
 @shared
 def _constructed(package: str, name: str, arguments: FrozenConfigDict, kind: str) -> Any:
     return construct(package, name, dict(arguments.items()), kind)
+
+
+@shared
+def factored_net(one: Net, ranks: tuple[tuple[str, int | tuple[int, int]], ...]) -> Net:
+    """A network with factors for some of its kernels."""
+    return factored.factored(one, dict(ranks))
 
 
 def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
@@ -156,7 +164,7 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
 
 
 def _source(fit: Fit) -> training.Source:
-    return training.average if fit.own_average else training.given
+    return training.average if fit.own_average else training.start if fit.own_start else training.given
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
@@ -165,7 +173,7 @@ def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
     Raises:
       UsageError: arguments that it does not take.
     """
-    return _optimiser(FrozenConfigDict({**spec, 'steps': steps}))
+    return _optimiser(FrozenConfigDict({**spec, 'steps': max(steps, 1)}))
 
 
 def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
@@ -182,7 +190,7 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
             for name, knob_defaults in defaults.items()
         }
         groups = {
-            'student': {'learning_rate': values['learning_rate'], 'weight_decay': values['weight_decay']},
+            'student': {name: values[name] for name in ('learning_rate', 'weight_decay', 'sparsity') if name in values},
             'terms': {'learning_rate': values['terms_learning_rate'], 'weight_decay': values['terms_weight_decay']},
         }
         rows.append({'terms': terms, 'optim': groups})

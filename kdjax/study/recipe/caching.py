@@ -15,13 +15,19 @@ from kdjax.study.recipe import build, grid_program
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher
 from kdjax.study.recipe.stages import folds_of
+from kdjax.tasks.evaluation import answers
 from kdjax.train import cache, teachers
 from kdjax.types import Net, Outputs, Tree
 
 
 def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Computes a teacher's outputs on every view of every training example; of folds each example's by its own."""
+    """Computes a teacher's outputs on every view of every training example; of folds each example's by its own.
+
+    Where the task has questions that examples share, the teacher answers those.
+    """
     teacher = inputs.teacher
+    if context.task(teacher).questions(context.datasets(teacher.data)):
+        return _answer(inputs, context, folder)
     variables = grid_program.cached_variables(context, inputs)
     net = build.probed(context.teacher_net(teacher, inputs.precision), inputs.probes)
     columns = build.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
@@ -42,6 +48,23 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
     cache.save(folder / 'tables', tables, address, cache.padded_axes(outputs, inputs.taps))
     said = {'bytes': sum(table.nbytes for table in tables.values())}
     return {**said, 'kept': keep, 'hidden_nats': width} if keep else said
+
+
+def _answer(inputs: CachedTeacher, context: Context, folder: Path) -> dict[str, Any]:
+    """The answers to what examples share, by the name of the question, (R, ...)."""
+    teacher, task = inputs.teacher, context.task(inputs.teacher)
+    questions = task.questions(context.datasets(teacher.data))
+    variables = grid_program.cached_variables(context, inputs)
+    one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
+    context.screen.stage(cache_name(inputs.name), len(questions))
+    tables = {}
+    for done, (name, question) in enumerate(questions.items(), start=1):
+        ask = answers(task, context.teacher_net(teacher, inputs.precision), question.split,
+                      preprocess=build.preprocess(teacher.data))  # fmt: skip
+        tables[teachers.PREFIX + name] = ask(one)[0]
+        context.screen.step(done)
+    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
+    return {'bytes': sum(table.nbytes for table in tables.values())}
 
 
 def _some_outputs(

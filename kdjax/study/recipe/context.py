@@ -13,11 +13,11 @@ from kdjax.data.augment import identity
 from kdjax.dataset import Dataset, Split, bucket_of, is_column, widths
 from kdjax.jit_cache import compiled
 from kdjax.resolve import resolve
-from kdjax.study.recipe import build, contents
+from kdjax.study.recipe import build, changes, contents
 from kdjax.study.recipe.inputs import Inputs, Teacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
-from kdjax.tasks.evaluation import Evaluate, evaluator, predictor
+from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
 from kdjax.train import cache, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
@@ -111,11 +111,16 @@ class Context:
 
     def fitted_net(self, inputs: TrainedTeacher | TrainedStudents) -> Net:
         """The network that a fit leaves, whose variables are those that it saves."""
-        return build.fitted_net(self.net(inputs.network, inputs), inputs.fit)
+        return build.fitted_net(self.changed_net(inputs), inputs.fit)
+
+    def changed_net(self, inputs: Teacher | TrainedStudents, precision: str = '') -> Net:
+        """A network of `inputs` as what its fits so far have made of it."""
+        spec = changes.network(inputs.network, inputs)
+        return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
 
     def teacher_net(self, teacher: Teacher, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
-        one = self.net(teacher.network, teacher, precision)
+        one = self.changed_net(teacher, precision)
         return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 
     def teacher_variables(self, teacher: Teacher) -> Tree:
@@ -142,7 +147,11 @@ class Context:
         }
 
     def logits(self, net: Net, variables: Tree, inputs: Inputs, split: str) -> np.ndarray:
-        """A network's logits (N, ..., K) on a split."""
+        """A network's logits (N, ..., K) on a split, or what its task keeps of them."""
+        task, examples = self.task(inputs), self.datasets(inputs.data).splits[split]
+        if not task.answers_in_full:
+            one = jax.tree.map(lambda leaf: leaf[None], variables)
+            return answers(task, net, examples, **self._evaluation(inputs))(one)[0]
         columns, shown = self._read(inputs, split), build.preprocess(inputs.data)
         tables = cache.compute(teachers.frozen(net), variables, columns, identity(), 0, 1, preprocess=shown)
         return tables[teachers.PREFIX + 'logits'][:, 0]

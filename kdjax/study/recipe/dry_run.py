@@ -13,7 +13,7 @@ from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
-from kdjax.study.recipe import build, memory, pretrained
+from kdjax.study.recipe import build, changes, memory, pretrained
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     ImportedTeacher,
@@ -24,10 +24,11 @@ from kdjax.study.recipe.inputs import (
 )
 from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
+from kdjax.tasks.base import Task
 from kdjax.train import cache, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Net, State, Teacher, Tree
+from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
 
@@ -55,7 +56,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     """
     fit = inputs.fit
     _check_batch(inputs, dataset)
-    net = build.trained_net(_net(inputs.network, inputs, dataset, inputs.precision), fit)
+    net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
@@ -64,11 +65,13 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
+    if fit.own_start:
+        knobs = {**knobs, teachers.START: teacher_vars}
     parts: dict[str, Any] = {
         'net': net,
         'teacher': teacher,
         'objective': fit.objective,
-        'tx': build.optimiser(fit.spec.optim, fit.steps),
+        'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -156,6 +159,10 @@ def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net
     return build.net(spec, build.told(spec, build.task(inputs.task), dataset, inputs.column), precision, None)
 
 
+def _changed(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:
+    return changes.wrapped(_net(changes.network(inputs.network, inputs), inputs, dataset, precision), inputs, None)
+
+
 def _shapes(columns: Tree, lead: tuple[int, ...]) -> Tree:
     """Examples of the columns, with leading axes."""
     return jax.tree.map(
@@ -168,6 +175,7 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
     columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
+    columns |= _answers(inputs, dataset)
     presentation = build.presentation(inputs)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
@@ -176,21 +184,47 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), dict(batches))
 
 
+def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
+    """Shapes of the columns that a cached teacher's answers to what examples share become."""
+    questions = build.task(inputs.task).questions(dataset)
+    if not questions or not isinstance(inputs.source, CachedTeacher):
+        return {}
+    who = inputs.source.teacher
+    net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
+    found = {}
+    for name, question in questions.items():
+        batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
+        variables = _initial(net, who.network, batch['inputs'])
+        answer = jax.eval_shape(functools.partial(_answer, net, task), variables, batch)
+        found[teachers.PREFIX + name] = jax.ShapeDtypeStruct((len(question.rows), *answer.shape[1:]), answer.dtype)
+    return found
+
+
+def _answer(net: Net, task: Task, variables: Tree, batch: Batch) -> Array:
+    batch = task.prepare(batch)
+    return task.answer(net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
+
+
 def _teacher(
     inputs: Trained, dataset: Dataset, batch: dict[str, Any], student: Net
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     if inputs.fit.own_average:
         net, spec = student, inputs.network
+    elif inputs.fit.own_start:
+        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
+            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
+        net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
+        spec = inputs.network
     elif inputs.source is None:
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
         spec = who.network
-        one = _net(who.network, who, dataset, inputs.teaching or who.precision)
+        one = _changed(who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
-    if not isinstance(inputs.source, CachedTeacher):
+    if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
     read = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)

@@ -11,7 +11,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import cost_of
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build, students
+from kdjax.study.recipe import build, changes, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
@@ -44,7 +44,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     shared = inputs.ends[inputs.baseline]  # all methods train one student, and see the same data
     task = context.task(shared)
     cost: dict[str, Any] = {}
-    heads: dict[str, Any] = {}  # costs of students that a head answers for
+    heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
     measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
@@ -57,7 +57,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         student = context.fitted_net(end)
         measure = measuring(student)
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
-        if end.fit.answering:
+        if end.fit.answering or changes.made(end) or changes.sparse(end):
             heads[method] = costs(student, trees.take(cells['last'], 0), shared, context)
         else:
             cost = cost or costs(student, trees.take(cells['last'], 0), shared, context)
@@ -79,8 +79,11 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     distributed.by_first(lambda: _save(folder / PREDICTIONS, predictions))
     if examples:
         distributed.by_first(lambda: _save(folder / EXAMPLES, examples))
-    ends = {method: context.done['+'.join(fits)].folder for method, fits in inputs.methods.items()}
-    known = plain(students.described(shared, inputs.ends, ends, context))  # facts may be arrays
+    known = plain({  # facts may be arrays
+        **students.described(shared, context),
+        'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
+        'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
+    })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
@@ -130,7 +133,7 @@ def _statistics(
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context) -> dict[str, Any]:
     """What a network costs in use, with the columns of its task."""
-    cost = cost_of(net, variables, context.example(inputs))
+    cost = cost_of(net, variables, context.example(inputs), served=context.task(inputs).served)
     length = context.typical_length(inputs)
     more = context.task(inputs).costs(variables, cost.latency_ms, length)
     return {**cost._asdict(), **({'more': more} if more else {})}

@@ -13,10 +13,11 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
+from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.config.check import cache_name, folds_name
-from kdjax.study.recipe import build, pretrained
+from kdjax.study.recipe import build, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
@@ -31,12 +32,13 @@ Trained = TrainedTeacher | TrainedStudents
 
 
 class TeacherSource(NamedTuple):
-    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have."""
+    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have, ..."""
 
     teacher: Teacher
     variables: Tree
     tables: Mapping[str, np.ndarray]
     padded: Mapping[str, int] = {}
+    columns: Mapping[str, Shared] = {}  # its answers to what examples share
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -78,6 +80,7 @@ class GridProgram(NamedTuple):
     knobs: Any
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+    calibrated: Callable[[Tree], Tree] | None  # variables of rounded students, with ranges taken anew
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
         """New arguments of one dispatch of so many steps, from the first on."""
@@ -95,22 +98,31 @@ def grid_program(
     """What trains a grid, and where it begins; arguments are those of `fit`."""
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
-    net = build.trained_net(context.net(inputs.network, inputs), fit)
+    net = build.trained_net(context.changed_net(inputs), fit)
     # The student's own average cannot be computed before there is a state.
     teacher = teachers.frozen(net) if fit.own_average else source.teacher
+    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
+        teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
-    tx = build.optimiser(fit.spec.optim, fit.steps)
+    tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
-        streams, fit.batch_size, build.columns(train, inputs.column, labels, build.teacher_columns(inputs)),
+        streams, fit.batch_size,
+        {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
         build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
         buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
         padded={**build.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    begun = start or WarmStart(_begun(net, inputs, cells, context), {})
+    plain = build.trained_net(context.net(inputs.network, inputs), fit)
+    begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
+    if fit.own_start:
+        knobs[teachers.START] = jax.device_put(begun.student)
+    making = (functools.partial(context.net, inputs=inputs), inputs.network)
+    example = build.alone(context.example(inputs))
+    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example))
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -121,7 +133,18 @@ def grid_program(
         knobs,
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
+        _calibration(context, inputs, batches, own_batches),
     )
+
+
+def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
+    """What takes the ranges of rounded students anew, on the first batches of their fit."""
+    how = changes.rounding(inputs, None)
+    if how is None:
+        return None
+    plain = changes.factored_net(context.net(changes.network(inputs.network, inputs), inputs), inputs)
+    take = compiled(bound(changes.calibrated, net=plain, how=how, own_batches=own_batches))
+    return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 
 def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:
@@ -147,7 +170,8 @@ def _begin(
     """
 
     def one(k: Any, batch: Batch, start: WarmStart) -> State:
-        return init(k, start.student if variables is None else variables, batch, start.student, start.terms)
+        own = k.get(teachers.START, start.student if variables is None else variables)
+        return init(k, own, batch, start.student, start.terms)
 
     return jax.vmap(one, in_axes=(0, 0 if own_batches else None, 0))(knobs, trees.take(batches, 0), begun)
 
@@ -213,6 +237,12 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
+        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        if questions:
+            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
+                       for name, question in questions.items()}  # fmt: skip
+            shared = {teachers.PREFIX + name: column for name, column in answers.items()}
+            return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
     return TeacherSource(asked_teacher(context, inputs), variables, {})
 

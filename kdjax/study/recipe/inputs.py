@@ -12,13 +12,21 @@ from typing import Any, Union
 from ml_collections import ConfigDict
 
 from kdjax.study.recipe import contents
-from kdjax.study.recipe.recipe import UNLESS_DEFAULT, BucketSpec, DataSource, Fit, NetSpec, TaskSpec, Views
+from kdjax.study.recipe.recipe import (
+    UNLESS_DEFAULT,
+    UNLESS_EMPTY,
+    BucketSpec,
+    DataSource,
+    Fit,
+    NetSpec,
+    TaskSpec,
+    Views,
+)
 from kdjax.train.cache import SPARSE
 
 # What fields say of themselves.
 BY_KEY = {'by_key': True}  # the address knows it by the key of a stage that is needed
 MERGED = {'merged': True}  # its own fields stand in its place
-UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
 # Fields whose older name stays in addresses, so that what was trained under it is still found.
 ADDRESSED = {'gradient_every': 'anatomy_every'}
 

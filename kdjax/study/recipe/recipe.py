@@ -17,11 +17,13 @@ from kdjax.train.objective import Objective
 
 CLASSIFICATION = 'classification.Classification'  # the task where a config names none
 AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
+BEFORE = 'before'  # likewise: the student as the fit before left it
 
 
 TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
 # Of a field: left out of an address where it is its default, so that what it adds is worth another run.
 UNLESS_DEFAULT = {'unless_default': True}
+UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
 
 
 class DataSource(NamedTuple):
@@ -81,6 +83,11 @@ class FitSpec:
     teacher: str
     peers: int
     examples: str = dataclasses.field(default=TRANSFER, metadata=UNLESS_DEFAULT)  # of EXAMPLES
+    # What is done to the student first, by 'kind' and its arguments (see changes.py).
+    change: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
+    sparsity: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
+    bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
+    input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
 
 
@@ -118,6 +125,11 @@ class Fit:
     def own_average(self) -> bool:
         """Whether the student's moving average teaches."""
         return self.teacher == AVERAGE
+
+    @property
+    def own_start(self) -> bool:
+        """Whether the student as the fit before left it teaches."""
+        return self.teacher == BEFORE
 
     @property
     def answering(self) -> Term | None:

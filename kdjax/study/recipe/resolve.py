@@ -12,14 +12,15 @@ from kdjax.errors import Problems, UsageError, unknown
 from kdjax.resolve import construct
 from kdjax.resolve import resolve as resolve_name
 from kdjax.study.config import check
-from kdjax.study.config.check import RATES
+from kdjax.study.config.check import KNOBS, RATES
 from kdjax.study.config.search import combinations, number
-from kdjax.study.recipe import build
+from kdjax.study.recipe import build, changes
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
+    BEFORE,
     BucketSpec,
     DataSource,
     Execution,
@@ -148,6 +149,8 @@ def _plain(spec: Any) -> Any:
 
 def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     fit = _fit(config, name, spec.fit, {})
+    if fit.teacher == BEFORE:
+        raise UsageError(f"teacher 'before' is of students, and {name} has no fit before")
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
@@ -160,9 +163,10 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     """A fit with its terms, each of them built with every candidate, so that a bad one is met here."""
     place = f'fits.{name}'
     terms = {term: _term_spec(config, term, searched) for term in spec.weights}
-    rates = {rate: searched.get(f'{place}.{rate}', (spec[rate],)) for rate in RATES}
+    rates = {rate: searched.get(f'{place}.{rate}', (spec[rate],)) for rate in KNOBS}
     weights = {term: searched.get(f'{place}.weights.{term}', (spec.weights[term],)) for term in spec.weights}
-    knobs = {**_floats(rates), **_knobs(config, terms, weights)}
+    used = changes.knobs(name, spec, rates)
+    knobs = {**_floats({rate: rates[rate] for rate in (*RATES, *used)}), **_knobs(config, terms, weights)}
     for rate in RATES:
         if min(knobs[rate]) < 0:
             raise UsageError(f'{rate} must be >= 0, got {knobs[rate]}')
@@ -235,8 +239,8 @@ def _check_teacher(config: ConfigDict, spec: ConfigDict, teacher: str) -> None:
     if teacher == AVERAGE and not spec.optim.get('ema'):
         raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
     known = check.teachers(config)
-    if teacher and teacher not in (*known, AVERAGE):
-        raise unknown('teacher', teacher, (*known, AVERAGE), ' of a fit')
+    if teacher and teacher not in (*known, AVERAGE, BEFORE):
+        raise unknown('teacher', teacher, (*known, AVERAGE, BEFORE), ' of a fit')
 
 
 def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:
@@ -265,8 +269,8 @@ def _check_search(searched: Candidates, config: ConfigDict) -> None:
             knobs = knob_fields(term_class(config.terms[name].kind))
             if rest[0] not in knobs:
                 raise unknown('knob', rest[0], knobs, f' of term {name!r} in config.search')
-        elif rest[0] not in RATES and rest[0] != 'weights':
-            raise unknown('knob', rest[0], (*RATES, 'weights'), f' of fit {name!r} in config.search')
+        elif rest[0] not in KNOBS and rest[0] != 'weights':
+            raise unknown('knob', rest[0], (*KNOBS, 'weights'), f' of fit {name!r} in config.search')
 
 
 def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[str, TeacherSpec]:
@@ -274,7 +278,7 @@ def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[st
     ordered = dict.fromkeys(['teacher'])
     for name in config.assistants:
         path = [name]
-        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', AVERAGE):
+        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', AVERAGE, BEFORE):
             if above in path:
                 raise UsageError(f'assistants {path} teach each other in a circle')
             path.append(above)

@@ -249,12 +249,17 @@ def fit(
     run = context.execution
     steps = options.rung.until if options.rung else spec.steps
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    program, first = grid_program.grid_program(context, inputs, cells, data, source, start), min(run.chunk, spec.steps)
+    program, first = (
+        grid_program.grid_program(context, inputs, cells, data, source, start),
+        max(1, min(run.chunk, spec.steps)),
+    )
     chosen = grid_program.choose_layout(
         context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
-        spec.steps // run.chunk,
+        max(1, spec.steps // run.chunk),
     )  # fmt: skip
     student_of = _student_of(spec.peers, spec.answer)
+    if program.calibrated is not None:
+        student_of = functools.partial(_calibrated, program.calibrated, student_of)
     state, best = _resumed(program.state, options.rung, student_of) if options.rung else (program.state, None)
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
     if run.profile:
@@ -312,6 +317,11 @@ def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
         return loop.student
     first = jax.jit(jax.vmap(team.first_peer))
     return lambda state: first(loop.student(state))
+
+
+def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+    """The students of a grid, with the ranges of what they round as they are outside of training."""
+    return calibrated(student_of(state))
 
 
 def _resumed(state: State, rung: Rung, student_of: Callable[[State], Tree]) -> tuple[State, loop.Best | None]:

@@ -25,17 +25,8 @@ from kdjax.version import __version__
 STUDENTS = 'students.json'  # in the folder of an evaluation
 
 
-def described(
-    shared: TrainedStudents, fits: Mapping[str, TrainedStudents], ends: Mapping[str, Path], context: Context
-) -> dict[str, Any]:
-    """What is known of the students of a run, JSON-able.
-
-    Args:
-      shared: what all of them read.
-      fits: the last one, by method.
-      ends: its folder.
-      context: of the run.
-    """
+def described(shared: TrainedStudents, context: Context) -> dict[str, Any]:
+    """What is known of the students of a run or of a grid, all of which read the same; JSON-able."""
     dataset, task = context.datasets(shared.data), context.task(shared)
     accepted = inspect.signature(resolve('kdjax.nets', shared.student.net, 'network')).parameters
     told = [name for name in dataset.facts if name in accepted and name not in shared.student.args]
@@ -61,8 +52,6 @@ def described(
         'data': {**plain({'source': shared.data.source, 'args': dict(shared.data.args)}),
                  'checksum': context.datasets.checksum(shared.data)},
         'license': '',
-        'ends': {method: folder.name for method, folder in ends.items()},
-        'heads': {method: plain(end.fit.head) for method, end in fits.items() if end.fit.head},
     }  # fmt: skip
 
 
@@ -80,8 +69,8 @@ def _text(words: Any, shared: TrainedStudents) -> dict[str, Any]:
 
 
 def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: int | None = None,
-         checkpoint: str = 'last') -> Student:  # fmt: skip
-    """The student of a finished run, or of a folder that `Student.save` or `--mode=export` wrote.
+         checkpoint: str = 'last', point: Mapping[str, Any] | None = None) -> Student:  # fmt: skip
+    """The student of a finished run, of a sweep, or of a folder that `Student.save` or `--mode=export` wrote.
 
     Args:
       path: a workdir, such as 'runs/digits', or the folder of an export.
@@ -89,6 +78,8 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
       transfer_size: of its transfer set; the largest that it has, if left out.
       seed: of its run; that with the best score in validation, if left out.
       checkpoint: 'last', or the 'best' step in validation.
+      point: of a sweep, values on its axes: {'terms.soft.temperature': 4.0}. Of all runs that are as asked for, in a
+        sweep that is the one with the best score in validation.
 
     Raises:
       UsageError: there is no finished run, no such method, size or seed, or a file is not as it was written.
@@ -96,12 +87,17 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     folder = Path(path)
     if (folder / ABOUT).is_file():
         return bundle.read(folder)
+    if checkpoint not in CHECKPOINTS:
+        raise unknown('checkpoint', checkpoint, CHECKPOINTS)
+    if (folder / 'report' / STUDENTS).is_file():
+        asked = {'method': method, 'transfer_size': transfer_size, 'seed': seed}
+        return _of_sweep(folder, {**asked, **(point or {})}, checkpoint)
+    if point:
+        raise UsageError(f'{folder} is no sweep, so there are no axes to choose {dict(point)} on')
     known, said = _known(folder)
     method = method or said['judged']
     if method not in known['ends']:
         raise unknown('method', method, known['ends'], f' of {folder}')
-    if checkpoint not in CHECKPOINTS:
-        raise unknown('checkpoint', checkpoint, CHECKPOINTS)
     end = folder / known['ends'][method]
     result = _result(end)
     sizes = [int(size) for size in result['chosen']]
@@ -130,6 +126,37 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
         },
     }
     variables = trees.take(load_variables(end / CHECKPOINTS[checkpoint]), cell)
+    return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
+
+
+def _of_sweep(folder: Path, asked: Mapping[str, Any], checkpoint: str) -> Student:
+    """The best in validation of the runs of a sweep that are as asked for; what is empty is left open."""
+    listed = storage.read_json(folder / 'report' / STUDENTS, 'report the sweep again: --mode=report', runs=list)
+    runs = listed['runs']
+    for name, value in asked.items():
+        if value in ('', None) or (name == 'transfer_size' and not value):
+            continue
+        values = list(dict.fromkeys(run['point'].get(name) for run in runs))
+        runs = [run for run in runs if run['point'].get(name) == value]
+        if not runs:
+            raise UsageError(f'{name} must be one of {values}, those of the runs of {folder}, got {value!r}')
+    place = folder / runs[0]['folder']
+    known = storage.read_json(storage.intact(place / STUDENTS), storage.of_stage(place), network=dict)
+    metric = build.task(build.TaskSpec(known['task']['kind'], known['task']['args'])).judged
+    best = max(runs, key=lambda run: metric.sign * run['validation'])
+    place = folder / best['folder']
+    about = storage.read_json(storage.intact(place / STUDENTS), storage.of_stage(place), network=dict)
+    about |= {
+        'method': best['method'],
+        'seed': best['seed'],
+        'candidate': best['point'],
+        'transfer_size': best['transfer_size'],
+        'checkpoint': checkpoint,
+        'step': best['step'][checkpoint],
+        'metrics': {'validation': {metric.name: best['validation']} if checkpoint == 'last' else {},
+                    'test': best['test'][checkpoint]},
+    }  # fmt: skip
+    variables = trees.take(load_variables(place / CHECKPOINTS[checkpoint]), best['cell'])
     return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
 
 

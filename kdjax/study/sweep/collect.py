@@ -57,6 +57,27 @@ def results(planned: Sweep, workdir: Path, command: str) -> records.Results:
     return dataclasses.replace(records.from_json(records.Results, plain), published=paper(planned.config, planned.axes))
 
 
+def students(planned: Sweep, workdir: Path) -> list[dict[str, Any]]:
+    """Where the student of every run lies that is done, and what it is worth, for `recipe.students.load`."""
+    index = grids.ResultIndex(workdir)
+    index.refresh()
+    listed = []
+    for run in planned.runs:
+        place = index.places.get(run.cells[-1].key)
+        if place is None or place.record['failure']:
+            continue
+        record, score = place.record, build.task(run.cells[-1].inputs.task).score
+        last, best = record['last'], dict(record['best'])
+        steps = {'last': record['history'][-1]['step'], 'best': best.pop('step')}
+        listed.append({
+            'method': run.method, 'seed': run.seed, 'transfer_size': run.transfer_size,
+            'point': {**run.point, 'method': run.method, 'seed': run.seed, 'transfer_size': run.transfer_size},
+            'folder': place.folder.name, 'cell': place.position, 'step': steps, 'test': {'last': last, 'best': best},
+            'validation': record['history'][-1][score],
+        })  # fmt: skip
+    return listed
+
+
 def paper(config: ConfigDict, axes: Sequence[str] = ()) -> records.Published | None:
     """The published numbers that a config names.
 

@@ -15,7 +15,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import Problems, UsageError, shown, unknown
 from kdjax.study.config import check
-from kdjax.study.config.check import RATES
+from kdjax.study.config.check import KNOBS
 from kdjax.study.recipe import dry_run, evaluation, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.inputs import CachedTeacher, Examined, ImportedTeacher, TrainedStudents, TrainedTeacher, plain
@@ -280,7 +280,7 @@ def _program(reads: Mapping[str, Any]) -> dict[str, Any]:
         name: {field: value for field, value in spec.items() if field not in knob_fields(term_class(spec['kind']))}
         for name, spec in reads['terms'].items()
     }
-    fit = {field: value for field, value in reads['fit'].items() if field not in (*RATES, 'weights')}
+    fit = {field: value for field, value in reads['fit'].items() if field not in (*KNOBS, 'weights')}
     return {**reads, 'terms': terms, 'fit': {**fit, 'weights': list(reads['fit']['weights'])}}
 
 

@@ -19,12 +19,12 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages
+from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
-from kdjax.study.recipe.inputs import BY_KEY, Addressed
+from kdjax.study.recipe.inputs import BY_KEY, Addressed, plain
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.stages import GridOptions, Rung, best_step
 from kdjax.study.sweep.expand import FitTask, Sweep
@@ -189,6 +189,8 @@ def _train(
     net = context.fitted_net(inputs)
     measure = context.evaluator(net, inputs, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
+    known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {})}
+    storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}

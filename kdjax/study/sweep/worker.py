@@ -12,10 +12,12 @@ from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import execute
 from kdjax.study.recipe.context import Artifact, Context, Datasets
 from kdjax.study.recipe.dry_run import Traced
+from kdjax.study.recipe.students import STUDENTS, lines
 from kdjax.study.report import report as reports
 from kdjax.study.sweep import collect, cost_estimate, expand, grids, launchers
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Row
+from kdjax.train import storage
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 from kdjax.train.storage import ARTIFACT, clean, of_stage
@@ -171,14 +173,17 @@ def report(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, comm
 
 def _report(planned: Sweep, workdir: Path, command: str, screen: Screen) -> None:
     """Writes and shows the report. Of processes that end together one writes it, which is as good as any."""
-    results = collect.results(planned, workdir, command)
+    results, trained = collect.results(planned, workdir, command), collect.students(planned, workdir)
     if os.access(workdir, os.W_OK):  # what is finished can be shown from where nothing can be written
         with grids.claimed(workdir / REPORT) as mine:
             if mine:
                 clean(workdir / REPORT)
                 reports.write(results, workdir / REPORT)
+                storage.write_json(workdir / REPORT / STUDENTS, {'runs': trained})
     screen.show(reports.terminal(results))
     screen.show(f'report: {workdir / REPORT / "report.html"}')
+    if trained:
+        screen.show(f'its best student in validation:\n{lines(workdir, "")}')
 
 
 def _rooms(planned: Sweep, costs: Mapping[str, Traced], datasets: Datasets) -> dict[str, int]:

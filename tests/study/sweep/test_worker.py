@@ -1,5 +1,6 @@
 """Sweeps as commands, in processes of their own: resumed after anything, shared by several, reported at any time."""
 
+import csv
 import json
 import random
 import runpy
@@ -10,9 +11,12 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 from processes import environment
 
+import kdjax
+from kdjax.data import digits
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.sweep import collect, expand, journal, rows, tune, worker
 from kdjax.tasks.classification import Classification
@@ -94,6 +98,19 @@ def test_a_finished_sweep_does_nothing_again_and_reports_without_training(whole)
         done = run(workdir, mode=mode, argument='kills')
         assert done.returncode == 0, done.stderr
     assert {path: path.stat().st_mtime_ns for path in workdir.glob('*/artifact.json')} == before
+
+
+def test_the_best_student_of_a_sweep_is_in_the_hand(whole):
+    workdir = whole[0]
+    with (workdir / 'report' / 'runs.csv').open() as file:
+        runs = list(csv.DictReader(file))
+    student, test = kdjax.load(workdir), digits.digits().splits['test']
+    accuracy = np.float32((student.predict(test.inputs) == test.labels).mean())
+    assert str(accuracy) in {str(np.float32(run['last_accuracy'])) for run in runs if run['method'] == student.method}
+    chosen = kdjax.load(workdir, student.method, seed=student.seed, point=student.candidate)
+    np.testing.assert_array_equal(chosen.logits(test.inputs), student.logits(test.inputs))
+    with pytest.raises(UsageError, match=r'seed must be one of \[.*got 99'):
+        kdjax.load(workdir, seed=99)
 
 
 def test_a_plan_trains_nothing_and_says_what_would_run(tmp_path):

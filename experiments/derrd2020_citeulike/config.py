@@ -1,0 +1,108 @@
+"""The CiteULike table of DE-RRD and IR-RRD (Kang et al., 2020, 2021): what a small recommender gains from a large one.
+
+Command:  KDJAX_DATA=folder python run.py --config=experiments/derrd2020_citeulike/config.py:short --mode=sweep
+          (the folder has recsys/ with the published split); without :short the authors' recipe
+Cost:     see README.md
+Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD, .4773 DE
+Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
+    width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from configs import base, citeulike
+from kdjax.errors import unknown
+from kdjax.study.sweep import rows
+
+EXPECTED = 'experiments/derrd2020_citeulike/expected.json'
+EXPERTS = {'kind': 'de_rrd.DistillationExperts', 'experts': 30, 'temperature': 1.0}
+TERMS: Mapping[str, Mapping[str, Any]] = {
+    'bpr': {'kind': 'bpr.PairwiseRanking'},
+    'position': {'kind': 'rd.CandidatePosition', 'decay': 10.0, 'once': 'user'},
+    'drawn': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'interesting', 'once': 'user'},
+    'first': {'kind': 'de_rrd.CandidateRanking', 'interesting': 'first', 'once': 'user'},
+    'users': {'kind': 'ir_rrd.ItemSideRanking', 'interesting': 'first_users', 'once': 'item'},
+    'soft': {'kind': 'cd.CollaborativeDistillation', 'once': 'user'},
+    'dual': {'kind': 'dcd.DualCorrection', 'once': 'user'},
+    'experts_users': {**EXPERTS, 'layer': 'user_vector'},
+    'experts_items': {**EXPERTS, 'layer': 'item_vectors', 'each': True},
+    'full': {'kind': 'topology.FullTopology', 'columns': ('user', 'items')},
+    'groups': {'kind': 'topology.HierarchicalTopology', 'columns': ('user', 'items')},
+}
+# By name in the table: the weights beside that of BPR, 1. Those of DE, RRD, IR-RRD and the topologies are the authors'.
+METHODS: Mapping[str, Mapping[str, float]] = {
+    'alone': {},
+    'RD': {'position': 1e-3},
+    'RRD': {'first': 1e-3},
+    'RRD_drawn': {'drawn': 1e-3},
+    'IR-RRD': {'first': 1e-3, 'users': 5e-4},
+    'DE': {'experts_users': 0.01, 'experts_items': 0.01},
+    'CD': {'soft': 0.01},
+    'DCD': {'dual': 1e-3},
+    'FTD': {'full': 1e-3},
+    'HTD': {'groups': 1e-3},
+}
+GROUPS = {
+    'position': ('first',), 'drawn': ('interesting', 'uninteresting'), 'first': ('first', 'uninteresting'),
+    'users': ('first_users', 'uninteresting_users'), 'soft': ('interesting',), 'dual': ('first', 'uninteresting'),
+}  # fmt: skip
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """The base that the rows change, locked."""
+    given = _arguments(arg)
+    batch = given['batch'] or (4096 if given['short'] else 1024)
+    length = citeulike.steps(given['epochs'] or (30 if given['short'] else 400), batch)
+    config = citeulike.get_config(f'split={given["split"]},width={given["width"]},seeds={given["seeds"]}')
+    methods = _methods(given)
+    used = [term for method in methods for term in METHODS[method]]
+    with config.unlocked(), config.ignore_type():
+        config.title, config.expected = 'DE-RRD on CiteULike', EXPECTED
+        config.task = ConfigDict({'kind': 'recommendation.Recommendation', **_groups(used)})
+        config.terms = ConfigDict({name: TERMS[name] for name in ('bpr', *used)})
+        for name in ('experts_users', 'experts_items'):
+            if name in used:  # ever sharper
+                config.terms[name].schedules = (('temperature', 1.0, 1e-3, length, 'linear'),)
+        taught = given['teacher_epochs'] or (40 if given['short'] else 100)
+        config.teacher.fit = _fit(batch, citeulike.steps(taught, batch), {})
+        config.fits = ConfigDict({_name(method): _fit(batch, length, METHODS[method]) for method in methods})
+        config.methods = ConfigDict({method: (_name(method),) for method in methods})
+        config.baseline, config.accept.method = 'alone', 'alone'
+        config.run.update({'validate_every': max(1, length // (3 if given['short'] else 40)), 'save_every': length})
+    return config
+
+
+def sweep(arg: str = '') -> Sequence[rows.Row]:
+    """Every method, from several seeds."""
+    return [rows.Row({'method': method}, {'method': method}) for method in _methods(_arguments(arg))]
+
+
+def _fit(batch: int, steps: int, weights: Mapping[str, float]) -> ConfigDict:
+    return citeulike.fit(batch, steps, bpr=1.0, **weights)
+
+
+def _name(method: str) -> str:
+    return 'baseline' if method == 'alone' else method.lower()
+
+
+def _groups(used: Sequence[str]) -> dict[str, int]:
+    """What users are asked about, beside what BPR needs: 40 of each, and 20 users of an item."""
+    found = {group: 20 if group.endswith('users') else 40 for term in used for group in GROUPS.get(term, ())}
+    drawn = 'interesting' in found
+    return {**found, 'pool': 150 if drawn else 50} if found else {}
+
+
+def _methods(given: Mapping[str, Any]) -> list[str]:
+    names = given['methods'].split('+')
+    for name in names:
+        if name not in METHODS:
+            raise unknown('method', name, METHODS)
+    return ['alone', *(name for name in names if name != 'alone')]
+
+
+def _arguments(arg: str) -> dict[str, Any]:
+    return base.arguments(arg, short=False, methods='RRD+IR-RRD+DE', width=20, split='loo', seeds=5, epochs=0,
+                          teacher_epochs=0, batch=0)  # fmt: skip

@@ -1,0 +1,217 @@
+"""Topology distillation: how the users and items of a batch lie to each other is as in the teacher's space."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.errors import UsageError, unknown
+from kdjax.techniques.algebra import example_keys, example_mask, log_softmax, unit, wide
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, number
+from kdjax.techniques.candidates import once
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
+
+PAPER = Paper(
+    'Kang, Hwang, Kweon, Yu', 'Topology Distillation for Recommender System', 'KDD', 2021, '2106.08700',
+)  # fmt: skip
+ADDED = 1e-10  # to the probabilities of groups, as in the authors' code
+LEVELS = ('prototypes', 'entities')
+
+
+class Entities(NamedTuple):
+    """The users and the items of a batch, one after the other: E = B (1 + n)."""
+
+    student: Array  # (E, D), 0 where there is padding
+    teacher: Array  # (E, D')
+    counts: Array  # (E,) how much each counts; 0 for padding
+    examples: int  # B
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Topology(Term):
+    """
+    Attributes:
+      user, items: taps of the embeddings of the user (B, D) and of the items (B, n, D) of an interaction.
+      columns: two columns of the batch, ids of the user (B,) and of the items (B, n): of those that are equal only one
+        counts, as in the authors' code. () where each counts.
+    """
+
+    PAPER: ClassVar[Paper] = PAPER
+    OTHER_CLASSES: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    COLUMNS: ClassVar[tuple[str, ...]] = ('columns',)
+
+    user: str = 'user_vector'
+    items: str = 'item_vectors'
+    columns: tuple[str, ...] = ()
+
+    @property
+    def scope(self) -> Scope:
+        return 'batch'
+
+    def taps(self) -> Taps:
+        return Taps((self.user, self.items), (self.user, self.items))
+
+    def entities(self, inputs: TermInputs) -> Entities:
+        """The users, then the items, of a batch."""
+        mask_B = example_mask(inputs)
+        student, teacher = (self._joined(side, mask_B) for side in inputs[:2])
+        each = student.shape[0] // len(mask_B) - 1
+        mask_E = jnp.concatenate([mask_B, jnp.repeat(mask_B, each)])
+        if not self.columns:
+            return Entities(student, teacher, mask_E, len(mask_B))
+        user_B, items_BN = (self._column(name, inputs) for name in self.columns)
+        counts = once(user_B, mask_B), once(items_BN.reshape(-1), jnp.repeat(mask_B, each))
+        return Entities(student, teacher, mask_E * jnp.concatenate(counts), len(mask_B))
+
+    def _column(self, name: str, inputs: TermInputs) -> Array:
+        if name not in inputs.batch:
+            raise unknown('column', name, inputs.batch, f' of the batch, read by {type(self).__name__}')
+        return inputs.batch[name]
+
+    def _joined(self, side: Outputs, mask_B: Array) -> Array:
+        user, items = (wide(side.features[tap]) for tap in (self.user, self.items))
+        if user.ndim != 2 or items.ndim != 3:
+            raise UsageError(f'{type(self).__name__} reads embeddings (B, D) and (B, n, D), got {user.shape} and '
+                             f'{items.shape}')  # fmt: skip
+        real = mask_B > 0
+        user, items = jnp.where(real[:, None], user, 0), jnp.where(real[:, None, None], items, 0)
+        return jnp.concatenate([user, items.reshape(-1, items.shape[-1])])
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class FullTopology(_Topology):
+    """sum_jk (cos(s_j, s_k) - cos(t_j, t_k))^2 over all entities of a batch (eq. 2-3). Values: (B,).
+
+    An example's value is the sum over its own user and items j and over all k: the mean over the B examples is the
+    authors' sum over B, as it is of their other losses.
+    """
+
+    at_teacher: ClassVar[AtTeacher] = 'zero'
+
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        known = self.entities(inputs)
+        gap = jnp.square(cosines(known.student, known.student) - cosines(known.teacher, known.teacher))
+        return by_example(known.counts * (gap @ known.counts), known.examples)
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(), cls(columns=('user', 'items'))]
+
+
+class _Expert(nn.Module):
+    """Two layers with ReLU between."""
+
+    width: int
+    target: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return nn.Dense(self.target)(nn.relu(nn.Dense(self.width)(x)))
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class HierarchicalTopology(_Topology):
+    """alpha (topology within groups, and of the groups) + (1 - alpha) (assignment to groups). Values: (B,).
+
+    Users and items are each assigned to groups by a learned softmax of the teacher's embedding. Assignment is learned
+    as experts are in DE: || t - sum_g z_g f_g(s) ||^2 with z = softmax((log p + Gumbel) / T) (eq. 7-8). The
+    topology, with the likeliest group of each, is sum (cos(s_j, s_k) - cos(t_j, t_k))^2 over pairs of one group, as
+    far as cos(t_j, t_k) > 0, and the same of prototypes, the means of the groups: with each other, or with all
+    entities (eq. 4-6). In the authors' code prototypes are constants, so that the first of these would teach nothing.
+
+    Attributes:
+      groups: how many of users, and how many of items.
+      level: what prototypes are held against: 'prototypes' or 'entities'.
+      temperature: T; knob, > 0.
+      topology: alpha, in [0, 1]; knob.
+    """
+
+    DRAWS: ClassVar[bool] = True
+
+    groups: int = number(30, minimum=2)
+    level: str = 'prototypes'
+    temperature: float = knob(0.1, above=0.0)
+    topology: float = knob(0.5, minimum=0.0, maximum=1.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.level not in LEVELS:
+            raise unknown('level', self.level, LEVELS, ' of HierarchicalTopology')
+
+    def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
+        known = self.entities(inputs)
+        module, params = self._expert(known), {}
+        for place, side in enumerate(('users', 'items')):
+            own, gate = jax.random.split(jax.random.fold_in(key, place))
+            experts = jax.vmap(lambda key: init_module(module, key, known.student))(jax.random.split(own, self.groups))
+            params[side] = {'experts': experts, 'gate': init_module(nn.Dense(self.groups), gate, known.teacher)}
+        return params, {}
+
+    def __call__(
+        self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
+    ) -> TermOut:
+        known, share = self.entities(inputs), knobs['topology']
+        keys = example_keys(key, inputs)
+        each = known.student.shape[0] // known.examples - 1
+        own = keys, jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), each))(keys).reshape(-1)
+        distance, group = [], []
+        for place, side in enumerate(('users', 'items')):
+            part = slice(known.examples) if place == 0 else slice(known.examples, None)
+            part_of = self._assigned(params[side], known, part, own[place], knobs)
+            distance.append(part_of[0])
+            group.append(part_of[1] + place * self.groups)
+        assignment = by_example(known.counts * jnp.concatenate(distance), known.examples)
+        topology = self._topology(known, jax.nn.one_hot(jnp.concatenate(group), 2 * self.groups))
+        return TermOut(share * topology + (1 - share) * assignment, memory, {})
+
+    def _assigned(self, params: Tree, known: Entities, part: slice, keys_E: Array, knobs: Knobs) -> tuple[Array, Array]:
+        """Of users or of items the distance of what the experts say (E,), and the likeliest group (E,)."""
+        student, teacher = known.student[part], known.teacher[part]
+        module = self._expert(known)
+        guesses_GED = jax.vmap(lambda own: apply_module(module, own, student))(params['experts'])
+        log_p_EG = log_softmax(apply_module(nn.Dense(self.groups), params['gate'], teacher))
+        noise_EG = jax.vmap(lambda key: jax.random.gumbel(key, (self.groups,), jnp.float32))(keys_E)
+        softened = jnp.logaddexp(log_p_EG, jnp.log(jnp.asarray(ADDED, log_p_EG.dtype))) + noise_EG.astype(
+            log_p_EG.dtype
+        )
+        guess = jnp.einsum('eg,ged->ed', jax.nn.softmax(softened / knobs['temperature']), guesses_GED)
+        return jnp.sum(jnp.square(teacher - guess), axis=1), jnp.argmax(log_p_EG, axis=1)
+
+    def _topology(self, known: Entities, member_EG: Array) -> Array:
+        """Both levels, (B,). A group counts as its members do: shared among them."""
+        counted_EG = member_EG.astype(known.student.dtype) * known.counts[:, None]
+        size_G = jnp.sum(counted_EG, axis=0)
+        share_EG = counted_EG / jnp.where(size_G > 0, size_G, 1)
+        own, other = (cosines(side, side) for side in known[:2])
+        together = (member_EG @ member_EG.T > 0) & (other > 0)
+        within = known.counts * (jnp.where(together, jnp.square(own - other), 0) @ known.counts)
+        centres = [share_EG.T @ side for side in known[:2]]
+        filled_G = (size_G > 0).astype(known.student.dtype)
+        if self.level == 'entities':
+            gap_GE = jnp.square(cosines(centres[0], known.student) - cosines(centres[1], known.teacher))
+            across = known.counts * (filled_G @ gap_GE)
+        else:
+            gap_GG = jnp.square(cosines(centres[0], centres[0]) - cosines(centres[1], centres[1]))
+            across = share_EG @ (filled_G * (gap_GG @ filled_G))
+        return by_example(within + across, known.examples)
+
+    def _expert(self, known: Entities) -> Any:
+        return _Expert((known.student.shape[1] + known.teacher.shape[1]) // 2, known.teacher.shape[1])
+
+    @classmethod
+    def specimens(cls) -> Sequence[Self]:
+        return [cls(groups=2), cls(groups=3, level='entities', temperature=0.5, columns=('user', 'items'))]
+
+
+def cosines(left: Array, right: Array) -> Array:
+    """Cosines of all pairs of rows; 0 with a row of 0."""
+    return unit(left) @ unit(right).T
+
+
+def by_example(values_E: Array, examples: int) -> Array:
+    """Sums of the values of an example's user and items. (B,)"""
+    return values_E[:examples] + jnp.sum(values_E[examples:].reshape(examples, -1), axis=1)
