@@ -37,11 +37,10 @@ CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded 
 BITS = ('bits', 'input_bits')
 
 
-def knobs(name: str, spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Which knobs a fit has because of what it does to its student.
 
     Args:
-      name: of the fit.
       spec: as the config says it.
       given: all numbers of every knob.
 
@@ -113,6 +112,11 @@ def made(inputs: Any) -> bool:
 def sparse(inputs: Any) -> bool:
     """Whether a fit so far has pruned."""
     return any(fit.spec.optim.get('pruning') for fit in fits(inputs))
+
+
+def reached(inputs: Any) -> bool:
+    """Whether a fit so far has made the student smaller in any way."""
+    return made(inputs) or sparse(inputs)
 
 
 def network(spec: NetSpec, inputs: Any) -> NetSpec:
