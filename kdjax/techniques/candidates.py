@@ -6,8 +6,7 @@ a tap of that name, (B, M). Terms of this kind read those, never the scores of a
 """
 
 import dataclasses
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,7 +28,8 @@ class CandidateTerm(Term):
 
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
-    PLAIN: ClassVar[Mapping[str, Any] | None] = {'once': ''}
+    COLUMNS: ClassVar[tuple[str, ...]] = ('once',)
+    reads_logits: ClassVar[tuple[bool, bool]] = (False, False)
 
     once: str = ''
 

@@ -1,7 +1,7 @@
 """Topology distillation: how the users and items of a batch lie to each other is as in the teacher's space."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, ClassVar, NamedTuple, Self
 
 import jax
@@ -42,6 +42,7 @@ class _Topology(Term):
     PAPER: ClassVar[Paper] = PAPER
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    COLUMNS: ClassVar[tuple[str, ...]] = ('columns',)
 
     user: str = 'user_vector'
     items: str = 'item_vectors'
@@ -90,7 +91,6 @@ class FullTopology(_Topology):
     """
 
     at_teacher: ClassVar[AtTeacher] = 'zero'
-    PLAIN: ClassVar[Mapping[str, Any] | None] = {'columns': ()}
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         known = self.entities(inputs)
@@ -129,6 +129,8 @@ class HierarchicalTopology(_Topology):
       temperature: T; knob, > 0.
       topology: alpha, in [0, 1]; knob.
     """
+
+    DRAWS: ClassVar[bool] = True
 
     groups: int = number(30, minimum=2)
     level: str = 'prototypes'

@@ -12,13 +12,13 @@ import numpy as np
 import optax
 import pytest
 import rotation
-import world
 
 import kdjax
 from kdjax import losses, terms
 from kdjax.errors import UsageError
 from kdjax.face.arguments import COLUMN, own_fields, read_by, readings
 from kdjax.techniques.base import Term
+from kdjax.testing import world
 from kdjax.train.objective import shown
 from kdjax.types import Outputs, TermInputs
 

@@ -7,7 +7,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rotation
-import world
 
 import kdjax
 from kdjax.errors import UsageError
@@ -21,6 +20,7 @@ from kdjax.terms import (
     ReusedClassifier,
     SoftTargets,
 )
+from kdjax.testing import world
 
 TERMS = {
     'kd': SoftTargets(temperature=2.0),
