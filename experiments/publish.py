@@ -4,7 +4,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
 
-and likewise of sweeps (sst2_views, sst2_techniques), whose pages have the commands.
+and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -27,6 +27,7 @@ FIGURES = {  # by experiment
     'sst2_views': ('gains.png',),
     'sst2_techniques': ('gains.png',),
     'wnut17': ('gains.png', 'learning_curves.png', 'tags.png'),
+    'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
 
@@ -46,7 +47,8 @@ def table(content: dict) -> str:
         f'configuration {made.config_hash}; `{made.command}`.'
     )
     costs = [networks.costs(summary)] if any(row.cost and row.cost.more for row in summary.rows) else []
-    blocks = [tables.plain(summary), *tables.further(summary), *costs]
+    paper = [tables.paper(summary)] if summary.published else []
+    blocks = [tables.plain(summary), *tables.further(summary), *paper, *costs]
     return f'{document.markdown(blocks).strip()}\n\n{where}'
 
 

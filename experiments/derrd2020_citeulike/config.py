@@ -60,7 +60,8 @@ def get_config(arg: str = '') -> ConfigDict:
     methods = _methods(given)
     used = [term for method in methods for term in METHODS[method]]
     with config.unlocked(), config.ignore_type():
-        config.title, config.expected = 'DE-RRD on CiteULike', EXPECTED
+        config.title = 'DE-RRD on CiteULike'
+        config.expected = '' if given['short'] else EXPECTED  # which is of the authors' recipe
         config.task = ConfigDict({'kind': 'recommendation.Recommendation', **_groups(used)})
         config.terms = ConfigDict({name: TERMS[name] for name in ('bpr', *used)})
         for name in ('experts_users', 'experts_items'):

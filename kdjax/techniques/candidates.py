@@ -28,6 +28,8 @@ class CandidateTerm(Term):
 
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    COLUMNS: ClassVar[tuple[str, ...]] = ('once',)
+    reads_logits: ClassVar[tuple[bool, bool]] = (False, False)
 
     once: str = ''
 
@@ -59,8 +61,9 @@ class CandidateTerm(Term):
 
 def once(ids_B: Array, mask_B: Array) -> Array:
     """1 over how many real rows have the same id. (B,)"""
-    same_BB = (ids_B[:, None] == ids_B) & (mask_B > 0)
-    return 1 / jnp.maximum(jnp.sum(same_BB, axis=1), 1).astype(jnp.float32)
+    ascending_B = jnp.sort(jnp.where(mask_B > 0, ids_B, jnp.iinfo(ids_B.dtype).max))
+    first_B, behind_B = (jnp.searchsorted(ascending_B, ids_B, side=side) for side in ('left', 'right'))
+    return 1 / jnp.maximum(behind_B - first_B, 1).astype(jnp.float32)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

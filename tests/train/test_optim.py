@@ -81,6 +81,11 @@ def adamw(b1, b2, eps):
     return rule
 
 
+def adam_l2(b1, b2, eps):
+    inner = adamw(b1, b2, eps)
+    return lambda memory, grad, param, decay, k: inner(memory, grad + decay * param, param, 0.0, k)
+
+
 def assert_close(got, want):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), got, want)
 
@@ -92,10 +97,22 @@ def assert_close(got, want):
         ('sgd', {'momentum': 0.8}, sgd(0.8)),
         ('sgd', {'momentum': 0.8, 'nesterov': True}, sgd(0.8, nesterov=True)),
         ('adamw', {'b1': 0.8, 'b2': 0.95, 'eps': 1e-3}, adamw(0.8, 0.95, 1e-3)),
+        ('adam_l2', {'b1': 0.8, 'b2': 0.95, 'eps': 1e-3}, adam_l2(0.8, 0.95, 1e-3)),
     ],
 )
 def test_an_optimiser_does_what_its_formula_says_with_each_groups_knobs(name, options, rule):
     assert_close(run(name, **options)[0], by_hand(rule))
+
+
+def test_a_mean_trains_as_a_sum_does_with_less_decay():
+    """Adam does not see the scale of what it is given, and the L2 that is added to it scales alike."""
+    batch = 1024.0
+    tx = [optim.build('adam_l2', steps=STEPS, eps=eps) for eps in (1e-8, 1e-8 / batch)]
+    knobs = {group: {**own, 'weight_decay': own['weight_decay'] / batch} for group, own in KNOBS.items()}
+    as_sum, _ = descend(tx[0], PARAMS, GRADS, jax.tree.map(jnp.float32, KNOBS))
+    mean = jax.tree.map(lambda leaf: leaf / np.float32(batch), GRADS)
+    as_mean, _ = descend(tx[1], PARAMS, mean, jax.tree.map(jnp.float32, knobs))
+    assert_close(as_mean, as_sum)
 
 
 def test_biases_are_not_decayed_where_only_kernels_are():
@@ -198,7 +215,7 @@ def test_a_schedule_warms_up_linearly_and_then_has_its_shape(name, warmup):
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'dot', 'sgd'"),
+        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'adam_l2', 'dot', 'sgd'"),
         ({'schedule': 'cosin'}, "unknown schedule 'cosin'; there is: 'cosine', "),
         ({'decay': 'kernel'}, "unknown weight decay mask 'kernel'; there is: 'kernels', 'all'"),
         ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),
@@ -248,5 +265,5 @@ def test_without_a_difference_it_is_momentum_of_the_sum():
 
 @pytest.mark.parametrize('wrong', [{'delta': 0.2}, {'delta': -0.1}, {'clip': 1.0}, {'nesterov': True}])
 def test_what_would_not_be_the_papers_is_refused(wrong):
-    with pytest.raises(UsageError, match='dot needs delta in'):
+    with pytest.raises(UsageError, match=r'dot needs delta in|delta of the optimiser must be in'):
         optim.build('dot', steps=STEPS, **wrong)

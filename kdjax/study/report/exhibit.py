@@ -5,6 +5,8 @@ An exhibit's 'kind' says what it holds and how it is drawn:
 'classes' (also where no kind is said): an image (H, W) or (H, W, C), numbers (D,), a text, or the shapes of what cannot
 be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by
 word the names of the gold and of the predicted class, and the probabilities of the latter or of all classes.
+'ranking': a user by number, how many items the user has in training, the first items, best first, how many users took
+each of them, and the one of them that the user took in fact.
 """
 
 import textwrap
@@ -221,8 +223,21 @@ def tags(exhibit: Exhibit) -> 'Figure':
     return figure
 
 
+def ranking(exhibit: Exhibit) -> 'Figure':
+    """The first items of a user, best on top, and how many users took each in training; in orange the one kept."""
+    figure, axes = figure_style.single(5.2, 3.2, '', 'users who took it in training')
+    places, taken = range(len(exhibit['items'])), exhibit['taken']
+    colours = [figure_style.COLOURS[item == exhibit['kept']] for item in exhibit['items']]
+    axes.barh(places, taken, color=colours)
+    axes.set_yticks(places, [f'{place + 1}. item {item}' for place, item in enumerate(exhibit['items'])])
+    axes.invert_yaxis()
+    axes.set_title(f'user {exhibit["user"]}, who took {exhibit["has"]}', fontsize=figure_style.FONT)
+    return figure
+
+
 KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, of what it is, how it is drawn
     'classes': ('soft_labels.png', 'one {}, at several temperatures T', soft_labels),
+    'ranking': ('ranking.png', 'what a user takes next; in orange what it was', ranking),
     'tags': ('tags.png', 'each word of a sentence, and how surely; in orange where it is wrong', tags),
 }
 

@@ -264,8 +264,18 @@ def test_of_the_probabilities_of_all_tags_that_of_the_predicted_one_is_shown(rig
     assert cells[3, 4].get_text().get_text() == '0.51'
 
 
+def test_an_exhibit_of_a_ranking_marks_the_item_that_was_taken(right):
+    shown = {'kind': 'ranking', 'user': 7, 'has': 20, 'items': [5, 9, 2], 'taken': [40, 3, 12], 'kept': 9}
+    (plot,) = exhibit.plots(right, {'teacher': shown})
+    (axes,) = plot.figure.axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ['1. item 5', '2. item 9', '3. item 2']
+    assert [bar.get_width() for bar in axes.patches] == [40, 3, 12]
+    assert len({bar.get_facecolor() for bar in axes.patches}) == 2
+    assert axes.patches[0].get_facecolor() == axes.patches[2].get_facecolor()
+
+
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
-    with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags'"):
+    with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags', 'ranking'"):
         exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
 
 
