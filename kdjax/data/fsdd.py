@@ -106,7 +106,9 @@ def _string(
     random = np.random.default_rng(seed)
     speaker = found.speakers[random.choice(part)]
     chosen = random.choice(part[found.speakers[part] == speaker], random.integers(SHORTEST, LONGEST + 1))
-    sounds, digits, total = [], [], 0
+    sounds: list[np.ndarray] = []
+    digits: list[int] = []
+    total = 0
     for each in chosen:
         gap = int(random.integers(0, GAP + 1)) if sounds else 0
         if total + gap + len(found.samples[each]) > longest:
