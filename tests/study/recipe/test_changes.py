@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import rotation
 from ml_collections import ConfigDict
 
 from configs import base
