@@ -82,9 +82,9 @@ def asked(term, given, knobs, key):
 
 
 def in_turn():
-    """Every third of them."""
+    """Every fourth of them."""
     found = list(cases())
-    turns = rotation.turns([''] * len(found), ways=3)
+    turns = rotation.turns([''] * len(found), ways=4)
     return [pytest.param(*case, marks=turn, id=case[0]) for case, turn in zip(found, turns, strict=True)]
 
 
