@@ -31,7 +31,7 @@ SHARED = {
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece',
     },
     'tasks': {'base', 'entities', 'evaluation'},
-    'compress': {'products', 'rounding', 'masks', 'quantized'},
+    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]
