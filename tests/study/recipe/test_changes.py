@@ -197,7 +197,7 @@ def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
         ('qat', 'change', {'kind': 'quantise'}, "unknown change 'quantise' of a student; there is: 'quantize'"),
         ('qat', 'change', {'kind': 'quantize', 'bits': 4}, "unknown argument 'bits' of change 'quantize'"),
         ('qat', 'change', {'kind': 'quantize', 'form': 'max'}, "unknown form 'max' of rounding"),
-        ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow' needs keep"),
+        ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow': missing a required argument: 'keep'"),
         ('narrow', 'change', {'kind': 'narrow', 'keep': 50}, r'must be in \(0, 1\], got 50'),
         ('qat', 'bits', 1.0, 'bits must be whole numbers from 2 on'),
         ('qat', 'bits', 4.5, 'bits must be whole numbers from 2 on'),
