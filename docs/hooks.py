@@ -21,9 +21,18 @@ from sections import PAGES, linked, resolved
 
 from configs import base
 from kdjax.study import help
+from kdjax.study.listing import GROUPS
 
 WHOLE = ('terms', 'methods', 'track', 'teacher.fit')  # fields of a config that are shown as one
 equations: dict[str, str] = {}  # of all generated pages, by what stands for each in Markdown
+
+
+def on_config(config: Any) -> Any:
+    """Adds the groups of techniques, and experiments that the menu does not name."""
+    menu = {title: pages for section in config.nav for title, pages in section.items()}
+    menu['Techniques'] += [{title.partition(':')[0]: f'techniques/{group}.md'} for group, title in GROUPS.items()]
+    menu['Results'] += [page for page in PAGES if page not in str(config.nav)]
+    return config
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -12,9 +12,11 @@ import equations as maths
 from latex2mathml.converter import convert
 
 from configs.sweeps import presets as sweep
+from kdjax import losses, terms
 from kdjax.study import listing
 from kdjax.study.listing import NONE, Entry
 from kdjax.study.report import technique_list
+from kdjax.techniques.base import Term
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDER = 'techniques'
@@ -82,9 +84,20 @@ def described(one: Entry, equations: dict[str, str]) -> str:
     return '\n'.join([
         f'## {one.kind} {{#{anchor(one.kind)}}}', '', f'*{one.about}*', '',
         f'{paper.authors}: {title}. {paper.venue} {paper.year}.', '',
-        *body(inspect.getdoc(one.term) or '', equations), 'In a config:', '',
+        *body(inspect.getdoc(one.term) or '', equations), '```python', called(one.term), '```', '',
         *(f'- *{name}*: {value}' for name, value in facts.items() if value), '',
     ])  # fmt: skip
+
+
+def called(term: type[Term]) -> str:
+    """How it is called in a loop of one's own: as a function with its arguments, or as a term of an objective."""
+    name = next(name for name, kind in terms.kinds().items() if kind is term)
+    function = losses.functions().get(losses.snake_case(name))
+    if function is None:
+        return f"kdjax.objective({{'name': kdjax.terms.{name}(...)}})"
+    parameters = inspect.signature(function).parameters.values()
+    bare = [one.replace(annotation=one.empty) for one in parameters]
+    return f'kdjax.losses.{function.__name__}{inspect.Signature(bare)}'
 
 
 def measured(kind: str) -> str:

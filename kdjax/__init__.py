@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kdjax.version import __version__ as __version__
 
 if TYPE_CHECKING:
-    from kdjax import losses, terms
+    from kdjax import losses, terms, testing
     from kdjax.errors import UsageError
     from kdjax.face.objective import Distillation, objective
     from kdjax.nets.adapters import from_function, from_nnx
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     'Distillation', 'Net', 'Outputs', 'Term', 'UsageError', 'from_function', 'from_linen', 'from_nnx', 'load', 'losses',
-    'objective', 'tap', 'terms',
+    'objective', 'tap', 'terms', 'testing',
 ]  # fmt: skip
 
 # What is loaded when it is first asked for.
-_MODULES = ('losses', 'terms')
+_MODULES = ('losses', 'terms', 'testing')
 _FACE = {
     'Distillation': 'kdjax.face.objective',
     'Net': 'kdjax.types',

@@ -10,6 +10,9 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from kdjax import trees
+from kdjax.compress import sizes
+from kdjax.errors import UsageError
+from kdjax.metrics import Metric
 from kdjax.types import Array, Net, Outputs, Tree
 
 
@@ -20,6 +23,31 @@ class Cost(NamedTuple):
     bytes: int  # of parameters and batch statistics, as held in memory
     flops: int  # of one example's forward pass, as counted on the unoptimised program
     latency_ms: dict[str, float]  # median wall milliseconds of a whole batch, by batch size
+
+
+# Of networks that were made smaller. No row of zeros has a latency of its own: nothing here skips them.
+COMPRESSION = (
+    Metric('nonzeros', 'nonzero parameters', '', 'lower', 0, 'nonzeros'),
+    Metric('bits_per_weight', 'bits per weight', '', 'lower', 2, 'bits'),
+    Metric('stored_bytes', 'bytes as stored', 'bytes', 'lower', 0, 'stored'),
+    Metric('deflated_bytes', 'bytes deflated', 'bytes', 'lower', 0, 'deflated'),
+    Metric('entropy_bytes', 'bytes at least, by entropy', 'bytes', 'lower', 0, 'entropy'),
+    Metric('macs', 'multiplications', '', 'lower', 0, 'MACs'),
+    Metric('macs_effective', 'multiplications of nonzeros', '', 'lower', 0, 'nonzero MACs'),
+    Metric('bops', 'bit operations', '', 'lower', 0, 'BOPs'),
+)
+
+
+def compression(net: Net, variables: Tree, example: Tree) -> dict[str, float]:
+    """What of `COMPRESSION` is known of a network: without multiplications where its products cannot be found."""
+    size = sizes.size_of(variables)
+    found = {'nonzeros': size.nonzeros, 'bits_per_weight': size.bits_per_weight, 'stored_bytes': size.bytes,
+             'deflated_bytes': size.deflated, 'entropy_bytes': size.entropy}  # fmt: skip
+    try:
+        work = sizes.work_of(net, variables, _copies(example, 1))._asdict()
+    except UsageError:  # such as those of an LSTM, inside of a loop
+        work = {}
+    return {name: float(value) for name, value in {**found, **work}.items()}
 
 
 def cost_of(

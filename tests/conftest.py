@@ -24,6 +24,8 @@ import jax
 import pytest
 import rotation
 
+from kdjax.testing import world
+
 REPOSITORY = pathlib.Path(__file__).resolve().parents[1]
 TESTS, MEMORY = pytest.StashKey[int](), 2 * 2**30
 SHARED = pathlib.Path(os.environ.get('KDJAX_SHARED') or REPOSITORY.parent / 'shared')
@@ -41,14 +43,25 @@ def pytest_addoption(parser):
     parser.addoption('--golden-compress', default=str(SHARED / 'golden_compress'), metavar='DIR',
                      help='folder of golden vectors of compression [%(default)s]')  # fmt: skip
     parser.addoption('--kills', default=2, type=int, metavar='N', help='how often the kill test kills a run [2]')
+    parser.addoption('--term', action='append', default=[], metavar='KIND',
+                     help="a term of your own, 'my_package.terms:MyTerm', to hold against the laws instead of those of "
+                          'kdjax; may be given several times')  # fmt: skip
     parser.addoption('--rotation', default=rotation.today(), type=rotation.number, metavar='N',
                      help="which of the tests that take turns run, or 'all' [the day's number]")  # fmt: skip
+
+
+def pytest_configure(config):
+    world.choose(config.getoption('--term'))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items, config):
     """Tests of one specimen one after the other: they share compiled programs, which are dropped after a while."""
-    rotation.apply(items, config.getoption('--rotation'))
+    chosen = config.getoption('--term')
+    if chosen:  # what is not of single terms, or of terms of kdjax, is left out
+        named = {*chosen, *world.specimens()}
+        items[:] = [item for item in items if item.fspath.basename == 'test_laws.py' and named & set(words(item))]
+    rotation.apply(items, None if chosen else config.getoption('--rotation'))
     items.sort(key=_group)
 
 
@@ -88,6 +101,17 @@ def restored(tmp_path_factory):
         return out
 
     return folder
+
+
+def words(item):
+    """The names among the parameters of a test, of techniques and specimens."""
+    found = getattr(item, 'callspec', None)
+    values = found.params.values() if found else ()
+    return [value if isinstance(value, str) else name_of(value) for value in values]
+
+
+def name_of(value):
+    return next((name for name, kind in world.techniques().items() if kind is value), '')
 
 
 def _group(item):

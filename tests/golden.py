@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from world import overheard
 
+from kdjax.testing.world import overheard
 from kdjax.train.objective import Objective
 from kdjax.types import Outputs, TermInputs
 

@@ -57,8 +57,6 @@ NETS = {
     'bert': (functools.partial(bert.bert, **TEXT, **LAYERS, positions=10), IDS, 14),
     'bert tagger': (functools.partial(bert.tagger, **TEXT, **LAYERS, positions=10), IDS, 13),
 }  # fmt: skip
-# Of which one each has its turn: what reads pictures, small pictures, words.
-KINDS = [str(what) for _, what, _ in NETS.values()]
 NOTHING = {'ngrams': (functools.partial(ngrams.linear, classes=3, grams=9, scale='sqrt'), IDS)}
 
 
@@ -81,3 +79,8 @@ def subject(name):
 
     stats = jax.tree.map(lambda leaf: jnp.abs(some(leaf)) + 0.5, shapes['stats'])
     return net, some(inputs), {'params': jax.tree.map(some, shapes['params']), 'stats': stats}
+
+
+def kinds(names):
+    """What each of some networks reads: of those that read alike one has its turn."""
+    return [str(NETS[name][1]) for name in names]

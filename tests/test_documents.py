@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import world
 
 from configs.sweeps import presets as sweep
 from kdjax.study.report import technique_list
+from kdjax.testing import world
 
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'publish.py'))

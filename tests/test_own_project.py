@@ -1,15 +1,19 @@
 """A project as `kdjax new` writes it, and the page that walks through one."""
 
+import functools
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
+import jax.numpy as jnp
 import pytest
 from processes import environment
 
 from kdjax.errors import UsageError
+from kdjax.resolve import construct
 from kdjax.study import command_line, config_file, new
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import Datasets
@@ -38,12 +42,18 @@ def test_a_new_project_could_run_and_is_called_as_it_was_said(project):
     config = config_file.config_of(str(project / 'config.py'), 'quick')
     recipe, datasets = resolve(config), Datasets()
     assert len(plan.check_shapes(recipe, datasets(recipe.data))) == 6
-    config.student.unlock()
-    config.student.net = 'of_mine.nets:nnx_conv_net'
-    recipe = resolve(config)
-    assert len(plan.check_shapes(recipe, datasets(recipe.data))) == 6
+    assert shapes('conv_net') == shapes('nnx_conv_net')
     rows = config_file.call(str(project / 'config.py'), 'sweep', '')
     assert len(rows) == 4
+
+
+def shapes(builder):
+    """Of what a network of the new project answers, in training, and of what may be read from it."""
+    net = construct('kdjax.nets', f'of_mine.nets:{builder}', {'classes': 10, 'axis': None}, 'network')
+    images, key = jnp.ones((2, 8, 8, 1)), jax.random.key(0)
+    variables = jax.eval_shape(net.init, key, images)
+    outputs, _ = jax.eval_shape(functools.partial(net.apply, train=True), variables, images, key=key)
+    return {'logits': outputs.logits.shape, **{tap: outputs.features[tap].shape for tap in net.taps}}
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ The corrected student answers: its own logits and those of the head, added up.
 
 Command:  python run.py --config=configs/presets/residual.py
 Cost:     a few minutes on 2 CPU cores
+Expected: 95.1 % (mean of 10 seeds; hard labels 91.0 %)
 """
 
 from ml_collections import ConfigDict

@@ -1,6 +1,6 @@
 """Measures what techniques cost, and how much of them is held against other projects' numbers.
 
-Command: python experiments/techniques/measure.py [GOLDEN]      (about 20 minutes on 2 CPU cores)
+Command: python experiments/techniques/measure.py [GOLDEN [PRESET...]]      (about 20 minutes on 2 CPU cores)
 
 GOLDEN is the folder of golden vectors, by default that of the tests. Writes results/costs.json, results/golden.json
 and, from them and from what the code says, README.md. A test holds README.md to these.
@@ -13,6 +13,7 @@ import statistics
 import sys
 import time
 from collections import defaultdict
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -227,15 +228,27 @@ def cost_table(cost: dict[str, Any], golden: dict[str, Any]) -> Table:
     return Table('Cost of a step', 'lrlrrrr', header, tuple(rows))
 
 
-def main(folder: Path) -> None:
-    """Measures everything and writes it down."""
+def renewed(names: Sequence[str]) -> dict[str, Any]:
+    """What was measured, of these presets anew; on a machine of the same kind, as it is said once."""
+    known = json.loads((HERE / 'results' / 'costs.json').read_text())
+    if ledger.machine() != known['machine']:
+        raise SystemExit(f'costs are of {known["machine"]}, and this is {ledger.machine()}: measure all of them anew')
+    terms = {kind: cost for kind, cost in known['terms'].items() if cost['preset'] not in names}
+    for name in names:
+        for kind, cost in preset_costs(sweep.presets()[name]).items():
+            terms.setdefault(kind, {**cost, 'preset': name})
+    return {**known, 'terms': dict(sorted(terms.items()))}
+
+
+def main(folder: Path, names: Sequence[str]) -> None:
+    """Measures everything, or the costs of some presets by name, and writes it down."""
     os.environ[onednn.OPT_OUT] = 'xla'  # the compiler cannot count what a library does
     (HERE / 'results').mkdir(exist_ok=True)
-    found = {'golden': held(folder), 'costs': costs()}
+    found = {'golden': held(folder), 'costs': renewed(names) if names else costs()}
     for name, content in found.items():
         (HERE / 'results' / f'{name}.json').write_text(json.dumps(content, indent=1) + '\n')
     (HERE / 'README.md').write_text(page(found['costs'], found['golden']))
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / 'shared' / 'golden'))
+    main(Path(sys.argv[1] if len(sys.argv) > 1 else ROOT.parent / 'shared' / 'golden'), sys.argv[2:])

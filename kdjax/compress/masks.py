@@ -233,6 +233,7 @@ def pruned(
         if scope != 'keep' and places:
             now = state.step - round(first)
             due = now == 0 if blocks else (now >= 0) & ((now % every == 0) | (state.step == steps - 1))
+            due = _together(due)
             share = None if sparsity is None else cubic(state.step, sparsity, first, last)
             after = [jnp.where(is_there, old[place] + moves[place], jnp.zeros_like(old[place]))
                      for place, is_there in zip(places, there, strict=True)]  # fmt: skip
@@ -283,7 +284,8 @@ def regrown(
         updates, after = inner.update(updates, state.inner, params, sparsity=sparsity, **extra)
         places, (old, moves, structure) = kernel_places(params, dense, within), _flat(params, updates)
         begins = state.step == 0
-        due = ~begins & (state.step % every == 0) & (state.step.astype(jnp.float32) < stop)
+        due = _together(~begins & (state.step % every == 0) & (state.step.astype(jnp.float32) < stop))
+        begins = _together(begins)
         moves = [jnp.where(due, jnp.zeros_like(move), move) for move in moves]
         share = 0.5 * exchanged * (1 + jnp.cos(jnp.pi * state.step.astype(jnp.float32) / max(stop, 1.0)))
         found = []
@@ -300,6 +302,21 @@ def regrown(
         return jax.tree.unflatten(structure, moves), Regrowth(after, state.step + 1, tuple(found))
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+@jax.custom_batching.custom_vmap
+def _together(due: Array) -> Array:
+    """Whether masks are drawn, which all cells of a grid do at once: they are at the same step.
+
+    So a branch stays a branch under `vmap`. As a choice of every cell by itself it would be taken in every step.
+    """
+    return due
+
+
+@_together.def_vmap
+def _one_for_all(axis_size: int, in_batched: list[bool], due: Array) -> tuple[Array, bool]:
+    del axis_size
+    return (due[0] if in_batched[0] else due), False
 
 
 def _begun(moved: Array, there: Array, begins: Array, sparsity: Array) -> Array:

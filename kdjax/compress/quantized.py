@@ -2,7 +2,8 @@
 
 Weights have one step for each output channel, from the largest of them, so nothing has to be kept of them. What they
 are multiplied with has one range, a moving one in training, kept among the statistics with the numbers of bits:
-{'rounding': {'bits': (2,) of weights and inputs, 'seen': () batches, 'ranges': {site: (2,) smallest and largest}}}.
+{'rounding': {'bits': (2,) of weights and inputs, 'least': {site: () bits at least}, 'seen': () batches,
+'ranges': {site: (2,) smallest and largest}}}.
 
 Reference: Jacob et al., Quantization and Training of Neural Networks for Efficient Integer-Arithmetic-Only Inference,
 CVPR 2018, sec. 3.
@@ -61,7 +62,7 @@ def quantized(net: Net, how: Rounding = Rounding()) -> Net:
         return begun(net, how, net.init(key, inputs), inputs)
 
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
-        pass_ = _Pass(how, variables, train, _edges(net, how, variables, inputs))
+        pass_ = _Pass(how, variables, train)
         outputs, stats = products.applied(
             net, plain(variables), inputs, pass_.rule, train=train, key=key, activations=how.activations
         )
@@ -89,11 +90,17 @@ def begun(net: Net, how: Rounding, variables: Tree, inputs: Tree, bits: Sequence
     if not found:
         raise UsageError('there is nothing to round: the network has no product of an input and a weight')
     told = jnp.stack([jnp.asarray(number, jnp.float32) for number in bits])
-    own = {'bits': told, 'seen': jnp.zeros(()), 'ranges': {_key(site): jnp.zeros(2) for site in found}}
+    edges = (found[0], found[-1])
+    own = {
+        'bits': told,
+        'least': {key(site): jnp.float32(how.edges if site in edges else 0) for site in found},
+        'seen': jnp.zeros(()),
+        'ranges': {key(site): jnp.zeros(2) for site in found},
+    }
     params = variables['params']
     if how.form == 'lsq':
         leaves = jax.tree.leaves(variables)
-        steps = {_key(site): _started(site, leaves[_own(site)], told[0]) for site in found if site.weight is not None}
+        steps = {key(site): _started(site, leaves[_own(site)], told[0]) for site in found if site.weight is not None}
         params = {**params, ROUNDING: steps}
     return {'params': params, 'stats': {**variables['stats'], ROUNDING: own}}
 
@@ -114,7 +121,7 @@ def observed(net: Net, how: Rounding, variables: Tree, inputs: Tree) -> Tree:
 
     Those of several batches are put together by `joined`.
     """
-    pass_ = _Pass(how, variables, True, _edges(net, how, variables, inputs), watches=True)
+    pass_ = _Pass(how, variables, True, watches=True)
     products.applied(net, plain(variables), inputs, pass_.rule, train=False, key=None, activations=how.activations)
     return pass_.ranges
 
@@ -130,7 +137,7 @@ def calibrated(variables: Tree, ranges: Tree) -> Tree:
     return {**variables, 'stats': {**variables['stats'], ROUNDING: own}}
 
 
-def _key(site: Site) -> str:
+def key(site: Site) -> str:
     """What its range is called: a name with the shape, so that another product under its name is an error."""
     if site.weight is None:  # whose shape is that of a batch
         return site.name
@@ -154,21 +161,11 @@ def _own(site: Site) -> int:
     return site.leaf
 
 
-def _edges(net: Net, how: Rounding, variables: Tree, inputs: Tree) -> frozenset[str]:
-    """The first and the last product."""
-    if not how.edges:
-        return frozenset()
-    found = products.sites(net, plain(variables), inputs, activations=how.activations)
-    return frozenset((_key(found[0]), _key(found[-1])))
-
-
 class _Pass:
     """One pass through a rounded network: what happens at its products, and the ranges that were seen."""
 
-    def __init__(
-        self, how: Rounding, variables: Tree, train: bool, edges: frozenset[str], watches: bool = False
-    ) -> None:
-        self.how, self.train, self.edges, self.watches = how, train, edges, watches
+    def __init__(self, how: Rounding, variables: Tree, train: bool, watches: bool = False) -> None:
+        self.how, self.train, self.watches = how, train, watches
         self.own = variables['stats'][ROUNDING]
         self.steps = variables['params'].get(ROUNDING, {})
         self.leaves = jax.tree.leaves(plain(variables))
@@ -176,22 +173,21 @@ class _Pass:
 
     def rule(self, site: Site, operands: Sequence[Array], product: Callable[..., list[Array]]) -> list[Array]:
         """The product of rounded operands."""
-        key, bits = _key(site), self.own['bits']
-        if key not in self.own['ranges']:
+        name, bits = key(site), self.own['bits']
+        if name not in self.own['ranges']:
             why = ': the network has others in training than outside, or was rounded for inputs of another shape'
-            raise unknown('product', key, self.own['ranges'], why)
-        if key in self.edges:
-            bits = jnp.maximum(bits, self.how.edges)
+            raise unknown('product', name, self.own['ranges'], why)
+        bits = jnp.maximum(bits, self.own['least'][name])
         rounded = list(operands)
         if site.weight is None:
             joint = jnp.stack([self._seen(operand) for operand in operands[:2]])
-            self._keep(key, jnp.stack([jnp.min(joint[:, 0]), jnp.max(joint[:, 1])]))
-            rounded[:2] = [self._input(key, operand, bits[1]) for operand in operands[:2]]
+            self._keep(name, jnp.stack([jnp.min(joint[:, 0]), jnp.max(joint[:, 1])]))
+            rounded[:2] = [self._input(name, operand, bits[1]) for operand in operands[:2]]
         else:
             place = 1 - site.weight
-            self._keep(key, self._seen(operands[place]))
-            rounded[place] = self._input(key, operands[place], bits[1])
-            rounded[site.weight] = self._weight(site, key, operands[site.weight], bits[0])
+            self._keep(name, self._seen(operands[place]))
+            rounded[place] = self._input(name, operands[place], bits[1])
+            rounded[site.weight] = self._weight(site, name, operands[site.weight], bits[0])
         return product(*rounded)
 
     def after(self) -> Tree:
@@ -213,27 +209,27 @@ class _Pass:
         ends = ends if self.how.axis is None or self.watches else jax.lax.pmax(ends, self.how.axis)
         return ends * jnp.array([-1.0, 1.0])
 
-    def _keep(self, key: str, seen: Array) -> None:
-        old = self.own['ranges'][key]
+    def _keep(self, name: str, seen: Array) -> None:
+        old = self.own['ranges'][name]
         if self.watches:
-            self.ranges[key] = seen
+            self.ranges[name] = seen
         elif self.train:
-            self.ranges[key] = jnp.where(self.own['seen'] > 0, KEPT * old + (1 - KEPT) * seen, seen)
+            self.ranges[name] = jnp.where(self.own['seen'] > 0, KEPT * old + (1 - KEPT) * seen, seen)
         else:
-            self.ranges[key] = old
+            self.ranges[name] = old
 
-    def _input(self, key: str, x: Array, bits: Array) -> Array:
+    def _input(self, name: str, x: Array, bits: Array) -> Array:
         if self.watches:
             return x
-        low, high = self.ranges[key]
+        low, high = self.ranges[name]
         found = rounding.asymmetric(x, bits, low, high)
         return found if self.train else jnp.where(self.own['seen'] > 0, found, x)
 
-    def _weight(self, site: Site, key: str, weight: Array, bits: Array) -> Array:
+    def _weight(self, site: Site, name: str, weight: Array, bits: Array) -> Array:
         if self.how.form == 'absmax':
             return rounding.symmetric(weight, bits, site.summed)
         leaf: Any = self.leaves[_own(site)].reshape(weight.shape)
-        step = self.steps[key].reshape([1 if axis in site.summed else size for axis, size in enumerate(weight.shape)])
+        step = self.steps[name].reshape([1 if axis in site.summed else size for axis, size in enumerate(weight.shape)])
         if not site.same:
             # Where normalisation is folded in, a channel is larger by a factor, and so is its step.
             step = step * jax.lax.stop_gradient(_largest(weight, site) / jnp.maximum(_largest(leaf, site), 1e-30))

@@ -81,7 +81,7 @@ def crop(*, padding: int = 4, border: str = 'zero') -> Augment:
       border: 'zero', or 'reflect' the image without repeating its edge.
 
     Raises:
-      UsageError: `padding` < 1 or an unknown border.
+      UsageError: `padding` < 1, an unknown border or, once called, more padding than image.
 
     Reference: He, Zhang, Ren, Sun, Deep Residual Learning for Image Recognition, CVPR 2016, sec. 4.2 (zeros).
     """
@@ -92,6 +92,8 @@ def crop(*, padding: int = 4, border: str = 'zero') -> Augment:
         raise unknown('border', border, modes, ' of crop')
 
     def augment(key: Array, image: Array) -> Array:
+        if padding > max(image.shape[:2]):
+            raise UsageError(f'padding of crop is {padding}, and images are {image.shape[0]}x{image.shape[1]}')
         offset = jax.random.randint(key, (2,), 0, 2 * padding + 1)
         padded = jnp.pad(image, [(padding, padding)] * 2 + [(0, 0)] * (image.ndim - 2), mode=modes[border])
         return jax.lax.dynamic_slice(padded, (offset[0], offset[1], *(0,) * (image.ndim - 2)), image.shape)

@@ -22,17 +22,13 @@ class Slot(NamedTuple):
     side: str
     taps: tuple[str, ...] = ()  # whose features it has; () for logits
     field: str = ''  # of the term, that names those taps; '' where their names are fixed
+    many: bool = False  # whether it is a sequence of arrays
     needed: bool = True  # or only sometimes read
 
     @property
     def role(self) -> str:
         """Its name but for the side."""
         return self.argument.removeprefix(f'{self.side}_')
-
-    @property
-    def many(self) -> bool:
-        """Whether it is a sequence of arrays."""
-        return self.field in ('layers', MEMBERS)
 
 
 def is_plain(kind: type[Term]) -> bool:
@@ -47,9 +43,7 @@ def plain_fields(kind: type[Term]) -> dict[str, Any]:
 
 def readings(kind: type[Term]) -> list[Term]:
     """Plain terms that read, between them, all that one may read, the default among them."""
-    fields = plain_fields(kind)
-    if COLUMN in _names(kind):
-        fields[COLUMN] = COLUMN
+    fields = {**plain_fields(kind), **{name: field_of(kind, name).default for name in kind.COLUMNS}}
     return [kind(**fields), *(dataclasses.replace(term, **fields) for term in kind.readings())]
 
 
@@ -64,20 +58,41 @@ def slots(kind: type[Term]) -> tuple[Slot, ...]:
 
 def read_by(term: Term) -> Iterator[Slot]:
     """What a term reads."""
-    for side, taps, wanted in zip(SIDES, term.taps(), (term.STUDENT, term.TEACHER), strict=True):
-        if term.reads_logits or (wanted and not taps) or _members(taps):
-            logits = Slot(f'{side}_logits', side)
-            yield logits._replace(taps=taps, field=MEMBERS) if _members(taps) else logits
+    for side, taps, reads_logits in zip(SIDES, term.taps(), term.reads_logits, strict=True):
+        if _members(taps):
+            yield Slot(f'{side}_logits', side, taps, MEMBERS, many=True)
+            continue
+        if reads_logits:
+            yield Slot(f'{side}_logits', side)
         named = dict(_named(term, side, taps))
-        yield from (Slot(f'{side}_{_role(field)}', side, own, field) for field, own in named.items())
+        for field, own in named.items():
+            yield Slot(f'{side}_{_role(field)}', side, own, field, isinstance(getattr(term, field), tuple))
         known = {tap for own in named.values() for tap in own}
-        yield from (Slot(f'{side}_{tap}', side, (tap,)) for tap in taps if tap not in known and not _members(taps))
+        yield from (Slot(f'{side}_{tap}', side, (tap,)) for tap in taps if tap not in known)
 
 
 def own_fields(kind: type[Term]) -> tuple[str, ...]:
     """Fields of a class that are arguments of its function: not those that its arrays say, nor those of plain terms."""
-    said = {slot.field for slot in slots(kind)} | set(plain_fields(kind)) | {'weight', 'schedules', COLUMN}
+    said = {slot.field for slot in slots(kind)} | set(plain_fields(kind)) | {'weight', 'schedules', *kind.COLUMNS}
     return tuple(name for name in _names(kind) if name not in said)
+
+
+def columns(kind: type[Term], given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Array]]:
+    """Of the arrays given for fields that name columns, those fields and the columns."""
+    fields: dict[str, Any] = {}
+    found: dict[str, Array] = {}
+    for name in set(kind.COLUMNS) & set(given) - {COLUMN}:
+        several = isinstance(field_of(kind, name).default, tuple)
+        arrays = [jnp.asarray(x) for x in (given[name] if several else [given[name]])]
+        names = tuple(f'{name}{index}' for index in range(len(arrays)))
+        fields[name] = names if several else names[0]
+        found.update(zip(names, arrays, strict=True))
+    return fields, found
+
+
+def field_of(kind: type[Term], name: str) -> dataclasses.Field:
+    """The field of a class."""
+    return next(field for field in dataclasses.fields(kind) if field.name == name)
 
 
 def filled(kind: type[Term], given: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[Outputs, Outputs]]:

@@ -47,13 +47,18 @@ def docstring(kind: type[Term], signature: inspect.Signature) -> str:
 
 def described(kind: type[Term]) -> tuple[str, dict[str, str]]:
     """What the docstring of a class says of it, and of its fields and those of its bases."""
-    about, _, _ = inspect.cleandoc(kind.__doc__ or '').partition('\nAttributes:\n')
+    about, _ = _parts(kind)
     attributes: dict[str, str] = {}
     for one in reversed(kind.__mro__):
-        _, _, listed = inspect.cleandoc(one.__doc__ or '').partition('\nAttributes:\n')
-        for names, text in re.findall(r'^  (\w+(?:, \w+)*): (.*(?:\n   .*)*)', listed, re.MULTILINE):
+        for names, text in re.findall(r'^  (\w+(?:, \w+)*): (.*(?:\n   .*)*)', _parts(one)[1], re.MULTILINE):
             attributes.update(dict.fromkeys(names.split(', '), ' '.join(text.split())))
     return about.strip(), attributes
+
+
+def _parts(kind: type) -> tuple[str, str]:
+    """A docstring, up to the list of its attributes and from there."""
+    about, _, listed = f'\n{inspect.cleandoc(kind.__doc__ or "")}'.partition('\nAttributes:\n')
+    return about, listed
 
 
 def array(slot: Slot, attributes: dict[str, str]) -> str:
@@ -64,7 +69,7 @@ def array(slot: Slot, attributes: dict[str, str]) -> str:
         return 'logits of its members, a sequence of arrays (B, K).'
     said = LAYERS.sub(' ', attributes.get(slot.field, '')).replace(' ;', ';').strip(' ,.')
     of = f'of the {slot.side}: {said}.' if said else f'what the {slot.side} has of that name, leading axis B.'
-    return f'{of} A sequence, an array for each layer.' if slot.many else of
+    return f'{of} A sequence of arrays.' if slot.many else of
 
 
 def _entry(name: str, text: str) -> str:

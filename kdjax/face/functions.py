@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.errors import UsageError
-from kdjax.face.arguments import COLUMN, check_given, filled, own_fields, plain_fields, readings, slots
+from kdjax.face.arguments import COLUMN, check_given, columns, filled, own_fields, plain_fields, readings, slots
 from kdjax.face.docstrings import docstring
 from kdjax.techniques.base import Term
 from kdjax.train.objective import check_classes, shown, spread_mask
@@ -42,16 +42,17 @@ def function(name: str, kind: type[Term], module: str) -> Callable[..., Array]:
 def signature_of(kind: type[Term]) -> inspect.Signature:
     """Arrays of both sides, labels, then numbers and fields of the term; by keyword alone what it draws with, the step
     that it counts, and what is real."""
-    needed, optional = _arrays(kind)
-    arrays = [inspect.Parameter(name, POSITIONAL, annotation=type) for name, type in needed.items()]
-    arrays += [_optional(name, POSITIONAL, type) for name, type in optional.items()]
+    always, sometimes = _arrays(kind)
+    arrays = [inspect.Parameter(name, POSITIONAL, annotation=type) for name, type in always.items()]
+    arrays += [_optional(name, POSITIONAL, type) for name, type in sometimes.items()]
     fields = [
         inspect.Parameter(field.name, POSITIONAL, default=field.default, annotation=_type(field))
         for field in dataclasses.fields(kind) if field.name in own_fields(kind)
     ]  # fmt: skip
     asked = {'step': kind.COUNTS, 'key': kind.DRAWS}
     keywords = [inspect.Parameter(name, KEYWORD, annotation=Array) for name, reads in asked.items() if reads]
-    keywords += [_optional(name, KEYWORD, Array) for name in (['ids', 'where'] if kind.DRAWS else ['where'])]
+    optional = [*(name for name in kind.COLUMNS if name != COLUMN), *(['ids'] if kind.DRAWS else []), 'where']
+    keywords += [_optional(name, KEYWORD, Array) for name in optional]
     return inspect.Signature([*arrays, *fields, *keywords], return_annotation=Array)
 
 
@@ -79,9 +80,10 @@ def _values(kind: type[Term], given: Mapping[str, Any]) -> Array:
     given = {argument: value for argument, value in given.items() if value is not None}
     arrays, (student, teacher) = filled(kind, given)
     numbers = {argument: value for argument, value in given.items() if argument in own_fields(kind)}
-    term = kind(**{**plain_fields(kind), **arrays, **_concrete(kind, numbers)})
+    named, own = columns(kind, given)
+    term = kind(**{**plain_fields(kind), **arrays, **named, **_concrete(kind, numbers)})
     check_given(term, given, kind)
-    inputs = TermInputs(student, teacher, _batch(student, teacher, given))
+    inputs = TermInputs(student, teacher, {**_batch(student, teacher, given), **own})
     if student.logits is not None and teacher.logits is not None:
         check_classes(kind.__name__, term, inputs)
     inputs = inputs._replace(batch=shown(kind.__name__, term, inputs.batch))

@@ -53,7 +53,7 @@ class Distillation:
           UsageError: a feature or column that a term reads is not there, or shapes do not fit.
         """
         inputs = _inputs(student, teacher, columns)
-        params, memory = self.objective.init(key, inputs)
+        params, memory = jax.jit(self.objective.init)(key, inputs)  # by itself each operation would be compiled alone
         return self.objective.adopt(params, earlier or {}, teacher_variables or {}), memory
 
     def __call__(

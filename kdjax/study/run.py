@@ -91,10 +91,8 @@ def _check_allowed(todo: list[plan.Stage], workdir: Path, train: bool) -> None:
 def show_plan(config: ConfigDict, workdir: Path) -> None:
     """Prints what `run` would do and what it would cost; trains nothing."""
     datasets = Datasets()
-    (_, recipe), *others = list(acceptance.attempts(config, datasets))
+    (_, recipe), *_ = acceptance.checked(config, datasets)
     collect.paper(config)  # whatever cannot be read is met here, not after training
-    for _, other in others:
-        plan.check_shapes(other, datasets(other.data))
     Screen().show(plan.table(recipe, datasets(recipe.data), workdir))
 
 

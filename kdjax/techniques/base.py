@@ -115,6 +115,7 @@ class Term:
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
     PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
@@ -160,9 +161,10 @@ class Term:
         return self.LABELS
 
     @property
-    def reads_logits(self) -> bool:
-        """Whether it reads logits of a side that it reads features of too; of one without taps it reads them anyway."""
-        return False
+    def reads_logits(self) -> tuple[bool, bool]:
+        """Whether it reads logits of the student, and of the teacher: by default where it reads no features of them."""
+        student, teacher = self.taps()
+        return self.STUDENT and not student, self.TEACHER and not teacher
 
     @property
     def adopts(self) -> bool:

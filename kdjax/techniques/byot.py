@@ -52,7 +52,7 @@ class SelfDistillation(ExitTerm):
     )
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, False)
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layers: tuple[str, ...] = ('stage1', 'stage2')

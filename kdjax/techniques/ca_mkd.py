@@ -67,7 +67,7 @@ class ConfidentHints(EnsembleTerm):
     PAPER: ClassVar[Paper] = PAPER
     FORMS: ClassVar[tuple[str, ...]] = FORMS
     LABELS: ClassVar[bool] = True
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, False)
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'

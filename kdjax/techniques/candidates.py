@@ -28,6 +28,8 @@ class CandidateTerm(Term):
 
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    COLUMNS: ClassVar[tuple[str, ...]] = ('once',)
+    reads_logits: ClassVar[tuple[bool, bool]] = (False, False)
 
     once: str = ''
 

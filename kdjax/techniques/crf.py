@@ -31,6 +31,7 @@ class CrfLikelihood(SentenceTerm):
         2001,
     )
     TEACHER: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[str, ...]] = ('labels',)
 
     labels: str = 'labels'
 

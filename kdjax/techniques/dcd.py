@@ -46,6 +46,7 @@ class DualCorrection(CandidateTerm):
         '2109.03459',
     )  # fmt: skip
     at_teacher: ClassVar[AtTeacher] = 'zero'
+    DRAWS: ClassVar[bool] = True
 
     candidates: tuple[str, ...] = ('first', 'uninteresting')
     under: int = number(40, minimum=1)

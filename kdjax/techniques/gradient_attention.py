@@ -34,7 +34,7 @@ class GradientAttention(LayerTerm):
     LABELS: ClassVar[bool] = True
     OTHER_CLASSES: ClassVar[bool] = False
     at_teacher: ClassVar[AtTeacher] = 'zero'
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, True)
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'jacobian'

@@ -44,8 +44,8 @@ class JacobianMatching(LayerTerm):
     form: str = 'paper'
 
     @property
-    def reads_logits(self) -> bool:
-        return self.form == 'cross_entropy'
+    def reads_logits(self) -> tuple[bool, bool]:
+        return (self.form == 'cross_entropy',) * 2
 
     @property
     def at_teacher(self) -> AtTeacher:

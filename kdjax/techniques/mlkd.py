@@ -44,7 +44,7 @@ class MultiLevel(Term):
     FORMS: ClassVar[tuple[str, ...]] = ('paper', 'repo')
     scope: ClassVar[Scope] = 'batch'
     at_teacher: ClassVar[AtTeacher] = 'zero'
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, True)
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     temperature: float = knob(4.0, above=0.0)

@@ -48,7 +48,7 @@ class OneForAll(ExitTerm):
     )
     LABELS: ClassVar[bool] = True
     PLAIN: ClassVar[Mapping[str, Any]] = {'layers': ()}
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, True)
 
     gamma: float = knob(1.5, above=0.0)
     temperature: float = knob(1.0, above=0.0)

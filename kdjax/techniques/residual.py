@@ -45,7 +45,7 @@ class ResidualHint(Term):
         'Li, Li, Omar, Wu, Li', 'ResKD: Residual-Guided Knowledge Distillation', 'IEEE TIP', 2021, '2006.04719'
     )
     FORMS: ClassVar[tuple[str, ...]] = ('joint', 'detached')
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, True)
 
     layer: str = 'penult'
     width: int = number(32, minimum=0)

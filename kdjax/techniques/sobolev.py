@@ -42,8 +42,8 @@ class Sobolev(LayerTerm):
     form: str = 'logits'
 
     @property
-    def reads_logits(self) -> bool:
-        return self.form == 'log_probabilities'
+    def reads_logits(self) -> tuple[bool, bool]:
+        return (self.form == 'log_probabilities',) * 2
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         slopes = [wide(slope) for slope in self.features(inputs)]

@@ -49,7 +49,7 @@ class SoftmaxRegression(LayerTerm):
         2021,
     )
     scope: ClassVar[Scope] = 'batch'
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, True)
 
     classifier: str = 'head'
     alpha: float = knob(1.0, minimum=0.0)

@@ -42,6 +42,7 @@ class _Topology(Term):
     PAPER: ClassVar[Paper] = PAPER
     OTHER_CLASSES: ClassVar[bool] = True
     TASKS: ClassVar[tuple[str, ...]] = ('recommendation',)
+    COLUMNS: ClassVar[tuple[str, ...]] = ('columns',)
 
     user: str = 'user_vector'
     items: str = 'item_vectors'
@@ -128,6 +129,8 @@ class HierarchicalTopology(_Topology):
       temperature: T; knob, > 0.
       topology: alpha, in [0, 1]; knob.
     """
+
+    DRAWS: ClassVar[bool] = True
 
     groups: int = number(30, minimum=2)
     level: str = 'prototypes'

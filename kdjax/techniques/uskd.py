@@ -50,7 +50,7 @@ class SelfTargets(Term):
     TEACHER: ClassVar[bool] = False
     LABELS: ClassVar[bool] = True
     scope: ClassVar[Scope] = 'batch'
-    reads_logits: ClassVar[bool] = True
+    reads_logits: ClassVar[tuple[bool, bool]] = (True, False)
     TASKS: ClassVar[tuple[str, ...]] = ('classification',)
 
     layer: str = 'penult'

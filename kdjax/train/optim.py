@@ -152,8 +152,9 @@ def _without_sparsity(inner: optax.GradientTransformationExtraArgs) -> optax.Gra
 
 def _check_regrowth(name: str, pruning: str) -> None:
     if name == 'dot' or pruning != 'layer':
-        raise UsageError(f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} of "
-                         f'{name!r}')  # fmt: skip
+        raise UsageError(
+            f"regrow is of pruning 'layer' and of another optimiser than 'dot', got pruning {pruning!r} of {name!r}"
+        )
 
 
 class SplitGradients(NamedTuple):

@@ -23,7 +23,9 @@ from kdjax.nets.team import peers
 X = jnp.zeros((2, 6))
 
 
-@pytest.mark.parametrize('name', rotation.params([(name,) for name in house_nets.NETS], house_nets.KINDS))
+@pytest.mark.parametrize(
+    'name', rotation.params([(name,) for name in house_nets.NETS], house_nets.kinds(house_nets.NETS))
+)
 def test_every_kernel_is_found_in_training_as_outside(name):
     net, inputs, variables = house_nets.built(name)
     inside, outside = (products.sites(net, variables, inputs, train=train) for train in (True, False))

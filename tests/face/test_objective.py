@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import world
+import rotation
 
 import kdjax
 from kdjax.errors import UsageError
@@ -20,6 +20,7 @@ from kdjax.terms import (
     ReusedClassifier,
     SoftTargets,
 )
+from kdjax.testing import world
 
 TERMS = {
     'kd': SoftTargets(temperature=2.0),
@@ -75,7 +76,7 @@ def test_a_loop_of_ones_own_has_the_loss_of_the_training_step():
     assert set(params) == set(memory) == set(TERMS)
 
 
-@pytest.mark.parametrize('wrap', ['pmap', 'shard_map'])
+@pytest.mark.parametrize('wrap', rotation.params([('pmap',), ('shard_map',)], ['devices'] * 2))
 def test_shares_of_devices_add_up(wrap):
     kd, params, memory = parts()
     whole = compiled(kd, params, memory, SEEN[:2], COLUMNS)

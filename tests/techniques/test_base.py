@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import world
 
 from kdjax.errors import UsageError
 from kdjax.resolve import modules, public
@@ -17,6 +16,7 @@ from kdjax.techniques.base import Paper, Range, Schedule, Term, is_technique
 from kdjax.techniques.exits import ExitTerm
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.layers import LayerTerm, LayerwiseTerm, ProjectedMaps
+from kdjax.testing import world
 from kdjax.train.objective import Objective
 from kdjax.types import TermOut
 

@@ -8,7 +8,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rotation
-import world
 from scipy.optimize import linear_sum_assignment
 
 from kdjax.errors import UsageError
@@ -21,6 +20,7 @@ from kdjax.techniques.ranking import GapRanking, LogisticRanking, MarginRanking
 from kdjax.techniques.sparse import DIVERGENCES, SparseTargets
 from kdjax.techniques.uld import UniversalLogits
 from kdjax.techniques.word_level import WordLevel
+from kdjax.testing import world
 from kdjax.types import Outputs, TermInputs
 
 pytestmark = pytest.mark.rotating(0, 2)  # half of the families have their turn each day

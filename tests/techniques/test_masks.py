@@ -5,7 +5,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import rotation
-import world
 
 from kdjax.errors import UsageError
 from kdjax.techniques.byot import SelfDistillation
@@ -18,6 +17,7 @@ from kdjax.techniques.pkd_bert import PatientTeacher
 from kdjax.techniques.textbrewer import AttentionMatch
 from kdjax.techniques.tinybert import AttentionScores, HiddenStates
 from kdjax.techniques.vitkd import Mimicking
+from kdjax.testing import world
 from kdjax.train.objective import Objective
 from kdjax.types import Outputs, TermInputs
 

@@ -6,7 +6,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import world
 from chains import log_sum, probabilities, score, sequences
 
 from kdjax.errors import UsageError
@@ -14,6 +13,7 @@ from kdjax.techniques.crf import CrfLikelihood
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.structural import Posterior, TopSequences
 from kdjax.techniques.structural_kl import SequenceDivergence
+from kdjax.testing import world
 from kdjax.types import Outputs, TermInputs
 
 K, N, LENGTHS, T = 3, 4, (4, 1, 3), 1.7

@@ -6,13 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import world
 
 from kdjax.errors import UsageError
 from kdjax.techniques.base import Term
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.dkd import DecoupledTargets
 from kdjax.techniques.hinton import SoftTargets
+from kdjax.testing import world
 from kdjax.train.objective import Objective, shown
 
 SIZE = 8

@@ -99,8 +99,8 @@ class Many:
         if not isinstance(value, tuple | list):
             yield Problem(field, f'must be a tuple, got {shown(value)}')
             return
-        for place, one in enumerate(value):
-            yield from self.rule.problems(f'{field}[{place}]', one)
+        found = (self.rule.problems(f'{field}[{place}]', one) for place, one in enumerate(value))
+        yield from next(filter(None, map(list, found)), [])  # of the first that is wrong: a field is one line
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,15 +134,16 @@ class Part:
         yield from wrong
         if wrong:
             return
+        others = [(name, one) for name, one in _entries(value) if name not in self.fields]
         for name, rule in self.fields.items():
             if name in value:
                 yield from rule.problems(_joined(field, name), value[name])
-            elif name not in self.optional:
+            elif name not in self.optional and (self.rest or not others):  # an unknown one may be it, misspelt
                 yield Problem(_joined(field, name), 'is missing')
-        for name, one in _entries(value):
-            if name not in self.fields and self.rest is None:
+        for name, one in others:
+            if self.rest is None:
                 yield Problem('', str(unknown('config field', name, self.fields, f' in {_joined(field, name)!r}')))
-            elif name not in self.fields and self.rest is not None:
+            else:
                 yield from self.rest.problems(_joined(field, name), one)
 
 

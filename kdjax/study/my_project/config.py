@@ -1,8 +1,9 @@
 """A teacher, a student, and four ways to teach it.
 
-Commands: kdjax plan  --config=my_project/config.py         what would run, and what it costs; trains nothing
+Commands: kdjax plan  --config=my_project/config.py         what `sweep` would run, and what it costs; trains nothing
           kdjax run   --config=my_project/config.py         trains and reports; again, and it goes on where it was
           kdjax sweep --config=my_project/config.py         the rows of `sweep` below, in a folder of their own
+Cost:     about three minutes of one CPU core
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 

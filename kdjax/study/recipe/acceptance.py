@@ -7,16 +7,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdjax.errors import unknown
+from kdjax import trees
+from kdjax.compress import sizes
+from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Metric
 from kdjax.study.config import fields
+from kdjax.study.recipe import changes, plan
 from kdjax.study.recipe.build import task
 from kdjax.study.recipe.context import Artifact, Datasets
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve, term_class
-from kdjax.study.recipe.stages import chosen_cells, validation_score
+from kdjax.study.recipe.stages import CHECKPOINTS, chosen_cells, validation_score
+from kdjax.train.checkpoint import load_variables
+from kdjax.train.optim import takes_sparsity
 
-RETRIES = ('temperature', 'weight', 'learning_rate', 'transfer_size')
+RETRIES = ('temperature', 'weight', 'learning_rate', 'sparsity', 'bits', 'transfer_size')
+
+
+# Bars that are not the more the better.
+LIMITS = ('max_params', 'max_kilobytes', 'accuracy_drop')
 
 
 class Criterion(NamedTuple):
@@ -44,7 +53,15 @@ def judge(recipe: Recipe, done: Mapping[str, Artifact]) -> list[Criterion]:
     accept, size, metric = recipe.config.accept, judged_size(recipe), task(recipe.task).judged
     result, baseline = (done['+'.join(recipe.methods[name])].result for name in (accept.method, recipe.baseline))
     teacher = done['teacher'].result['validation'][metric.name]
-    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'])
+    kilobytes = _kilobytes(done['+'.join(recipe.methods[accept.method])], size) if accept.max_kilobytes else None
+    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'], kilobytes)
+
+
+def _kilobytes(artifact: Artifact, size: int) -> float:
+    """Of the students of a size the largest, deflated."""
+    variables = load_variables(artifact.folder / CHECKPOINTS['last'])
+    cells = chosen_cells(artifact.result, size)
+    return max(sizes.size_of(trees.take(variables, cell)).deflated for cell in cells) / 1000
 
 
 def criteria(
@@ -54,6 +71,7 @@ def criteria(
     baseline: float | None,
     teacher: float | None,
     params: int,
+    kilobytes: float | None = None,
 ) -> list[Criterion]:
     """Holds a student against the bars that are set.
 
@@ -62,6 +80,7 @@ def criteria(
       metric: the score of the task.
       student, baseline, teacher: the score in validation, the mean over seeds; None where there is none.
       params: of the student.
+      kilobytes: of 1000 bytes, of its deflated weights; None where they were not asked for.
     """
     result = []
     wanted = bar(accept)
@@ -78,6 +97,13 @@ def criteria(
         )
     if accept.max_params:
         result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params, 'lower'))
+    if accept.max_kilobytes:
+        met = kilobytes is not None and kilobytes <= accept.max_kilobytes
+        result.append(Criterion('max_kilobytes', accept.max_kilobytes, kilobytes, met, 'lower'))
+    if accept.accuracy_drop:
+        drop = None if student is None or baseline is None else metric.sign * (baseline - student)
+        met = drop is not None and drop <= accept.accuracy_drop
+        result.append(Criterion('accuracy_drop', accept.accuracy_drop, drop, met, 'lower'))
     return result
 
 
@@ -101,6 +127,14 @@ def attempts(config: ConfigDict, datasets: Datasets | None = None) -> Iterator[t
         yield {name: value}, resolve(retried(config, name, value), datasets)
 
 
+def checked(config: ConfigDict, datasets: Datasets) -> list[tuple[dict[str, float], Recipe]]:
+    """All attempts, of each of which no shape forbids anything."""
+    found = list(attempts(config, datasets))
+    for _, recipe in found:
+        plan.check_shapes(recipe, datasets(recipe.data))
+    return found
+
+
 def retried(config: ConfigDict, name: str, value: float) -> ConfigDict:
     """A copy of `config` in which the judged method uses `value` for the temperature, weight, learning_rate or
     transfer_size. It is not searched any more.
@@ -118,6 +152,13 @@ def retried(config: ConfigDict, name: str, value: float) -> ConfigDict:
         return fields.changed(config, {f'fits.{fit}.weights.{term}': value for fit, term in soft})
     if name == 'learning_rate':
         return fields.changed(config, {f'fits.{fits[-1]}.learning_rate': value})
+    if name in ('sparsity', 'bits'):
+        which = [fit for fit in fits if (takes_sparsity(config.fits[fit].optim) if name == 'sparsity'
+                                         else config.fits[fit].change.get('kind') == changes.QUANTIZE)]  # fmt: skip
+        if not which:
+            does = 'prunes' if name == 'sparsity' else 'rounds'
+            raise UsageError(f'retry.{name} is of a fit that {does}, and method {config.accept.method!r} has none')
+        return fields.changed(config, {f'fits.{fit}.{name}': float(value) for fit in which})
     if name == 'transfer_size':
         sizes = tuple(sorted({*config.data.transfer_sizes, int(value)}))
         return fields.changed(config, {'accept.transfer_size': int(value), 'data.transfer_sizes': sizes})
@@ -138,7 +179,7 @@ def shortfall(bars: list[Criterion]) -> str:
 
 def score(bars: Sequence[Mapping[str, Any]]) -> float:
     """What the best attempt has most of: bars met, then how much of what was wanted of the score and the gap it got."""
-    return sum(bar['met'] + 0.1 * _share(bar) for bar in bars if bar['name'] != 'max_params')
+    return sum(bar['met'] + 0.1 * _share(bar) for bar in bars if bar['name'] not in LIMITS)
 
 
 def _share(bar: Mapping[str, Any]) -> float:

@@ -173,6 +173,8 @@ def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
     Raises:
       UsageError: arguments that it does not take.
     """
+    if 'steps' in spec:
+        raise UsageError(f"steps are the fit's, not its optimiser's: got optim.steps={shown(spec['steps'])}")
     return _optimiser(FrozenConfigDict({**spec, 'steps': max(steps, 1)}))
 
 

@@ -17,31 +17,25 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.compress import factored, narrowed, quantized
+from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
-from kdjax.resolve import resolve
+from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
 from kdjax.train import optim
 from kdjax.types import Net, Tree
 
 QUANTIZE, NARROW, FACTOR = 'quantize', 'narrow', 'factor'
-# Arguments of each, and what they are if left out; None of what must be given.
-KINDS: Mapping[str, Mapping[str, Any]] = {
-    QUANTIZE: {'form': 'absmax', 'edges': 0, 'activations': False},
-    NARROW: {'keep': None, 'score': 'group_norm', 'multiple': 1},
-    FACTOR: {'ranks': None},
-}
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
 
 
-def knobs(name: str, spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
+def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
     """Which knobs a fit has because of what it does to its student.
 
     Args:
-      name: of the fit.
       spec: as the config says it.
       given: all numbers of every knob.
 
@@ -71,23 +65,31 @@ def knobs(name: str, spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> 
 
 
 def _check_change(change: Mapping[str, Any]) -> None:
-    if not change:
-        return
-    kind = change.get('kind', '')
-    if kind not in KINDS:
-        raise unknown('change', kind, KINDS, ' of a student')
-    for name in change:
-        if name != 'kind' and name not in KINDS[kind]:
-            raise unknown('argument', name, KINDS[kind], f' of change {kind!r}')
-    for name, default in KINDS[kind].items():
-        if default is None and name not in change:
-            raise UsageError(f'change {kind!r} needs {name}')
-    if kind == QUANTIZE:
-        _rounding(change, None)
-    if kind == NARROW:
-        narrowed.count(1, change['keep'])
-        if change.get('score', 'group_norm') not in ('group_norm', 'scale'):
-            raise unknown('score', change['score'], ('group_norm', 'scale'), ' of change narrow')
+    if change:
+        given = {name: value for name, value in change.items() if name != 'kind'}
+        if change['kind'] not in KINDS:
+            raise unknown('change', change['kind'], KINDS, ' of a student')
+        called(KINDS[change['kind']], f'change {change["kind"]!r}', given)
+
+
+def _quantize(*, form: str = 'absmax', edges: int = 0, activations: bool = False) -> Rounding:
+    return Rounding(form, edges, activations)
+
+
+def _narrow(*, keep: float, score: str = 'group_norm', multiple: int = 1) -> None:
+    """Its arguments are some that a student can have."""
+    if multiple < 1:
+        raise UsageError(f'multiple of change narrow must be >= 1, got {multiple}')
+    narrowed.count(1, keep, multiple)
+    if score not in ('group_norm', 'scale'):
+        raise unknown('score', score, ('group_norm', 'scale'), ' of change narrow')
+
+
+def _factor(*, ranks: Ranks) -> None:
+    """Which kernels there are, and the ranks that they can have, is seen when the fit is traced."""
+
+
+KINDS: Mapping[str, Callable[..., Any]] = {QUANTIZE: _quantize, NARROW: _narrow, FACTOR: _factor}  # arguments of each
 
 
 def chain(inputs: Any) -> list[Any]:
@@ -113,6 +115,11 @@ def made(inputs: Any) -> bool:
 def sparse(inputs: Any) -> bool:
     """Whether a fit so far has pruned."""
     return any(fit.spec.optim.get('pruning') for fit in fits(inputs))
+
+
+def reached(inputs: Any) -> bool:
+    """Whether a fit so far has made the student smaller in any way."""
+    return made(inputs) or sparse(inputs)
 
 
 def network(spec: NetSpec, inputs: Any) -> NetSpec:
@@ -162,7 +169,7 @@ def rounding(inputs: Any, axis: str | None) -> Rounding | None:
 
 
 def _rounding(change: Mapping[str, Any], axis: str | None) -> Rounding:
-    return Rounding(**{**KINDS[QUANTIZE], **{name: change[name] for name in change if name != 'kind'}}, axis=axis)
+    return Rounding(**{name: change[name] for name in change if name != 'kind'}, axis=axis)
 
 
 def optimiser(inputs: Any) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.cost import cost_of
+from kdjax.cost import COMPRESSION, compression, cost_of
 from kdjax.metrics import Metric
 from kdjax.study.recipe import build, changes, students
 from kdjax.study.recipe.context import Context, number
@@ -45,6 +45,8 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     task = context.task(shared)
     cost: dict[str, Any] = {}
     heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
+    # Then all have the columns that they are compared by.
+    smaller = any(changes.reached(end) for end in inputs.ends.values())
     measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
@@ -57,10 +59,11 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         student = context.fitted_net(end)
         measure = measuring(student)
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
-        if end.fit.answering or changes.made(end) or changes.sparse(end):
-            heads[method] = costs(student, trees.take(cells['last'], 0), shared, context)
+        if end.fit.answering or changes.reached(end):
+            best = students.best_cell(artifact.result, max(shared.transfer_sizes), task.judged)
+            heads[method] = costs(student, trees.take(cells['last'], best or 0), end, context, made_smaller=smaller)
         else:
-            cost = cost or costs(student, trees.take(cells['last'], 0), shared, context)
+            cost = cost or costs(student, trees.take(cells['last'], 0), shared, context, made_smaller=smaller)
         measured = {name: measure(variables) for name, variables in cells.items()}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
@@ -83,6 +86,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         **students.described(shared, context),
         'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
         'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
+        'changed': [method for method, end in inputs.ends.items() if changes.made(end)],
     })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)
@@ -131,11 +135,13 @@ def _statistics(
     return found
 
 
-def costs(net: Net, variables: Tree, inputs: Inputs, context: Context) -> dict[str, Any]:
-    """What a network costs in use, with the columns of its task."""
+def costs(net: Net, variables: Tree, inputs: Inputs, context: Context, made_smaller: bool = False) -> dict[str, Any]:
+    """What a network costs in use, with the columns of its task, and those of `cost.COMPRESSION` where asked for."""
     cost = cost_of(net, variables, context.example(inputs), served=context.task(inputs).served)
     length = context.typical_length(inputs)
-    more = context.task(inputs).costs(variables, cost.latency_ms, length)
+    more = dict(context.task(inputs).costs(variables, cost.latency_ms, length))
+    if made_smaller:
+        more |= compression(net, variables, context.example(inputs))
     return {**cost._asdict(), **({'more': more} if more else {})}
 
 
@@ -182,7 +188,7 @@ def measures(task: Task) -> dict[str, Any]:
     return {
         'metrics': [metric._asdict() for metric in task.metrics],
         'score': task.score,
-        'cost_metrics': [metric._asdict() for metric in task.cost_metrics],
+        'cost_metrics': [metric._asdict() for metric in (*task.cost_metrics, *COMPRESSION)],
     }
 
 

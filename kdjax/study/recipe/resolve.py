@@ -165,7 +165,8 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     terms = {term: _term_spec(config, term, searched) for term in spec.weights}
     rates = {rate: searched.get(f'{place}.{rate}', (spec[rate],)) for rate in KNOBS}
     weights = {term: searched.get(f'{place}.weights.{term}', (spec.weights[term],)) for term in spec.weights}
-    used = changes.knobs(name, spec, rates)
+    build.optimiser(spec.optim.to_dict(), spec.steps)
+    used = changes.knobs(spec, rates)
     knobs = {**_floats({rate: rates[rate] for rate in (*RATES, *used)}), **_knobs(config, terms, weights)}
     for rate in RATES:
         if min(knobs[rate]) < 0:
@@ -175,7 +176,6 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
     _check_teacher(config, spec, teacher)
     _check_decay(objectives[0], knobs['terms_weight_decay'])
     _check_answer(objectives[0], spec)
-    build.optimiser(spec.optim.to_dict(), spec.steps)
     given: dict[str, Any] = {**spec.to_dict(), **rates, 'weights': weights}
     fit = FitSpec(**given)
     return Fit(name, fit, terms, objectives[0], knobs, teacher)

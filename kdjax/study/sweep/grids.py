@@ -19,7 +19,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import evaluation, execute, grid_program, memory, plan, stages, students
+from kdjax.study.recipe import changes, evaluation, execute, grid_program, memory, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -189,13 +189,14 @@ def _train(
     net = context.fitted_net(inputs)
     measure = context.evaluator(net, inputs, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
-    known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {})}
+    known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {}),
+             **({'changed': True} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
                   for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
+        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context, changes.reached(inputs)),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 

@@ -278,8 +278,7 @@ def _check(config: ConfigDict, space: Space, datasets: Datasets) -> None:
             changed: list[Row] = rows.choice(field, {f'{end:g}': {'method': config.accept.method, field: end}})
             expand.expand(config, changed, datasets)
     collect.paper(config)
-    both = rows.axis('method', *dict.fromkeys((config.baseline, config.accept.method)))
-    expand.check_shapes(expand.expand(config, both, datasets), datasets)
+    acceptance.checked(config, datasets)
 
 
 def _groups(trials: Sequence[Trial]) -> list[TrialGroup]:

@@ -124,5 +124,5 @@ def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_g
 def test_it_is_off_by_default_and_a_negative_number_is_refused():
     assert TINY().run.anatomy_every == 0
     assert all('anatomy_every' not in stage.reads for stage in plan.stages_of(resolve(TINY())).values())
-    with pytest.raises(UsageError, match=r'run.anatomy_every must be >= 0 \(0: never\), got -1'):
+    with pytest.raises(UsageError, match=r'run.anatomy_every must be an integer >= 0, got -1'):
         resolve(changed(-1))

@@ -134,7 +134,7 @@ DECOUPLED = {'decoupled': {'kind': 'dkd.DecoupledTargets'}}
         ({'consistent': False}, r'data\.consistent=False needs data\.views >= 2'),
         ({'consistent': 'no'}, r"data\.consistent must be True or False, got 'no'"),
         ({'consistent': False, 'views': 2, 'terms': SOBOLEV}, r"fit 'combined' compares \['tangents'\] at the pixels"),
-        ({'augment': ({'kind': 'augment.crop'}, {'padding': 2})}, "unknown augmentation ''; there is: "),
+        ({'augment': ({'kind': 'augment.crop'}, {'padding': 2})}, r'data\.augment\[1\]\.kind is missing'),
         ({'augment': RANDAUGMENT, 'source': 'digits.digits', 'args': {}}, 'randaugment needs images of bytes'),
         ({'preprocess': COLOUR}, 'normalise has 3 channels, but inputs are'),
     ],

@@ -134,7 +134,7 @@ def test_candidates_are_several_numbers(values):
         ({'retry.attempts': -1}, 'retry.attempts must be an integer from 0 to 1000, got -1'),
         ({'fits.combined.batch_size': 10**11}, 'fits.combined.batch_size must be an integer from 1 to 2147483647'),
         ({'fits.combined.batch_size': 0}, '^fits.combined.batch_size must be an integer >= 1, got 0$'),
-        ({'fits.combined.steps': -1}, 'fits.combined.steps must be an integer >= 1, got -1'),
+        ({'fits.combined.steps': -1}, 'fits.combined.steps must be an integer >= 0, got -1'),
     ],
 )
 def test_numbers_out_of_range_are_refused_at_once(change, message):

@@ -1,9 +1,10 @@
-"""A tiny synthetic world in which every technique must obey the laws: nothing to register, files are found."""
+"""A tiny synthetic world in which every technique must obey the laws: what `Term.specimens` says that it has."""
 
 import collections
 import dataclasses
 import functools
-from typing import Any, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
@@ -11,14 +12,16 @@ import numpy as np
 from jax.sharding import Mesh
 from jax.sharding import PartitionSpec as P
 
-from kdjax.resolve import modules, public
-from kdjax.techniques.base import is_technique
+from kdjax.errors import UsageError
+from kdjax.resolve import modules, public, resolve
+from kdjax.techniques.base import Term, is_technique
 from kdjax.train.objective import Objective, term_key
-from kdjax.types import Outputs, TermInputs
+from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 CLASSES = 10
 TOKENS = 5
-SAME = {
+Shapes = Mapping[str, tuple[int, ...]]
+SAME: Shapes = {
     'match': (24,),
     'map': (4, 4, 6),
     'attention1': (2, TOKENS, TOKENS),
@@ -31,31 +34,32 @@ SAME = {
 }
 
 
-def wide(channels, width):
+def wide(channels: int, width: int) -> Shapes:
     """Taps of a network whose maps have `channels`, then twice as many, and whose tokens have `width`."""
-    maps = {'stage1': (4, 4, channels), 'stage2': (2, 2, 2 * channels), 'penult': (2 * channels,)}
+    maps: Shapes = {'stage1': (4, 4, channels), 'stage2': (2, 2, 2 * channels), 'penult': (2 * channels,)}
     tokens = dict.fromkeys(('embedding', 'hidden1', 'hidden2', 'query', 'key', 'value'), (TOKENS, width))
     return {**maps, **tokens, 'rotated_penult': (4, width), **SAME}
 
 
-STUDENT = {**wide(8, 8), 'peers': (3, CLASSES)}
-TEACHER = {**wide(12, 12), **{f'member{k}/{tap}': (n,) for k in (0, 1) for tap, n in (('logits', 10), ('penult', 24))}}
+STUDENT: Shapes = {**wide(8, 8), 'peers': (3, CLASSES)}
+MEMBERS: Shapes = {f'member{k}/{tap}': (n,) for k in (0, 1) for tap, n in (('logits', 10), ('penult', 24))}
+TEACHER: Shapes = {**wide(12, 12), **MEMBERS}
 # Scores of a tagger that is a conditional random field.
-SCORES = {'emissions': (TOKENS, CLASSES), 'transitions': (CLASSES + 2, CLASSES)}
+SCORES: Shapes = {'emissions': (TOKENS, CLASSES), 'transitions': (CLASSES + 2, CLASSES)}
 # Of a recommender: scores of items, and of users, that it is asked about; embeddings, of which the teacher's are wider.
-GROUPS = {'positive': 1, 'negative': 2, 'first': 4, 'interesting': 4, 'uninteresting': 5, 'interesting_users': 3,
-          'uninteresting_users': 4}  # fmt: skip
+GROUPS: Mapping[str, int] = {'positive': 1, 'negative': 2, 'first': 4, 'interesting': 4, 'uninteresting': 5,
+          'interesting_users': 3, 'uninteresting_users': 4}  # fmt: skip
 # Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
 MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
 
 
-def inputs(seed, batch=6, mask=None):
+def inputs(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermInputs:
     """Random outputs of a student and a teacher on `batch` examples, of which `mask` are real (default: all)."""
     return jax.tree.map(jnp.asarray, drawn(seed, batch, mask))
 
 
-def drawn(seed, batch=6, mask=None):
+def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermInputs:
     """The same in numpy: what laws do to inputs outside of compiled programs would take JAX seconds to compile."""
     rng = np.random.default_rng(seed)
     examples = {
@@ -70,7 +74,7 @@ def drawn(seed, batch=6, mask=None):
     student, teacher = outputs(rng, STUDENT, batch), outputs(rng, TEACHER, batch)
     log_probs = np.log(rng.dirichlet(np.ones(CLASSES), batch)).astype(np.float32)
     ids = np.argsort(-log_probs, axis=1)[:, :4].astype(np.int32)
-    top = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
+    top: Any = {'top_ids': ids, 'top_log_probs': np.take_along_axis(log_probs, ids, axis=1)}
     teacher = teacher._replace(features={**teacher.features, **top})
     own = np.random.default_rng([seed, 1])  # what came later leaves the other draws as they were
     tags = own.integers(0, CLASSES, (batch, TOKENS), np.int32)
@@ -82,34 +86,57 @@ def drawn(seed, batch=6, mask=None):
     return TermInputs(student, teacher, {**examples, 'tags': tags, **asked})
 
 
-def recommending(rng, side, width):
+def recommending(rng: np.random.Generator, side: Outputs, width: int) -> Outputs:
     """The outputs with those of a recommender."""
-    shapes = {name: (size,) for name, size in GROUPS.items()} | {'user_vector': (width,), 'item_vectors': (2, width)}
+    shapes: Shapes = {
+        **{name: (size,) for name, size in GROUPS.items()},
+        'user_vector': (width,),
+        'item_vectors': (2, width),
+    }
     return side._replace(features={**side.features, **outputs(rng, shapes, len(side.logits)).features})
 
 
-def tagging(rng, side):
+def tagging(rng: np.random.Generator, side: Outputs) -> Outputs:
     """The outputs with scores of a tagger."""
     scores = outputs(rng, SCORES, len(side.logits)).features
     return side._replace(features={**side.features, **scores})
 
 
-def outputs(rng, shapes, batch):
+def outputs(rng: np.random.Generator, shapes: Shapes, batch: int) -> Outputs:
     """Random logits, and a random feature per tap."""
-    features = {tap: rng.normal(size=(batch, *shape)).astype(np.float32) for tap, shape in shapes.items()}
-    return Outputs(rng.normal(0, 2, (batch, CLASSES)).astype(np.float32), features)
+    features: Any = {tap: rng.normal(size=(batch, *shape)).astype(np.float32) for tap, shape in shapes.items()}
+    logits: Any = rng.normal(0, 2, (batch, CLASSES)).astype(np.float32)
+    return Outputs(logits, features)
 
 
-def cast(tree, dtype):
+def cast(tree: Any, dtype: Any) -> Any:
     """`tree` with its floating leaves in `dtype`."""
     return jax.tree.map(
         lambda leaf: np.asarray(leaf, dtype if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf.dtype), tree
     )
 
 
-def techniques():
-    """Every term class by name, found by walking kdjax.techniques."""
-    return {
+CHOSEN: dict[str, type[Term]] = {}  # where only some are asked for
+
+
+def choose(names: Sequence[str]) -> None:
+    """From now on only the terms of these names, such as 'my_package.terms:MyTerm', are asked for; () for all.
+
+    Raises:
+      UsageError: there is no such term.
+    """
+    CHOSEN.clear()
+    for name in names:
+        found = resolve('kdjax.techniques', name, 'term')
+        if not is_technique(found):
+            raise UsageError(f'{name!r} must be the class of a term, with its PAPER, got {found!r}')
+        CHOSEN[name] = found
+    specimens.cache_clear()
+
+
+def techniques() -> dict[str, type[Term]]:
+    """Every term class by name, found by walking kdjax.techniques, unless some were chosen."""
+    return dict(CHOSEN) or {
         f'{module}.{name}': found
         for module in modules('kdjax.techniques')
         for name, found in public(f'kdjax.techniques.{module}').items()
@@ -118,17 +145,17 @@ def techniques():
 
 
 @functools.cache
-def specimens():
+def specimens() -> dict[str, Term]:
     """Every specimen by name, such as 'fitnets.Hint-paper-stage2'."""
     return {f'{name}{described(term)}': term for name, kind in techniques().items() for term in kind.specimens()}
 
 
-def kind(specimen):
+def kind(specimen: str) -> str:
     """The technique that a specimen is of, by the specimen's name."""
     return specimen.partition('-')[0]
 
 
-def described(term):
+def described(term: Term) -> str:
     """What sets a specimen apart: its form, layers, and everything that is not the default."""
     words = []
     for field in sorted(dataclasses.fields(term), key=lambda field: field.name != 'form'):
@@ -150,20 +177,20 @@ class Subject(NamedTuple):
     knobs: Any
 
     @property
-    def name(self):
+    def name(self) -> str:
         return self.objective.terms[0][0]
 
     @property
-    def term(self):
+    def term(self) -> Term:
         return self.objective.terms[0][1]
 
-    def turned(self, **knobs):
+    def turned(self, **knobs: float) -> Self:
         """With other values of some knobs of the (only) term."""
-        knobs = {knob: jnp.float32(value) for knob, value in knobs.items()}
-        return self._replace(knobs={self.name: {**self.knobs[self.name], **knobs}})
+        turned = {knob: jnp.float32(value) for knob, value in knobs.items()}
+        return self._replace(knobs={self.name: {**self.knobs[self.name], **turned}})
 
 
-def placed(terms, seen):
+def placed(terms: Mapping[str, Term], seen: TermInputs) -> Subject:
     """Terms by name, freshly initialised to read `seen`."""
     objective = Objective(tuple(terms.items()))
     knobs = jax.tree.map(jnp.float32, objective.knobs())
@@ -172,29 +199,29 @@ def placed(terms, seen):
 
 
 @functools.cache
-def padded():
+def padded() -> TermInputs:
     """What the laws give to terms."""
     return drawn(0, len(MASK), MASK)
 
 
 @functools.cache
-def other_classes(count):
+def other_classes(count: int) -> TermInputs:
     """The same, of a teacher that tells so many classes apart."""
     seen = padded()
     axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1,
             'emissions': 2, 'transitions': 2}  # fmt: skip
-    features = {
+    features: Any = {
         tap: np.take(leaf, np.arange(count) % leaf.shape[axes[tap]], axes[tap]) if tap in axes else leaf
         for tap, leaf in seen.teacher.features.items()
     }
     moves = features['transitions']
     features['transitions'] = np.take(moves, np.arange(count + 2) % moves.shape[1], 1)
-    logits = np.take(seen.teacher.logits, np.arange(count) % CLASSES, 1)
+    logits: Any = np.take(seen.teacher.logits, np.arange(count) % CLASSES, 1)
     return seen._replace(teacher=seen.teacher._replace(logits=logits, features=features))
 
 
 @functools.cache
-def subject(name):
+def subject(name: str) -> Subject:
     """The specimen called `name`, alone."""
     return placed({name: specimens()[name]}, padded())
 
@@ -212,12 +239,14 @@ class Answer(NamedTuple):
 TRACES: collections.Counter = collections.Counter()
 
 
-def ask(objective, params, memory, inputs, knobs, axis=None):
+def ask(
+    objective: Objective, params: Tree, memory: Tree, inputs: TermInputs, knobs: Tree, axis: str | None = None
+) -> Answer:
     """The objective's answer, on this device's part of the batch where `axis` is given."""
     TRACES[objective] += 1
     objective, heard = overheard(objective)
 
-    def loss(params, student):
+    def loss(params: Tree, student: Outputs) -> tuple[Array, tuple[Tree, Tree]]:
         seen = inputs._replace(student=student)
         shares = objective.shares(params, memory, seen, knobs, step=jnp.int32(0), key=KEY, axis=axis)
         return shares.loss, (shares.memory, dict(heard))
@@ -229,28 +258,29 @@ def ask(objective, params, memory, inputs, knobs, axis=None):
     return Answer(total, after, own, student, values)
 
 
-def overheard(objective):
+def overheard(objective: Objective) -> tuple[Objective, dict[str, Array]]:
     """The objective, and the values by term, which are there once it has been asked for its shares."""
-    heard = {}
-    return Objective(tuple((name, Overheard(name, term, heard)) for name, term in objective.terms)), heard
+    heard: dict[str, Array] = {}
+    overheard: Any = tuple((name, Overheard(name, term, heard)) for name, term in objective.terms)
+    return Objective(overheard), heard
 
 
 class Overheard:
     """A term that writes down its values when it is asked for its loss: asking again would take as long to trace."""
 
-    def __init__(self, name, term, heard):
+    def __init__(self, name: str, term: Term, heard: dict[str, Array]) -> None:
         self.name, self.term, self.heard = name, term, heard
 
-    def __getattr__(self, name):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self.term, name)
 
-    def __call__(self, *args, **kwargs):
+    def __call__(self, *args: Any, **kwargs: Any) -> TermOut:
         out = self.term(*args, **kwargs)
         self.heard[self.name] = out.values
         return out
 
 
-def values(objective, params, memory, inputs, knobs):
+def values(objective: Objective, params: Tree, memory: Tree, inputs: TermInputs, knobs: Tree) -> dict[str, Array]:
     """Unreduced values by term."""
     return {
         name: term(params[name], memory[name], inputs, knobs[name], step=jnp.int32(0), key=term_key(KEY, name)).values
@@ -262,8 +292,13 @@ compiled = jax.jit(ask, static_argnums=0)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 5))
-def spread(objective, params, memory, inputs, knobs, devices):
-    """The answer, without values, where the examples lie on several devices."""
+def spread(objective: Objective, params: Tree, memory: Tree, inputs: TermInputs, knobs: Tree, devices: int) -> Answer:
+    """The answer, without values, where the examples lie on several devices, or on one that stands for them all."""
+    if len(jax.devices()) < devices:
+        cut = jax.tree.map(lambda leaf: jnp.reshape(leaf, (devices, -1, *leaf.shape[1:])), inputs)
+        each = jax.vmap(lambda part: ask(objective, params, memory, part, knobs, axis='data'), axis_name='data')(cut)
+        student = jax.tree.map(lambda leaf: leaf.reshape(-1, *leaf.shape[2:]), each.student)
+        return jax.tree.map(lambda leaf: leaf[0], each)._replace(student=student)
     mesh = Mesh(np.asarray(jax.devices()[:devices]), ('data',))
     part = jax.shard_map(
         functools.partial(ask, objective, axis='data'),
@@ -275,19 +310,20 @@ def spread(objective, params, memory, inputs, knobs, devices):
     return part(params, memory, inputs, knobs)
 
 
-def size(tree):
+def size(tree: Any) -> float:
     """Largest magnitude of any entry of `tree`; nan where one is nan."""
     return float(np.max([np.max(np.abs(leaf), initial=0) for leaf in jax.tree.leaves(tree)], initial=0))
 
 
-def assert_close(got, want, tolerance=1e-5):
+def assert_close(got: Any, want: Any, tolerance: float = 1e-5) -> None:
     """Equal up to `tolerance` of the largest entry of `want`: single entries may cancel."""
-    assert jax.tree.structure(got) == jax.tree.structure(want)
+    structures: list[Any] = [jax.tree.structure(tree) for tree in (got, want)]
+    assert structures[0] == structures[1], f'{structures[0]} is not {structures[1]}'
     gap = size(jax.tree.map(lambda a, b: np.asarray(a, np.float64) - np.asarray(b, np.float64), got, want))
     assert gap <= tolerance * max(size(want), 1e-6), f'differ by {gap:.3g} where the largest entry is {size(want):.3g}'
 
 
-def assert_same_answer(got, want):
+def assert_same_answer(got: Answer, want: Answer) -> None:
     """Each part by its own size; values, of which padding may have any, apart."""
     for part in ('loss', 'memory', 'params', 'student'):
         assert_close(getattr(got, part), getattr(want, part))

@@ -1,0 +1,240 @@
+"""Chains of fits that change their student: what was done stays, in grids, with averages, and again after a stop."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from ml_collections import ConfigDict
+
+from configs import base
+from kdjax import trees
+from kdjax.compress import sizes
+from kdjax.compress.quantized import ROUNDING
+from kdjax.errors import UsageError
+from kdjax.study import run
+from kdjax.study.recipe import acceptance, changes, plan
+from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe.resolve import resolve
+from kdjax.train import storage
+from kdjax.train.checkpoint import load_variables
+
+TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
+FITS = {
+    'prune': {'optim.pruning': 'global', 'optim.prune_every': 3, 'sparsity': 0.5},
+    'qat': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'before'},
+    'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
+    'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
+    'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
+    'after': {},
+}  # fmt: skip
+
+
+def config(methods, search=None, **fields):
+    """The tiny run with these methods beside the baseline; fields by dotted name."""
+    new = TINY()
+    with new.unlocked(), new.ignore_type():
+        for name in ('distill', 'finetune', 'combined'):
+            del new.fits[name]
+        for name, settings in FITS.items():
+            new.fits[name] = base.fit(hard=0.1, soft=0.9)
+            new.fits[name].steps, new.fits[name].learning_rate = 20, 1e-2
+            for field, value in settings.items():
+                put(new.fits[name], field, value)
+        new.methods = ConfigDict({'hard labels': ('baseline',), **methods})
+        new.accept.method = next(iter(methods))
+        new.search = base.Search(search or {})
+        for field, value in fields.items():
+            put(new, field.replace('__', '.'), value)
+    return new.lock()
+
+
+def put(node, field, value):
+    *way, last = field.split('.')
+    for name in way:
+        node = node[name]
+    node[last] = ConfigDict(value) if isinstance(value, dict) else value
+
+
+def chain(*fits):
+    """What the last fit of a chain reads."""
+    made = config({'method': fits})
+    return plan.stages_of(resolve(made))['+'.join(fits)].inputs
+
+
+def traced(config):
+    """What every fit of a config costs, without training."""
+    recipe = resolve(config)
+    return plan.check_shapes(recipe, Datasets()(recipe.data))
+
+
+def variables(workdir, chain, which='variables'):
+    (folder,) = workdir.glob(f'{chain}-*')
+    return load_variables(folder / which), storage.read_json(folder / storage.ARTIFACT)['result']
+
+
+def zeros(variables):
+    return [np.asarray(variables['params'][layer]['kernel']) == 0 for layer in ('dense1', 'head')]
+
+
+@pytest.fixture(scope='module')
+def finished(tmp_path_factory):
+    """A run in which zeros and bits are candidates, that rounds what it pruned, and rounds without training."""
+    workdir = tmp_path_factory.mktemp('changes')
+    methods = {'P, Q': ('baseline', 'prune', 'qat'), 'PTQ': ('baseline', 'ptq')}
+    search = {'fits.prune.sparsity': (0.5, 0.8), 'fits.qat.bits': (3.0, 8.0)}
+    made = config(methods, search, fits__prune__optim__ema=0.8, accept__max_kilobytes=0.5, accept__accuracy_drop=0.5)
+    met = run.run(made, workdir, 'test')
+    return workdir, met
+
+
+def test_zeros_are_as_many_as_asked_for_in_every_cell_and_stay_through_the_fits_after(finished):
+    workdir, _ = finished
+    pruned, result = variables(workdir, 'baseline+prune')
+    for cell, described in enumerate(result['cells']):
+        count = sum(int(layer[cell].sum()) for layer in zeros(pruned))
+        assert count == round(described['candidate']['sparsity'] * sum(layer[cell].size for layer in zeros(pruned)))
+    chosen = [cell for cell, described in enumerate(result['cells'])
+              if described['candidate'] == result['chosen']['50']]  # fmt: skip
+    rounded, later = variables(workdir, 'baseline+prune+qat')
+    for before, after in zip(zeros(pruned), zeros(rounded), strict=True):
+        for cell, described in enumerate(later['cells']):
+            np.testing.assert_array_equal(after[cell], before[chosen[described['seed']]])
+
+
+def test_cells_have_their_own_bits_and_all_have_ranges(finished):
+    workdir, _ = finished
+    for name, which in (('baseline+prune+qat', 'variables'), ('baseline+prune+qat', 'best'), ('baseline+ptq', 'best')):
+        rounded, result = variables(workdir, name, which)
+        own = rounded['stats'][ROUNDING]
+        wanted = [described['candidate'].get('bits', 8.0) for described in result['cells']]
+        assert np.asarray(own['bits'])[:, 0].tolist() == wanted
+        assert np.all(np.asarray(own['seen']) == 1)
+        assert all(np.all(np.asarray(ends)[:, 1] > 0) for ends in own['ranges'].values())
+
+
+def test_rounding_without_training_leaves_weights_as_they_were_and_is_measured(finished):
+    workdir, _ = finished
+    dense, _ = variables(workdir, 'baseline')
+    rounded, result = variables(workdir, 'baseline+ptq')
+    assert trees.fingerprint(rounded['params']) == trees.fingerprint(dense['params'])
+    assert [line['step'] for line in result['history']] == [0]
+
+
+def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
+    workdir, met = finished
+    summary = storage.read_json(workdir / 'report' / 'summary.json')
+    criteria = {one['name']: one for one in summary['acceptance']['attempts'][0]['criteria']}
+    pruned, result = variables(workdir, 'baseline+prune+qat')
+    kept = [cell for cell, one in enumerate(result['cells']) if one['candidate'] == result['chosen']['50']]
+    largest = max(sizes.size_of(trees.take(pruned, cell)).deflated for cell in kept) / 1000
+    assert criteria['max_kilobytes']['got'] == largest
+    assert met == all(one['met'] for one in criteria.values())
+    (folder,) = workdir.glob('evaluate-*')
+    evaluated = storage.read_json(folder / storage.ARTIFACT)['result']
+    costs = {name: cost['more'] for name, cost in (*evaluated['costs'].items(), ('hard labels', evaluated['cost']))}
+    assert costs['hard labels']['stored_bytes'] == 4 * (64 * 8 + 8 + 8 * 10 + 10)
+    assert costs['hard labels']['macs'] == costs['P, Q']['macs'] == 64 * 8 + 8 * 10
+    assert costs['P, Q']['macs_effective'] < costs['P, Q']['macs']
+    assert costs['PTQ']['bits_per_weight'] < 12 < 32 == costs['hard labels']['bits_per_weight']
+    assert costs['P, Q']['bops'] < costs['hard labels']['bops']
+
+
+def test_a_changed_student_is_refused_by_what_would_build_another_network(finished):
+    import kdjax
+
+    with pytest.raises(UsageError, match='cannot be loaded yet; its variables are in'):
+        kdjax.load(str(finished[0]), 'PTQ')
+
+
+def test_what_was_done_stays_whatever_comes_after():
+    assert changes.optimiser(chain('baseline', 'prune', 'after'))['pruning'] == 'keep'
+    assert 'pruning' not in changes.optimiser(chain('baseline', 'after'))
+    late = chain('baseline', 'qat', 'narrow', 'factor', 'after')
+    assert changes.rounding(late, 'data').axis == 'data'
+    assert changes.network(late.student, late).args['widths'] == (4,)
+    assert late.student.args['widths'] == (8,)
+
+
+@pytest.mark.parametrize(
+    'order', [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor')]
+)
+def test_any_order_can_be_traced(order):
+    made = config(
+        {'method': ('baseline', *order)}, fits__factor__change={'kind': 'factor', 'ranks': {'dense1/kernel': 2}}
+    )
+    assert set(traced(made)) == {'teacher', 'baseline', *order}
+
+
+def test_addresses_of_fits_that_change_nothing_know_nothing_of_it():
+    reads = chain('baseline', 'after').reads()
+    assert not {'change', 'sparsity', 'bits', 'input_bits'} & set(reads['fit'])
+
+
+def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
+    from kdjax.study.sweep import expand, rows
+
+    made = config({'P, Q': ('baseline', 'prune', 'qat')})
+    shares, bits = rows.axis('fits.prune.sparsity', 0.5, 0.8, 0.9), rows.axis('fits.qat.bits', 2.0, 4.0, 8.0)
+    sweep = expand.expand(made, rows.product(rows.axis('method', 'P, Q'), shares, bits))
+    assert len(sweep.structures()) == 3  # of the baseline, of what prunes, of what rounds
+
+
+@pytest.mark.parametrize(
+    ('fit', 'field', 'value', 'why'),
+    [
+        ('qat', 'change', {'kind': 'quantise'}, "unknown change 'quantise' of a student; there is: 'quantize'"),
+        ('qat', 'change', {'kind': 'quantize', 'bits': 4}, "unknown argument 'bits' of change 'quantize'"),
+        ('qat', 'change', {'kind': 'quantize', 'form': 'max'}, "unknown form 'max' of rounding"),
+        ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow' needs keep"),
+        ('narrow', 'change', {'kind': 'narrow', 'keep': 50}, r'must be in \(0, 1\], got 50'),
+        ('qat', 'bits', 1.0, 'bits must be whole numbers from 2 on'),
+        ('qat', 'bits', 4.5, 'bits must be whole numbers from 2 on'),
+        ('after', 'bits', 4.0, "bits are of a fit that rounds: set change to {'kind': 'quantize'}"),
+        ('after', 'sparsity', 0.5, 'sparsity is of a fit that prunes: set optim.pruning'),
+        ('prune', 'sparsity', 1.0, r'sparsity must be in \[0, 1\), got'),
+        ('after', 'steps', 0, 'steps must be >= 1, got 0; a fit of 0 steps is one that changes its student'),
+        ('prune', 'optim.pruning', 'globally', "pruning must be 'layer', 'global', 'keep'"),
+        ('prune', 'optim.regrow', 0.3, "regrow is of pruning 'layer'"),
+        ('baseline', 'change', {'kind': 'factor', 'ranks': {'dense1/kernel': 9}}, 'must be from 1 to 8, got 9'),
+    ],
+)
+def test_what_cannot_be_done_to_a_student_is_an_error(fit, field, value, why):
+    made = config({'method': tuple(dict.fromkeys(('baseline', fit)))})
+    with made.unlocked(), made.ignore_type():
+        put(made.fits[fit], field, value)
+    with pytest.raises(UsageError, match=why):
+        traced(made)
+
+
+def test_the_first_fit_has_no_student_before():
+    made = config({'method': ('qat',)}, fits__qat__teacher='before')
+    recipe = resolve(made)
+    with pytest.raises(
+        UsageError, match="'before' is the student of the fit before, and this is the first of its method"
+    ):
+        plan.check_shapes(recipe, Datasets()(recipe.data))
+
+
+def test_retries_change_what_makes_a_student_smaller():
+    made = config({'P, Q': ('baseline', 'prune', 'qat')})
+    assert acceptance.retried(made, 'sparsity', 0.7).fits.prune.sparsity == 0.7
+    assert acceptance.retried(made, 'bits', 6.0).fits.qat.bits == 6.0
+    with pytest.raises(UsageError, match=r"retry\.bits is of a fit that rounds, and method 'P' has none"):
+        acceptance.retried(config({'P': ('baseline', 'prune')}), 'bits', 6.0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
+@pytest.mark.parametrize('runner', ['single', 'pmap', 'cells'])
+def test_chains_are_the_same_over_runners_and_in_bfloat16(tmp_path, runner, precision):
+    methods = {'all': ('baseline', 'narrow', 'prune', 'qat')}
+    run.run(config(methods, run__runner=runner, run__precision=precision), tmp_path, 'test')
+    found, result = variables(tmp_path, 'baseline+narrow+prune+qat')
+    assert result['failures'] == []
+    assert found['params']['dense1']['kernel'].shape == (2, 64, 4)
+    for cell in range(2):
+        count = sum(int(layer[cell].sum()) for layer in zeros(found))
+        assert count == round(0.5 * (64 * 4 + 4 * 10))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))
