@@ -9,8 +9,8 @@ scale.
 Command:  KDJAX_DATA=folder python run.py --config=configs/citeulike.py   (the folder has recsys/ with the published
           split; without that, --config=configs/citeulike.py:split=own and the file that python run.py --mode=prepare
           --data=recsys --data_dir=folder fetches)
-Cost:     about 8 minutes on 2 CPU cores, with :quick (no IR-RRD, 4 epochs) less than 2: reckoned from a longer run, in
-          which 30 epochs of a student cost one core 25 s alone and two minutes with RRD
+Cost:     about 8 minutes on 2 CPU cores, with :quick (no IR-RRD, 4 epochs) less than 2: reckoned from a run of 30
+          epochs, of which a student's cost 25 s alone and two minutes with RRD
 Expected: experiments/derrd2020_citeulike; after 15 epochs no network is at its best yet
 Arguments: quick, split=loo|topology|own, student=mf|neumf|lightgcn, width=N (of the student), seeds=N, epochs=N (of the
     students), teacher_epochs=N, batch=N

@@ -5,9 +5,10 @@ smaller, with hard labels alone or with a teacher; the control row trains longer
 and numbers of bits are cells of one compiled program each.
 
 Command:  python run.py --config=configs/compress.py --mode=sweep
-Cost:     some minutes on 2 CPU cores
-Expected: 8 and 4 bits, half of the weights zero and rank 8 cost nothing after the fit; 80 and 90 % of zeros and 2 bits
-          do; KD gains about a point where the student was not distilled before, also in the control row
+Cost:     two to three minutes of CPU time, on 2 CPU cores
+Expected: against 94.1 % dense, with hard labels 8 and 4 bits, half of the weights zero and rank 8 change nothing that
+          could be told, 2:4 and half of the channels cost one to two points, 80 % of zeros 3.4, 2 bits 6.5, 90 % 15;
+          with KD all are 0.8 to 1.6 better, and so is the control row (+0.95)
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 

@@ -16,9 +16,12 @@ from mappings import (
     recommendation,
     relations,
     soft_labels,
+    speech,
     transformers,
     variants,
 )
 
-FAMILIES = (first, soft_labels, variants, language, hints, maps, relations, transformers, detection, recommendation)
+FAMILIES = (
+    first, soft_labels, variants, language, hints, maps, relations, transformers, detection, recommendation, speech,
+)  # fmt: skip
 MAPPINGS = {technique: mapping for family in FAMILIES for technique, mapping in family.MAPPINGS.items()}

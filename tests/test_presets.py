@@ -15,10 +15,11 @@ from kdjax.study.report import technique_list
 
 PRESETS = sweep.presets()
 # What no classifier shows: boxes of a detector, distributions over their edges; several labels of one example,
-# numbers, sequences of tags, and items that a recommender scores.
+# numbers, sequences of tags, items that a recommender scores, and alignments of what is spoken.
 WITHOUT = {
     'fgd', 'localization', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression', 'crf',
-    'structural', 'structural_kl', 'bpr', 'ncf', 'ir_rrd', 'cd', 'dcd', 'topology',
+    'structural', 'structural_kl', 'bpr', 'ncf', 'ir_rrd', 'cd', 'dcd', 'topology', 'ctc',
+    'ctc_frames', 'ctc_guided', 'ctc_sequences',
 }  # fmt: skip
 
 

@@ -170,3 +170,20 @@ def content(data: str, path: str, place: Path) -> bytes:
     if fault:
         raise UsageError(f'{place / path} is not the original of {data}: {fault}')
     return raw
+
+
+def checked(data: str, path: str, place: Path) -> Path:
+    """A folder of files of a data set, checked.
+
+    Args:
+      data: key of SETS.
+      path: of one of its folders.
+      place: the folder of the data set.
+
+    Raises:
+      UsageError: it is another than the published one.
+    """
+    (item,) = (item for item in SETS[data] if item.path == path)
+    if fault := item.fault(place / path):
+        raise UsageError(f'{place / path} is not the original of {data}: {fault}')
+    return place / path

@@ -26,6 +26,7 @@ GROUPS = {
     'derivatives': 'Derivatives of the logits by the inputs',
     'chains': 'Chains of tags (conditional random fields)',
     'boxes': 'Edges of boxes (detectors)',
+    'frames': 'Logits of every frame (transcription)',
     'items': 'Scores of chosen items, and vectors of users and items (recommenders)',
     'student': 'No teacher: task losses, peers, self-distillation',
 }
@@ -34,7 +35,7 @@ KINDS = {
     'member': 'members', 'top_': 'top_classes', 'strong': 'views', 'rotated': 'views', 'tangents': 'derivatives',
     'jacobian': 'derivatives', 'emissions': 'chains', 'edges': 'boxes', 'embedding': 'tokens', 'hidden': 'tokens',
     'query': 'tokens', 'key': 'tokens', 'value': 'tokens', 'attention': 'tokens', 'first': 'items',
-    'interesting': 'items', 'user_vector': 'items',
+    'interesting': 'items', 'user_vector': 'items', 'frame_logits': 'frames',
 }  # fmt: skip
 NEEDS = ('labels', 'nothing')
 NONE = '–'

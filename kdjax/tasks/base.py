@@ -15,7 +15,7 @@ import numpy as np
 from kdjax.dataset import Dataset, Split, stratified
 from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Metric
-from kdjax.types import Array, Batch, Outputs, Tree
+from kdjax.types import Array, Batch, Net, Outputs, Tree
 
 TABLES = ('table', 'embedding')  # what parameters are called of which a token has a row
 # Of networks that read tokens: an example is a sentence of the middle length of the test split.
@@ -217,6 +217,20 @@ class Task:
             'ms_per_example': latency_ms['1'],
             'tokens_per_second': int(most) * length / latency_ms[most] * 1e3,
         }
+
+    def costs_in_use(
+        self, net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
+    ) -> dict[str, float]:
+        """Further columns of cost, of what a task knows of its inputs.
+
+        Args:
+          net, variables: the network.
+          example: one, as networks see it, without a batch axis.
+          flops: floating-point operations of its forward pass.
+          latency_ms: of a batch, by its size.
+        """
+        del net, variables, example, flops, latency_ms
+        return {}
 
 
 def _without_embeddings(params: Tree) -> int:

@@ -83,7 +83,17 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     asked = {name: own.integers(0, 4, (batch, *shape), np.int32)
              for name, shape in (('user', ()), ('item', ()), ('items', (2,)))}  # fmt: skip
     student, teacher = recommending(own, student, 8), recommending(own, teacher, 12)
-    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked})
+    own = np.random.default_rng([seed, 3])
+    student, teacher = speaking(own, student), speaking(own, teacher)
+    strings = np.stack([own.permutation(CLASSES - 1)[:2] for _ in range(batch)]).astype(np.int32)
+    said = {'transcripts': strings, 'transcript_length': own.integers(1, 3, batch, np.int32)}
+    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said})
+
+
+def speaking(rng: np.random.Generator, side: Outputs) -> Outputs:
+    """The outputs with logits of every frame, of which the last class is the blank."""
+    logits = outputs(rng, {'frame_logits': (TOKENS, CLASSES)}, len(side.logits)).features
+    return side._replace(features={**side.features, **logits})
 
 
 def recommending(rng: np.random.Generator, side: Outputs, width: int) -> Outputs:
@@ -209,7 +219,7 @@ def other_classes(count: int) -> TermInputs:
     """The same, of a teacher that tells so many classes apart."""
     seen = padded()
     axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1,
-            'emissions': 2, 'transitions': 2}  # fmt: skip
+            'emissions': 2, 'transitions': 2, 'frame_logits': 2}  # fmt: skip
     features: Any = {
         tap: np.take(leaf, np.arange(count) % leaf.shape[axes[tap]], axes[tap]) if tap in axes else leaf
         for tap, leaf in seen.teacher.features.items()

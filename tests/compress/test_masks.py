@@ -8,7 +8,7 @@ import numpy as np
 import optax
 import pytest
 
-from kdjax.compress import masks
+from kdjax.compress import masks, selection
 from kdjax.errors import UsageError
 
 STEPS = 12
@@ -50,14 +50,14 @@ def kernels(params):
 def test_the_smallest_are_those_that_sorting_finds(count):
     random = np.random.default_rng(1)
     arrays = [np.abs(random.normal(size=size)).astype(np.float32) for size in (400, 200)]
-    found = masks.smallest([jnp.asarray(array) for array in arrays], jnp.int32(count))
+    found = selection.smallest([jnp.asarray(array) for array in arrays], jnp.int32(count))
     order = np.argsort(np.concatenate(arrays), kind='stable')[:count]
     assert sorted(np.flatnonzero(np.concatenate(found))) == sorted(order)
 
 
 @pytest.mark.parametrize('count', range(7))
 def test_of_equal_ones_the_first_go_so_that_as_many_go_as_should(count):
-    (found,) = masks.smallest([jnp.asarray([[1.0, 0.0, 1.0], [1.0, 0.0, 2.0]])], count)
+    (found,) = selection.smallest([jnp.asarray([[1.0, 0.0, 1.0], [1.0, 0.0, 2.0]])], count)
     assert np.flatnonzero(found).tolist() == sorted([1, 4, 0, 2, 3, 5][:count])
 
 

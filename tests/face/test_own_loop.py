@@ -1,7 +1,9 @@
 """The training loops that are shown work, and what distillation adds to them is a few lines."""
 
+import json
 import re
 import runpy
+import sys
 from pathlib import Path
 
 import jax
@@ -65,3 +67,22 @@ def test_an_example_runs_and_beats_chance(name, lines):
         found = runpy.run_path(str(path))['main'](steps=40)
     assert found['student'] > 0.2
     assert found['teacher'] > found['student']
+
+
+@pytest.mark.slow
+def test_the_notebook_trains_and_shows_its_report_inline(tmp_path, monkeypatch):
+    notebook = json.loads((ROOT / 'examples' / 'report.ipynb').read_text())
+    assert notebook['nbformat'] == 4
+    cells = [cell for cell in notebook['cells'] if cell['cell_type'] == 'code']
+    assert not any(cell['outputs'] or cell['execution_count'] for cell in cells)
+    monkeypatch.chdir(ROOT / 'examples')
+    monkeypatch.setattr(sys, 'path', list(sys.path))
+    scope = {}
+    with jax.numpy_dtype_promotion('standard'):
+        for cell in cells:
+            code = ''.join(cell['source']).replace("Path('runs/notebook')", f'Path({str(tmp_path)!r})')
+            exec(code, scope)
+    shown = scope['page']._repr_html_()
+    assert shown.startswith('<iframe srcdoc="&lt;!doctype html')
+    assert shown.count('"') == 6, 'the page is not escaped'
+    assert scope['right'] > 0.5

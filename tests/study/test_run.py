@@ -218,10 +218,10 @@ ERRORS = [
     ('--config.sedes=3', "unknown config field 'sedes' in 'sedes'; there is: 'seeds'"),
     ('--config.seeds=many', "--config.seeds=many: invalid literal for int() with base 10: 'many'"),
     ('--config.terms.soft.temperature=0', 'temperature of SoftTargets must be > 0, got 0.0'),
-    ('--config.fits.combined.weights.soft=-1', 'weight of SoftTargets must be >= 0, got -1.0'),
+    ('--config.fits.combined.weights.soft=-1', 'weights.soft must be a finite number >= 0, got -1.0'),
     ('--config.terms.soft.kind=hinton.SoftTarget', "unknown term 'hinton.SoftTarget'; there is: 'hinton.SoftTargets'"),
     ('--config.terms.soft.form=kll', "unknown form 'kll' of SoftTargets; there is: 'kl'"),
-    ('--config.fits.distill.learning_rate=-0.1', 'learning_rate must be >= 0'),
+    ('--config.fits.distill.learning_rate=-0.1', 'learning_rate must be a finite number >= 0'),
     (
         '--config.teacher.fit.learning_rate=(0.1,0.2)',
         'a knob is a number, and candidates that validation chooses from are',

@@ -137,11 +137,13 @@ def _statistics(
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context, made_smaller: bool = False) -> dict[str, Any]:
     """What a network costs in use, with the columns of its task, and those of `cost.COMPRESSION` where asked for."""
-    cost = cost_of(net, variables, context.example(inputs), served=context.task(inputs).served)
-    length = context.typical_length(inputs)
-    more = dict(context.task(inputs).costs(variables, cost.latency_ms, length))
-    if made_smaller:
-        more |= compression(net, variables, context.example(inputs))
+    task, example = context.task(inputs), context.example(inputs)
+    cost = cost_of(net, variables, example, served=task.served)
+    more = {
+        **task.costs(variables, cost.latency_ms, context.typical_length(inputs)),
+        **task.costs_in_use(net, variables, example, cost.flops, cost.latency_ms),
+        **(compression(net, variables, example) if made_smaller else {}),
+    }
     return {**cost._asdict(), **({'more': more} if more else {})}
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import rotation
 from ml_collections import ConfigDict
 
 from configs import base
@@ -29,6 +30,9 @@ FITS = {
     'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
     'after': {},
 }  # fmt: skip
+
+# A whole run, which all of its tests look at.
+every_other_day = pytest.mark.rotating(0, 2)
 
 
 def config(methods, search=None, **fields):
@@ -89,6 +93,7 @@ def finished(tmp_path_factory):
     return workdir, met
 
 
+@every_other_day
 def test_zeros_are_as_many_as_asked_for_in_every_cell_and_stay_through_the_fits_after(finished):
     workdir, _ = finished
     pruned, result = variables(workdir, 'baseline+prune')
@@ -103,6 +108,7 @@ def test_zeros_are_as_many_as_asked_for_in_every_cell_and_stay_through_the_fits_
             np.testing.assert_array_equal(after[cell], before[chosen[described['seed']]])
 
 
+@every_other_day
 def test_cells_have_their_own_bits_and_all_have_ranges(finished):
     workdir, _ = finished
     for name, which in (('baseline+prune+qat', 'variables'), ('baseline+prune+qat', 'best'), ('baseline+ptq', 'best')):
@@ -114,6 +120,7 @@ def test_cells_have_their_own_bits_and_all_have_ranges(finished):
         assert all(np.all(np.asarray(ends)[:, 1] > 0) for ends in own['ranges'].values())
 
 
+@every_other_day
 def test_rounding_without_training_leaves_weights_as_they_were_and_is_measured(finished):
     workdir, _ = finished
     dense, _ = variables(workdir, 'baseline')
@@ -122,6 +129,7 @@ def test_rounding_without_training_leaves_weights_as_they_were_and_is_measured(f
     assert [line['step'] for line in result['history']] == [0]
 
 
+@every_other_day
 def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
     workdir, met = finished
     summary = storage.read_json(workdir / 'report' / 'summary.json')
@@ -141,6 +149,7 @@ def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
     assert costs['P, Q']['bops'] < costs['hard labels']['bops']
 
 
+@every_other_day
 def test_a_changed_student_is_refused_by_what_would_build_another_network(finished):
     import kdjax
 
@@ -157,9 +166,10 @@ def test_what_was_done_stays_whatever_comes_after():
     assert late.student.args['widths'] == (8,)
 
 
-@pytest.mark.parametrize(
-    'order', [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor')]
-)
+ORDERS = [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor')]
+
+
+@pytest.mark.parametrize('order', rotation.params([(order,) for order in ORDERS], 'ooo'))
 def test_any_order_can_be_traced(order):
     made = config(
         {'method': ('baseline', *order)}, fits__factor__change={'kind': 'factor', 'ranks': {'dense1/kernel': 2}}
@@ -187,7 +197,7 @@ def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
         ('qat', 'change', {'kind': 'quantise'}, "unknown change 'quantise' of a student; there is: 'quantize'"),
         ('qat', 'change', {'kind': 'quantize', 'bits': 4}, "unknown argument 'bits' of change 'quantize'"),
         ('qat', 'change', {'kind': 'quantize', 'form': 'max'}, "unknown form 'max' of rounding"),
-        ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow' needs keep"),
+        ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow': missing a required argument: 'keep'"),
         ('narrow', 'change', {'kind': 'narrow', 'keep': 50}, r'must be in \(0, 1\], got 50'),
         ('qat', 'bits', 1.0, 'bits must be whole numbers from 2 on'),
         ('qat', 'bits', 4.5, 'bits must be whole numbers from 2 on'),

@@ -1,0 +1,91 @@
+"""Spoken strings of digits by a speaker nobody heard, with CTC: what does a transcriber of 10 k parameters learn of a
+BiLSTM, frame by frame, guided, or from the strings that it hears?
+
+Two CTC networks say a digit at few frames, and seldom at the same ones. Student and teacher have one stride, so that
+frames can be compared; 'guided' makes the spikes meet first.
+
+Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the folder has fsdd/recordings; python run.py
+          --mode=prepare --data=fsdd --data_dir=folder fetches them)
+Arguments: quick, division=speaker|official
+    fold=N: the speaker of the test split, 0 to 5
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+from configs.fsdd import AUGMENT
+
+DIGITS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """Strings of digits, locked."""
+    arguments = base.arguments(arg, quick=False, division='speaker', fold=4)
+    config = base.config()
+    config.title = 'Strings of spoken digits (FSDD)'
+    config.task = ConfigDict({'kind': 'transcription.Transcription', 'symbols': DIGITS})
+    config.data.source = 'fsdd.strings'
+    fold = 0 if arguments['division'] == 'official' else arguments['fold']
+    config.data.args = ConfigDict({'division': arguments['division'], 'fold': fold, 'sizes': (2000, 300, 500)})
+    # 20 ms from frame to frame, and a network halves that: 60 answers of a clip
+    config.data.preprocess = ConfigDict({'kind': 'audio.log_mel', 'window': 240, 'hop': 160})
+    config.data.transfer_sizes = (2000,)
+    config.data.views = config.teacher.views = 4
+    with config.ignore_type():
+        config.data.augment = config.teacher.augment = AUGMENT
+    config.student.net = 'depthwise.transcriber'
+    config.student.args = ConfigDict({'stride': 1})
+    config.teacher.net = 'conv_bilstm.transcriber'
+    config.teacher.args = ConfigDict({'strides': (1, 2)})
+    config.teacher.fit = base.fit(ctc=1.0)
+    _fits(config)
+    config.seeds = 10
+    config.run.validate_every = 150
+    if arguments['quick']:
+        _quick(config)
+    return config.lock()
+
+
+def _fits(config: ConfigDict) -> None:
+    config.terms = ConfigDict({
+        'ctc': {'kind': 'ctc.Ctc'},
+        # A frame's divergence is a tenth of a label's CTC loss
+        'frames': {'kind': 'ctc_frames.FrameDivergence', 'frames': 'all'},
+        'around': {'kind': 'ctc_frames.FrameDivergence', 'frames': 'around', 'reach': 2},
+        'guided': {'kind': 'ctc_guided.GuidedCtc'},
+        'strings': {'kind': 'ctc_sequences.HypothesisCtc', 'form': 'per_label'},
+    })  # fmt: skip
+    config.fits = ConfigDict({
+        'baseline': base.fit(ctc=1.0),
+        'frames': base.fit(ctc=0.5, frames=5.0),
+        'around': base.fit(ctc=0.5, around=2.0),
+        'guided': base.fit(ctc=1.0, guided=0.1),
+        'strings': base.fit(ctc=0.5, strings=0.5),
+    })  # fmt: skip
+    for fit in (config.teacher.fit, *config.fits.values()):
+        fit.update({'steps': 900, 'batch_size': 32, 'learning_rate': 5e-3, 'weight_decay': 1e-2})
+        # CTC first learns to say nothing but blanks, and leaves that in leaps
+        fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 100, 'clip': 5.0})
+    config.teacher.fit.learning_rate = 2e-3
+    config.methods = ConfigDict({
+        'CTC alone': ('baseline',),
+        'all frames': ('frames',),
+        'frames around spikes': ('around',),
+        'guided': ('guided',),
+        "the teacher's strings": ('strings',),
+    })  # fmt: skip
+    config.baseline = 'CTC alone'
+    config.accept.method = 'all frames'
+
+
+def _quick(config: ConfigDict) -> None:
+    """A look at the machinery: so soon a CTC network says nothing but blanks."""
+    config.seeds = 2
+    config.data.args.sizes = (400, 80, 80)
+    config.data.transfer_sizes = (400,)
+    config.methods = ConfigDict({name: config.methods[name] for name in ('CTC alone', 'all frames')})
+    for fit in (config.teacher.fit, *config.fits.values()):
+        fit.steps = 60
+        fit.optim.warmup = 10
+    config.run.validate_every = 60
+    config.data.views = config.teacher.views = 1

@@ -1,0 +1,96 @@
+"""What tasks of speech share: what is heard of a clip, and what networks cost by the second of audio."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kdjax import trees
+from kdjax.dataset import Dataset, is_column
+from kdjax.errors import UsageError
+from kdjax.metrics import Metric
+from kdjax.types import Array, Net, Tree
+
+COLUMNS = {'audio', 'samples', 'hidden'}  # of inputs made by `data.audio.clips`
+STATES = 'states'  # the tap of what networks of speech know of every frame
+PROBED = 256  # frames of the clip in which a receptive field is looked for
+COSTS = (
+    Metric('int8_kb', 'parameters at one byte each', 'kB', 'lower', 1, 'int8'),
+    Metric('mmac_per_second', 'multiply-adds of a second of audio, in millions', '', 'lower', 2, 'MMAC per s'),
+    Metric('ms_per_second', 'time of a second of audio, one clip at a time', 'ms', 'lower', 2, 'ms per s'),
+    Metric('ms_per_second_batch', 'time of a second of audio, in large batches', 'ms', 'lower', 3, 'ms per s, batch'),
+    Metric('field_ms', 'receptive field', 'ms', 'lower', 0, 'field'),
+    Metric('ahead_ms', 'look-ahead', 'ms', 'lower', 0, 'ahead'),
+)
+
+
+def check_clips(dataset: Dataset, task: str) -> None:
+    """Raises UsageError where the inputs of a split are no clips."""
+    for name, split in dataset.splits.items():
+        inputs = split.column('inputs')
+        if is_column(inputs) or set(inputs) != COLUMNS:
+            raise UsageError(f'{task} need inputs made by data.audio.clips, {sorted(COLUMNS)}; split {name!r} has '
+                             f'others')  # fmt: skip
+
+
+def costs_by_second(
+    net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
+) -> dict[str, float]:
+    """The columns COSTS of a network; the field and the look-ahead where it reads less than all of a clip.
+
+    A multiply-add counts as two of the operations. The arguments are those of `Task.costs_in_use`.
+    """
+    hop_ms = float(example['hop_ms'])
+    seconds = len(example['mask']) * hop_ms / 1e3
+    most = max(latency_ms, key=int)
+    found = {
+        'int8_kb': trees.count(variables['params']) / 1e3,
+        'mmac_per_second': flops / 2e6 / seconds,
+        'ms_per_second': latency_ms['1'] / seconds,
+        'ms_per_second_batch': latency_ms[most] / int(most) / seconds,
+    }
+    field = receptive_field(net, variables, example['frames'].shape[-1])
+    if field is None:
+        return found
+    return {**found, 'field_ms': field.frames * hop_ms, 'ahead_ms': field.ahead * hop_ms}
+
+
+class Field(NamedTuple):
+    """What an output of a network reads of the frames about it."""
+
+    frames: int  # from the first that it reads to the last
+    ahead: int  # how many come after the one that it stands on
+
+
+def receptive_field(net: Net, variables: Tree, bands: int) -> Field | None:
+    """The receptive field of the middle output of the tap 'states'; None where it has no end, or there is no such tap.
+
+    Each frame of a clip of noise is changed, one after the other, and the outputs that change with it have read it.
+    """
+    if STATES not in net.taps:
+        return None
+    read, stride = _dependence(net, variables, bands)
+    own = len(read) // 2
+    places = np.flatnonzero(read[own])
+    if not len(places) or places[0] == 0 or places[-1] == PROBED - 1:
+        return None
+    return Field(int(places[-1] - places[0] + 1), int(places[-1] - own * stride))
+
+
+def _dependence(net: Net, variables: Tree, bands: int) -> tuple[np.ndarray, int]:
+    """Which outputs read which frames, (T', T), and how many frames an output stands for."""
+
+    @jax.jit
+    def changed(variables: Tree, key: Array) -> Array:
+        noise, other = jax.random.normal(key, (2, PROBED, bands))
+        frames = jnp.where(jnp.eye(PROBED + 1, PROBED, dtype=bool)[..., None], 9 * other, noise)
+        mask = jnp.ones((PROBED + 1, PROBED), jnp.float32)
+        inputs = {'frames': frames, 'mask': mask, 'hop_ms': mask[:, 0]}
+        states = net.apply(variables, inputs, train=False, key=None)[0].features[STATES]
+        return jnp.any(states[:PROBED] != states[PROBED], axis=-1)
+
+    # Twice, since a unit may be off; and one clip is left as it is.
+    read = np.any([changed(variables, jax.random.key(seed)) for seed in range(2)], axis=0).T
+    return read, -(-PROBED // len(read))
