@@ -33,7 +33,7 @@ class Slot(NamedTuple):
 
 def is_plain(kind: type[Term]) -> bool:
     """Whether there are terms of a class that learn and remember nothing."""
-    return kind.ARRAYS and (kind.init is Term.init or kind.PLAIN is not None)
+    return kind.init is Term.init or kind.PLAIN is not None
 
 
 def plain_fields(kind: type[Term]) -> dict[str, Any]:

@@ -35,7 +35,6 @@ class FrameTerm(Term):
       blank: class of the blank; -1 is the last.
     """
 
-    ARRAYS: ClassVar[bool] = False
     TASKS: ClassVar[tuple[str, ...]] = ('transcription',)
 
     logits: str = LOGITS

@@ -115,7 +115,6 @@ class Term:
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
     PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
-    ARRAYS: ClassVar[bool] = True  # whether `kdjax.losses` has it: not what needs the lengths of frames and of strings
     COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 

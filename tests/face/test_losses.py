@@ -118,8 +118,7 @@ def test_every_term_that_learns_nothing_is_a_function():
     assert len(names) == len(set(names)) >= 90
     assert all(name.isidentifier() and name == name.lower() for name in names)
     for kind in terms.kinds().values():
-        plain = kind.ARRAYS and (kind.init is Term.init or kind.PLAIN is not None)
-        assert (losses.snake_case(kind.__name__) in names) == plain
+        assert (losses.snake_case(kind.__name__) in names) == (kind.init is Term.init or kind.PLAIN is not None)
     assert kdjax.losses is losses
     assert {'losses', 'terms', 'objective', 'from_nnx'} <= set(dir(kdjax))
     assert kdjax.terms.SoftTargets is terms.kinds()['SoftTargets']
