@@ -2,9 +2,9 @@
 
 Teacher and student are matrix factorisations of 200 and of 20 numbers for each of 5,219 users and 25,181 papers, which
 BPR trains; what is compared is what the student gains from the teacher's first papers for each user (RRD), and for
-each paper its first users (IR-RRD). The authors sum losses over a batch of 1,024 and add 1e-3
-times the parameters to the gradient; the mean over a batch of any size trains as their sum does with 1e-3 / 1,024, as
-Adam does not see the scale.
+each paper its first users (IR-RRD). The authors sum losses over a batch of 1,024 and add 1e-3 times the parameters to
+the gradient; the mean over a batch of any size trains as their sum does with 1e-3 / 1,024, as Adam does not see the
+scale.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/citeulike.py   (the folder has recsys/ with the published
           split; without that, --config=configs/citeulike.py:split=own and the file that python run.py --mode=prepare

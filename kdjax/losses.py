@@ -18,15 +18,26 @@ from typing import Any
 from kdjax.errors import unknown
 from kdjax.face.arguments import is_plain
 from kdjax.face.functions import function
+from kdjax.techniques.base import Term
 from kdjax.terms import kinds
 from kdjax.types import Array
 
 
 @functools.cache
-def functions() -> Mapping[str, Callable[..., Array]]:
-    """All of them by name, in the order of the alphabet."""
-    plain = {snake_case(name): kind for name, kind in kinds().items() if is_plain(kind)}
-    return {name: function(name, kind, __name__) for name, kind in plain.items()}
+def named() -> Mapping[str, type[Term]]:
+    """The classes of terms that are functions, by the names of those, in the order of the alphabet."""
+    return {snake_case(name): kind for name, kind in kinds().items() if is_plain(kind)}
+
+
+@functools.cache
+def made(name: str) -> Callable[..., Array]:
+    """The function of that name."""
+    return function(name, named()[name], __name__)
+
+
+def functions() -> dict[str, Callable[..., Array]]:
+    """All of them by name."""
+    return {name: made(name) for name in named()}
 
 
 def snake_case(name: str) -> str:
@@ -36,13 +47,13 @@ def snake_case(name: str) -> str:
 
 def __getattr__(name: str) -> Any:
     if name == '__all__':
-        return list(functions())
+        return list(named())
     if name.startswith('_'):
         raise AttributeError(f'module {__name__!r} has no attribute {name!r}')
-    if name not in functions():
-        raise AttributeError(str(unknown('loss', name, functions(), f' in {__name__}')))
-    return functions()[name]
+    if name not in named():
+        raise AttributeError(str(unknown('loss', name, named(), f' in {__name__}')))
+    return made(name)
 
 
 def __dir__() -> list[str]:
-    return list(functions())
+    return list(named())

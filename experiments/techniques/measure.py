@@ -231,8 +231,9 @@ def cost_table(cost: dict[str, Any], golden: dict[str, Any]) -> Table:
 def renewed(names: Sequence[str]) -> dict[str, Any]:
     """What was measured, of these presets anew; on a machine of the same kind, as it is said once."""
     known = json.loads((HERE / 'results' / 'costs.json').read_text())
-    if ledger.machine() != known['machine']:
-        raise SystemExit(f'costs are of {known["machine"]}, and this is {ledger.machine()}: measure all of them anew')
+    here = {name: ledger.machine()[name] for name in known['machine']}
+    if here != known['machine']:
+        raise SystemExit(f'costs are of {known["machine"]}, and this is {here}: measure all of them anew')
     terms = {kind: cost for kind, cost in known['terms'].items() if cost['preset'] not in names}
     for name in names:
         for kind, cost in preset_costs(sweep.presets()[name]).items():
@@ -244,7 +245,11 @@ def main(folder: Path, names: Sequence[str]) -> None:
     """Measures everything, or the costs of some presets by name, and writes it down."""
     os.environ[onednn.OPT_OUT] = 'xla'  # the compiler cannot count what a library does
     (HERE / 'results').mkdir(exist_ok=True)
-    found = {'golden': held(folder), 'costs': renewed(names) if names else costs()}
+    known = HERE / 'results' / 'golden.json'
+    found = {
+        'golden': json.loads(known.read_text()) if names else held(folder),
+        'costs': renewed(names) if names else costs(),
+    }
     for name, content in found.items():
         (HERE / 'results' / f'{name}.json').write_text(json.dumps(content, indent=1) + '\n')
     (HERE / 'README.md').write_text(page(found['costs'], found['golden']))

@@ -38,7 +38,7 @@ def is_plain(kind: type[Term]) -> bool:
 
 def plain_fields(kind: type[Term]) -> dict[str, Any]:
     """The fields of such terms that differ from those of others."""
-    return {} if kind.init is Term.init else dict(kind.PLAIN or {})
+    return dict(kind.PLAIN or {})
 
 
 def readings(kind: type[Term]) -> list[Term]:

@@ -101,17 +101,25 @@ def _batch(student: Outputs, teacher: Outputs, given: Mapping[str, Any]) -> dict
     Raises:
       UsageError: what is real is said of other examples than there are.
     """
-    size = next(len(x) for side in (student, teacher) for x in (side.logits, *side.features.values()) if x is not None)
+    size = len(_first(student, teacher))
     mask = jnp.asarray(given['where']).astype(bool).astype(jnp.float32) if 'where' in given else jnp.ones(size)
     if mask.ndim not in (1, 2) or len(mask) != size:
         raise UsageError(f'where must be ({size},), or ({size}, N) of tokens, got {mask.shape}')
     batch = {'mask': mask, 'view': jnp.zeros(size, jnp.int32), 'id': jnp.asarray(given.get('ids', jnp.arange(size)))}
     labels = {COLUMN: jnp.asarray(given[COLUMN])} if COLUMN in given else {}
+    shape = labels[COLUMN].shape if labels else ()
     if mask.ndim == 2:
         batch['token_mask'] = mask
-    elif labels and labels[COLUMN].ndim == 2:  # a token without a label is one all the same
-        batch['token_mask'] = jnp.ones(labels[COLUMN].shape, jnp.float32)
+        if len(shape) == 2 and shape != mask.shape:  # labels of a whole string, not of each token
+            batch['mask'] = jnp.max(mask, axis=1)
+    elif len(shape) == 2 and shape == _first(student, teacher).shape[:2]:  # a token without a label is one all the same
+        batch['token_mask'] = jnp.ones(shape, jnp.float32)
     return {**batch, **labels}
+
+
+def _first(*sides: Outputs) -> Array:
+    """One of the arrays."""
+    return next(x for side in sides for x in (side.logits, *side.features.values()) if x is not None)
 
 
 def _concrete(kind: type[Term], numbers: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """What terms of CTC share: the logits of every frame on both sides, and which frames are real."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from collections.abc import Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import jax.numpy as jnp
 
@@ -36,6 +37,7 @@ class FrameTerm(Term):
     """
 
     TASKS: ClassVar[tuple[str, ...]] = ('transcription',)
+    PLAIN: ClassVar[Mapping[str, Any]] = {'logits': LOGITS}
 
     logits: str = LOGITS
     blank: int = -1

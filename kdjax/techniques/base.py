@@ -114,7 +114,8 @@ class Term:
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
-    PLAIN: ClassVar[Mapping[str, Any] | None] = None  # fields of those that learn nothing, of terms that may do so
+    # Fields of those that are functions of arrays alone, of terms that may learn, or read the same in two ways.
+    PLAIN: ClassVar[Mapping[str, Any] | None] = None
     COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
     TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
 

@@ -39,6 +39,7 @@ class Ctc(FrameTerm):
     )
     FORMS: ClassVar[tuple[str, ...]] = ('per_label', 'sum')
     TEACHER: ClassVar[bool] = False
+    COLUMNS: ClassVar[tuple[str, ...]] = ('labels', 'lengths')
 
     labels: str = 'labels'
     lengths: str = 'label_length'

@@ -47,7 +47,7 @@ def arrays(term):
     given = {}
     for slot in read_by(term):
         outputs = getattr(inputs, slot.side)
-        tagger = hasattr(term, 'crf')  # whose logits are of tokens
+        tagger = hasattr(term, 'crf') or hasattr(term, 'blank')  # whose logits are of tokens
         features = [outputs.features[tap] for tap in slot.taps or (['emissions'] if tagger else [])] or [outputs.logits]
         given[slot.argument] = features if slot.many else features[0]
     if (
@@ -55,7 +55,10 @@ def arrays(term):
     ):  # without anything learned both sides have one width
         given['student_features'] = jax.tree.map(lambda leaf: leaf[::-1], given['teacher_features'])
     if term.reads_labels:
-        given[COLUMN] = inputs.batch['tags' if 'student_emissions' in given else 'labels']
+        column = 'tags' if 'student_emissions' in given else 'transcripts' if hasattr(term, 'blank') else 'labels'
+        given[COLUMN] = inputs.batch[column]
+    if hasattr(term, 'lengths'):
+        given['lengths'] = inputs.batch['transcript_length']
     return given
 
 
@@ -71,7 +74,10 @@ def asked(term, given, knobs, key):
             sides[slot.side] = outputs._replace(logits=value)
     batch = {'mask': jnp.ones(4), 'view': jnp.zeros(4, jnp.int32), 'id': jnp.arange(4)}
     if COLUMN in given:
-        batch |= {COLUMN: given[COLUMN], 'token_mask': jnp.ones(given[COLUMN].shape)}
+        batch |= {COLUMN: given[COLUMN]}
+        batch |= {'token_mask': jnp.ones(given[COLUMN].shape)} if given[COLUMN].shape == (4, world.TOKENS) else {}
+    if hasattr(term, 'lengths'):
+        batch[term.lengths] = given['lengths']
     inputs = TermInputs(**sides, batch=shown('term', term, batch))
     values = term({}, {}, inputs, knobs, step=7, key=key).values
     if not term.reads_labels:
@@ -82,9 +88,9 @@ def asked(term, given, knobs, key):
 
 
 def in_turn():
-    """Every third of them."""
+    """Every fourth of them."""
     found = list(cases())
-    turns = rotation.turns([''] * len(found), ways=3)
+    turns = rotation.turns([''] * len(found), ways=4)
     return [pytest.param(*case, marks=turn, id=case[0]) for case, turn in zip(found, turns, strict=True)]
 
 
