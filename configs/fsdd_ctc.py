@@ -6,7 +6,7 @@ frames can be compared; 'guided' makes the spikes meet first.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the folder has fsdd/recordings; python run.py
           --mode=prepare --data=fsdd --data_dir=folder fetches them)
-Cost:     with :quick, 2 seeds and 60 steps, after which nothing is heard yet, two minutes of one CPU core
+Cost:     with :quick, 2 seeds and 60 steps, after which nothing is heard yet, 160 s of one CPU core
 Arguments: quick, division=speaker|official
     fold=N: the speaker of the test split, 0 to 5
 """
