@@ -63,3 +63,10 @@ def test_costs_are_summed_by_folder_and_the_dearest_come_first():
     ]
     assert [line[-1] for line in lines[5:]] == ['tests/test_b.py', 'tests/nets/test_a.py']
     assert costs.table(reports[:2]) == []
+
+
+@pytest.mark.xdist_group('together')
+def test_tests_of_a_group_stay_together(request):
+    """pytest-xdist says so by their names; where it cannot, what they share is made by every worker."""
+    together = request.config.getoption('loadgroup', False)
+    assert request.node.nodeid.endswith('@together') == bool(together)

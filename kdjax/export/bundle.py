@@ -13,6 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from kdjax.compress import factored, quantized
 from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
@@ -169,8 +170,13 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
       UsageError: a network or a task of the user's own that cannot be imported here.
     """
     told = {name: about['facts'][name] for name in about['network']['told']}
-    arguments = {**told, **about['network']['args']}
+    changes = about.get('changes', {'args': {}, 'factors': [], 'rounding': {}})
+    arguments = {**told, **about['network']['args'], **changes['args']}
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
+    for ranks in changes['factors']:
+        net = factored.factored(net, _frozen(ranks))
+    if changes['rounding']:
+        net = quantized.quantized(net, quantized.Rounding(**changes['rounding']))
     if 'head' in about:
         net = team.answered(net, _built('kdjax.techniques', about['head'], 'term'))
     task = construct('kdjax.tasks', about['task']['kind'], _frozen(about['task']['args']), 'task')

@@ -293,7 +293,7 @@ def test_grey_images_need_no_channel_axis():
     ('network', 'args', 'message'),
     [
         ('resnet_cifar.resnet', {'depth': 18}, r'depth of a CIFAR resnet must be 6n \+ 2 \(8, .*\), got 18'),
-        ('resnet_cifar.resnet', {'widths': (16, 32, 64)}, r'of the stem and of 3 stages, got \(16, 32, 64\)'),
+        ('resnet_cifar.resnet', {'widths': (16, 32, 64)}, r'must be tuple\[int, int, int, int\], got \(16, 32, 64\)'),
         ('wide_resnet.wrn', {'depth': 20}, r'depth of a wrn must be 6n \+ 4 \(10, .*\), got 20'),
         ('vgg.vgg', {'depth': 9}, 'depth of a vgg must be one of 8, 11, 13, 16, 19, got 9'),
         ('resnet.resnet', {'depth': 20}, 'depth of a resnet must be one of 18, 34, 50, got 20'),

@@ -23,6 +23,7 @@ from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
 from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
+from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
 from kdjax.train import optim
 from kdjax.types import Net, Tree
@@ -170,6 +171,18 @@ def rounding(inputs: Any, axis: str | None) -> Rounding | None:
 
 def _rounding(change: Mapping[str, Any], axis: str | None) -> Rounding:
     return Rounding(**{name: change[name] for name in change if name != 'kind'}, axis=axis)
+
+
+def described(inputs: Any) -> dict[str, Any]:
+    """What makes another network of the config's, JSON-able, for `export.bundle.build`; {} where nothing does."""
+    if not made(inputs):
+        return {}
+    how = rounding(inputs, None)
+    return {
+        'args': plain(network(inputs.network, inputs).args),
+        'factors': [dict(_ranks(change)) for change in _of(inputs) if change['kind'] == FACTOR],
+        'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
+    }
 
 
 def optimiser(inputs: Any) -> Mapping[str, Any]:

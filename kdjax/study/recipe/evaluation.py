@@ -86,7 +86,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         **students.described(shared, context),
         'ends': {method: context.done['+'.join(fits)].folder.name for method, fits in inputs.methods.items()},
         'heads': {method: as_json(end.fit.head) for method, end in inputs.ends.items() if end.fit.head},
-        'changed': [method for method, end in inputs.ends.items() if changes.made(end)],
+        'changes': {method: changes.described(end) for method, end in inputs.ends.items() if changes.made(end)},
     })  # fmt: skip
     distributed.by_first(lambda: storage.write_json(folder / students.STUDENTS, known))
     checksum = context.datasets.checksum(shared.data)

@@ -98,8 +98,6 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     method = method or said['judged']
     if method not in known['ends']:
         raise unknown('method', method, known['ends'], f' of {folder}')
-    if method in known.get('changed', ()):
-        raise _changed(method, folder / known['ends'][method])
     end = folder / known['ends'][method]
     result = _result(end)
     sizes = [int(size) for size in result['chosen']]
@@ -112,8 +110,9 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
         raise UsageError(f'all runs of {end} of {size} examples diverged')
     place = chosen_cells(result, size).index(cell)
     evaluated = _result(folder / said['evaluated'])
-    about = {name: value for name, value in known.items() if name not in ('ends', 'heads', 'changed')}
+    about = {name: value for name, value in known.items() if name not in ('ends', 'heads', 'changes')}
     about |= {'head': known['heads'][method]} if method in known.get('heads', {}) else {}
+    about |= {'changes': known['changes'][method]} if method in known.get('changes', {}) else {}
     score = validation_score(result)[cell]
     about |= {
         'method': method,
@@ -129,13 +128,6 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     }
     variables = trees.take(load_variables(end / CHECKPOINTS[checkpoint]), cell)
     return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
-
-
-def _changed(method: str, place: Path) -> UsageError:
-    return UsageError(
-        f'the student of {method!r} is another network than that of the config (rounded, narrowed or factored), and '
-        f'cannot be loaded yet; its variables are in {place}'
-    )
 
 
 def _of_sweep(folder: Path, asked: Mapping[str, Any], checkpoint: str) -> Student:
@@ -155,8 +147,6 @@ def _of_sweep(folder: Path, asked: Mapping[str, Any], checkpoint: str) -> Studen
     best = max(runs, key=lambda run: metric.sign * run['validation'])
     place = folder / best['folder']
     about = storage.read_json(storage.intact(place / STUDENTS), storage.of_stage(place), network=dict)
-    if about.pop('changed', False):
-        raise _changed(best['method'], place)
     about |= {
         'method': best['method'],
         'seed': best['seed'],

@@ -190,7 +190,7 @@ def _train(
     measure = context.evaluator(net, inputs, 'test', logits)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {}),
-             **({'changed': True} if changes.made(inputs) else {})}  # fmt: skip
+             **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     return ledger.plain({

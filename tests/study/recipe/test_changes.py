@@ -9,10 +9,12 @@ import pytest
 import rotation
 from ml_collections import ConfigDict
 
+import kdjax
 from configs import base
 from kdjax import trees
 from kdjax.compress import sizes
 from kdjax.compress.quantized import ROUNDING
+from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
 from kdjax.study.recipe import acceptance, changes, plan
@@ -150,11 +152,22 @@ def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
 
 
 @every_other_day
-def test_a_changed_student_is_refused_by_what_would_build_another_network(finished):
-    import kdjax
+@pytest.mark.parametrize('method', ['PTQ', 'P, Q'])
+def test_a_smaller_student_in_the_hand_is_the_one_that_was_measured(finished, tmp_path, method):
+    workdir, _ = finished
+    student, test = kdjax.load(workdir, method), digits.digits().splits['test']
+    (place,) = workdir.glob('evaluate-*/predictions.npz')
+    logits = student.logits(test.inputs)
+    np.testing.assert_allclose(logits, np.load(place)[f'{method}/50'], atol=1e-5)
+    np.testing.assert_array_equal(kdjax.load(student.save(tmp_path / 'out')).logits(test.inputs), logits)
 
-    with pytest.raises(UsageError, match='cannot be loaded yet; its variables are in'):
-        kdjax.load(str(finished[0]), 'PTQ')
+
+def test_what_makes_another_network_is_said_for_those_who_build_it():
+    said = changes.described(chain('baseline', 'narrow', 'factor', 'ptq'))
+    assert said['args']['widths'] == [4]
+    assert said['factors'] == [{'dense1/kernel': 3}]
+    assert said['rounding'] == {'form': 'absmax', 'edges': 0, 'activations': False}
+    assert changes.described(chain('baseline', 'prune')) == {}
 
 
 def test_what_was_done_stays_whatever_comes_after():

@@ -153,7 +153,7 @@ def test_a_cache_may_keep_the_most_probable_classes_of_every_token(tmp_path, fie
             {'teacher.keep': 1, 'teacher.folds': 0, 'teacher.mode': 'online'},
             'teacher.keep is of what is cached: set mode=',
         ),
-        ({'fits.combined.examples': 'some'}, "unknown examples 'some'"),
+        ({'fits.combined.examples': 'some'}, "unknown fits.combined.examples 'some'"),
         ({'data.buckets': (8, 4)}, 'data.buckets must be increasing widths'),
         ({'task': {'kind': 'classification.Classification', 'score': 'f1'}}, "unknown metric 'f1' of Classification"),
         ({'task': {'kind': 'tagging'}}, "unknown task 'tagging'"),
