@@ -27,6 +27,7 @@ FIGURES = {  # by experiment
     'sst2_views': ('gains.png',),
     'sst2_techniques': ('gains.png',),
     'wnut17': ('gains.png', 'learning_curves.png', 'tags.png'),
+    'compress': ('gains.png',),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
