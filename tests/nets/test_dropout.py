@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rotation
 from flax import linen as nn
 from jax.sharding import Mesh, PartitionSpec
 
@@ -76,7 +77,9 @@ def split(net, variables, x, key):
     return jax.jit(jax.shard_map(half, mesh=mesh, in_specs=(all_, over), out_specs=over, check_vma=False))(variables, x)
 
 
-@pytest.mark.parametrize('name', dropping())
+@pytest.mark.parametrize(
+    'name', rotation.params([(name,) for name in dropping()], [place // 2 for place in range(len(dropping()))])
+)
 def test_halves_of_a_batch_have_the_masks_of_the_whole(name):
     whole, key, x = build(name, None), jax.random.key(1), inputs(name)
     variables = jax.jit(whole.init)(jax.random.key(0), x)

@@ -14,6 +14,9 @@ TINY = runpy.run_path(str(Path(__file__).resolve().parents[1] / 'configs' / 'tin
 SIZES = (50, 100)
 
 
+pytestmark = pytest.mark.xdist_group('run and sweep')  # its tests share what takes long to make
+
+
 @pytest.fixture(scope='module')
 def reports(tmp_path_factory):
     """The summaries of a run of three methods with two sizes of the transfer set, and of the sweep over both."""

@@ -29,6 +29,9 @@ FIELDS = {
 }  # fmt: skip
 
 
+pytestmark = pytest.mark.xdist_group('streamed')  # its tests share what takes long to make
+
+
 @pytest.fixture(scope='module')
 def folder(tmp_path_factory):
     """A data set as a folder of .npy files."""
