@@ -45,7 +45,8 @@ def _without_code(text: str) -> str:
 
 
 def _from_root(target: str, folder: str) -> str:
-    return target if _outside(target) else posixpath.normpath(posixpath.join(folder, target))
+    """A link as from the root of the site, where the pages of docs/ lie."""
+    return target if _outside(target) else posixpath.normpath(posixpath.join(folder, target)).removeprefix('docs/')
 
 
 def _outside(target: str) -> bool:
