@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from kdjax import trees
+from kdjax.cost import compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
@@ -193,10 +194,13 @@ def _train(
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
+    variables = jax.device_get(fitted.variables)
+    several = [trees.take(variables, position) for position in range(len(cells))]
+    sized = [{'size': size} for size in compressions(net, several, context.example(inputs))] if first.sized else []
     return ledger.plain({
-        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
-                  for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context, changes.reached(inputs)),
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
+                   **(sized[position] if sized else {})} for position, cell in enumerate(cells)],
+        'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
