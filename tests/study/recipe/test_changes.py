@@ -17,15 +17,12 @@ from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
-from kdjax.study.recipe import acceptance, changed, changes, execute, plan
+from kdjax.study.recipe import acceptance, changed, changes, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve
-from kdjax.study.report import report
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train import storage, teachers
 from kdjax.train.checkpoint import load_variables
-from kdjax.train.loop import StopSignals
-from kdjax.train.screen import Screen
 from kdjax.types import State
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
@@ -85,12 +82,6 @@ def traced(config):
 def variables(workdir, chain, which='variables'):
     (folder,) = workdir.glob(f'{chain}-*')
     return load_variables(folder / which), storage.read_json(folder / storage.ARTIFACT)['result']
-
-
-def swept_by(config, listed, workdir):
-    workdir.mkdir()
-    with execute.locked(workdir, shared=True), StopSignals() as stop:
-        worker.Worker(expand.expand(config, listed), workdir, Screen(), stop).work()
 
 
 def zeros(variables):
@@ -301,7 +292,8 @@ def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
     made = config({'PQK': ('baseline', 'prune', 'pqk')}, fits__prune__teacher='dense')
     run.run(made, tmp_path / 'run', 'test')
     found, _ = variables(tmp_path / 'run', 'baseline+prune+pqk')
-    swept_by(made, rows.axis('method', 'PQK'), tmp_path / 'sweep')
+    (tmp_path / 'sweep').mkdir()
+    worker.run(made, rows.axis('method', 'PQK'), tmp_path / 'sweep', 'test')
     swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
     assert trees.fingerprint(found) in map(trees.fingerprint, swept)
 
@@ -310,13 +302,12 @@ def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
 def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
     made = config({'R': ('baseline', 'factor', 'qat')})
     ranks = rows.product(rows.axis('method', 'R'), rows.axis('fits.factor.rank', 1.0, 3.0))
-    swept_by(made, rows.chained(rows.axis('method', 'hard labels'), ranks), tmp_path)
+    worker.run(made, rows.chained(rows.axis('method', 'hard labels'), ranks), tmp_path, 'test')
     found = collect.results(expand.expand(made, ranks), tmp_path, '')
     sizes_ = {run.point['fits.factor.rank']: run.cost.more for run in found.runs}
     assert {rank: size['macs'] for rank, size in sizes_.items()} == {rank: rank * (64 + 8) + 8 * 10 for rank in (1, 3)}
     assert sizes_[1]['stored_bytes'] < sizes_[3]['stored_bytes']
-    report.write(found, tmp_path / 'report')
-    storage.write_json(tmp_path / 'report' / 'students.json', collect.students(expand.expand(made, ranks), tmp_path))
+    assert (tmp_path / 'report' / 'pareto_deflated_bytes.png').is_file()
     student = kdjax.load(tmp_path, point={'fits.factor.rank': 1.0})
     assert student.variables['params']['dense1']['kernel']['first'].shape == (64, 1)
 
