@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
 from kdjax.metrics import Metric
 from kdjax.study.report import figure_style, formatting, networks
 from kdjax.study.report.figure_style import Plot
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
 Price = Callable[[Cost], float | None]
 
 METHODS = 8  # told apart by colour; the others are grey
+FAR = 3  # of what the front spans, behind which an arm is not shown
+WIDE = 4  # from which ratio of sizes on their scale is logarithmic
 NAMED = 6  # arms of a front that a caption names
 GREY = '#b4bbc3'
 SIZES = ('stored_bytes', 'deflated_bytes', 'bops')  # of arms that were made smaller
@@ -64,21 +68,33 @@ def _sizes(summary: Summary, size: Metric) -> list[Plot]:
     figure, axes = figure_style.single(5.8, 4.2, figure_style.score_label('test', score))
     axes.step(*_coordinates(list(best.values())), where='post', color=figure_style.INK, linewidth=1, linestyle='--',
               label='front of the means', zorder=1)  # fmt: skip
-    looks = figure_style.styles([name for name in best][:METHODS])
+    looks = figure_style.styles(list(best)[:METHODS])
     for (arm, x), mean, reach in zip(ordered, means, ends, strict=True):
         look = looks.get(arm.name, {'color': GREY if arm.name not in best else figure_style.INK, 'marker': 'o'})
-        name = figure_style.brief(arm.name) if arm.name in looks else ''
+        name = figure_style.brief(arm.name) if arm.name in best else ''
         axes.plot([x, x], reach, color=look['color'], linewidth=1.4, zorder=2 + (arm.name in best))
         axes.plot(x, mean, look['marker'], color=look['color'], markersize=5, label=name or None, zorder=4)
-    if figure_style.scale(axes, [x for _, x in arms], formatting.in_unit(size.title, size.unit)):
+    if figure_style.scale(axes, [x for _, x in arms], size.title, WIDE):
         axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter(EngFormatter(sep=' '))
-    axes.set_ylim(figure_style.focus(means, ends))
+    shown = _in_frame(means, ends, np.array([arm.name in best for arm, _ in ordered]), score.sign)
+    axes.set_ylim(figure_style.focus(means[shown], ends[shown]))
     figure_style.within_unit(axes, score)
     others = formatting.plural(len(arms) - len(best), 'other arm')
     says = (f'Mean test {score.title} with its 95 % interval against {size.title}. On the front of the means: '
-            f'{"; ".join(list(best)[:NAMED])}; in grey {others}.')  # fmt: skip
+            f'{"; ".join(best)}; in grey {others}{_left_out(shown)}.')  # fmt: skip
     return [figure_style.explained(f'pareto_{size.name}.png', says, figure, axes)]
+
+
+def _in_frame(means: np.ndarray, ends: np.ndarray, on_front: np.ndarray, sign: int) -> np.ndarray:
+    """Which arms are shown: not those so far behind the front that they would take the room of all others. (n,) bool"""
+    worst, reach = np.min(sign * means[on_front]), np.median(ends[:, 1] - ends[:, 0])
+    return on_front | (sign * means >= worst - FAR * max(reach, np.ptp(means[on_front])))
+
+
+def _left_out(shown: np.ndarray) -> str:
+    gone = int(np.sum(~shown))
+    return f', of which {gone} far behind {"lies" if gone == 1 else "lie"} outside of the frame' if gone else ''
 
 
 def front(points: Sequence[Point], sign: int = 1) -> list[Point]:

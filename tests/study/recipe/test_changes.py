@@ -304,11 +304,11 @@ def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
     ranks = rows.product(rows.axis('method', 'R'), rows.axis('fits.factor.rank', 1.0, 3.0))
     worker.run(made, rows.chained(rows.axis('method', 'hard labels'), ranks), tmp_path, 'test')
     found = collect.results(expand.expand(made, ranks), tmp_path, '')
-    sizes_ = {run.point['fits.factor.rank']: run.cost.more for run in found.runs}
+    sizes_ = {run.point['rank']: run.cost.more for run in found.runs}
     assert {rank: size['macs'] for rank, size in sizes_.items()} == {rank: rank * (64 + 8) + 8 * 10 for rank in (1, 3)}
     assert sizes_[1]['stored_bytes'] < sizes_[3]['stored_bytes']
     assert (tmp_path / 'report' / 'pareto_deflated_bytes.png').is_file()
-    student = kdjax.load(tmp_path, point={'fits.factor.rank': 1.0})
+    student = kdjax.load(tmp_path, point={'rank': 1.0})
     assert student.variables['params']['dense1']['kernel']['first'].shape == (64, 1)
 
 
