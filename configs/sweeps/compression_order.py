@@ -8,8 +8,8 @@ one fit, 'narrow from scratch' is a dense student with as many weights as the ot
 
 Command:  python run.py --config=configs/sweeps/compression_order.py --mode=sweep
 Cost:     three to five minutes of CPU time, on 2 CPU cores
-Expected: KPQ 91.4 %; KQP 1.4 points behind, the other orders -0.1 to +0.8; a teacher throughout +1.1 for KPQ, none at all
-          +0.1; at once +1.9; never made smaller +2.7; narrow from scratch 57 %
+Expected: KPQ 91.4 %; KQP 1.4 points behind, the other orders -0.1 to +0.8; a teacher throughout +1.1 for KPQ, none at
+          all +0.1; at once +1.9; never made smaller +2.7; narrow from scratch 57 %
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 
