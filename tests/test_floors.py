@@ -33,7 +33,7 @@ SHARED = {
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio',
     },
     'tasks': {'base', 'classification', 'entities', 'evaluation', 'speech'},
-    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection'},
+    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]

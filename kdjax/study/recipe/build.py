@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from kdjax.compress import factored, quantized
+from kdjax.compress import shared as sharing
 from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
 from kdjax.data.buckets import Buckets
@@ -116,6 +117,12 @@ def _constructed(package: str, name: str, arguments: FrozenConfigDict, kind: str
 def factored_net(one: Net, ranks: tuple[tuple[str, int | tuple[int, int]], ...]) -> Net:
     """A network with factors for some of its kernels."""
     return factored.factored(one, dict(ranks))
+
+
+@shared
+def shared_net(one: Net, bits: int | tuple[tuple[str, int], ...]) -> Net:
+    """A network whose weights are shared."""
+    return sharing.shared(one, bits if isinstance(bits, int) else dict(bits))
 
 
 def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
