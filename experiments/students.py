@@ -52,11 +52,10 @@ def results(
         size = sizes.size_of(student.variables)._asdict()
         arm['seeds'][str(student.seed)] = {'accuracy': student.accuracy, 'sizes': size, **more(student)}
     reported = collect.results(planned, workdir, command)
-    (teacher,) = reported.teachers.values()
     return plain({
         'seeds': planned.config.seeds,
         'runs': {'finished': sum(len(arm['seeds']) for arm in arms.values()), 'planned': len(planned.runs)},
-        'teacher': teacher.metrics['accuracy'],
+        'teachers': [teacher.metrics['accuracy'] for teacher in reported.teachers.values()],
         'arms': list(arms.values()),
         'config': reported.config,
         **vars(reported.provenance),

@@ -39,7 +39,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.data.transfer_sizes = (60_000 - VALIDATION,)
     with config.ignore_type():
         config.student.args.widths = WIDTHS
-        # Teaches nobody: another network of the same kind, which answers are held against.
+        # Of a method that is taught, if one is added: none is, and it is not trained.
         config.teacher.args = ConfigDict({'widths': WIDTHS})
         config.fits = ConfigDict({name: _fit(quick, steps) for name, steps in STEPS.items()})
         config.fits.longer = _fit(quick, STEPS['pruned'] + STEPS['shared'])

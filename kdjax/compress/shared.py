@@ -16,54 +16,47 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.compress import masks
 from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, Net, Outputs, Tree
 
 SHARED = 'shared'  # what the statistics have the codes under
-ROUNDS = 1000  # of k-means, at most
 Bits = int | Mapping[str, int]  # of the codes of every kernel; or by path of those that are shared
 
 
-@functools.partial(jax.jit, static_argnames='count')
-def clustered(values: Array, there: Array, count: int) -> tuple[Array, Array]:
+def clustered(values: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
     """k-means of numbers: rounds of assigning each to the nearest centre and moving centres to their means.
 
     Centres begin evenly between the smallest and the largest number (sec. 3.2, 'linear': the few large weights, which
     matter, keep centres of their own). A centre that nothing is nearest to stays. Halfway, the larger one is nearer.
 
     Args:
-      values: (N,) floats.
-      there: (N,) which of them count.
+      values: (N,) floats; centres of none are zero.
       count: of centres.
 
     Returns:
       Centres (count,), ascending, and of every value the position (N,) of the nearest.
     """
-    low = jnp.min(jnp.where(there, values, jnp.inf))
-    high = jnp.max(jnp.where(there, values, -jnp.inf))
-    start = jnp.where(jnp.any(there), jnp.linspace(low, high, count, dtype=values.dtype), jnp.zeros(count))
-    weights, parts = there.astype(values.dtype), jnp.where(there, values, jnp.zeros_like(values))
+    if not values.size:
+        return np.zeros(count), np.zeros(0, int)
+    ordered = np.sort(values.astype(np.float64))
+    sums = np.concatenate([[0.0], np.cumsum(ordered)])
+    centres, before = np.linspace(ordered[0], ordered[-1], count), np.full(count + 1, -1)
+    while not np.array_equal(borders := _borders(ordered, centres), before):
+        sizes, before = np.diff(borders), borders
+        centres = np.where(sizes > 0, np.diff(sums[borders]) / np.maximum(sizes, 1), centres)
+    return centres, np.searchsorted(_halfway(centres), values, side='right')
 
-    def nearest(centres: Array) -> Array:
-        return jnp.searchsorted((centres[1:] + centres[:-1]) / 2, values, side='right')
 
-    def moved(centres: Array) -> Array:
-        codes = nearest(centres)
-        sizes, sums = (jax.ops.segment_sum(each, codes, count) for each in (weights, parts))
-        return jnp.where(sizes > 0, sums / jnp.maximum(sizes, 1), centres)
+def _borders(ordered: np.ndarray, centres: np.ndarray) -> np.ndarray:
+    """Where the numbers of each centre begin and end."""
+    return np.concatenate([[0], np.searchsorted(ordered, _halfway(centres)), [ordered.size]])
 
-    def goes_on(state: tuple[Array, Array, Array]) -> Array:
-        before, now, rounds = state
-        return jnp.any(before != now) & (rounds < ROUNDS)
 
-    def once(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-        _, now, rounds = state
-        return now, moved(now), rounds + 1
-
-    _, centres, _ = jax.lax.while_loop(goes_on, once, (start, moved(start), jnp.int32(0)))
-    return centres, nearest(centres)
+def _halfway(centres: np.ndarray) -> np.ndarray:
+    return (centres[1:] + centres[:-1]) / 2
 
 
 def check(bits: Bits) -> None:
@@ -77,7 +70,7 @@ def with_codebooks(variables: Tree, bits: Bits) -> Tree:
     """Variables of a network as those of `shared`: codebooks stand where kernels stood.
 
     Args:
-      variables: of one network.
+      variables: of one network, on the host.
       bits: of codes; of all kernels that pruning would prune, or by path ('dense1/kernel').
 
     Raises:
@@ -85,28 +78,39 @@ def with_codebooks(variables: Tree, bits: Bits) -> Tree:
     """
     if not isinstance(variables['stats'], Mapping) or not isinstance(variables['params'], Mapping):
         raise UsageError('weights are shared of a network whose params and stats are dictionaries')
+    kernels = dict(_leaves(variables['params']))
+    chosen = _chosen(variables['params'], bits).items()
+    return _replaced(variables, {path: _coded(np.asarray(kernels[path]), number) for path, number in chosen})
+
+
+def _chosen(params: Tree, bits: Bits) -> Mapping[str, int]:
+    """The bits of every kernel that is shared, by path."""
     check(bits)
-    params, named = variables['params'], {}
-    leaves = [(_path(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(params)]
-    kernels = dict(leaves[place] for place in masks.kernel_places(params))
+    leaves = _leaves(params)
+    kernels = [leaves[place][0] for place in masks.kernel_places(params)]
     chosen = bits if isinstance(bits, Mapping) else dict.fromkeys(kernels, bits)
     if not chosen:
         raise UsageError('there is nothing to share: the network has no kernel')
-    codes = {}
-    for path, number in chosen.items():
+    for path in chosen:
         if path not in kernels:
             raise unknown('kernel', path, kernels, ' whose weights can be shared')
-        named[path], codes[_key(path)] = _coded(jnp.asarray(kernels[path]), number)
-    structure = jax.tree.structure(params)
-    shared_params = jax.tree.unflatten(structure, [named.get(path, leaf) for path, leaf in leaves])
-    return {**variables, 'params': shared_params, 'stats': {**variables['stats'], SHARED: codes}}
+    return chosen
 
 
-def _coded(kernel: Array, bits: int) -> tuple[Array, Array]:
-    flat = kernel.ravel()
-    centres, nearest = clustered(flat, flat != 0, 2**bits - 1)
-    codes = jnp.where(flat != 0, nearest + 1, jnp.zeros_like(nearest)).astype(jnp.float32)
-    return centres, codes.reshape(kernel.shape)
+def _coded(kernel: np.ndarray, bits: int) -> tuple[np.ndarray, np.ndarray]:
+    """A codebook, and the codes of a kernel."""
+    there, codes = kernel != 0, np.zeros(kernel.shape, np.float32)
+    centres, codes[there] = clustered(kernel[there], 2**bits - 1)
+    codes[there] += 1
+    return centres.astype(kernel.dtype), codes
+
+
+def _replaced(variables: Tree, coded: Mapping[str, tuple[Any, Any]]) -> Tree:
+    """Variables with codebooks among the parameters and codes among the statistics, by path."""
+    params = variables['params']
+    leaves = [coded[path][0] if path in coded else leaf for path, leaf in _leaves(params)]
+    stats = {**variables['stats'], SHARED: {_key(path): codes for path, (_, codes) in coded.items()}}
+    return {**variables, 'params': jax.tree.unflatten(jax.tree.structure(params), leaves), 'stats': stats}
 
 
 def kernel(codebook: Array, codes: Array) -> Array:
@@ -119,7 +123,13 @@ def shared(net: Net, bits: Bits) -> Net:
     """`net` with shared weights; its variables are `with_codebooks`."""
 
     def init(key: Array, inputs: Tree) -> Tree:
-        return with_codebooks(net.init(key, inputs), bits)
+        whole = net.init(key, inputs)
+        shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), whole)
+        kernels, chosen = dict(_leaves(shapes['params'])), _chosen(whole['params'], bits)
+        books = {path: jax.ShapeDtypeStruct((2**number - 1,), kernels[path].dtype) for path, number in chosen.items()}
+        codes = {path: jax.ShapeDtypeStruct(kernels[path].shape, np.float32) for path in chosen}
+        result = _replaced(shapes, {path: (books[path], codes[path]) for path in chosen})
+        return jax.pure_callback(functools.partial(with_codebooks, bits=bits), result, whole, vmap_method='sequential')
 
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         outputs, stats = net.apply(plain(variables), inputs, train=train, key=key)
@@ -142,14 +152,17 @@ def plain(variables: Tree) -> Tree:
 
 def coded(params: Tree, codes: Mapping[str, Array]) -> dict[int, Array]:
     """Codes by the position of their codebook among the leaves of `params`."""
-    leaves = jax.tree_util.tree_leaves_with_path(params)
-    keys = [_key(_path(path)) for path, _ in leaves]
+    keys = [_key(path) for path, _ in _leaves(params)]
     return {place: codes[key] for place, key in enumerate(keys) if key in codes}
 
 
-def bits_of(codebook: Array) -> int:
-    """Of the codes of a codebook."""
-    return math.ceil(math.log2(len(codebook) + 1))
+def bits_of(count: int) -> int:
+    """Bits of the codes of a codebook of so many numbers."""
+    return math.ceil(math.log2(count + 1))
+
+
+def _leaves(tree: Tree) -> list[tuple[str, Any]]:
+    return [(_path(path), leaf) for path, leaf in jax.tree_util.tree_leaves_with_path(tree)]
 
 
 def _path(path: Any) -> str:

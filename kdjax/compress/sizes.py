@@ -101,7 +101,7 @@ def _parts(variables: Tree) -> tuple[list[_Part], list[_Part]]:
         array = np.asarray(leaf)
         left, bits = int(np.count_nonzero(array)), _bits_of_weights(variables, path) if place in kernels else 32
         if place in codes:
-            own, bits = np.asarray(codes[place]).astype(np.uint8), shared.bits_of(array)
+            own, bits = np.asarray(codes[place]).astype(np.uint8), shared.bits_of(array.size)
             found.append(_Part(own, bits, array, True, int(np.count_nonzero(own))))
         elif bits < rounding.FLOAT:
             own, steps = _codes(array, bits)

@@ -251,17 +251,13 @@ def applied(
         build_factors = functools.partial(factored.with_factors, ranks=dict(_ranks(change)))
         variables = _each(lambda one: jax.tree.map(np.asarray, build_factors(one)), variables)
     if change['kind'] == SHARE:
-        variables = _each(functools.partial(_with_codebooks, bits=change['bits']), variables)
+        variables = _each(functools.partial(shared.with_codebooks, bits=change['bits']), variables)
     how = rounding(inputs, None)
     if how is None:
         return variables
     bits = _bits(inputs.fit, cells) if change['kind'] == QUANTIZE else old
     net = factored_net(make(network(spec, inputs)), inputs)
     return compiled(bound(_begun, net=net, how=how))(variables, jnp.asarray(bits), example)
-
-
-def _with_codebooks(variables: Tree, bits: shared.Bits) -> Tree:
-    return jax.tree.map(np.asarray, shared.with_codebooks(variables, bits))
 
 
 def _begun(variables: Tree, bits: Any, example: Tree, *, net: Net, how: Rounding) -> Tree:
