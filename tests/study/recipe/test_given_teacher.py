@@ -9,7 +9,7 @@ from kdjax.study.recipe import build, evaluation, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
-from kdjax.train import cache, given
+from kdjax.train import given
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 
