@@ -33,7 +33,7 @@ def carried_out(recipe, folder, *names):
 
 @pytest.fixture(scope='module')
 def asked(tmp_path_factory):
-    """A network that teaches, and a file of what it answered: the path of the file, and what is known of the network."""
+    """The path of a file of what a network answered, and what is known of that network."""
     folder = tmp_path_factory.mktemp('asked')
     recipe = recipe_of()
     context, stages = carried_out(recipe, folder / 'run', 'teacher', 'cache')
