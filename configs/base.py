@@ -118,6 +118,9 @@ def teacher() -> ConfigDict:
             # folder of an exported student
             'weights': '',
             'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
+            # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
+            # `net` is not looked at
+            'outputs': '',
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained

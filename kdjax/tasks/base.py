@@ -156,6 +156,10 @@ class Task:
         del dataset
         return {}
 
+    def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
+        """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
+        del name, answer, dataset
+
     def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""
         return self.predict(outputs, batch)

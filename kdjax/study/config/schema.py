@@ -67,6 +67,7 @@ TEACHER = Part({
     'args': ARGUMENTS,
     'weights': TEXT,
     'pretrained': TEXT,
+    'outputs': TEXT,
     'members': whole(1, MOST_NETWORKS),
     'augment': Several(KIND),
     'views': whole(1, MOST_VIEWS),

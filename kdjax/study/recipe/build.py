@@ -140,6 +140,19 @@ def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') ->
     return {**task.net_arguments(dataset), **facts}
 
 
+def classes(task: Task, dataset: Dataset) -> int:
+    """How many numbers an answer has: those of the classes of the task, or of all items.
+
+    Raises:
+      UsageError: neither is known.
+    """
+    told = {**dataset.facts, **task.net_arguments(dataset)}
+    for name in ('classes', 'items'):
+        if name in told:
+            return int(told[name])
+    raise UsageError(f'{type(task).__name__} does not say how many classes there are, which answers of a file are of')
+
+
 def trained_net(one: Net, fit: Fit) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
     asked = probed(one, tuple(tap for _, term in fit.objective.terms for tap in term.taps().student))

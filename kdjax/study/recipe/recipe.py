@@ -179,6 +179,7 @@ class TeacherSpec:
     network: NetSpec
     weights: str  # file of its weights, where it is not trained
     pretrained: str  # file of weights that its training starts from
+    outputs: str  # file of its answers, where it is a table
     members: int
     augment: Any
     views: int
