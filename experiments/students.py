@@ -1,13 +1,14 @@
 """The students of a finished sweep, their scores on the test set and what they take: for pages on compression."""
 
 import functools
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from kdjax import trees
 from kdjax.compress import sizes
-from kdjax.study.sweep import collect, grids
+from kdjax.study.sweep import grids
 from kdjax.study.sweep.expand import Sweep
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import plain
@@ -36,14 +37,13 @@ def students(planned: Sweep, workdir: Path) -> Iterator[Student]:
 
 
 def results(
-    planned: Sweep, workdir: Path, command: str, more: Callable[[Student], Mapping[str, Any]] = lambda student: {}
+    planned: Sweep, workdir: Path, more: Callable[[Student], Mapping[str, Any]] = lambda student: {}
 ) -> dict[str, Any]:
     """Everything that a page shows, JSON-able: by arm and seed the accuracy, the sizes, and what is measured beside.
 
     Args:
       planned: the sweep.
-      workdir: where it was run.
-      command: with which.
+      workdir: where it was run; its report says how.
       more: of every student.
     """
     arms: dict[str, dict[str, Any]] = {}
@@ -51,14 +51,13 @@ def results(
         arm = arms.setdefault(str(student.point), {'point': student.point, 'seeds': {}})
         size = sizes.size_of(student.variables)._asdict()
         arm['seeds'][str(student.seed)] = {'accuracy': student.accuracy, 'sizes': size, **more(student)}
-    reported = collect.results(planned, workdir, command)
+    report = json.loads((workdir / 'report' / 'summary.json').read_text())
     return plain({
         'seeds': planned.config.seeds,
         'runs': {'finished': sum(len(arm['seeds']) for arm in arms.values()), 'planned': len(planned.runs)},
-        'teachers': [teacher.metrics['accuracy'] for teacher in reported.teachers.values()],
+        'teachers': report['teachers'],
         'arms': list(arms.values()),
-        'config': reported.config,
-        **vars(reported.provenance),
+        **report['provenance'],
     })  # fmt: skip
 
 
@@ -75,14 +74,14 @@ def accuracies(seeds: Mapping[str, Any]) -> dict[int, float | None]:
     }  # fmt: skip
 
 
-def where(found: Mapping[str, Any], command: str) -> str:
+def where(found: Mapping[str, Any]) -> str:
     """How the numbers came about, in a line."""
     machine, runs, seconds = found['machine'], found['runs'], found['seconds']
     done = 'all' if runs['finished'] == runs['planned'] else f'{runs["finished"]} of'
     return (
         f'{found["seeds"]} seeds; {done} {runs["planned"]} runs; {machine["processor"]}, {machine["cores"]} cores, JAX '
         f'{found["versions"]["jax"]}; {sum(seconds.values()) / 60:.0f} minutes in all stages, beside other work; '
-        f'configuration {found["config_hash"]}; {command}.'
+        f'configuration {found["config_hash"]}; {found["command"]}.'
     )
 
 

@@ -31,7 +31,6 @@ from kdjax.types import Tree
 
 Results = Mapping[str, Any]
 
-COMMAND = 'python run.py --config=experiments/deep_compression2016_mnist/config.py --mode=sweep'
 BEGIN, END = '<!-- results: written by experiments/deep_compression2016_mnist/publish.py -->', '<!-- end of results -->'
 VERDICTS = {CONSISTENT: 'as in the paper', LOWER: 'lower', HIGHER: 'higher', statistics.UNTESTED: 'set, not found'}
 FLOATS = 4 * 266_610  # bytes of the network with all its weights
@@ -61,7 +60,7 @@ def content(found: Results) -> str:
     """The Markdown between the marks."""
     blocks = [
         compared(lines(found)), document.Items(tuple(findings(found))), steps(found), layers(found),
-        document.Text(students.where(found, COMMAND)),
+        document.Text(students.where(found)),
     ]  # fmt: skip
     return document.markdown(blocks).strip()
 
@@ -101,8 +100,8 @@ def findings(found: Results) -> list[str]:
     dense, longer, shared = (errors(found, method) for method in ('dense', 'longer', 'shared'))
     own, control = statistics.paired(shared, dense), statistics.paired(shared, longer)
     return [
-        f'{"Does not hold" if _lost(own) else "Holds, as far as these seeds tell"}: no accuracy is lost. The error of the '
-        f'shared network minus that of the dense one, paired, is {difference(own)} points.',
+        f'{"Does not hold" if _lost(own) else "Holds, as far as these seeds tell"}: no accuracy is lost. The error of '
+        f'the shared network minus that of the dense one, paired, is {difference(own)} points.',
         f'Minus that of the control, the dense network trained on for as many steps, it is {difference(control)} points'
         f'{": training on alone would have been better" if _lost(control) else ""}.',
     ]
@@ -178,7 +177,7 @@ def _layer(variables: Tree, layer: str, codes: np.ndarray) -> dict[str, float]:
 def main(workdir: Path) -> None:
     """Measures and publishes what is in `workdir`."""
     (HERE / 'results').mkdir(exist_ok=True)
-    found = students.results(expand.expand(config.get_config(), config.sweep()), workdir, COMMAND, measured)
+    found = students.results(expand.expand(config.get_config(), config.sweep()), workdir, measured)
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(found, indent=1) + '\n')
     readme = HERE / 'README.md'
     readme.write_text(filled(readme.read_text(), content(found)))

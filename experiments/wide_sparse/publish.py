@@ -25,7 +25,6 @@ from kdjax.study.sweep import expand
 
 Results = Mapping[str, Any]
 
-COMMAND = 'python run.py --config=experiments/wide_sparse/config.py --mode=sweep'
 BEGIN, END = '<!-- results: written by experiments/wide_sparse/publish.py -->', '<!-- end of results -->'
 BUDGETS = tuple(config.parameters(widths) for widths in config.NARROW)
 WIDE = config.parameters(config.WIDE)
@@ -43,7 +42,7 @@ def content(found: Results) -> str:
     picture = document.Picture('results/accuracy.png', 'Test accuracy against parameters that are not zero')
     blocks = [
         *(compared(found, taught) for taught in config.TEACHERS), document.Items(tuple(findings(found))), picture,
-        taught(found), sizes(found), document.Text(students.where(found, COMMAND)),
+        taught(found), sizes(found), document.Text(students.where(found)),
     ]  # fmt: skip
     return document.markdown(blocks).strip()
 
@@ -163,7 +162,7 @@ def difference(test: statistics.Test) -> str:
 def main(workdir: Path) -> None:
     """Measures and publishes what is in `workdir`."""
     (HERE / 'results').mkdir(exist_ok=True)
-    found = students.results(expand.expand(config.get_config(), config.sweep()), workdir, COMMAND)
+    found = students.results(expand.expand(config.get_config(), config.sweep()), workdir)
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(found, indent=1) + '\n')
     (HERE / 'results' / 'accuracy.png').write_bytes(drawn(found))
     readme = HERE / 'README.md'
