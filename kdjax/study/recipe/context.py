@@ -128,6 +128,10 @@ class Context:
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
 
+    def dense_net(self, inputs: TrainedStudents | TrainedTeacher) -> Net:
+        """The network of a fit without its rounding."""
+        return changes.factored_net(self.net(changes.network(inputs.network, inputs), inputs), inputs)
+
     def teacher_net(self, teacher: TeachingNetwork, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
         one = self.changed_net(teacher, precision)
