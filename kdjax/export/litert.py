@@ -53,8 +53,12 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
             seen = calibrator.Calibrator(bytearray(source), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
             seen.calibrate({SIGNATURE: rows}, how)
             found = seen.get_model_qsvs()
-            for name, (low, high) in ranges.by_tensor(calibration, _weights(source)).items():
-                found[name] = {**found[name], 'min': _like(found[name]['min'], low), 'max': _like(found[name]['max'], high)}
+            for name, (low, high) in ranges.by_tensor(calibration.ranges, _weights(source)).items():
+                found[name] = {
+                    **found[name],
+                    'min': _like(found[name]['min'], low),
+                    'max': _like(found[name]['max'], high),
+                }
             work = quantizer.Quantizer(bytearray(source), recipe.static_wi8_ai8())
             result = work.quantize(found, enable_progress_bar=False, enable_progress_report=False)
         except Exception as error:  # of any kind, by the operation

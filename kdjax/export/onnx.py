@@ -35,16 +35,28 @@ def write(program: Program, path: Path) -> None:
     Raises:
       UsageError: an operation that `jax2onnx` does not know, or the extra is not installed.
     """
+    path.write_bytes(_converted(program))
+
+
+_kept: list[tuple[Any, bytes]] = []  # the latest, with its student: its file of whole numbers begins with it
+
+
+def _converted(program: Program) -> bytes:
+    if _kept and _kept[0][0] is program.student.variables:
+        return _kept[0][1]
     _check()
     with tempfile.TemporaryDirectory() as place:
         folder = program.student.save(place)
+        path = folder / 'converted.onnx'
         (folder / EXAMPLE).write_bytes(pickle.dumps(program.example))
         environment = {**os.environ, 'PYTHONPATH': os.pathsep.join(filter(None, sys.path)), 'JAX_PLATFORMS': 'cpu'}
-        command = [sys.executable, '-m', 'kdjax.export.onnx', str(folder), str(path.absolute())]
+        command = [sys.executable, '-m', 'kdjax.export.onnx', str(folder), str(path)]
         done = subprocess.run(command, env=environment, capture_output=True, text=True)
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or ['no word of it']
-        raise UsageError(f'this network has no ONNX file: {lines[-1]}')
+        if done.returncode:
+            lines = done.stderr.strip().splitlines() or ['no word of it']
+            raise UsageError(f'this network has no ONNX file: {lines[-1]}')
+        _kept[:] = [(program.student.variables, path.read_bytes())]
+    return _kept[0][1]
 
 
 def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
@@ -61,8 +73,10 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
         write(program, plain)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
-            learned = ranges.by_tensor(calibration, _weights(ready))
-            overrides = {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in learned.items()}
+            learned = ranges.by_tensor(calibration.ranges, _weights(ready))
+            overrides = {
+                name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in learned.items()
+            }
             quantization.quantize_static(
                 str(ready), str(path), _Reader(calibration.examples), per_channel=True,
                 quant_format=quantization.QuantFormat.QDQ, activation_type=quantization.QuantType.QUInt8,

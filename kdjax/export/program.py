@@ -5,6 +5,7 @@ before it, rounded weights are numbers on their grid. What is left is what a dev
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import jax
@@ -24,7 +25,7 @@ CALLS = {name: 'jaxpr' for name in products.CALLS} | {
     'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr', 'custom_vjp_call_jaxpr': 'fun_jaxpr',
 }  # fmt: skip
 IDENTITIES = ('copy', 'stop_gradient', 'optimization_barrier')  # outside of training
-UNIFORM = 16  # numbers from which on a constant of one value is written as that value
+UNIFORM = 16  # so many numbers of a constant that are alike are written as one
 
 
 class Program(NamedTuple):
@@ -56,17 +57,24 @@ class Program(NamedTuple):
         return folded(self.student.net, self.student.variables, tree, loops)
 
 
+class Learned(NamedTuple):
+    """What rounded training knows of what is multiplied in a product."""
+
+    low: float  # <= 0
+    high: float  # >= 0
+    weights: np.ndarray  # of the product, normalisation in them
+
+
 class Calibration(NamedTuple):
     """What tells the ranges of a network's numbers.
 
     Attributes:
       examples: {name: (N, ...)} as the network reads them.
-      ranges: of a student that was trained rounded, {product: (smallest, largest)} of what is multiplied there, by
-        `compress.quantized.key` of its site; None of others.
+      ranges: of a student that was trained rounded, by `compress.quantized.key` of a product; {} of others.
     """
 
     examples: Mapping[str, np.ndarray]
-    ranges: Mapping[str, tuple[float, float]] | None = None
+    ranges: Mapping[str, Learned] = MappingProxyType({})
 
 
 def program(student: Student, seen: Tree) -> Program:
@@ -83,6 +91,11 @@ def named(seen: Tree) -> dict[str, Any]:
     """Inputs of a network by name, in the order of its tree: 'inputs' of a single array, else the way to each."""
     leaves = jax.tree_util.tree_leaves_with_path(seen)
     return {jax.tree_util.keystr(path, simple=True, separator='_') or INPUTS: leaf for path, leaf in leaves}
+
+
+def unnamed(inputs: Mapping[str, Any]) -> Tree:
+    """The tree that `named` made names of, of a network that reads one array or a mapping of them."""
+    return inputs[INPUTS] if list(inputs) == [INPUTS] else dict(inputs)
 
 
 def folded(net: Net, variables: Tree, inputs: Tree, loops: bool = False) -> Array:
@@ -126,8 +139,11 @@ def _one(equation: Any, values: Sequence[Any], loops: bool) -> list[Any]:
         return evaluated(inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), values, loops)
     if name in IDENTITIES:
         return list(values)
-    if name == 'select_n' and _constant(values[0]) and np.ndim(values[0]) == 0:
-        return [values[1 + int(values[0])]]
+    if name == 'select_n' and (chosen := _one_number(values[0])) is not None:
+        return [values[1 + int(chosen)]]
+    if name == 'broadcast_in_dim' and _constant(values[0]) and np.ndim(values[0]) == 0:
+        return [_Filled(values[0], lambda: _bound(equation, None, values)[0])]
+    values = [value.make() if isinstance(value, _Filled) else value for value in values]
     by_lax = convolution.without_primitives(name)
     if all(map(_constant, values)) and all(_fixed(variable.aval) for variable in equation.outvars):
         with jax.ensure_compile_time_eval():
@@ -158,8 +174,25 @@ def _bound(equation: Any, by_lax: Callable[..., Array] | None, values: Sequence[
     return list(found) if equation.primitive.multiple_results else [found]
 
 
+class _Filled(NamedTuple):
+    """One number in an array whose size is not known: a switch, where it is a condition."""
+
+    number: Any
+    make: Callable[[], Any]
+
+
+def _one_number(value: Any) -> Any:
+    """The number that all of a constant are, or None."""
+    if isinstance(value, _Filled):
+        return value.number
+    if not _constant(value) or not np.size(value):
+        return None
+    first = np.asarray(value).flat[0]
+    return first if (np.asarray(value) == first).all() else None
+
+
 def _constant(value: Any) -> bool:
-    return not isinstance(value, jax.core.Tracer)
+    return not isinstance(value, jax.core.Tracer | _Filled)
 
 
 def _fixed(aval: Any) -> bool:
@@ -167,9 +200,8 @@ def _fixed(aval: Any) -> bool:
 
 
 def _given(value: Any) -> Any:
-    """A constant as an operand; one number for many that are alike, such as zeros around a map."""
-    if _constant(value) and np.size(value) >= UNIFORM:
-        first = np.asarray(value).flat[0]
-        if (value == first).all():
-            return jnp.full(np.shape(value), first, np.asarray(value).dtype)
-    return value
+    """A value as an operand; one number for many that are alike, such as zeros around a map."""
+    if isinstance(value, _Filled):
+        return value.make()
+    number = _one_number(value) if np.size(value) >= UNIFORM else None
+    return value if number is None else jnp.full(np.shape(value), number, np.asarray(value).dtype)
