@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdjax.errors import UsageError
 from kdjax.types import Array
 
 
@@ -77,9 +78,15 @@ def beam_search(log_probabilities: np.ndarray, width: int, blank: int = -1) -> l
 
     Prefixes are kept, each with its probability of ending in a blank and of ending in its last label.
 
+    Raises:
+      UsageError: a width below 1, or other than one row of classes for every frame.
+
     Reference: Hannun, Maas, Jurafsky, Ng, First-Pass Large Vocabulary Continuous Speech Recognition using
     Bi-Directional Recurrent DNNs, arXiv 1408.2873, algorithm 1 (without a language model).
     """
+    if width < 1 or log_probabilities.ndim != 2:
+        raise UsageError(f'a beam search needs width >= 1 and log-probabilities (T, K), got {width} and '
+                         f'{log_probabilities.shape}')  # fmt: skip
     blank = blank % log_probabilities.shape[-1]
     beam: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -math.inf)}
     for row in log_probabilities.tolist():

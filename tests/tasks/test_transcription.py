@@ -133,11 +133,21 @@ def test_rates_are_of_the_whole_split_however_it_is_cut():
         judged = Transcription(symbols=SYMBOLS, beam=4, score=score)
         rate = judged.score_of(judged.statistics(predictions, SPLIT).sum(axis=0))
         np.testing.assert_allclose(rate, found[score][0], rtol=1e-6)
+    assert not Transcription(symbols=SYMBOLS, score='nll').has_statistics
 
 
 def spoken(labels=LABELS, lengths=LENGTHS, symbols=SYMBOLS):
     inputs = audio.clips([np.ones(9, np.int16)] * EXAMPLES, 9)
     return Dataset(dict.fromkeys(SPLITS, Split(inputs, labels, {'label_length': lengths})), symbols)
+
+
+def test_what_cannot_be_searched_or_said_is_refused():
+    with pytest.raises(UsageError, match=r'needs width >= 1 and log-probabilities \(T, K\), got 0 and \(3, 2\)'):
+        ctc.beam_search(np.zeros((3, 2)), 0)
+    with pytest.raises(UsageError, match=r'got 1 and \(1, 3, 2\)'):
+        ctc.beam_search(np.zeros((1, 3, 2)), 1)
+    with pytest.raises(UsageError, match=r'symbols of Transcription must be those of the data'):
+        Transcription(symbols=())
 
 
 def test_strings_and_symbols_are_counted():
