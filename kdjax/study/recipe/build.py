@@ -219,16 +219,18 @@ def streams(
     cells: Sequence[GridCell],
     base_seed: int,
     classes: Sequence[int] = (),
+    draw: str = 'examples',
     fit: Fit | None = None,
 ) -> list[Stream]:
     """The examples of every cell: the task's draw of its size by its seed, in the order of its seed.
 
-    Draws of one seed are nested: the larger transfer set holds the smaller one. Where `classes` names classes, the
-    examples of others are left out after the draw. A fit may see all examples, of which those outside the draw have no
-    labels.
+    Draws, of 'examples' or of 'groups', of one seed are nested: the larger transfer set holds the smaller one. Where
+    `classes` names classes, the examples of others are left out after the draw. A fit may see all examples, of which
+    those outside the draw have no labels.
 
     Raises:
-      UsageError: a transfer set larger than the training split, or a class of which it has none.
+      UsageError: a transfer set larger than the training split, a class of which it has none, or groups that the data
+        do not say.
     """
     labels = split.labels if classes else None
     for label in classes:
@@ -241,7 +243,7 @@ def streams(
             raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {split.size}, the training examples')
         address = (cell.transfer_size, cell.seed)
         if address not in draws:
-            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed), base_seed + cell.seed
+            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed, draw), base_seed + cell.seed
             seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
             if not len(seen):
                 raise UsageError(

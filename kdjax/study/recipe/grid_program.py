@@ -67,7 +67,8 @@ def alone(fitted: Tree, fit: Fit) -> Tree:
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
-    streams = build.streams(context.task(inputs), split, cells, inputs.seed, inputs.classes, inputs.fit)
+    task = context.task(inputs)
+    streams = build.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 

@@ -190,7 +190,7 @@ def _students_inputs(
         **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
         validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
-        transfer_sizes=recipe.transfer_sizes, classes=recipe.classes, label_noise=recipe.label_noise,
+        transfer_sizes=recipe.transfer_sizes, draw=recipe.draw, classes=recipe.classes, label_noise=recipe.label_noise,
         gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start,
     )  # fmt: skip
 
@@ -240,7 +240,7 @@ def traced(
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
     if isinstance(inputs, TrainedStudents):
-        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.fit)
+        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
         build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
     return dry_run.trace(inputs, dataset, earlier)

@@ -236,7 +236,7 @@ class Recipe:
       data: the source.
       buckets: widths of padded examples.
       views: what students see.
-      transfer_sizes, classes, label_noise: of students' transfer sets.
+      transfer_sizes, draw, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
@@ -257,6 +257,7 @@ class Recipe:
     buckets: BucketSpec
     views: Views
     transfer_sizes: tuple[int, ...]
+    draw: str
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]

@@ -101,6 +101,7 @@ def _recipe(
         data=DataSource(data.source, arguments, data.preprocess.to_dict(), datasets.content(data.source, arguments)),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
+        draw=data.draw,
         classes=tuple(data.classes),
         label_noise=data.label_noise,
         teachers=teachers,
