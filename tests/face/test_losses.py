@@ -41,6 +41,12 @@ def cases():
         }.values()
 
 
+def named_columns(term):
+    """Of the fields of a term that name columns, which are given by keyword, those of the world."""
+    fields = {'lengths', 'classes', 'targets', 'anchors'} & {*term.COLUMNS}
+    return {field: getattr(term, field) for field in sorted(fields) if getattr(term, field) in world.padded().batch}
+
+
 def arrays(term):
     """What a term reads, by argument."""
     inputs = world.drawn(1, 4)
@@ -57,8 +63,7 @@ def arrays(term):
     if term.reads_labels:
         column = 'tags' if 'student_emissions' in given else 'transcripts' if hasattr(term, 'blank') else 'labels'
         given[COLUMN] = inputs.batch[column]
-    if hasattr(term, 'lengths'):
-        given['lengths'] = inputs.batch['transcript_length']
+    given |= {field: inputs.batch[column] for field, column in named_columns(term).items()}
     return given
 
 
@@ -76,8 +81,7 @@ def asked(term, given, knobs, key):
     if COLUMN in given:
         batch |= {COLUMN: given[COLUMN]}
         batch |= {'token_mask': jnp.ones(given[COLUMN].shape)} if given[COLUMN].shape == (4, world.TOKENS) else {}
-    if hasattr(term, 'lengths'):
-        batch[term.lengths] = given['lengths']
+    batch |= {column: given[field] for field, column in named_columns(term).items()}
     inputs = TermInputs(**sides, batch=shown('term', term, batch))
     values = term({}, {}, inputs, knobs, step=7, key=key).values
     if not term.reads_labels:
