@@ -28,7 +28,7 @@ SHARED = {
         'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
         'anchors',
     },
-    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders', 'frames'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders', 'frames', 'torch_weights'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio',
@@ -59,7 +59,7 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors',
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors', 'pycocotools',
 )  # fmt: skip
 
 

@@ -145,6 +145,10 @@ class BoxTerm(AnchorTerm):
             return super().student_logits(inputs)
         return jnp.zeros((*_column(inputs.batch, self.classes).shape, 1), jnp.float32)
 
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        return (self.logits,) if self.weighted and self.logits != LOGITS else ()
+
     def likeness(self, student: Array, true: Array) -> Array:
         """Of boxes (B, M, 4), 1 where they are the same. (B, M)"""
         raise UsageError(f'{type(self).__name__} must define likeness(student, true)')

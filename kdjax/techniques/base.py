@@ -262,11 +262,11 @@ class Term:
         their embeddings 'rotated_penult' (B, 4, D). Derivatives of the logits: 'tangents' (B, M, K), 'jacobian'
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4). Of a detector:
         'edges' (B, M, 4, bins), 'anchor_logits' (B, M, K), and batch['boxes'] (B, 2, 4), batch['anchor_class'] (B, M),
-        batch['anchor_edges'] (B, M, 4), batch['anchor_valuable'] (B, M). Of a tagger of N tokens that is a CRF: 'emissions' (B, N, K) and 'transitions'
-        (B, K + 2, K), and batch['tags'] (B, N). Of what is spoken: 'frame_logits' (B, N, K), batch['transcripts']
-        (B, 2), batch['transcript_length'] (B,). Members of a teacher: 'member0/logits', 'member1/logits',
-        'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of items (B, M) and of
-        users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
+        batch['anchor_edges'] (B, M, 4), batch['anchor_valuable'] (B, M). Of a tagger of N tokens that is a CRF:
+        'emissions' (B, N, K), 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Of what is spoken: 'frame_logits'
+        (B, N, K), batch['transcripts'] (B, 2), batch['transcript_length'] (B,). Members of a teacher: 'member0/logits',
+        'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
+        items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
         'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
         batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
         """

@@ -38,6 +38,10 @@ class QualityFocal(AnchorTerm):
 
     beta: float = knob(2.0, minimum=0.0)
 
+    @property
+    def weighing(self) -> tuple[str, ...]:
+        return (self.edges,)
+
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         anchors = self.anchors(inputs)
         quality = jax.lax.stop_gradient(iou(*anchors.boxes()))

@@ -37,7 +37,7 @@ def pixelwise(x, name):
 
 
 def localization(record, x):
-    """The peer has a row and a weight per edge: here each is an anchor of four that are alike. It divides by a number."""
+    """The peer has a row and a weight per edge: here each is an anchor of four alike. It divides by a number."""
     given, name = record['hyperparams'], 'edges' if 'student_edges' in x else 'corners'
     student, teacher = (
         jnp.broadcast_to(x[f'{side}_{name}'][None, :, None], (1, len(x['weight']), 4, x[f'{side}_{name}'].shape[1]))
