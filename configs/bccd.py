@@ -118,4 +118,5 @@ def _fit(epochs: int, **weights: float) -> ConfigDict:
     found = base.fit(**weights)
     found.update({'steps': max(1, round(epochs * PICTURES / BATCH)), 'batch_size': BATCH, 'learning_rate': 2e-3,
                   'terms_learning_rate': 2e-3, 'weight_decay': 1e-2})  # fmt: skip
+    found.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': PICTURES // BATCH, 'clip': 35.0})
     return found

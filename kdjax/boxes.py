@@ -25,7 +25,7 @@ class Cells(NamedTuple):
 class Kept(NamedTuple):
     """Which boxes are kept, best first, in arrays of a fixed length."""
 
-    index: Array  # (count,) int32, 0 where there is none
+    place: Array  # (count,) int32, 0 where there is none
     valid: Array  # (count,) bool
 
 
@@ -148,9 +148,8 @@ def cells(height: int, width: int, strides: tuple[int, ...]) -> Cells:
         y, x = np.meshgrid(rows, columns, indexing='ij')
         centres.append(np.stack([x.ravel(), y.ravel()], axis=1))
         levels.append(np.full(x.size, level))
-    level = np.concatenate(levels)
-    stride = np.asarray(strides, np.float32)[level]
-    return Cells(np.concatenate(centres).astype(np.float32), stride, level)
+    of_cells = np.concatenate(levels)
+    return Cells(np.concatenate(centres).astype(np.float32), np.asarray(strides, np.float32)[of_cells], of_cells)
 
 
 def around(centre: Any, distances: Array) -> Array:

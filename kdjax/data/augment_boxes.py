@@ -1,7 +1,8 @@
 """Augmentations of pictures with boxes: one draw moves the pixels and the column 'boxes'.
 
 Boxes (M, 4) are x0, y0, x1, y1 in [0, 1]. What leaves the picture is cut off, and a box of which less than 30 % is left
-becomes padding: all 0, without area. Its class stays where it is. New pixels are those of the nearest edge.
+becomes padding: all 0, without area. Its class stays where it is. New pixels are the picture's mean: were they those of
+its edge, what was cut off would go on where it has no box.
 """
 
 import functools
@@ -26,7 +27,7 @@ def flip(*, horizontal: float = 0.5, vertical: float = 0.0) -> OfExample:
     """
     if not (0 <= horizontal <= 1 and 0 <= vertical <= 1):
         raise UsageError(f'probabilities of flip must be in [0, 1], got {horizontal} and {vertical}')
-    return _of_picture(functools.partial(_flip, (horizontal, vertical)))
+    return _of_picture(functools.partial(_flip, (float(horizontal), float(vertical))))
 
 
 def _flip(chances: tuple[float, float], key: Array, image: Array, boxes: Array) -> tuple[Array, Array]:
@@ -105,7 +106,7 @@ def _of_picture(move: Callable[[Array, Array, Array], tuple[Array, Array]]) -> O
 
 
 def left(before: Array, after: Array) -> Array:
-    """Of boxes that were moved (M, 4) what lies in the picture; 0 where that is less than 30 % of a box, or nothing was."""
+    """Of boxes that were moved (M, 4) what lies in the picture; 0 of one of which too little does, or that was none."""
     inside, whole = clipped(after), area(after)
     kept = (area(before) > 0) & (area(inside) >= LEAST * whole) & (whole > 0)
     return jnp.where(kept[:, None], inside, 0).astype(before.dtype)
@@ -117,12 +118,16 @@ def _placed(
     """Picture and boxes where x goes to factor x + offset, both (2,) of x and y in [0, 1]; linear in between."""
     factor, offset = place(key)
     height, width = image.shape[:2]
-    moved = image.astype(jnp.float32)
+    mean = jnp.mean(image.astype(jnp.float32), axis=(0, 1))
+    moved = image.astype(jnp.float32) - mean
     for axis, (size, k) in enumerate(((height, 1), (width, 0))):
         # The pixel that comes to stand at each place, and its two neighbours' shares.
-        source = ((jnp.arange(size) + 0.5) / size - offset[k]) / factor[k] * size - 0.5
-        source = jnp.clip(source, 0, size - 1)
-        shares = jnp.maximum(1 - jnp.abs(source[:, None] - jnp.arange(size)), 0)
+        places = jnp.arange(size, dtype=jnp.float32)
+        source = ((places + 0.5) / size - offset[k]) / factor[k] * size - 0.5
+        inside = (source >= -0.5) & (source <= size - 0.5)
+        shares = jnp.maximum(1 - jnp.abs(jnp.clip(source, 0, size - 1)[:, None] - places), 0)
+        shares = jnp.where(inside[:, None], shares, 0)
         moved = jnp.moveaxis(jnp.tensordot(shares, moved, axes=(1, axis)), 0, axis)
     integers = jnp.issubdtype(image.dtype, jnp.integer)
+    moved += mean
     return (jnp.round(moved) if integers else moved), boxes * jnp.tile(factor, 2) + jnp.tile(offset, 2)

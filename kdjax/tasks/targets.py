@@ -57,8 +57,8 @@ def targets(
     gaps = _gaps(seen, cells)  # (B, M, N, 4)
     inside = (jnp.min(gaps, axis=-1) > 0) & seen.real[:, None]
     anchors = around(cells.centre, jnp.ones((len(cells.stride), 4)) * cells.stride[:, None] * anchor / 2)
-    overlap = pairwise_iou(anchors, seen.boxes) if assign == 'atss' or valuable else None
-    near, threshold = _nearest(seen, cells, overlap) if overlap is not None else (None, None)
+    overlap = pairwise_iou(anchors, seen.boxes)
+    near, threshold = _nearest(seen, cells, overlap)
     if assign == 'centre':
         fits = inside & _central(seen, cells, radius) & _of_level(seen, cells, bins)
         cost = jnp.broadcast_to(area(seen.boxes)[:, None], fits.shape)
@@ -80,7 +80,7 @@ def targets(
 
 
 def _gaps(seen: Objects, cells: Cells) -> Array:
-    """Distances from the cells' centres to the left, upper, right and lower edge of each box, in pixels. (B, M, N, 4)"""
+    """Distances from the cells' centres to left, upper, right and lower edge of each box, in pixels. (B, M, N, 4)"""
     start, end = seen.boxes[:, None, :, :2], seen.boxes[:, None, :, 2:]
     centre = cells.centre[None, :, None]
     return jnp.concatenate([centre - start, end - centre], axis=-1)
@@ -118,8 +118,7 @@ def _nearest(seen: Objects, cells: Cells, overlap: Array) -> tuple[Array, Array]
     near = jnp.zeros(far.shape, bool)
     for level in range(cells.level[-1] + 1):
         own = jnp.where(cells.level == level, far, jnp.inf)
-        count = min(NEAREST, int((cells.level == level).sum()))
-        place = jax.lax.top_k(-own, count)[1]
+        place = jax.lax.top_k(-own, min(NEAREST, int((cells.level == level).sum())))[1]
         near |= jnp.any(place[..., None] == jnp.arange(len(cells.level)), axis=2)
     near = near.swapaxes(1, 2)
     count = jnp.sum(near, axis=1).astype(overlap.dtype)

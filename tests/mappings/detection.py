@@ -90,7 +90,7 @@ def suppressed(record, x):
         classes = x['classes'] if 'byclass' in name else None
         kept = boxes.nms(x['boxes'], x['scores'], float(name.rpartition('_')[2]), len(x['boxes']), classes)
         same = (jnp.sum(kept.valid) == count) & jnp.all(kept.valid[:count])
-        outputs[name.removeprefix('out/')] = jnp.where(same, kept.index[:count], -1)
+        outputs[name.removeprefix('out/')] = jnp.where(same, kept.place[:count], -1)
     return Answer(jnp.zeros(()), outputs, {})
 
 
