@@ -86,6 +86,8 @@ def data() -> ConfigDict:
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             # Examples that students see, () for all: each cell draws its own, stratified, by its seed
             'transfer_sizes': (1000,),
+            # 'examples' one by one, or 'groups': all of a group (speaker, user) before the first example of the next
+            'draw': 'examples',
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }
@@ -116,6 +118,9 @@ def teacher() -> ConfigDict:
             # folder of an exported student
             'weights': '',
             'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
+            # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
+            # `net` is not looked at
+            'outputs': '',
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained

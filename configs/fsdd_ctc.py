@@ -41,7 +41,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.fit = base.fit(ctc=1.0)
     _fits(config)
     config.seeds = 5
-    config.run.validate_every = 150
+    config.run.validate_every = 100
     if arguments['quick']:
         _quick(config)
     return config.lock()
@@ -64,10 +64,10 @@ def _fits(config: ConfigDict) -> None:
         'strings': base.fit(ctc=0.5, strings=0.5),
     })  # fmt: skip
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.update({'steps': 900, 'batch_size': 32, 'learning_rate': 5e-3, 'weight_decay': 1e-2})
-        # CTC first learns to say nothing but blanks, and leaves that in leaps
+        fit.update({'steps': 400, 'batch_size': 32, 'learning_rate': 1e-2, 'weight_decay': 1e-2})
+        # CTC first learns to say nothing but blanks, and leaves that between steps 100 and 200
         fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 100, 'clip': 5.0})
-    config.teacher.fit.learning_rate = 2e-3
+    config.teacher.fit.learning_rate = 4e-3
     config.methods = ConfigDict({
         'CTC alone': ('baseline',),
         'all frames': ('frames',),

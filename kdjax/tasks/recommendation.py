@@ -137,6 +137,12 @@ class Recommendation(Task):
         scores = _unseen(outputs.logits, batch['seen'])
         return jax.lax.top_k(scores, min(self.kept, scores.shape[1]))[1].astype(jnp.int32)
 
+    def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
+        most = dataset.facts['items' if name == ITEMS else 'users']
+        if answer.ndim != 2 or answer.shape[1] < self.pool or answer.min() < 0 or answer.max() >= most:
+            raise UsageError(f'{name} must be at least the first {self.pool} (pool) of each, in 0 to {most - 1}, got '
+                             f'{answer.shape}, {answer.min()} to {answer.max()}')  # fmt: skip
+
     def prepare(self, batch: Batch) -> Batch:
         """A training batch asks about groups of items, and of users; one of evaluation about all items."""
         if 'view' not in batch:
