@@ -7,9 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import bccd
 from kdjax import boxes as geometry
 from kdjax.dataset import SPLITS, Dataset, Split
 from kdjax.errors import UsageError
+from kdjax.study.recipe import plan
+from kdjax.study.recipe.resolve import resolve
 from kdjax.tasks import average_precision
 from kdjax.tasks.detection import Detection
 from kdjax.techniques.gfl import DistributionFocal, QualityFocal
@@ -339,3 +342,22 @@ def test_numbers_that_cannot_be_are_refused(arguments, message):
 def test_a_network_without_boxes_is_refused():
     with pytest.raises(UsageError, match="needs a network with the tap 'boxes', this one has: edges"):
         TASK.detections(outputs(1))
+
+
+@pytest.mark.parametrize('arg', ['quick', 'methods=all,stride=4', 'width=256,height=192,inherit'])
+def test_the_config_resolves(arg):
+    found = resolve(bccd.get_config(arg))
+    assert found.baseline == 'student alone'
+    assert set(found.methods) <= set(bccd.METHODS)
+
+
+@pytest.mark.slow
+def test_every_technique_for_detectors_could_run_on_blood_cells():
+    """Every fit is traced with shapes as the data have them: networks, taps, teachers, terms, updates."""
+    count = bccd.PICTURES
+    labels, boxes = np.zeros((count, 2), np.int32), np.full((count, 2, 4), 0.5, np.float32)
+    columns = {'boxes': boxes, 'size': np.full((count, 2), 100, np.int32)}
+    data = dict.fromkeys(SPLITS, Split(np.zeros((count, 32, 40, 3), np.uint8), labels, columns))
+    costs = plan.check_shapes(resolve(bccd.get_config('methods=all')), Dataset(data, bccd.CLASSES))
+    assert len(costs) == 1 + len(bccd.METHODS)
+    assert all(cost.flops > 0 for cost in costs.values())
