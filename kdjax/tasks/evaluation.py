@@ -129,7 +129,9 @@ def _run(cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Prepr
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
-        return meters, getattr(task, asked)(outputs, batch) if asked else {}
+        if asked == 'predict':
+            return meters, task.respond(net, variables, outputs, batch)
+        return meters, task.answer(outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
 
