@@ -203,13 +203,13 @@ def through(
       x, others, train: what they read.
     """
     if scanned:
-        keys = {'params': True, 'dropout': True, ROWS: True}
+        keys: dict[Any, bool] = {'params': True, 'dropout': True, ROWS: True}
         loop = nn.scan(
             _Carried, variable_axes={'params': 0}, split_rngs=keys, in_axes=(nn.broadcast, nn.broadcast), length=depth
         )
         x, seen = loop(lambda name: layer(*structure, name=name), name='layers')(x, others, train)
         return x, [jax.tree.map(lambda leaf, place=place: leaf[place], seen) for place in range(depth)]
-    shown = []
+    shown: list[Mapping[str, Array]] = []
     for place in range(1, depth + 1):
         x, seen = repeated(layer)(*structure, name=f'layer{place}')((x, *others), train)
         shown.append({**seen, 'hidden': x})

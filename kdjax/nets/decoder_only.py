@@ -1,5 +1,7 @@
 """Language model: a transformer that says of every token which one follows, and so writes."""
 
+from typing import Any
+
 import jax.numpy as jnp
 from flax import linen as nn
 
@@ -90,10 +92,10 @@ def _generator(of: _LanguageModel) -> Generator:
 
     def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
         params, longest = variables['params'], cache.own[0][0].shape[1]
-        x = words.apply({'params': params['words']}, token[:, None], t, longest)
+        x: Any = words.apply({'params': params['words']}, token[:, None], t, longest)
         x, own = extended(of.shape, params['decoder'], x, cache, t)
         if of.shared:
-            logits = words.apply({'params': params['words']}, x, method='logits')
+            logits: Any = words.apply({'params': params['words']}, x, method='logits')
         else:
             logits = of.shape.dense(of.vocabulary).apply({'params': params['head']}, x)
         return logits[:, 0].astype(jnp.float32), cache._replace(own=own)

@@ -4,6 +4,7 @@ A decoder has two forms of the same parameters: `Decoder` reads whole texts, as 
 token of each, with keys and values of those before in a cache. Layers of either are those of `nets.blocks`.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -124,12 +125,14 @@ class DecoderLayer(nn.Module):
             return found
 
         def source(x: Array) -> Array:
+            assert kept is not None
+            assert real is not None
             found, taps = self.cross(x, kept, real, train)
             seen.update(cross_attention=taps['attention'])
             return found
 
         x = self._added(x, itself, self.norm1, train)
-        x = x if kept is None else self._added(x, source, self.norm_cross, train)
+        x = x if kept is None or real is None else self._added(x, source, self.norm_cross, train)
         return self._added(x, self.mlp, self.norm2, train), seen
 
     def _added(self, x: Array, branch: Callable[[Array], Array], norm: nn.Module, train: bool) -> Array:
@@ -159,7 +162,7 @@ class Decoder(nn.Module):
         others = (jnp.asarray(causal(x.shape[1])), source, real)
         structure = self.shape, source is not None
         x, shown = through(DecoderLayer, structure, self.depth, self.scanned, x, others, train)
-        masks = {'attention': [mask, mask], 'cross_attention': [mask, source_mask]}
+        masks: dict[str, list[Any]] = {'attention': [mask, mask], 'cross_attention': [mask, source_mask]}
         for layer, seen in enumerate(shown, start=1):
             for name, found in seen.items():
                 prefix = '' if name == 'cross_attention' else self.prefix
@@ -182,10 +185,9 @@ def empty(shape: Shape, depth: int, count: int, length: int) -> tuple[Kept, ...]
 
 def sources(shape: Shape, params: Tree, depth: int, source: Array) -> tuple[Kept, ...]:
     """What each layer of a decoder reads of a source (B, M, D)."""
-    params, layer = unrolled(params), DecoderLayer(shape, True)
-    return tuple(
-        layer.apply({'params': params[f'layer{place}']}, source, method='keys') for place in range(1, depth + 1)
-    )
+    params, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='keys')
+    kept: Any = tuple(read({'params': params[f'layer{place}']}, source) for place in range(1, depth + 1))
+    return kept
 
 
 def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, tuple[Kept, ...]]:
@@ -202,7 +204,8 @@ def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int)
     real = readable(cache.source['mask']) if cache.source else None
     for place, own in enumerate(cache.own):
         kept = cache.source['kept'][place] if cache.source else None
-        x, new = layer.apply({'params': params[f'layer{place + 1}']}, x, own, kept, real, t, method='extend')
-        written.append(new)
-    x = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
-    return x, tuple(written)
+        answer: Any = layer.apply({'params': params[f'layer{place + 1}']}, x, own, kept, real, t, method='extend')
+        x = answer[0]
+        written.append(answer[1])
+    last: Any = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
+    return last, tuple(written)

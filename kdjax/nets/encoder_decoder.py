@@ -1,6 +1,6 @@
 """Translator: a transformer that reads a sentence and writes another."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from flax import linen as nn
@@ -130,17 +130,17 @@ def _generator(of: _Parts) -> Generator:
     def start(variables: Tree, source: Array, length: int) -> Cache:
         params, mask = variables['params'], mask_of(source)
         own, name = (of.words(), 'words') if of.shared == 'all' else (of.source_words(), 'source_words')
-        x = own.apply({'params': params[name]}, source)
-        states = of.encoder().apply({'params': params['encoder']}, x, mask, False)
+        x: Any = own.apply({'params': params[name]}, source)
+        states: Any = of.encoder().apply({'params': params['encoder']}, x, mask, False)
         kept = sources(of.shape, params['decoder'], of.decoder_depth, states)
         return Cache(empty(of.shape, of.decoder_depth, len(source), length), {'kept': kept, 'mask': mask})
 
     def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
         params, longest = variables['params'], cache.own[0][0].shape[1]
-        x = of.words().apply({'params': params['words']}, token[:, None], t, longest)
+        x: Any = of.words().apply({'params': params['words']}, token[:, None], t, longest)
         x, own = extended(of.shape, params['decoder'], x, cache, t)
         if of.shared == 'none':
-            logits = of.head().apply({'params': params['head']}, x)
+            logits: Any = of.head().apply({'params': params['head']}, x)
         else:
             logits = of.words().apply({'params': params['words']}, x, method='logits')
         return logits[:, 0].astype(jnp.float32), cache._replace(own=own)

@@ -110,7 +110,7 @@ class NextToken(Task):
     def score_of(self, sums: np.ndarray) -> np.ndarray:
         """Of a score that is none of tokens, such as 'kl', it is nats."""
         share = sums[..., 0] / sums[..., 1]
-        return {'bits': lambda x: x / np.log(2), 'perplexity': np.exp}.get(self.score, lambda x: x)(share)
+        return share / np.log(2) if self.score == 'bits' else np.exp(share) if self.score == 'perplexity' else share
 
 
 def known(batch: Batch) -> Array:
