@@ -1,10 +1,10 @@
 """Distil, prune, quantize: does the order matter, and does the teacher have to stay?
 
-A student of 1.2 k parameters has three fits of 500 steps: K is taught, P makes 80 % of its weights zero, Q rounds them to
-4 bits and what they are multiplied with to 8. What was done stays done, so at the end of every order it is as small. The
-teacher speaks in K alone, or throughout. All are held against KPQ, on the same seeds. Controls have as many steps:
-'longer' is never made smaller, 'never taught' has hard labels in the place of the teacher, 'at once' does all three in
-one fit, 'narrow' is a dense student with as many weights as the others have left.
+A student of 1.2 k parameters has three fits of 500 steps: K is taught, P makes 80 % of its weights zero, Q rounds
+them to 4 bits and what they are multiplied with to 8. What was done stays done, so at the end of every order it is as
+small. The teacher speaks in K alone, or throughout. All are held against KPQ, on the same seeds. Controls have as
+many steps: 'longer' is never made smaller, 'never taught' has hard labels in the place of the teacher, 'at once' does
+all three in one fit, 'narrow' is a dense student with as many weights as the others have left.
 
 Command:  python run.py --config=configs/sweeps/compression_order.py --mode=sweep
 Cost:     three to five minutes of CPU time, on 2 CPU cores
