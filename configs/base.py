@@ -152,7 +152,8 @@ def fit(**weights: float) -> ConfigDict:
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
             'teacher': 'teacher',  # who teaches: 'teacher', an assistant, 'average', the student's moving average, or
-            # 'before', the student as the fit before left it
+            # 'before', the student as the fit before left it, or 'dense', the student with the weights that are gone
+            # put back, and nothing rounded
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',

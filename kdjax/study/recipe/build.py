@@ -20,7 +20,18 @@ from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
 from kdjax.resolve import called, construct, resolve, signature_of
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
-from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCell, NetSpec, TaskSpec
+from kdjax.study.recipe.recipe import (
+    AVERAGE,
+    BEFORE,
+    DENSE,
+    EVERY,
+    BucketSpec,
+    DataSource,
+    Fit,
+    GridCell,
+    NetSpec,
+    TaskSpec,
+)
 from kdjax.tasks.base import Task
 from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
@@ -184,7 +195,8 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
 
 
 def _source(fit: Fit) -> training.Source:
-    return training.average if fit.own_average else training.start if fit.own_start else training.given
+    own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
+    return own.get(fit.teacher, training.given)
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:

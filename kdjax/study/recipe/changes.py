@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.compress import factored, narrowed, quantized, shared
+from kdjax.compress import factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.errors import UsageError, unknown
@@ -213,6 +213,41 @@ def described(inputs: Any) -> dict[str, Any]:
         'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
         **({'shared': plain(sharing[0])} if sharing else {}),
     }
+
+
+def dense_since(inputs: Any) -> int:
+    """How many fits ago the student of a fit was dense: the first of them is the first that prunes, or this one."""
+    way = fits(inputs)
+    pruning = [place for place, fit in enumerate(way) if fit.spec.optim.get('pruning')]
+    return len(way) - min([*pruning, len(way) - 1])
+
+
+def check_dense(inputs: Any) -> None:
+    """Raises UsageError where there is no dense student under that of a fit, or it is the student itself."""
+    way, since = fits(inputs), dense_since(inputs)
+    if since == len(way):
+        raise UsageError(f"teacher 'dense' is the student that was pruned or rounded, as it was before, and fit "
+                         f'{way[0].name!r} of its method, where that begins, has no fit before')  # fmt: skip
+    if not sparse(inputs) and rounding(inputs, None) is None:
+        raise UsageError("teacher 'dense' is the student with the weights that are gone put back, and nothing of it is "
+                         'pruned or rounded: it would be its own teacher')  # fmt: skip
+    for fit in way[len(way) - since :]:
+        if fit.spec.change.get('kind') in (NARROW, FACTOR, SHARE):
+            raise UsageError(f"teacher 'dense' has weights of before fit {fit.name!r}, which makes others of them "
+                             f"({fit.spec.change['kind']}); take 'before', or do that first")  # fmt: skip
+
+
+def dense(starts: Sequence[Tree]) -> Tree:
+    """Variables of a grid with the weights that are gone as they last were.
+
+    Args:
+      starts: of each of the fits since they were dense, where it began; of the first all are there.
+    """
+    first, *later = [jax.tree.map(np.asarray, quantized.plain(start)) for start in starts]
+    params = first['params']
+    for start in later:
+        params = jax.tree.map(np.asarray, jax.vmap(masks.refilled)(start['params'], params))
+    return {**first, 'params': params}
 
 
 def optimiser(inputs: Any) -> Mapping[str, Any]:

@@ -20,18 +20,21 @@ from kdjax.study import run
 from kdjax.study.recipe import acceptance, changes, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve
-from kdjax.train import storage
+from kdjax.train import storage, teachers
 from kdjax.train.checkpoint import load_variables
+from kdjax.types import State
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 FITS = {
     'prune': {'optim.pruning': 'global', 'optim.prune_every': 3, 'sparsity': 0.5},
     'qat': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'before'},
+    'pqk': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'dense'},
     'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
     'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
     'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
     'share': {'change': {'kind': 'share', 'bits': 3}},
     'after': {},
+    'own': {'teacher': 'dense'},
 }  # fmt: skip
 
 # A whole run, which all of its tests look at.
@@ -264,12 +267,57 @@ def test_the_first_fit_has_no_student_before():
         plan.check_shapes(recipe, Datasets()(recipe.data))
 
 
+@pytest.mark.parametrize(
+    ('fits', 'why'),
+    [
+        (('pqk',), "and fit 'pqk' of its method, where that begins, has no fit before"),
+        (('prune', 'pqk'), "and fit 'prune' of its method, where that begins, has no fit before"),
+        (
+            ('baseline', 'prune', 'narrow', 'pqk'),
+            r"weights of before fit 'narrow', which makes others of them \(narrow",
+        ),
+        (('baseline', 'own'), 'it would be its own teacher'),
+    ],
+)
+def test_a_dense_student_teaches_where_there_is_one(fits, why):
+    with pytest.raises(UsageError, match=why):
+        changes.check_dense(chain(*fits))
+
+
+def test_the_student_that_teaches_has_the_weights_that_are_gone_as_they_last_were():
+    def students(*weights):
+        kernels, own = np.array(weights, np.float32)[:, None], {'bits': np.zeros((2, 2), np.float32)}
+        return {'params': {'head': {'kernel': kernels, 'bias': kernels[:, 0] * 0}}, 'stats': {ROUNDING: own}}
+
+    starts = [students([1, 2, 3], [4, 5, 6]), students([7, 0, 8], [0, 9, 0]), students([0, 0, 1], [0, 2, 0])]
+    dense = changes.dense(starts)
+    np.testing.assert_array_equal(dense['params']['head']['kernel'][:, 0], [[7, 2, 1], [4, 2, 6]])
+    assert not dense['stats']
+    first = jax.tree.map(lambda leaf: leaf[0], dense)
+    live = {'head': {'kernel': np.array([[0, 0, 5]], np.float32), 'bias': np.zeros(3, np.float32)}}
+    state = State(0, {'student': {**live, ROUNDING: {}}, 'terms': {}}, {}, {}, {})
+    taught = teachers.dense(state, None, {teachers.START: first})
+    np.testing.assert_array_equal(taught['params']['head']['kernel'], [[7, 2, 5]])
+    assert changes.dense_since(chain('baseline', 'prune', 'pqk')) == 2
+    assert changes.dense_since(chain('baseline', 'after', 'pqk')) == 1
+
+
 def test_retries_change_what_makes_a_student_smaller():
     made = config({'P, Q': ('baseline', 'prune', 'qat')})
     assert acceptance.retried(made, 'sparsity', 0.7).fits.prune.sparsity == 0.7
     assert acceptance.retried(made, 'bits', 6.0).fits.qat.bits == 6.0
     with pytest.raises(UsageError, match=r"retry\.bits is of a fit that rounds, and method 'P' has none"):
         acceptance.retried(config({'P': ('baseline', 'prune')}), 'bits', 6.0)
+
+
+@pytest.mark.slow
+def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
+    made = config({'PQK': ('baseline', 'prune', 'pqk')}, fits__prune__teacher='dense')
+    run.run(made, tmp_path / 'run', 'test')
+    found, _ = variables(tmp_path / 'run', 'baseline+prune+pqk')
+    pass
+    swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
+    assert trees.fingerprint(found) in map(trees.fingerprint, swept)
 
 
 @pytest.mark.slow
