@@ -127,5 +127,5 @@ def unable():
 
 def test_what_has_no_file_says_which_operation(tmp_path):
     pytest.importorskip('litert_converter', reason='needs the extra litert')
-    with pytest.raises(UsageError, match='no LiteRT file: it has no operation for .*cholesky'):
+    with pytest.raises(UsageError, match=r'no LiteRT file: it has no operation for .*cholesky'):
         formats.write('litert', unable(), tmp_path)
