@@ -39,6 +39,7 @@ FORMATS = {
     'litert-int8': Format('student.int8.tflite', 'litert', 'LiteRT, int8', int8=True),
     'onnx': Format('student.onnx', 'onnx', 'ONNX'),
     'onnx-int8': Format('student.int8.onnx', 'onnx', 'ONNX, int8', int8=True),
+    'c': Format('student.h', 'c', 'C, int8', int8=True),
     'torch': Format('student.pt', 'torch', 'PyTorch state dict'),
 }
 
