@@ -58,7 +58,8 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors',
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors', 'jax2onnx', 'onnx', 'onnxruntime',
+    'litert_converter', 'ai_edge_litert', 'ai_edge_quantizer',
 )  # fmt: skip
 
 

@@ -16,12 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.compress import products, quantized
 from kdjax.compress.quantized import ROUNDING
-from kdjax.compress.rounding import FLOAT
 from kdjax.errors import UsageError
 from kdjax.export import integers, memory, operators
-from kdjax.export.integers import Integers, Step, Weights
+from kdjax.export.integers import Integers, Step
 from kdjax.export.kinds import MAXIMUM, PRODUCT, Graph
 from kdjax.export.memory import Buffer
 from kdjax.export.operators import FRAMES
@@ -51,34 +49,25 @@ def network(program: Program, calibration: Calibration) -> Integers:
     """A student in whole numbers, by the ranges that it was trained with, and those of examples where it has none.
 
     Raises:
-      UsageError: an operator of the network is in the way, or its steps were learned.
+      UsageError: an operator of the network is in the way.
     """
     graph = operators.graph(program.function, program.inputs)
     seen = integers.ranges(graph, examples(calibration.examples))
-    variables = program.student.variables
-    own = variables['stats'].get(ROUNDING) if isinstance(variables['stats'], Mapping) else None
-    if own is None or calibration.ranges is None:
-        return integers.integers(graph, seen)
-    if ROUNDING in variables['params']:
-        raise UsageError("steps that were learned (form 'lsq') are not written as C: round by form 'absmax'")
-    keys = _keys(program, calibration)
-    products_ = [operator for operator in graph.operators if operator.site is not None]
-    if len(keys) != len(products_):
-        raise UsageError(f'the network was rounded in {len(keys)} products, and {len(products_)} are written')
-    bits = [[int(max(number, own['least'][key])) for number in np.asarray(own['bits'])] for key in keys]
-    seen |= {operator.reads: calibration.ranges[keys[operator.site]] for operator in products_
-             if operator.site is not None}  # fmt: skip
-    few = [[number if number < FLOAT else 8 for number in both] for both in bits]
-    return integers.integers(graph, seen, [Weights(min(weights, 8)) for weights, _ in few],
-                             [min(inputs, 8) for _, inputs in few])  # fmt: skip
+    products = [operator for operator in graph.operators if operator.site is not None]
+    if calibration.ranges and len(calibration.ranges) != len(products):
+        raise UsageError(
+            f'the network was rounded in {len(calibration.ranges)} products, and {len(products)} are written'
+        )
+    seen |= {one.reads: (known.low, known.high)
+             for one, known in zip(products, calibration.ranges.values(), strict=False)}  # fmt: skip
+    return integers.integers(graph, seen, [_bits(program.student.variables, key) for key in calibration.ranges])
 
 
-def _keys(program: Program, calibration: Calibration) -> list[str]:
-    """What the ranges of a rounded network's products are called, in their order."""
-    one: Any = {name: np.asarray(values[:1]) for name, values in calibration.examples.items()}
-    inputs: Tree = one if len(one) > 1 else next(iter(one.values()))
-    found = products.sites(program.student.net, program.student.variables, inputs)
-    return [quantized.key(site) for site in found if site.weight is not None]
+def _bits(variables: Tree, key: str) -> int:
+    """Bits of the weights of a product: fewer than 8 where they lie on a grid of so few."""
+    own = variables['stats'][ROUNDING]
+    learned = ROUNDING in variables['params']  # steps that do not follow from the largest weight
+    return 8 if learned else min(8, int(max(own['bits'][0], own['least'][key])))
 
 
 def examples(inputs: Mapping[str, np.ndarray]) -> np.ndarray:
@@ -162,7 +151,7 @@ def _calls(network: Integers, places: Mapping[int, int], place: int, step: Step)
     one, last = step.operator, step is network.steps[-1]
     (top, _), (left, _) = one.pads
     shape = [*one.sees, *one.gives, *one.window, *one.strides, top, left, one.groups]
-    codes = [step.reads.zero, step.adds.zero, step.gives.zero, step.low, step.gives.high, step.shift, step.added]
+    codes = [step.reads.zero, step.adds.zero, step.gives.zero, step.low, step.shift, step.added]
     x = 'inputs' if one.reads == 0 else f'student_arena + {places[one.reads]}'
     beside = '0' if one.adds is None else 'inputs' if one.adds == 0 else f'student_arena + {places[one.adds]}'
     y = '0' if last else f'student_arena + {places[one.makes]}'
@@ -180,7 +169,6 @@ def _calls(network: Integers, places: Mapping[int, int], place: int, step: Step)
 
 
 def _predict(network: Integers, places: Mapping[int, int]) -> str:
-    high = network.first.high
     return f"""static inline void student_predict(const float *inputs, float *logits)
 {{
     static int32_t sums[STUDENT_LOGITS];
@@ -188,7 +176,7 @@ def _predict(network: Integers, places: Mapping[int, int]) -> str:
     int place;
     for (place = 0; place < STUDENT_INPUTS; ++place) {{
         float scaled = inputs[place] * student_scale[place % STUDENT_SCALES] + student_offset[place % STUDENT_SCALES];
-        scaled = scaled < -128.0f ? -128.0f : scaled > {high}.0f ? {high}.0f : scaled;
+        scaled = scaled < -128.0f ? -128.0f : scaled > 127.0f ? 127.0f : scaled;
         codes[place] = (int8_t)(scaled < 0.0f ? scaled - 0.5f : scaled + 0.5f);
     }}
     student_integers(codes, sums);

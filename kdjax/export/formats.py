@@ -40,7 +40,7 @@ FORMATS = {
     'onnx': Format('student.onnx', 'onnx', 'ONNX'),
     'onnx-int8': Format('student.int8.onnx', 'onnx', 'ONNX, int8', int8=True),
     'c': Format('student.h', 'c', 'C, int8', int8=True),
-    'torch': Format('student.pt', 'torch', 'PyTorch state dict'),
+    'torch': Format('student.torch.safetensors', 'torch', 'PyTorch state dict'),
 }
 
 

@@ -24,18 +24,10 @@ CHUNK = 256  # examples at once
 
 
 class Grid(NamedTuple):
-    """What codes of a tensor mean: (code - zero) * step, for codes from -128 to `high`."""
+    """What codes of a tensor mean: (code - zero) * step, for codes from -128 to 127."""
 
     step: float
     zero: int
-    high: int = 127
-
-
-class Weights(NamedTuple):
-    """What is known of a product's rounding: bits of its weights, and steps in units of a channel's largest weight."""
-
-    bits: int = 8
-    steps: np.ndarray | None = None  # (O,); None for 1 / largest code
 
 
 class Step(NamedTuple):
@@ -98,26 +90,18 @@ def floats(graph: Graph, examples: np.ndarray) -> dict[int, np.ndarray]:
     return tensors
 
 
-def integers(
-    graph: Graph,
-    seen: Mapping[int, tuple[float, float]],
-    weights: Sequence[Weights] = (),
-    input_bits: Sequence[int] = (),
-) -> Integers:
+def integers(graph: Graph, seen: Mapping[int, tuple[float, float]], bits: Sequence[int] = ()) -> Integers:
     """A network in whole numbers.
 
     Args:
       graph: its operators.
       seen: smallest and largest number of every tensor that an operator reads.
-      weights: of every product of the network, by `Operator.site`; 8 bits where there is none.
-      input_bits: of what is multiplied there, 2 ... 8.
+      bits: of the weights of every product of the network, by `Operator.site`; 8 where there are none.
 
     Raises:
       UsageError: a sum that does not fit into 32 bits.
     """
-    bits = {operator.reads: input_bits[operator.site] for operator in graph.operators
-            if operator.site is not None and operator.site < len(input_bits)}  # fmt: skip
-    grids = {tensor: _grid(*ends, bits.get(tensor, 8)) for tensor, ends in seen.items()}
+    grids = {tensor: _grid(*ends) for tensor, ends in seen.items()}
     for operator in reversed(graph.operators):  # a maximum is one of the codes that it reads
         if operator.kind == MAXIMUM and _readers(graph, operator.reads) == 1:
             grids[operator.reads] = grids[operator.makes]
@@ -127,10 +111,10 @@ def integers(
     nothing = Grid(1.0, 0)
     steps = []
     for operator in graph.operators:
-        known = weights[operator.site] if operator.site is not None and operator.site < len(weights) else Weights()
+        own = bits[operator.site] if operator.site is not None and operator.site < len(bits) else 8
         reads, adds, gives = (nothing if tensor is None else grids.get(tensor, nothing)
                               for tensor in (operator.reads, operator.adds, operator.makes))  # fmt: skip
-        steps.append(_step(operator, known, reads, adds, gives))
+        steps.append(_step(operator, own, reads, adds, gives))
     first = grids[0]
     return Integers(graph, (graph.scale / first.step).astype(np.float32),
                     (graph.offset / first.step + first.zero).astype(np.float32), first, tuple(steps))  # fmt: skip
@@ -140,17 +124,17 @@ def _readers(graph: Graph, tensor: int) -> int:
     return sum((operator.reads == tensor) + (operator.adds == tensor) for operator in graph.operators)
 
 
-def _grid(low: float, high: float, bits: int) -> Grid:
+def _grid(low: float, high: float) -> Grid:
     """The codes of a range that is widened to hold 0, as in `compress.rounding.asymmetric_scale`."""
-    low, high, top = min(low, 0.0), max(high, 0.0), 2**bits - 1
-    step = (high - low) / top if high > low else 1.0
-    return Grid(step, round(-low / step) - 128, top - 128)
+    low, high = min(low, 0.0), max(high, 0.0)
+    step = (high - low) / 255 if high > low else 1.0
+    return Grid(step, round(-low / step) - 128)
 
 
-def _step(operator: Operator, known: Weights, reads: Grid, adds: Grid, gives: Grid) -> Step:
+def _step(operator: Operator, bits: int, reads: Grid, adds: Grid, gives: Grid) -> Step:
     codes, scales = np.zeros((0,), np.int8), reads.step * operator.kernel  # of a sum the factor of each channel
     if operator.kind == PRODUCT:
-        codes, scales = _codes(operator, known, reads)
+        codes, scales = _codes(operator, bits, reads)
     bias = np.zeros(operator.gives[2])
     if operator.kind != MAXIMUM:
         if not np.all(scales):
@@ -167,11 +151,11 @@ def _step(operator: Operator, known: Weights, reads: Grid, adds: Grid, gives: Gr
                 scales.astype(np.float32))  # fmt: skip
 
 
-def _codes(operator: Operator, known: Weights, reads: Grid) -> tuple[np.ndarray, np.ndarray]:
+def _codes(operator: Operator, bits: int, reads: Grid) -> tuple[np.ndarray, np.ndarray]:
     """Weights (O, h, w, I / groups), and what a step of their sums is."""
     kernel = operator.kernel
-    largest, top = np.abs(kernel).max(axis=(0, 1, 2)), 2 ** (known.bits - 1) - 1
-    steps = np.where(largest > 0, largest, 1.0) * (1 / top if known.steps is None else known.steps)
+    largest, top = np.abs(kernel).max(axis=(0, 1, 2)), 2 ** (bits - 1) - 1
+    steps = np.where(largest > 0, largest, 1.0) / top
     # Of a channel with next to no weights the bias alone must fit.
     least = np.abs(operator.bias) / (reads.step * 2.0**29)
     steps = np.maximum(steps, least)
@@ -192,7 +176,7 @@ def coded(network: Integers, examples: np.ndarray) -> np.ndarray:
     channels = layouts.map_of(network.graph.shape)[2]
     first = np.asarray(examples, np.float32).reshape(len(examples), -1, channels)
     scaled = first * network.scale + network.offset
-    scaled = np.clip(scaled, np.float32(-128), np.float32(network.first.high))
+    scaled = np.clip(scaled, np.float32(-128), np.float32(127))
     return np.trunc(scaled + np.where(scaled >= 0, np.float32(0.5), np.float32(-0.5))).astype(np.int8).reshape(
         len(examples), -1)  # fmt: skip
 
@@ -225,7 +209,7 @@ def _sums(network: Integers, codes: np.ndarray) -> np.ndarray:
             products = products + beside * step.added
         half = np.int64(1) << (step.shift - 1)
         rounded = np.sign(products) * ((np.abs(products) + half) >> step.shift)
-        found = np.clip(rounded + step.gives.zero, step.low, step.gives.high)
+        found = np.clip(rounded + step.gives.zero, step.low, 127)
         tensors[operator.makes] = found.reshape(len(codes), -1)
     raise AssertionError('a network has a last operator')
 

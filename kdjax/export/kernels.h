@@ -4,9 +4,9 @@ typedef struct {
     int window_height, window_width, down, right, top, left, groups;
 } student_shape;
 
-/* A number is (code - zero) * step. Here are the zeros, how sums become codes, and the smallest and largest of them. */
+/* A number is (code - zero) * step. Here are the zeros, how sums become codes, and the smallest code. */
 typedef struct {
-    int reads, adds, gives, low, high, shift;
+    int reads, adds, gives, low, shift;
     int32_t added;
 } student_codes;
 
@@ -16,7 +16,7 @@ static inline int8_t student_rounded(int64_t product, const student_codes *codes
     const int64_t half = (int64_t)1 << (codes->shift - 1);
     int64_t code = product < 0 ? -((half - product) >> codes->shift) : (product + half) >> codes->shift;
     code += codes->gives;
-    return (int8_t)(code < codes->low ? codes->low : code > codes->high ? codes->high : code);
+    return (int8_t)(code < codes->low ? codes->low : code > 127 ? 127 : code);
 }
 
 /* A dense layer or a convolution, of `groups` groups, with what is added to it; `sums`, if there, get what it sums. */

@@ -17,6 +17,7 @@ from kdjax.types import Array, Batch, Column, Net, Tree
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
+ANSWERS = 'answers/logits'  # likewise: what is measured in the place of what the network answers
 
 
 class Part(NamedTuple):
@@ -78,6 +79,7 @@ def forward_pass(
     batch_size: int = 1024,
     preprocess: Preprocess = lambda inputs: inputs,
     stream: bool = False,
+    answers: np.ndarray | None = None,
 ) -> Callable[[Tree], tuple[list[Tree], Tree]]:
     """A function from variables of cells to the meters of each of their batches, and their predictions.
 
@@ -94,11 +96,12 @@ def forward_pass(
       preprocess: makes of inputs, as stored, what the network sees.
       stream: whether each batch is read and put on the device when its turn comes, in every evaluation anew, for a
         split that does not fit there. If not, the whole split is put there once.
+      answers: logits (N, ...) that are measured in the place of the network's, as those of a file that was made of it.
     """
     columns = {**split.columns(), 'inputs': split.column(inputs)}
-    if teacher_logits is not None:
-        columns[TEACHER_LOGITS] = teacher_logits
-    cut = {*padded, *((TEACHER_LOGITS,) if task.per_token else ())} if padded else set()
+    columns |= {TEACHER_LOGITS: teacher_logits} if teacher_logits is not None else {}
+    columns |= {ANSWERS: answers} if answers is not None else {}
+    cut = {*padded, *((TEACHER_LOGITS, ANSWERS) if task.per_token else ())} if padded else set()
     parts = _parts(split, buckets if padded else ())
     run = compiled(bound(_run, task=task, net=net, preprocess=preprocess, asked=asked))
     batches = [list(_batches(columns, part, cut, batch_size, whole=not stream)) for part in parts]
@@ -128,6 +131,7 @@ def _run(cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Prepr
     def one(variables: Tree, batch: Batch) -> tuple[Tree, Tree]:
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
+        outputs = outputs._replace(logits=batch.get(ANSWERS, outputs.logits))
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
         return meters, getattr(task, asked)(outputs, batch) if asked else {}
 

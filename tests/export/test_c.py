@@ -12,7 +12,7 @@ import pytest
 
 from kdjax.compress import quantized
 from kdjax.errors import UsageError
-from kdjax.export import c, integers, layouts, memory, operators
+from kdjax.export import bundle, c, integers, layouts, memory, operators, program, ranges
 from kdjax.export.memory import Buffer
 from kdjax.export.program import Calibration
 from kdjax.nets import cnn, depthwise, mlp, resnet_cifar, tcresnet, vit
@@ -27,22 +27,13 @@ NETS = {
 }
 
 
-class Whole(NamedTuple):
-    """What `c` reads of a student."""
-
-    net: object
-    variables: object
-    about: dict
-
-
 class Case(NamedTuple):
-    """What is written: its functions as of `export.program.Program`."""
+    """What is written, as in `export.program.Program`."""
 
     function: object
     inputs: dict
     examples: dict
     variables: object
-    student: object = None
 
 
 @functools.cache
@@ -138,11 +129,16 @@ def test_a_network_that_was_trained_rounded_keeps_its_grid(bits):
     x = one.examples['inputs']
     variables = quantized.begun(net, quantized.Rounding(), one.variables, x[:1], (bits, 8))
     variables = quantized.calibrated(variables, quantized.observed(net, quantized.Rounding(), variables, x))
+    variables = jax.tree.map(np.asarray, variables)
     rounded = quantized.quantized(net)
     want = np.asarray(rounded.apply(variables, x, train=False, key=None)[0].logits)
-    ranges = {key: tuple(map(float, ends)) for key, ends in variables['stats']['rounding']['ranges'].items()}
-    program = one._replace(student=Whole(rounded, variables, {}))
-    found = c.network(program, Calibration(one.examples, ranges))
+    about = {'network': {'net': 'mlp.mlp', 'args': {'classes': 5, 'widths': [8]}, 'told': []}, 'facts': {},
+             'task': {'kind': 'classification.Classification', 'args': {}},
+             'changes': {'args': {}, 'factors': [], 'rounding': {'form': 'absmax'}}}  # fmt: skip
+    student = bundle.build(about, variables)
+    plain = program.program(ranges.with_whole_inputs(student), x)
+    known = ranges.learned(student, plain.example)
+    found = c.network(plain, Calibration(one.examples, known))
     assert np.abs(integers.logits(found, x) - want).max() < 2e-3 * np.abs(want).max()
     assert max(np.abs(step.codes).max() for step in found.steps) == 2 ** (bits - 1) - 1
 
