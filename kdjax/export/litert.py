@@ -1,7 +1,7 @@
 """LiteRT, formerly TensorFlow Lite: a file that telephones and microcontrollers run, made without TensorFlow.
 
-A program becomes StableHLO text, which `litert-converter` turns into a file, of one example at a time; `ai-edge-quantizer`
-makes one of whole numbers of it, and `ai-edge-litert` runs both. All three come with the extra `litert`.
+A program becomes StableHLO text, which `litert-converter` turns into a file, of one example at a time. Of it
+`ai-edge-quantizer` makes one of whole numbers, and `ai-edge-litert` runs both. The extra `litert` has all three.
 """
 
 import contextlib
@@ -54,11 +54,8 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
             seen.calibrate({SIGNATURE: rows}, how)
             found = seen.get_model_qsvs()
             for name, (low, high) in ranges.by_tensor(calibration.ranges, _weights(source)).items():
-                found[name] = {
-                    **found[name],
-                    'min': _like(found[name]['min'], low),
-                    'max': _like(found[name]['max'], high),
-                }
+                ends = {'min': low, 'max': high}
+                found[name] |= {end: np.full_like(found[name][end], value) for end, value in ends.items()}
             work = quantizer.Quantizer(bytearray(source), recipe.static_wi8_ai8())
             result = work.quantize(found, enable_progress_bar=False, enable_progress_report=False)
         except Exception as error:  # of any kind, by the operation
@@ -165,7 +162,3 @@ def _weights(source: bytes) -> list[tuple[str, np.ndarray]]:
             inputs, weights = (tensors[place] for place in operation['inputs'][:2])
             found.append((inputs['name'], interpreter.get_tensor(weights['index'])))
     return found
-
-
-def _like(array: Any, value: float) -> np.ndarray:
-    return np.full_like(array, value)

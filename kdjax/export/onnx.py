@@ -62,7 +62,8 @@ def _converted(program: Program) -> bytes:
 def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
     """Writes the file of whole numbers: weights by output channel, all else by tensor; raises as `write`.
 
-    Ranges are those of the examples. What finds ranges anew for every example is slow for convolutions, and not offered.
+    Ranges are those of the examples. A file that finds them anew for every example is slow where it convolves: there is
+    none.
     """
     _check()
     from onnxruntime import quantization

@@ -203,5 +203,5 @@ def _given(value: Any) -> Any:
     """A value as an operand; one number for many that are alike, such as zeros around a map."""
     if isinstance(value, _Filled):
         return value.make()
-    number = _one_number(value) if np.size(value) >= UNIFORM else None
+    number = _one_number(value) if _constant(value) and np.size(value) >= UNIFORM else None
     return value if number is None else jnp.full(np.shape(value), number, np.asarray(value).dtype)

@@ -54,9 +54,8 @@ TASK = flags.DEFINE_string('task', '', 'To list: what it is for: classification,
 TERM = flags.DEFINE_string('term', '', "To list: all about one, 'dkd.DecoupledTargets' or 'my.module:MyTerm'.")
 STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
 FORMATS = flags.DEFINE_string(
-    'formats', '', 'To export: files beside the weights: stablehlo, litert, litert-int8, onnx, onnx-int8, torch; several '
-    'by commas.'
-)  # fmt: skip
+    'formats', '', 'To export: files beside the weights, such as stablehlo,litert,litert-int8,onnx,onnx-int8,torch.'
+)
 TO = flags.DEFINE_string('to', '', 'To export, or of a new project: the folder to write.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
