@@ -32,7 +32,8 @@ WIDTH = 118  # of a line of numbers
 WRAPPER = """#include "student.h"
 void kdjax_predict(const float *inputs, float *logits) { student_predict(inputs, logits); }
 void kdjax_integers(const int8_t *inputs, int32_t *sums) { student_integers(inputs, sums); }
-int kdjax_size(int which) { return which == 0 ? STUDENT_INPUTS : which == 1 ? STUDENT_LOGITS : STUDENT_RAM_BYTES; }
+static const int sizes[] = {STUDENT_INPUTS, STUDENT_LOGITS, STUDENT_RAM_BYTES, STUDENT_CONSTANT_BYTES};
+int kdjax_size(int which) { return sizes[which]; }
 """
 
 
@@ -207,11 +208,12 @@ class Compiled:
 
     Attributes:
       ram: bytes that it keeps while it runs, as it says itself.
+      constants: bytes of its arrays.
     """
 
     def __init__(self, path: Path) -> None:
         self.library = _compiled(path.read_text())
-        self.size, self.count, self.ram = (self.library.kdjax_size(which) for which in range(3))
+        self.size, self.count, self.ram, self.constants = (self.library.kdjax_size(which) for which in range(4))
 
     def logits(self, inputs: np.ndarray) -> np.ndarray:
         """(N, K) float32 of examples (N, ...)."""
