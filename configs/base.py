@@ -225,7 +225,7 @@ def accept() -> ConfigDict:
             'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
-            # What is shipped, as of --formats: 'litert-int8', 'onnx', 'c', ... Score, bytes, milliseconds and memory are
+            # What is shipped, as of --formats: 'litert-int8', 'onnx', 'c' ... Score, bytes, milliseconds and memory are
             # then those of this file, in its own runtime on this machine. '' for the weights alone
             'file': '',
             'max_kilobytes': 0.0,  # 1000 bytes: of the file; or of the weights deflated, with what is zero and rounded

@@ -191,7 +191,8 @@ def line(row: Row, teacher: energy.Energy, one: Mapping[str, Any]) -> tuple[str,
         f'1/{low:.0f} to 1/{high:.0f}')  # fmt: skip
     ram = '–' if found['ram_bytes'] is None else f'{found["ram_bytes"] / 1000:.2f}'
     return (row['method'], FORMATS[row['format']].title + ('' if row['equal'] else ' (NOT equal)'),
-            interval(row['scores'], one), f'{found["bytes"] / 1000:.1f}', f'{found["deflated"] / 1000:.1f}',
+            interval(row['scores'], one), f'{found["bytes"] / 1000:.1f}',
+            '–' if found['deflated'] is None else f'{found["deflated"] / 1000:.1f}',
             f'{found["p50_ms"]:.3g}', f'{found["p90_ms"]:.3g}', ram, less)  # fmt: skip
 
 

@@ -29,7 +29,8 @@ from kdjax.export.program import named
 from kdjax.train import ledger
 from kdjax.types import Tree
 
-CALLS, WARM = 300, 20  # that are timed, and before
+CALLS, ROUND, WARM = 300, 15, 5  # that are timed, in rounds of so many, after so many that are not
+PAUSE = 0.05  # seconds between rounds
 SECONDS = 10.0  # after which no more calls are timed
 FASTER = 0.95  # of the milliseconds of float32 what is faster takes less than
 LIBRARIES = {'litert': 'ai_edge_litert.interpreter', 'onnx': 'onnxruntime', 'torch': 'torch', 'stablehlo': 'jax'}
@@ -41,7 +42,7 @@ class Measured(NamedTuple):
     """A file, where it was measured."""
 
     bytes: int  # of the file; of C, which is text, of the constants that it puts into memory
-    deflated: int  # of the file as zlib packs it
+    deflated: int | None  # of the file as zlib packs it; of text nothing
     p50_ms: float  # of a call with one example, from Python
     p90_ms: float
     calls: int
@@ -80,7 +81,7 @@ def measured(name: str, path: Path, inputs: Mapping[str, np.ndarray], calls: int
     ram = compiled.ram if compiled else asked.ram if asked else None
     return Measured(
         compiled.constants if compiled else len(content),
-        len(zlib.compress(content, 9)),
+        None if compiled else len(zlib.compress(content, 9)),
         told['p50_ms'],
         told['p90_ms'],
         told['calls'],
@@ -149,14 +150,15 @@ def main(name: str, path: str, given: str, calls: str) -> str:
         importlib.import_module(library)
     before = _resident()
     answer = formats.session(name, Path(path))
-    for _ in range(WARM):
-        answer(inputs)
     times: list[float] = []
     begun = time.perf_counter()
     while len(times) < int(calls) and time.perf_counter() - begun < SECONDS:
-        start = time.perf_counter()
-        answer(inputs)
-        times.append(1e3 * (time.perf_counter() - start))
+        for place in range(-WARM, ROUND):
+            start = time.perf_counter()
+            answer(inputs)
+            if place >= 0:
+                times.append(1e3 * (time.perf_counter() - start))
+        time.sleep(PAUSE)  # so that what else runs here is not all that is seen
     p50, p90 = np.percentile(times, [50, 90])
     grown = None if before is None else max(_peak() - before, 0)
     return json.dumps({'p50_ms': float(p50), 'p90_ms': float(p90), 'calls': len(times), 'memory_bytes': grown})
