@@ -186,7 +186,7 @@ def _compared(student: Student, answered: Answered, logits: np.ndarray) -> Agree
     masks = answered.outputs.masks.get('logits', ())
     real = np.asarray(masks[0]) > 0 if masks else answered.real
     rows = (logits, own) if real is None else (logits[real], own[real])
-    decided = _decided(student, answered.tree, answered.outputs._replace(logits=logits))
+    decided = _decided(student, answered.tree, answered.outputs._replace(logits=jnp.asarray(logits)))
     pairs = zip(jax.tree.leaves(decided), jax.tree.leaves(answered.decided), strict=True)
     same = np.stack([_same(one, other, answered.real) for one, other in pairs]).all(axis=0)
     return Agreement(float(np.max(np.abs(rows[0] - rows[1]))), float(np.max(np.abs(rows[1]))), float(np.mean(same)))

@@ -9,7 +9,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,10 @@ from kdjax.export.program import Calibration, Program
 
 SIGNATURE, LOGITS = 'serving_default', 'logits'
 ADVICE = 'LiteRT files need the extra: pip install "kdjax[litert]"'
+PRODUCTS = ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED')
+# What else there is in networks of convolutions, all of which may be done in whole numbers.
+SIMPLE = ('ADD', 'SUB', 'MUL', 'MEAN', 'RESHAPE', 'PAD', 'CONCATENATION', 'MAX_POOL_2D', 'AVERAGE_POOL_2D', 'TRANSPOSE',
+          'SLICE', 'STRIDED_SLICE', 'REDUCE_MAX', 'RELU', 'SPLIT', 'SUM', 'PADV2')  # fmt: skip
 # Of another platform than a CPU: what a CPU has of its own is left out.
 PLATFORM = 'tpu'
 FOREIGN = re.compile(r'"?\b((?:stablehlo|chlo|vhlo|shape|func|scf|arith)\.(?!func\b|return\b|constant\b)\w+)')
@@ -40,7 +44,7 @@ def write(program: Program, path: Path) -> None:
 def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
     """Writes the file of whole numbers: weights by output channel, all else by tensor; raises as `write`."""
     with _installed():
-        from ai_edge_quantizer import calibrator, quantizer, recipe, recipe_manager
+        from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
         from ai_edge_quantizer.utils import qsv_utils
     source = _converted(program)
     count = len(next(iter(calibration.examples.values())))
@@ -48,7 +52,8 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
     with quiet():
         try:
             how = recipe_manager.RecipeManager()
-            how.load_quantization_recipe(recipe.static_wi8_ai8())
+            for name in _rounded(source):
+                how.add_static_config('.*', qtyping.TFLOperationName(name), activation_num_bits=8, weight_num_bits=8)
             # By itself it takes moving averages, and clips what is larger.
             seen = calibrator.Calibrator(bytearray(source), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
             seen.calibrate({SIGNATURE: rows}, how)
@@ -56,7 +61,7 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
             for name, (low, high) in ranges.by_tensor(calibration.ranges, _weights(source)).items():
                 ends = {'min': low, 'max': high}
                 found[name] |= {end: np.full_like(found[name][end], value) for end, value in ends.items()}
-            work = quantizer.Quantizer(bytearray(source), recipe.static_wi8_ai8())
+            work = quantizer.Quantizer(bytearray(source), how.get_quantization_recipe())
             result = work.quantize(found, enable_progress_bar=False, enable_progress_report=False)
         except Exception as error:  # of any kind, by the operation
             raise UsageError(f'this network has no LiteRT file of whole numbers: {said(error)}') from error
@@ -138,10 +143,11 @@ def _converted(program: Program) -> bytes:
     def function(*given: Any) -> Any:
         return program.function(dict(zip(names, given, strict=True)))
 
-    text = export.export(jax.jit(function), platforms=(PLATFORM,))(*asked).mlir_module()
+    found = export.export(jax.jit(function), platforms=(PLATFORM,))(*asked)
+    names = [names[place] for place in found.module_kept_var_idx]  # without those that nothing depends on
     with ir.Context() as context:
         api.prepare_mlir_context(context)
-        module = ir.Module.parse(text)
+        module = ir.Module.parse(found.mlir_module())
         api.set_signature(module.operation, SIGNATURE, names, [LOGITS])
         try:
             api.run_convert_to_tfl_passes(module, PassManager(), api.ConvertToTFLConfig())
@@ -152,13 +158,19 @@ def _converted(program: Program) -> bytes:
             raise UsageError(f'this network has no LiteRT file: {why}') from error
 
 
+def _rounded(source: bytes) -> Sequence[str]:
+    """The operations that work with whole numbers: all, or products alone, where others reach far or divide."""
+    used = {operation['op_name'] for operation in interpreted(source)._get_ops_details()} - {'DELEGATE'}
+    return ('*',) if used <= {*PRODUCTS, *SIMPLE} else PRODUCTS
+
+
 def _weights(source: bytes) -> list[tuple[str, np.ndarray]]:
     """Of every product with constant weights the name of the tensor that it multiplies, and the weights."""
     interpreter = interpreted(source)
     tensors = {detail['index']: detail for detail in interpreter.get_tensor_details()}
     found = []
     for operation in interpreter._get_ops_details():
-        if operation['op_name'] in ('CONV_2D', 'DEPTHWISE_CONV_2D', 'FULLY_CONNECTED'):
+        if operation['op_name'] in PRODUCTS:
             inputs, weights = (tensors[place] for place in operation['inputs'][:2])
             found.append((inputs['name'], interpreter.get_tensor(weights['index'])))
     return found

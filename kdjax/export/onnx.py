@@ -11,7 +11,7 @@ import pickle
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,11 @@ LOGITS, BATCH = 'logits', 'batch'
 OPSET = 21
 ADVICE = 'ONNX files need the extra: pip install "kdjax[onnx]"'
 EXAMPLE = 'example.pickle'
+PRODUCTS = ['Conv', 'Gemm', 'MatMul']
+# What else there is in networks of convolutions, all of which may be done in whole numbers.
+SIMPLE = ('Add', 'Sub', 'Mul', 'Relu', 'ReduceMean', 'ReduceMax', 'ReduceSum', 'Div', 'GlobalAveragePool',
+          'AveragePool', 'MaxPool', 'Reshape', 'Transpose', 'Pad', 'Concat', 'Slice', 'Split', 'Flatten', 'Squeeze',
+          'Unsqueeze')  # fmt: skip
 
 
 def write(program: Program, path: Path) -> None:
@@ -82,6 +87,7 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
                 str(ready), str(path), _Reader(calibration.examples), per_channel=True,
                 quant_format=quantization.QuantFormat.QDQ, activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8, extra_options={'TensorQuantOverrides': overrides},
+                op_types_to_quantize=_rounded(ready),
             )  # fmt: skip
         except UsageError:
             raise
@@ -134,6 +140,14 @@ class _Reader:
         return next(self._rows, None)
 
 
+def _rounded(path: Path) -> Sequence[str] | None:
+    """The operations of whole numbers: None for all, or products alone, where others reach far or divide."""
+    import onnx
+
+    used = {node.op_type for node in onnx.load(str(path)).graph.node}
+    return None if used <= {*PRODUCTS, *SIMPLE} else PRODUCTS
+
+
 def _weights(path: Path) -> list[tuple[str, np.ndarray]]:
     """Of every product with constant weights the name of the tensor that it multiplies, and the weights."""
     import onnx
@@ -142,7 +156,7 @@ def _weights(path: Path) -> list[tuple[str, np.ndarray]]:
     constants = {one.name: one for one in graph.initializer}
     found = []
     for node in graph.node:
-        if node.op_type in ('Conv', 'Gemm', 'MatMul') and node.input[1] in constants:
+        if node.op_type in PRODUCTS and node.input[1] in constants:
             found.append((node.input[0], onnx.numpy_helper.to_array(constants[node.input[1]])))
     return found
 

@@ -141,11 +141,12 @@ def _one(equation: Any, values: Sequence[Any], loops: bool) -> list[Any]:
         return list(values)
     if name == 'select_n' and (chosen := _one_number(values[0])) is not None:
         return [values[1 + int(chosen)]]
-    if name == 'broadcast_in_dim' and _constant(values[0]) and np.ndim(values[0]) == 0:
+    fixed = all(_fixed(variable.aval) for variable in equation.outvars)
+    if name == 'broadcast_in_dim' and not fixed and _constant(values[0]) and np.ndim(values[0]) == 0:
         return [_Filled(values[0], lambda: _bound(equation, None, values)[0])]
     values = [value.make() if isinstance(value, _Filled) else value for value in values]
     by_lax = convolution.without_primitives(name)
-    if all(map(_constant, values)) and all(_fixed(variable.aval) for variable in equation.outvars):
+    if fixed and all(map(_constant, values)):
         with jax.ensure_compile_time_eval():
             return list(map(np.asarray, _bound(equation, by_lax, values)))
     if name == 'scan' and not loops:
