@@ -41,7 +41,7 @@ def get_config(arg: str = '') -> ConfigDict:
             SMALL: ('student', 'prune', 'quantize'),
         })  # fmt: skip
     config.title, config.seeds, config.accept.method = f'Edge: {arguments["task"]}', SEEDS, SMALL
-    config.accept.gap_recovered, config.retry.attempts = 0.0, 0
+    config.accept.gap_recovered, config.accept.transfer_size, config.retry.attempts = 0.0, 0, 0
     if arguments['quick']:
         config.seeds = 2
         for fit in (config.teacher.fit, *config.fits.values()):
@@ -68,7 +68,7 @@ def _student(config: ConfigDict, **fields: float) -> ConfigDict:
 
 def _camera() -> ConfigDict:
     config = base.config()
-    config.data.transfer_sizes = (1000,)
+    config.data.transfer_sizes = (250,)
     config.teacher.args, config.student.args = {'widths': (256, 256)}, {'widths': (16,)}
     with config.ignore_type():
         config.teacher.augment = ConfigDict({'kind': 'augment.shift', 'pixels': 1})
@@ -79,9 +79,10 @@ def _camera() -> ConfigDict:
 
 def _voice() -> ConfigDict:
     config = fsdd.get_config('student=tiny').unlock()
-    config.teacher.views, config.data.views = 16, 4
-    config.teacher.fit.update({'steps': 300, 'batch_size': 64})
-    return _student(config, steps=300, batch_size=64, learning_rate=8e-3, weight_decay=1e-2)
+    config.teacher.args = ConfigDict({'widths': (16, 24, 32, 48), 'strides': (1, 2, 2), 'dropout': 0.2})
+    config.teacher.views, config.data.views = 8, 2
+    config.teacher.fit.update({'steps': 300, 'batch_size': 32})
+    return _student(config, steps=300, batch_size=32, learning_rate=8e-3, weight_decay=1e-2)
 
 
 def _text() -> ConfigDict:

@@ -55,12 +55,12 @@ def main(tasks: Sequence[str], workdir: Path, quick: bool) -> None:
         found[task] = measured(task, workdir / task, quick)
         path.parent.mkdir(parents=True, exist_ok=True)
         storage.write_json(path, {'tasks': found, 'provenance': provenance()}, indent=1)
+        if not quick:
+            page = HERE / 'README.md'
+            page.write_text(filled(page.read_text(), content(json.loads(path.read_text()))))
     if not found:
         raise UsageError('there is nothing to measure')
     print(content(json.loads(path.read_text())))
-    if not quick:
-        page = HERE / 'README.md'
-        page.write_text(filled(page.read_text(), content(json.loads(path.read_text()))))
 
 
 def missing(task: str) -> str:
@@ -180,7 +180,7 @@ def table(one: Mapping[str, Any]) -> document.Table:
     head = ('student', 'file', score, 'kB', 'deflated', 'ms (p50)', 'p90', 'RAM kB', 'energy')
     teacher = energy.Energy(**one['rows'][0]['energy'])
     rows = tuple(line(row, teacher, one) for row in one['rows'] if 'measured' in row)
-    return document.Table('', 'llrrrrrrr', head, rows)
+    return document.Table('One row per file; ± is half a 95 % interval', 'llrrrrrrr', head, rows)
 
 
 def line(row: Row, teacher: energy.Energy, one: Mapping[str, Any]) -> tuple[str, ...]:
