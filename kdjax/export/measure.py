@@ -16,7 +16,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -67,7 +67,8 @@ def measured(name: str, path: Path, inputs: Mapping[str, np.ndarray], calls: int
     formats.session(name, path)  # an error is met here
     with tempfile.TemporaryDirectory() as folder:
         given = Path(folder) / 'inputs.npz'
-        np.savez(given, **{key: np.asarray(array[:1]) for key, array in inputs.items()})
+        arrays: Any = {key: np.asarray(array[:1]) for key, array in inputs.items()}
+        np.savez(given, **arrays)
         command = [sys.executable, '-m', 'kdjax.export.measure', name, str(path), str(given), str(calls)]
         own = {**os.environ, **dict.fromkeys(THREADS, '1'), 'JAX_PLATFORMS': 'cpu',
                'PYTHONPATH': os.pathsep.join(filter(None, sys.path))}  # fmt: skip

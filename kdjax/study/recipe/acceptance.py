@@ -57,12 +57,10 @@ def judge(recipe: Recipe, done: Mapping[str, Artifact]) -> list[Criterion]:
     accept, size, metric = recipe.config.accept, judged_size(recipe), task(recipe.task).judged
     result, baseline = (done['+'.join(recipe.methods[name])].result for name in (accept.method, recipe.baseline))
     teacher = done['teacher'].result['validation'][metric.name]
-    score, shipped = _score(result, size), done[FILE].result if accept.file else {}
-    if shipped:  # what the file of one of them loses, all lose
-        score = None if score is None else score + shipped['score'] - shipped['own']
-    elif accept.max_kilobytes:
+    shipped = done[FILE].result if accept.file else {}
+    if accept.max_kilobytes and not accept.file:
         shipped = {'kilobytes': _kilobytes(done['+'.join(recipe.methods[accept.method])], size)}
-    return criteria(accept, metric, score, _score(baseline, size), teacher, result['params'], shipped)
+    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'], shipped)
 
 
 def _kilobytes(artifact: Artifact, size: int) -> float:
@@ -89,9 +87,11 @@ def criteria(
       student, baseline, teacher: the score in validation, the mean over seeds; None where there is none.
       params: of the student.
       shipped: 'kilobytes', 'ram_kilobytes' of 1000 bytes and 'milliseconds' of what is shipped; what is not known is
-        not there, or None.
+        not there, or None. With the 'score' of a file, where the student that it is of had its 'own', all lose as much.
     """
     result = []
+    if student is not None and shipped:
+        student += (shipped.get('score') or 0.0) - (shipped.get('own') or 0.0)
     wanted = bar(accept)
     if wanted is not None:
         met = student is not None and metric.sign * (student - wanted) >= 0

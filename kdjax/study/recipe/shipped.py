@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from kdjax import trees
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.export import bundle, files, measure
 from kdjax.export.bundle import Student
@@ -39,11 +40,16 @@ def stage(recipe: Recipe) -> plan.Stage:
 
 
 def weigh(inputs: Shipped, context: Context, folder: Path, key: str) -> dict[str, Any]:
-    """Writes the file of the student that is best in validation, and measures it; its score is on validation, too."""
+    """Writes the file of the student that is best in validation, and measures it."""
     context.screen.stage(acceptance.FILE)
     student, own = best(inputs, context)
-    path, seen, metrics = files.measurable(student, folder, inputs.format, context.datasets(inputs.data), 'validation')
-    found = measure.measured(inputs.format, path, seen)
+    return weighed(student, own, folder, inputs.format, context.datasets(inputs.data))
+
+
+def weighed(student: Student, own: float, folder: Path, name: str, dataset: Dataset) -> dict[str, Any]:
+    """What `acceptance.criteria` reads of the file of a student, whose score in validation was its own."""
+    path, seen, metrics = files.measurable(student, folder, name, dataset, 'validation')
+    found = measure.measured(name, path, seen)
     return {
         'score': metrics[student.task.judged.name],
         'own': own,
