@@ -21,7 +21,7 @@ from kdjax.jit_cache import bound, compiled
 from kdjax.tasks import evaluation
 from kdjax.types import Net, Outputs, Tree
 
-EXAMPLES = 128  # of the training split, that ranges are taken of
+EXAMPLES = 256  # of the training split, that ranges are taken of
 BATCH = 1024  # examples of a forward pass, as in evaluation
 SAME = 1e-5  # of the largest logit: how far answers of a float32 file may be from those of the student
 ALIKE = 0.99  # of decisions, of a file of whole numbers

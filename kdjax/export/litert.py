@@ -57,7 +57,7 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
             # By itself it takes moving averages, and clips what is larger.
             seen = calibrator.Calibrator(bytearray(source), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
             seen.calibrate({SIGNATURE: rows}, how)
-            found = seen.get_model_qsvs()
+            found = {name: _with_room(ends) for name, ends in seen.get_model_qsvs().items()}
             for name, (low, high) in ranges.by_tensor(calibration.ranges, _weights(source)).items():
                 ends = {'min': low, 'max': high}
                 found[name] |= {end: np.full_like(found[name][end], value) for end, value in ends.items()}
@@ -156,6 +156,14 @@ def _converted(program: Program) -> bytes:
             left = sorted(set(FOREIGN.findall(str(module))))
             why = f'it has no operation for {", ".join(left)}' if left else said(error)
             raise UsageError(f'this network has no LiteRT file: {why}') from error
+
+
+def _with_room(ends: Mapping[str, Any]) -> dict[str, Any]:
+    """A range that is one number as a wider one: of steps of size 0 the interpreter ends the process."""
+    if 'min' not in ends:
+        return dict(ends)
+    low, high = np.asarray(ends['min']), np.asarray(ends['max'])
+    return {**ends, 'max': np.where(high - low > 1e-30, high, low + 1).astype(high.dtype)}
 
 
 def _rounded(source: bytes) -> Sequence[str]:

@@ -32,6 +32,7 @@ PRODUCTS = ['Conv', 'Gemm', 'MatMul']
 SIMPLE = ('Add', 'Sub', 'Mul', 'Relu', 'ReduceMean', 'ReduceMax', 'ReduceSum', 'Div', 'GlobalAveragePool',
           'AveragePool', 'MaxPool', 'Reshape', 'Transpose', 'Pad', 'Concat', 'Slice', 'Split', 'Flatten', 'Squeeze',
           'Unsqueeze')  # fmt: skip
+SHAPES = ('Shape', 'Gather', 'Expand')  # of any number of examples
 
 
 def write(program: Program, path: Path) -> None:
@@ -68,31 +69,33 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
     """Writes the file of whole numbers: weights by output channel, all else by tensor; raises as `write`.
 
     Ranges are those of the examples. A file that finds them anew for every example is slow where it convolves: there is
-    none.
+    none. Codes of weights have no sign: of signed ones sums of two overflow on x86 processors without VNNI, silently.
     """
-    _check()
+    path.write_bytes(quantized(_converted(program), calibration))
+
+
+def quantized(content: bytes, calibration: Calibration) -> bytes:
+    """A file of whole numbers, of one of float32."""
     from onnxruntime import quantization
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as place, quiet():
-        plain, ready = Path(place) / 'plain.onnx', Path(place) / 'ready.onnx'
-        write(program, plain)
+        plain, ready, coarse = (Path(place) / f'{name}.onnx' for name in ('plain', 'ready', 'coarse'))
+        plain.write_bytes(content)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
             learned = ranges.by_tensor(calibration.ranges, _weights(ready))
-            overrides = {
-                name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}] for name, (low, high) in learned.items()
-            }
+            overrides = {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}]
+                         for name, (low, high) in learned.items()}  # fmt: skip
             quantization.quantize_static(
-                str(ready), str(path), _Reader(calibration.examples), per_channel=True,
+                str(ready), str(coarse), _Reader(calibration.examples), per_channel=True,
                 quant_format=quantization.QuantFormat.QDQ, activation_type=quantization.QuantType.QUInt8,
-                weight_type=quantization.QuantType.QInt8, extra_options={'TensorQuantOverrides': overrides},
-                op_types_to_quantize=_rounded(ready),
+                weight_type=quantization.QuantType.QUInt8, op_types_to_quantize=_rounded(ready),
+                extra_options={'TensorQuantOverrides': overrides, 'WeightSymmetric': True},
             )  # fmt: skip
-        except UsageError:
-            raise
         except Exception as error:  # of any kind, by the operation
             raise UsageError(f'this network has no ONNX file of whole numbers: {said(error)}') from error
+        return coarse.read_bytes()
 
 
 def session(path: Path) -> Callable[[Mapping[str, np.ndarray]], np.ndarray]:
@@ -145,7 +148,7 @@ def _rounded(path: Path) -> Sequence[str] | None:
     import onnx
 
     used = {node.op_type for node in onnx.load(str(path)).graph.node}
-    return None if used <= {*PRODUCTS, *SIMPLE} else PRODUCTS
+    return None if used <= {*PRODUCTS, *SIMPLE, *SHAPES} else PRODUCTS
 
 
 def _weights(path: Path) -> list[tuple[str, np.ndarray]]:

@@ -51,9 +51,7 @@ def learned(student: Student, example: Tree) -> dict[str, Learned]:
     if bits >= rounding.FLOAT or not own['seen']:
         return {}
     if bits != BITS:
-        raise UsageError(
-            f'a file of whole numbers multiplies numbers of {BITS} bits; this student was trained for {bits}'
-        )
+        raise UsageError(f'files of whole numbers multiply numbers of {BITS} bits; this student was trained for {bits}')
     found: dict[str, Learned] = {}
 
     def noted(site: products.Site, operands: Sequence[Any], product: Callable[..., list[Any]]) -> list[Any]:
