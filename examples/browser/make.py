@@ -19,9 +19,9 @@ from kdjax.study.recipe import students
 
 def main(workdir: Path, to: Path = HERE) -> list[Path]:
     """Writes teacher.onnx, student.onnx and student.int8.onnx; returns them."""
-    soft, small = (kdjax.load(workdir, method) for method in ('soft labels', config.SMALL))
+    soft = kdjax.load(workdir, 'soft labels')
     teacher, dataset = edge.taught(soft, workdir, config.get_config('task=camera')), students.dataset_of(soft)
-    asked = (('teacher', teacher, 'onnx'), ('student', soft, 'onnx'), ('student.int8', small, 'onnx-int8'))
+    asked = (('teacher', teacher, 'onnx'), ('student', soft, 'onnx'), ('student.int8', soft, 'onnx-int8'))
     for name, student, kind in asked:
         with tempfile.TemporaryDirectory() as folder:
             told = files.export(student, Path(folder), [kind], dataset).about['files'][kind]

@@ -203,9 +203,10 @@ def _same(one: np.ndarray, other: np.ndarray, real: np.ndarray | None) -> np.nda
 
 def _metrics(student: Student, split: Split, dataset: Dataset, logits: np.ndarray) -> dict[str, float]:
     """The metrics of a file, by its answers to a split."""
+    given = {'logits': _narrow(logits, split, student)}
     measure = evaluation.evaluator(
-        student.task, student.net, split, inputs=student.about.get('column', 'inputs'),
-        padded=dataset.padded, preprocess=preprocessing(student.about), answers=_narrow(logits, split, student),
+        student.task, student.net, split, inputs=student.about.get('column', 'inputs'), padded=dataset.padded,
+        preprocess=preprocessing(student.about), given=given,
     )  # fmt: skip
     cells = jax.tree.map(lambda leaf: np.asarray(leaf)[None], student.variables)
     return {name: float(value[0]) for name, value in measure(cells).items()}
