@@ -8,9 +8,17 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kdjax.export import c, integers, operators
+from kdjax.data import digits
+from kdjax.export import bundle, c, integers, operators
 from kdjax.nets import cnn, mlp, resnet_cifar, tcresnet
 
+ABOUT = {
+    'format': 1, 'network': {'net': 'mlp.mlp', 'args': {'classes': 10, 'widths': []}, 'told': []}, 'facts': {},
+    'task': {'kind': 'classification.Classification', 'args': {}}, 'preprocess': {'kind': 'preprocess.unit'},
+    'classes': list('0123456789'), 'text': None, 'method': 'combined', 'seed': 0, 'candidate': {}, 'transfer_size': 1,
+    'step': 0, 'metrics': {}, 'data': {'source': 'digits.digits', 'args': {}, 'checksum': ''}, 'license': '',
+    'inputs': {'shape': [8, 8], 'dtype': 'float32', 'padded': False},
+}  # fmt: skip
 NEEDS_CC = pytest.mark.skipif(c.compiler() is None, reason='no C compiler is here (cc, gcc or clang)')
 SPEECH = {'frames': (16, 8), 'mask': (16,)}
 NETS = {
@@ -61,3 +69,15 @@ def graph(name):
 @functools.cache
 def whole(name):
     return integers.integers(graph(name), integers.ranges(graph(name), c.examples(case(name).examples)))
+
+
+@functools.cache
+def digits_network(width=16):
+    """A student that knows digits: a hidden layer as it begins, and a head by least squares."""
+    net, split = mlp.mlp(classes=10, widths=(width,)), digits.digits().splits['train']
+    variables = jax.device_get(net.init(jax.random.key(0), split.inputs[:1]))
+    hidden = np.asarray(net.apply(variables, split.inputs, train=False, key=None)[0].features['hidden1'])
+    head = np.linalg.lstsq(np.pad(hidden, ((0, 0), (0, 1)), constant_values=1), np.eye(10)[split.labels], rcond=None)[0]
+    variables['params']['head'] = {'kernel': head[:-1].astype(np.float32), 'bias': head[-1].astype(np.float32)}
+    network = {**ABOUT['network'], 'args': {'classes': 10, 'widths': [width]}}
+    return bundle.build({**ABOUT, 'network': network}, variables)

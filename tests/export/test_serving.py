@@ -1,6 +1,5 @@
 """Pages that show how a file is asked: their code is run as it stands, and answers as the student does."""
 
-import functools
 import importlib.util
 import json
 import os
@@ -9,27 +8,18 @@ import subprocess
 import sys
 from pathlib import Path
 
-import jax
 import numpy as np
 import pytest
 from processes import environment
-from written_out import NEEDS_CC
+from written_out import NEEDS_CC, digits_network
 
 from kdjax.data import digits
-from kdjax.export import bundle, files
-from kdjax.nets import mlp
+from kdjax.export import files
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = ROOT / 'docs' / 'serving'
 # What asks a file of these formats has neither kdjax nor JAX.
 WITHOUT = "import sys\nfor name in ('kdjax', 'jax', 'flax'): sys.modules[name] = None\n"
-ABOUT = {
-    'format': 1, 'network': {'net': 'mlp.mlp', 'args': {'classes': 10, 'widths': [16]}, 'told': []}, 'facts': {},
-    'task': {'kind': 'classification.Classification', 'args': {}}, 'preprocess': {'kind': 'preprocess.unit'},
-    'classes': list('0123456789'), 'text': None, 'method': 'combined', 'seed': 0, 'candidate': {}, 'transfer_size': 1,
-    'step': 0, 'metrics': {}, 'data': {'source': 'digits.digits', 'args': {}, 'checksum': ''}, 'license': '',
-    'inputs': {'shape': [8, 8], 'dtype': 'float32', 'padded': False},
-}  # fmt: skip
 RUNTIMES = {'litert': ('litert_converter', 'ai_edge_litert', 'ai_edge_quantizer'), 'onnx': ('jax2onnx', 'onnxruntime')}
 
 
@@ -39,24 +29,13 @@ def code(page: str, language: str) -> str:
     return found
 
 
-@functools.cache
-def student():
-    """A network that says different things of different digits."""
-    net, split = mlp.mlp(classes=10, widths=(16,)), digits.digits().splits['train']
-    variables = jax.device_get(net.init(jax.random.key(0), split.inputs[:1]))
-    hidden = np.asarray(net.apply(variables, split.inputs, train=False, key=None)[0].features['hidden1'])
-    head = np.linalg.lstsq(np.pad(hidden, ((0, 0), (0, 1)), constant_values=1), np.eye(10)[split.labels], rcond=None)[0]
-    variables['params']['head'] = {'kernel': head[:-1].astype(np.float32), 'bias': head[-1].astype(np.float32)}
-    return bundle.build(ABOUT, variables)
-
-
 def folder(place: Path, *names: str) -> np.ndarray:
     """Writes the files that a page reads; what the student says of the images."""
     images = digits.digits().splits['test'].inputs[:40]
-    files.export(student(), place / 'student', names, digits.digits())
+    files.export(digits_network(), place / 'student', names, digits.digits())
     np.save(place / 'images.npy', images)
     np.savetxt(place / 'images.txt', images.reshape(len(images), -1))
-    return student().predict(images)
+    return digits_network().predict(images)
 
 
 def said(place: Path, text: str, **more: str) -> str:
