@@ -152,7 +152,8 @@ def fit(**weights: float) -> ConfigDict:
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
             'teacher': 'teacher',  # who teaches: 'teacher', an assistant, 'average', the student's moving average, or
-            # 'before', the student as the fit before left it
+            # 'before', the student as the fit before left it, or 'dense', the student with the weights that are gone
+            # put back, and nothing rounded
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
@@ -160,7 +161,8 @@ def fit(**weights: float) -> ConfigDict:
             'answer': '',
             # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and
             # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels; {'kind': 'factor', 'ranks':
-            # {'dense1/kernel': 8}}, kernels as products. Zeros are the optimiser's: optim.pruning and `sparsity`
+            # {'dense1/kernel': 8}}, kernels as products; {'kind': 'share', 'bits': 6}, few numbers in each kernel.
+            # Zeros are the optimiser's: optim.pruning and `sparsity`
             'change': {},
             'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob

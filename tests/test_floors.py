@@ -10,7 +10,7 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
     'version': 0, 'errors': 0, 'resolve': 0, 'types': 0, 'trees': 0, 'metrics': 0, 'jit_cache': 0, 'dataset': 0,
-    'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0,
+    'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0, 'decoding': 0.5,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2, 'train.inherit': 2,
@@ -28,13 +28,15 @@ SHARED = {
         'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
         'anchors',
     },
-    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders', 'frames', 'torch_weights'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'torch_weights'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
-        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio',
+        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
     },
-    'tasks': {'base', 'classification', 'entities', 'evaluation', 'speech', 'targets', 'average_precision'},
-    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection'},
+    'tasks': {
+        'base', 'classification', 'entities', 'evaluation', 'next_token', 'speech', 'targets', 'average_precision',
+    },
+    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]
@@ -59,7 +61,8 @@ ONLY_IN = {
 # What takes longer to import than it should take to begin: loaded where it is used.
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
-    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors', 'pycocotools',
+    'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors', 'jax2onnx', 'onnx', 'onnxruntime',
+    'litert_converter', 'ai_edge_litert', 'ai_edge_quantizer', 'pycocotools', 'sentencepiece', 'sacrebleu',
 )  # fmt: skip
 
 

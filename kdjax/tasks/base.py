@@ -134,6 +134,20 @@ class Task:
         """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
+    def informed(self, dataset: Dataset) -> 'Task':
+        """The task as it measures what is predicted on a data set, of which it may have to know; itself if left out.
+
+        That is what it calls its symbols by, for example, which no config could name.
+        """
+        del dataset
+        return self
+
+    def respond(self, net: Net, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
+        """What `measure` and `statistics` need of a network that is asked for more than its outputs, as one that writes
+        is; `predict` if left out."""
+        del net, variables
+        return self.predict(outputs, batch)
+
     def answer(self, outputs: Outputs, batch: Batch) -> Array:
         """What is kept of a network's answers to a prepared batch: logits (B, ...), or less where they are too many."""
         return outputs.logits

@@ -91,8 +91,8 @@ def forward_pass(
       task, net, split, teacher_logits: as for `evaluator`.
       asked: what is gathered of every batch, (C, N, ...) on the host: 'predict', 'answer' (then nothing is measured),
         or '' for nothing, {}.
-      given: what was answered, in the place of asking `net`: 'logits' (N, ...), and their 'mask' (N, T) where some of
-        them are padding.
+      given: what was answered in the place of what `net` would: 'logits' (N, ...), and without a network their 'mask'
+        (N, T) where some of them are padding.
       inputs: the column that the network reads.
       padded: columns that may be cut to the examples of a batch.
       buckets: the widths that they are cut to; one width for all if left out.
@@ -139,6 +139,8 @@ def _run(
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = _outputs(net, variables, batch)
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
+        if asked == 'predict' and net is not None:
+            return meters, task.respond(net, variables, outputs, batch)
         return meters, getattr(task, asked)(outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
@@ -146,9 +148,11 @@ def _run(
 
 def _outputs(net: Net | None, variables: Tree, batch: Batch) -> Outputs:
     """What a network answers, or has answered."""
+    given = batch.get(GIVEN)
     if net is not None:
-        return net.apply(variables, batch['inputs'], train=False, key=None)[0]
-    given = batch[GIVEN]
+        outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
+        return outputs if given is None else outputs._replace(logits=given['logits'])
+    assert given is not None
     return Outputs(given['logits'], {}, {'logits': (given['mask'],)} if 'mask' in given else {})
 
 

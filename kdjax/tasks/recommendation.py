@@ -104,6 +104,13 @@ class Recommendation(Task):
             if missing := sorted(needed - set(split.columns())):
                 raise UsageError(f'recommendation needs the column {missing[0]!r}, split {name!r} has '
                                  f'{sorted(split.columns())}')  # fmt: skip
+            users = split.inputs.get('user') if isinstance(split.inputs, Mapping) else None
+            if users is None or not isinstance(split.column('seen'), Shared):
+                raise UsageError("recommendation needs inputs {'user': ids} and 'seen' as rows that examples share, as "
+                                 f'citeulike.of_interactions makes them; split {name!r} has others')  # fmt: skip
+            if users.min() < 0 or users.max() >= dataset.facts['users']:
+                raise UsageError(f'users of split {name!r} must be in 0 to {dataset.facts["users"] - 1}, got '
+                                 f'{users.min()} to {users.max()}')  # fmt: skip
             labels = split.column('labels')
             if labels.ndim != 1 or labels.min() < 0 or labels.max() >= dataset.facts['items']:
                 raise UsageError(f'labels of split {name!r} must be items in 0 to {dataset.facts["items"] - 1}, one '

@@ -149,7 +149,7 @@ def _check_start(config: ConfigDict) -> None:
 
 def _check_names(config: ConfigDict) -> None:
     """Fits and assistants name stages, which are folders of the workdir."""
-    stages = {'teacher', 'average', 'before', 'evaluate', 'report', 'examine', 'grid', 'rung',
+    stages = {'teacher', 'average', 'before', 'dense', 'evaluate', 'report', 'examine', 'grid', 'rung',
               *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
     for kind, names, taken in (
         ('fit', config.fits, stages),

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from kdjax.compress import factored, quantized
+from kdjax.compress import shared as sharing
 from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
 from kdjax.data.buckets import Buckets
@@ -19,7 +20,18 @@ from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
 from kdjax.resolve import called, construct, resolve, signature_of
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
-from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCell, NetSpec, TaskSpec
+from kdjax.study.recipe.recipe import (
+    AVERAGE,
+    BEFORE,
+    DENSE,
+    EVERY,
+    BucketSpec,
+    DataSource,
+    Fit,
+    GridCell,
+    NetSpec,
+    TaskSpec,
+)
 from kdjax.tasks.base import Task
 from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
@@ -118,6 +130,12 @@ def factored_net(one: Net, ranks: tuple[tuple[str, int | tuple[int, int]], ...])
     return factored.factored(one, dict(ranks))
 
 
+@shared
+def shared_net(one: Net, bits: int | tuple[tuple[str, int], ...]) -> Net:
+    """A network whose weights are shared."""
+    return sharing.shared(one, bits if isinstance(bits, int) else dict(bits))
+
+
 def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
     """A network that is told `told` of the data, in a precision, its batch statistics synchronised over an axis."""
     arguments = {**told, **spec.args, 'precision': precision, 'axis': axis}
@@ -177,7 +195,8 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
 
 
 def _source(fit: Fit) -> training.Source:
-    return training.average if fit.own_average else training.start if fit.own_start else training.given
+    own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
+    return own.get(fit.teacher, training.given)
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:

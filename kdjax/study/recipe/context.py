@@ -114,6 +114,10 @@ class Context:
         """What the data are used for."""
         return build.task(inputs.task)
 
+    def informed_task(self, inputs: Inputs) -> Task:
+        """The same, as it measures predictions on the data of `inputs`."""
+        return self.task(inputs).informed(self.datasets(inputs.data))
+
     def net(self, spec: NetSpec, inputs: Inputs, precision: str = '') -> Net:
         """A network for the data of `inputs`, in their precision or another."""
         told = build.told(spec, self.task(inputs), self.datasets(inputs.data), inputs.column)
@@ -127,6 +131,10 @@ class Context:
         """A network of `inputs` as what its fits so far have made of it."""
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
+
+    def dense_net(self, inputs: TrainedStudents | TrainedTeacher) -> Net:
+        """The network of a fit without its rounding."""
+        return changes.factored_net(self.net(changes.network(inputs.network, inputs), inputs), inputs)
 
     def teacher_net(self, teacher: TeachingNetwork, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
@@ -163,12 +171,12 @@ class Context:
     def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
         """Metrics of a network on a split of the data of `inputs`."""
         examples = self.datasets(inputs.data).splits[split]
-        return evaluator(self.task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
+        return evaluator(self.informed_task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
 
     def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
         """What networks predict on a split of the data of `inputs`."""
         examples = self.datasets(inputs.data).splits[split]
-        return predictor(self.task(inputs), net, examples, **self._evaluation(inputs))
+        return predictor(self.informed_task(inputs), net, examples, **self._evaluation(inputs))
 
     def _evaluation(self, inputs: Inputs) -> dict[str, Any]:
         return {

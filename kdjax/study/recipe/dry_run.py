@@ -67,7 +67,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
-    if fit.own_start:
+    if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
     parts: dict[str, Any] = {
         'net': net,
@@ -229,6 +229,11 @@ def _teacher(
         if not isinstance(inputs, TrainedStudents) or inputs.before is None:
             raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
         net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
+        spec = inputs.network
+    elif inputs.fit.own_dense:
+        changes.check_dense(inputs)
+        net = build.probed(changes.factored_net(_net(changes.network(inputs.network, inputs), inputs, dataset,
+                                                     inputs.precision), inputs), inputs.fit.taps())  # fmt: skip
         spec = inputs.network
     elif inputs.source is None:
         return teachers.none(), {}, batch

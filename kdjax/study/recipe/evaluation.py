@@ -130,7 +130,7 @@ def _statistics(
     for size in inputs.transfer_sizes:
         predictions = predict(trees.take(cells, np.array(chosen_cells(result, size))))
         seeds = range(len(jax.tree.leaves(predictions)[0]))
-        each = [context.task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
+        each = [context.informed_task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
         found[f'{method}/{size}'] = np.stack(each).astype(np.float32)
     return found
 

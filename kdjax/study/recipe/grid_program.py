@@ -49,6 +49,7 @@ class WarmStart(NamedTuple):
 
     student: Tree
     terms: Tree
+    dense: Tree = None  # the students with all weights that are gone, where these teach
 
 
 class TrainingData(NamedTuple):
@@ -104,6 +105,8 @@ def grid_program(
     teacher = teachers.frozen(net) if fit.own_average else source.teacher
     if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
         teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
+    if fit.own_dense:
+        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
@@ -119,11 +122,11 @@ def grid_program(
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
     plain = build.trained_net(context.net(inputs.network, inputs), fit)
     begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
-    if fit.own_start:
-        knobs[teachers.START] = jax.device_put(begun.student)
+    if fit.own_start or fit.own_dense:
+        knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
     example = build.alone(context.example(inputs))
-    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example))
+    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example), dense=None)
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -143,8 +146,7 @@ def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: 
     how = changes.rounding(inputs, None)
     if how is None:
         return None
-    plain = changes.factored_net(context.net(changes.network(inputs.network, inputs), inputs), inputs)
-    take = compiled(bound(changes.calibrated, net=plain, how=how, own_batches=own_batches))
+    take = compiled(bound(changes.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
     return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 

@@ -18,6 +18,8 @@ from kdjax.train.objective import Objective
 CLASSIFICATION = 'classification.Classification'  # the task where a config names none
 AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 BEFORE = 'before'  # likewise: the student as the fit before left it
+DENSE = 'dense'  # likewise: the student with the weights that are gone put back, and nothing rounded
+OWN = (AVERAGE, BEFORE, DENSE)
 
 
 TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
@@ -101,7 +103,7 @@ class Fit:
       terms: specs of its terms, by name, with all candidates of their knobs.
       objective: the terms themselves.
       knobs: all numbers of every knob that is given, by dotted name: 'learning_rate', 'soft.weight', ...
-      teacher: who teaches: a network, AVERAGE, or '' where no term reads a teacher.
+      teacher: who teaches: a network, one of OWN, or '' where no term reads a teacher.
     """
 
     name: str
@@ -130,6 +132,11 @@ class Fit:
     def own_start(self) -> bool:
         """Whether the student as the fit before left it teaches."""
         return self.teacher == BEFORE
+
+    @property
+    def own_dense(self) -> bool:
+        """Whether the student with the weights that are gone teaches."""
+        return self.teacher == DENSE
 
     @property
     def answering(self) -> Term | None:

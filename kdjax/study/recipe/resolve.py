@@ -21,6 +21,8 @@ from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
     BEFORE,
+    DENSE,
+    OWN,
     BucketSpec,
     DataSource,
     Execution,
@@ -150,8 +152,8 @@ def _plain(spec: Any) -> Any:
 
 def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     fit = _fit(config, name, spec.fit, {})
-    if fit.teacher == BEFORE:
-        raise UsageError(f"teacher 'before' is of students, and {name} has no fit before")
+    if fit.teacher in (BEFORE, DENSE):
+        raise UsageError(f'teacher {fit.teacher!r} is of students, and {name} has no fit before')
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
@@ -241,8 +243,10 @@ def _check_teacher(config: ConfigDict, spec: ConfigDict, teacher: str) -> None:
     if teacher == AVERAGE and not spec.optim.get('ema'):
         raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
     known = check.teachers(config)
-    if teacher and teacher not in (*known, AVERAGE, BEFORE):
-        raise unknown('teacher', teacher, (*known, AVERAGE, BEFORE), ' of a fit')
+    if teacher and teacher not in (*known, *OWN):
+        raise unknown('teacher', teacher, (*known, *OWN), ' of a fit')
+    if teacher == DENSE and spec.peers > 1:
+        raise UsageError(f"teacher 'dense' is of one student, and the fit has {spec.peers} peers")
 
 
 def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:
@@ -280,7 +284,7 @@ def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[st
     ordered = dict.fromkeys(['teacher'])
     for name in config.assistants:
         path = [name]
-        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', AVERAGE, BEFORE):
+        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', *OWN):
             if above in path:
                 raise UsageError(f'assistants {path} teach each other in a circle')
             path.append(above)

@@ -41,6 +41,7 @@ class FitTask(NamedTuple):
     execution: Execution
     drawn: GridCell  # its transfer set, seed and knobs
     before: str | None  # key of the cell that it starts from
+    way: tuple[str, ...]  # keys of all cells before it, from the first of its run on
     needs: tuple[plan.Stage, ...]  # networks that teach and their caches, each after what it needs
 
     @property
@@ -312,8 +313,9 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
             needs = [stage.key for stage in link.needs]
             structure = trees.digest([link.program, needs, before and before.structure, plan.VERSION])
             drawn = GridCell(size, seed, link.inputs.fit.settings)
+            way = tuple(cell.key for cell in cells)
             cells.append(
-                FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, link.needs)
+                FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, way, link.needs)
             )
         runs.append(Run(point, recipe.config.accept.method, seed, size, tuple(cells), links[0].root))
     return runs
