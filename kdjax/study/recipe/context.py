@@ -201,12 +201,12 @@ class Context:
         """The column that a network reads."""
         return {'inputs': self.datasets(inputs.data).splits[split].column(inputs.column)}
 
-    def silent(self, folder: Path, looks: Sequence[Mapping[str, Any]]) -> list[str]:
-        """Terms of a fit whose gradient was 0 whenever it was looked at, which then is said."""
+    def looked_at(self, folder: Path, looks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What is kept of looks at gradients: they, and the terms whose gradient was 0 in all, which then is said."""
         found = anatomy.silent(looks)
         if found:
             self.screen.note(f'{folder.name.partition("-")[0]}: no gradient of {", ".join(found)} reached the student')
-        return found
+        return {'anatomy': looks, 'silent': found}
 
     def typical_length(self, inputs: Inputs) -> int | None:
         """How many tokens the example has that costs are measured on; None where examples have no lengths."""
