@@ -246,17 +246,20 @@ def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
 
 def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
     """Where cells of a later fit start: each from the student of its own run's fit before."""
-    places = [index.places[cell.before] for cell in cells if cell.before]
+    inputs = cells[0].inputs
+    since = changes.dense_since(inputs) if inputs.fit.own_dense else 1
 
-    def gathered(name: str) -> Tree:
+    def gathered(name: str, ago: int = 1) -> Tree:
+        places = [index.places[cell.way[-ago]] for cell in cells]
         loaded = {folder: load_variables(folder / name) for folder in dict.fromkeys(place.folder for place in places)}
         rows = [trees.take(loaded[place.folder], place.position) for place in places]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
-    terms = all((place.folder / 'terms').exists() for place in places)
-    before = cells[0].inputs.before
-    assert before is not None
-    return WarmStart(grid_program.alone(gathered('variables'), before.fit), gathered('terms') if terms else {})
+    terms = all((index.places[cell.way[-1]].folder / 'terms').exists() for cell in cells)
+    ways = changes.chain(inputs)[-1 - since : -1]
+    starts = [grid_program.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
+    return WarmStart(starts[-1], gathered('terms') if terms else {},
+                     changes.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
 
 
 def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
