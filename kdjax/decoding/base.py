@@ -59,15 +59,17 @@ class _State(NamedTuple):
     written: Written
 
 
-def generator_of(net: Net) -> Generator:
+def generator_of(net: Net | None) -> Generator:
     """What a network writes with.
 
     Raises:
       UsageError: it does not write.
     """
-    if net.generator is None:
-        raise UsageError('decoding needs a network that has a generator, such as encoder_decoder.transformer or '
-                         'decoder_only.transformer; ensembles and networks that were changed have none')  # fmt: skip
+    if net is None or net.generator is None:
+        raise UsageError(
+            'decoding needs a network that has a generator, such as encoder_decoder.transformer or '
+            'decoder_only.transformer; ensembles, changed networks and answers from files have none'
+        )
     return net.generator
 
 

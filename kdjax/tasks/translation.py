@@ -97,7 +97,7 @@ class Translation(NextToken):
         agree = (jnp.argmax(logs, axis=-1) == teacher_logits).astype(jnp.float32)
         return {'agreement': mean(agree, mask)}
 
-    def respond(self, net: Net, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
+    def respond(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """Of every token of the reference 'nll' and 'right', (B, N), and what is 'written', (B, T) int32."""
         found = self.predict(outputs, batch)
         if not self.beam:

@@ -89,7 +89,9 @@ def by_hand(row, beam):
     return (finished + rest)[: beam.width]
 
 
-@pytest.mark.parametrize('beam', [pytest.param(Beam(3, 'gnmt', 1.0), marks=pytest.mark.slow), Beam(2, 'mean', 1.0, 'full')])
+@pytest.mark.parametrize(
+    'beam', [pytest.param(Beam(3, 'gnmt', 1.0), marks=pytest.mark.slow), Beam(2, 'mean', 1.0, 'full')]
+)
 def test_a_narrow_search_is_that_of_plain_python(beam):
     found = searched(beam)
     for row in range(ROWS):
