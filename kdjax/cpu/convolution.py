@@ -10,8 +10,10 @@ the others. Where the library of `kdjax.cpu.onednn` was built, it does those tha
 outside training in the same pass over memory; the derivatives of that are those of its parts.
 """
 
+import contextlib
+import contextvars
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
@@ -33,6 +35,27 @@ FREE = {
     onednn.KERNEL: ((3, 2), (3, 3)),  # channels of inputs, channels of outputs
 }
 
+_plain = contextvars.ContextVar('plain convolutions', default=False)
+
+
+@contextlib.contextmanager
+def plain() -> Iterator[None]:
+    """In it convolutions are those of `lax`, for programs that leave this machine.
+
+    What JAX has traced before and kept is not traced again: there, `without_primitives` finds what an operation is.
+    """
+    token = _plain.set(True)
+    try:
+        yield
+    finally:
+        _plain.reset(token)
+
+
+def without_primitives(name: str) -> Callable[..., Array] | None:
+    """The function of `lax` that is the primitive of this name, with its parameters; None of any other primitive."""
+    known = {form.name: by_lax for form, by_lax in ((_outputs, _outputs_by_lax), (_finished, _finished_by_lax))}
+    return known.get(name)
+
 
 def convolved(
     inputs: Array,
@@ -51,8 +74,8 @@ def convolved(
     With a kernel of one position it is a matrix product, and done as one.
     """
     around, inside = tuple(lhs_dilation or (1, 1)), tuple(rhs_dilation or (1, 1))
-    plain = inputs.ndim == 4 and around == (1, 1) and feature_group_count == 1 and precision is None
-    if jax.default_backend() != 'cpu' or not plain or not _known(dimension_numbers, inputs, kernel):
+    usual = inputs.ndim == 4 and around == (1, 1) and feature_group_count == 1 and precision is None
+    if _plain.get() or jax.default_backend() != 'cpu' or not usual or not _known(dimension_numbers, inputs, kernel):
         return lax.conv_general_dilated(
             inputs, kernel, window_strides, padding, lhs_dilation, rhs_dilation, dimension_numbers,
             feature_group_count=feature_group_count, precision=precision,
@@ -93,7 +116,7 @@ def finished(
       relu: whether outputs then go through a ReLU.
     """
     operands = (inputs, kernel, bias) if after is None else (inputs, kernel, bias, after)
-    if jax.default_backend() != 'cpu' or groups > 1:
+    if _plain.get() or jax.default_backend() != 'cpu' or groups > 1:
         return _finished_by_lax(*operands, strides=strides, pads=pads, relu=relu, groups=groups)
     return _finished.bind(*operands, strides=strides, pads=pads, relu=relu)
 

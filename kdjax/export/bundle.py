@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax.compress import factored, quantized
+from kdjax.compress import factored, quantized, shared
 from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
@@ -124,7 +124,7 @@ class Student:
         count = len(jax.tree.leaves(stored)[0])
         if not count:
             raise UsageError('there is no example to predict')
-        preprocess = _built('kdjax.data', self.about['preprocess'], 'preprocessing')
+        preprocess = preprocessing(self.about)
         run = compiled(bound(_forward, net=self.net, task=self.task, preprocess=preprocess))
         size = min(BATCH, count)
         found = []
@@ -178,6 +178,8 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
         variables, own = factored.built(variables, _frozen(ranks))
         net = factored.factored(net, own)
         fewer.append(dict(own))
+    if 'shared' in changes:
+        net = shared.shared(net, changes['shared'])
     if fewer:
         about = {**about, 'changes': {**changes, 'factors': fewer}}
     if changes['rounding']:
@@ -213,6 +215,11 @@ def _about(folder: Path) -> dict[str, Any]:
         raise UsageError(f'{folder / ABOUT} has format {about["format"]}, this kdjax {__version__} reads {FORMAT}')
     storage.compare(folder, {WEIGHTS: about['sha256']}, advice)
     return about
+
+
+def preprocessing(about: Mapping[str, Any]) -> Any:
+    """From examples as stored to what the network reads."""
+    return _built('kdjax.data', about['preprocess'], 'preprocessing')
 
 
 def _forward(variables: Tree, inputs: Tree, *, net: Net, task: Task, preprocess: Any) -> tuple[Any, Any]:

@@ -9,6 +9,7 @@ def written(about: Mapping[str, Any]) -> str:
     rows = '\n'.join(f'| {name} | {_number(value)} |' for name, value in about['metrics'].get('test', {}).items())
     licence = about.get('license') or 'other'
     stated = about.get('license') or 'not stated: it depends on the data, too'
+    files = _files(about.get('files', {}))
     data, network = about['data'], about['network']
     candidate = ', '.join(f'{name} {value:g}' for name, value in about['candidate'].items()) or 'as configured'
     return f"""---
@@ -28,13 +29,31 @@ tags: [knowledge-distillation, jax, flax]
 | on the test split | |
 |---|---:|
 {rows}
-
+{files}
 ```python
 import kdjax
 student = kdjax.load('.')  # this folder
 student.predict(inputs)
 ```
 """
+
+
+def _files(told: Mapping[str, Any]) -> str:
+    """A table of the files of further formats."""
+    if not told:
+        return ''
+    rows = [f'| `{one["file"]}` | {one["bytes"] / 1024:.1f} | {one["deflated"] / 1024:.1f} | '
+            f'{one["agreement"]["error"]:.2g} of {one["agreement"]["largest"]:.3g} | {one["agreement"]["top1"]:.2%} | '
+            f'{"yes" if one["equal"] else "**no**"} | {_scores(one["test"])} |' for one in told.values()]  # fmt: skip
+    return '\n'.join([
+        '', 'Files, which read what preprocessing gives; each was asked the whole test split in its own runtime:', '',
+        '| file | kB | deflated | logits apart by | decisions alike | equal | on the test split |',
+        '|---|---:|---:|---:|---:|---|---|', *rows, '',
+    ])  # fmt: skip
+
+
+def _scores(metrics: Mapping[str, float]) -> str:
+    return ', '.join(f'{name} {value:.4g}' for name, value in list(metrics.items())[:2])
 
 
 def _number(value: Any) -> str:

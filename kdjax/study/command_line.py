@@ -53,6 +53,9 @@ NEEDS = flags.DEFINE_string('needs', '', "To list: 'labels', or 'nothing': those
 TASK = flags.DEFINE_string('task', '', 'To list: what it is for: classification, multilabel, regression, tagging.')
 TERM = flags.DEFINE_string('term', '', "To list: all about one, 'dkd.DecoupledTargets' or 'my.module:MyTerm'.")
 STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
+FORMATS = flags.DEFINE_string(
+    'formats', '', 'To export: files beside the weights, such as stablehlo,litert,litert-int8,onnx,onnx-int8,torch.'
+)
 TO = flags.DEFINE_string('to', '', 'To export, or of a new project: the folder to write.')
 DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
 SEARCH = flags.DEFINE_string(
@@ -153,7 +156,7 @@ def _aside(workdir: Path) -> None:
     elif MODE.value == 'new':
         print(new.create(TO.value))
     else:
-        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value))
+        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value, FORMATS.value))
 
 
 def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> int:

@@ -1,5 +1,6 @@
 """A student that was trained, taken out of its run: it answers as the report says."""
 
+import dataclasses
 import runpy
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import kdjax
 from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
+from kdjax.study.recipe import students
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.xdist_group('run')
@@ -90,6 +92,25 @@ def test_the_command_writes_the_same_student(finished, tmp_path):
     inputs = digits.digits().splits['test'].inputs
     exported, trained = kdjax.load(tmp_path / 'out'), kdjax.load(finished, 'hard labels')
     np.testing.assert_array_equal(exported.logits(inputs), trained.logits(inputs))
+
+
+def test_files_of_further_formats_say_what_the_report_says(finished, tmp_path):
+    said = students.export(finished, '', 0, None, str(tmp_path / 'out'), 'stablehlo,torch')
+    about = kdjax.load(tmp_path / 'out').about
+    for name in ('stablehlo', 'torch'):
+        told = about['files'][name]
+        assert told['test']['accuracy'] == pytest.approx(about['metrics']['test']['accuracy'])
+        assert f'{name}: {told["file"]}, {told["bytes"] / 1024:.1f} kB, accuracy' in said
+    with pytest.raises(UsageError, match="unknown format 'tflite'"):
+        students.export(finished, '', 0, None, str(tmp_path / 'none'), 'tflite')
+    assert not (tmp_path / 'none').exists()
+
+
+def test_data_that_have_changed_judge_no_file(finished):
+    student = kdjax.load(finished)
+    other = {**student.about, 'data': {**student.about['data'], 'checksum': '0'}}
+    with pytest.raises(UsageError, match='not those that the student was trained on'):
+        students.dataset_of(dataclasses.replace(student, about=other))
 
 
 def test_evaluation_keeps_what_teacher_and_students_answer(finished):

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import trees
-from kdjax.compress import factored, masks, narrowed, quantized
+from kdjax.compress import factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.jit_cache import bound, compiled
@@ -59,6 +59,8 @@ def applied(
         variables = _narrowed(make, before, change, variables, example)
     if change['kind'] == changes.FACTOR:
         variables = _factored(inputs.fit, cells, variables, dict(changes.ranks_of(change)))
+    if change['kind'] == changes.SHARE:
+        variables = _each(functools.partial(shared.with_codebooks, bits=change['bits']), variables)
     how = changes.rounding(inputs, None)
     if how is None:
         return variables
@@ -87,7 +89,7 @@ def as_built(net: Callable[[NetSpec], Net], spec: NetSpec, inputs: Any, variable
             fewer.append(ranks)
     for ranks in fewer:
         one = build.factored_net(one, tuple(sorted(ranks.items())))
-    how = changes.rounding(inputs, None)
+    one, how = changes.shared_net(one, inputs), changes.rounding(inputs, None)
     return (one if how is None else build.rounded(one, how)), variables
 
 

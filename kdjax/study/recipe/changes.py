@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdjax.compress import narrowed
+from kdjax.compress import narrowed, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import Rounding
 from kdjax.errors import UsageError, unknown
@@ -23,7 +23,7 @@ from kdjax.study.recipe.recipe import Fit, NetSpec
 from kdjax.train import optim
 from kdjax.types import Net
 
-QUANTIZE, NARROW, FACTOR = 'quantize', 'narrow', 'factor'
+QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
 
@@ -100,7 +100,13 @@ def _factor(*, ranks: Ranks) -> None:
     """Which kernels there are, and the ranks that they can have, is seen when the fit is traced."""
 
 
-KINDS: Mapping[str, Callable[..., Any]] = {QUANTIZE: _quantize, NARROW: _narrow, FACTOR: _factor}  # arguments of each
+def _share(*, bits: shared.Bits) -> None:
+    """Its arguments are some that a student can have."""
+    shared.check(bits)
+
+
+# Arguments of each.
+KINDS: Mapping[str, Callable[..., Any]] = {QUANTIZE: _quantize, NARROW: _narrow, FACTOR: _factor, SHARE: _share}
 
 
 def chain(inputs: Any) -> list[Any]:
@@ -159,8 +165,8 @@ def widths_of(spec: NetSpec) -> tuple[int, ...]:
 
 
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
-    """A network with the factors and the rounding that the fits so far gave it."""
-    net, how = factored_net(net, inputs), rounding(inputs, axis)
+    """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
+    net, how = shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
     return net if how is None else build.rounded(net, how)
 
 
@@ -178,6 +184,29 @@ def ranks_of(change: Mapping[str, Any]) -> tuple[tuple[str, int | tuple[int, int
                  for path, rank in sorted(change['ranks'].items()))  # fmt: skip
 
 
+def shared_net(net: Net, inputs: Any) -> Net:
+    """A network with shared weights, if they are.
+
+    Raises:
+      UsageError: kernels are changed or pruned that are codebooks by then, or rounded to other numbers than those.
+    """
+    way = fits(inputs)
+    first = next((place for place, fit in enumerate(way) if fit.spec.change.get('kind') == SHARE), None)
+    if first is None:
+        return net
+    for place, fit in enumerate(way):
+        kind, pruning = fit.spec.change.get('kind', ''), fit.spec.optim.get('pruning', '')
+        if (place > first and kind) or kind == QUANTIZE or (place >= first and pruning not in ('', 'keep')):
+            raise UsageError(f'fit {way[first].name!r} shares weights, and fit {fit.name!r} has change {kind!r} and '
+                             f'pruning {pruning!r}: prune, narrow or factor before, and do not round')  # fmt: skip
+    return build.shared_net(net, _shared_bits(way[first].spec.change))
+
+
+def _shared_bits(change: Mapping[str, Any]) -> int | tuple[tuple[str, int], ...]:
+    bits = change['bits']
+    return tuple(sorted(bits.items())) if isinstance(bits, Mapping) else bits
+
+
 def rounding(inputs: Any, axis: str | None) -> Rounding | None:
     """How the student of a fit is rounded, by the last change that says it; None where it is not."""
     said = [change for change in all_of(inputs) if change['kind'] == QUANTIZE]
@@ -192,11 +221,12 @@ def described(inputs: Any) -> dict[str, Any]:
     """What makes another network of the config's, JSON-able, for `export.bundle.build`; {} where nothing does."""
     if not made(inputs):
         return {}
-    how = rounding(inputs, None)
+    how, sharing = rounding(inputs, None), [change['bits'] for change in all_of(inputs) if change['kind'] == SHARE]
     return {
         'args': plain(network(inputs.network, inputs).args),
         'factors': [dict(ranks_of(change)) for change in all_of(inputs) if change['kind'] == FACTOR],
         'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
+        **({'shared': plain(sharing[0])} if sharing else {}),
     }
 
 
@@ -217,7 +247,7 @@ def check_dense(inputs: Any) -> None:
         raise UsageError("teacher 'dense' is the student with the weights that are gone put back, and nothing of it is "
                          'pruned or rounded: it would be its own teacher')  # fmt: skip
     for fit in way[len(way) - since :]:
-        if fit.spec.change.get('kind') in (NARROW, FACTOR):
+        if fit.spec.change.get('kind') in (NARROW, FACTOR, SHARE):
             raise UsageError(f"teacher 'dense' has weights of before fit {fit.name!r}, which makes others of them "
                              f"({fit.spec.change['kind']}); take 'before', or do that first")  # fmt: skip
 

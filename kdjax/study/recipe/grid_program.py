@@ -19,7 +19,7 @@ from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
+from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
@@ -68,7 +68,8 @@ def alone(fitted: Tree, fit: Fit) -> Tree:
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
-    streams = build.streams(context.task(inputs), split, cells, inputs.seed, inputs.classes, inputs.fit)
+    task = context.task(inputs)
+    streams = build.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 
@@ -253,6 +254,8 @@ def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
+    if isinstance(who, GivenTeacher):
+        return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 
 
@@ -266,11 +269,19 @@ def cached_variables(context: Context, inputs: CachedTeacher) -> Tree:
 def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.Address:
     """What the tables of a cache depend on."""
     teacher = inputs.teacher
+    if isinstance(teacher, GivenTeacher):
+        said = trees.digest([teacher.outputs, inputs.keep])
+        return _address(context, inputs, said)
     how = [plain(teacher.network.args), teacher.members, inputs.precision or teacher.precision]
     if inputs.sparse or inputs.folded:
         how += [inputs.keep, inputs.bound, inputs.folded.folds if inputs.folded else 0]
+    return _address(context, inputs, trees.digest([*how, trees.fingerprint(variables)]))
+
+
+def _address(context: Context, inputs: CachedTeacher, who: str) -> cache.Address:
+    teacher = inputs.teacher
     return cache.Address(
-        trees.digest([*how, trees.fingerprint(variables)]),
+        who,
         context.datasets.checksum(teacher.data),
         json.dumps(plain(teacher.data.preprocess), sort_keys=True),
         json.dumps(plain(inputs.augment), sort_keys=True),

@@ -187,6 +187,7 @@ class TeacherSpec:
     network: NetSpec
     weights: str  # file of its weights, where it is not trained
     pretrained: str  # file of weights that its training starts from
+    outputs: str  # file of its answers, where it is a table
     members: int
     augment: Any
     views: int
@@ -243,7 +244,7 @@ class Recipe:
       data: the source.
       buckets: widths of padded examples.
       views: what students see.
-      transfer_sizes, classes, label_noise: of students' transfer sets.
+      transfer_sizes, draw, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
@@ -264,6 +265,7 @@ class Recipe:
     buckets: BucketSpec
     views: Views
     transfer_sizes: tuple[int, ...]
+    draw: str
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]

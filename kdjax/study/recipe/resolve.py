@@ -103,6 +103,7 @@ def _recipe(
         data=DataSource(data.source, arguments, data.preprocess.to_dict(), datasets.content(data.source, arguments)),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
+        draw=data.draw,
         classes=tuple(data.classes),
         label_noise=data.label_noise,
         teachers=teachers,
@@ -156,8 +157,9 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
-        name, _network(spec), spec.weights, spec.pretrained, spec.members, _plain(spec.augment), spec.views, fit,
-        spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep, spec.bound,
+        name, _network(spec), spec.weights, spec.pretrained, spec.outputs, spec.members, _plain(spec.augment),
+        spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep,
+        spec.bound,
     )  # fmt: skip
 
 
@@ -287,6 +289,10 @@ def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[st
                 raise UsageError(f'assistants {path} teach each other in a circle')
             path.append(above)
         ordered.update(dict.fromkeys(reversed(path)))
+    for name in config.assistants:
+        source = teachers.get(teachers[name].fit.teacher)
+        if source and source.outputs and not teachers[name].outputs:
+            raise UsageError(f'{name} asks its teacher in every step, and {source.name}.outputs can only be looked up')
     return {name: teachers[name] for name in ordered}
 
 
@@ -297,6 +303,11 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
     spec = recipe.teachers.get(fit.teacher)
     if spec and spec.keep and spec.mode == 'online':
         raise UsageError(f"{fit.teacher}.keep is of what is cached: set mode='cached' of {fit.teacher!r}, or keep=0")
+    if spec and spec.outputs and _seen_otherwise(recipe.views):
+        raise UsageError(
+            f'{fit.teacher}.outputs are answers to examples as they are, and students see {recipe.views.views} views '
+            'of each: set data.views=1, or data.consistent=False for a teacher that sees another view than they'
+        )
     if recipe.views.mix and spec and spec.mode == 'cached':
         raise UsageError(
             f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '
@@ -305,6 +316,11 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
     drawn = sorted({*fit.taps()} & {tap for probe in probes.PROBES for tap in probe.taps})
     if drawn and not recipe.views.consistent:
         raise UsageError(f'fit {fit.name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
+
+
+def _seen_otherwise(views: Views) -> bool:
+    """Whether students are to see what their teacher sees, and that is not the examples as they are."""
+    return views.consistent and views.views > 1 and views.augment != {'kind': 'augment.identity'}
 
 
 def _check_execution(recipe: Recipe) -> None:

@@ -19,7 +19,7 @@ from kdjax.nets import team
 from kdjax.study.recipe import build, changed, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
-from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
 from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
@@ -100,7 +100,9 @@ def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: s
     return _keep_teacher(inputs, context, folder, pretrained.load(inputs.path, like, net.names))
 
 
-def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
+def _keep_teacher(
+    inputs: TrainedTeacher | ImportedTeacher, context: Context, folder: Path, variables: Tree
+) -> dict[str, Any]:
     """Saves the variables of a network that teaches, and says what it is worth on validation."""
     save_variables(folder / 'variables', variables)
     measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
@@ -126,7 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        'anatomy': fitted.anatomy,
+        **context.looked_at(folder, fitted.anatomy),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip

@@ -8,14 +8,17 @@ from typing import Any
 import numpy as np
 
 from kdjax import trees
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError, unknown
-from kdjax.export import ABOUT, bundle
+from kdjax.export import ABOUT, bundle, files
 from kdjax.export.bundle import FORMAT, Student
+from kdjax.export.formats import named as known_formats
 from kdjax.metrics import Metric
 from kdjax.resolve import resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import TrainedStudents, plain
+from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells, validation_score
 from kdjax.train import storage
 from kdjax.train.checkpoint import load_variables
@@ -47,6 +50,7 @@ def described(shared: TrainedStudents, context: Context) -> dict[str, Any]:
         'classes': list(dataset.classes),
         'facts': plain(facts),
         'preprocess': plain(shared.data.preprocess),
+        'column': shared.column,
         'inputs': _inputs(column, shared.column in dataset.padded),
         'text': _text(facts['words'], shared) if reads_words else None,
         'data': {**plain({'source': shared.data.source, 'args': dict(shared.data.args)}),
@@ -161,6 +165,14 @@ def _of_sweep(folder: Path, asked: Mapping[str, Any], checkpoint: str) -> Studen
     return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
 
 
+def of_grid(folder: Path, cell: int) -> Student:
+    """A student of a grid of a sweep, of which is known what its network is, and no more."""
+    about = storage.read_json(storage.intact(folder / STUDENTS), storage.of_stage(folder), network=dict)
+    about |= {'method': '', 'seed': 0, 'candidate': {}, 'transfer_size': 0, 'step': 0, 'metrics': {}}
+    variables = trees.take(load_variables(folder / CHECKPOINTS['last']), cell)
+    return bundle.build(about, {'params': {}, 'stats': {}, **variables})
+
+
 def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the last run of a workdir says of its students, and what its report says."""
     if not (folder / 'report' / ARTIFACT).is_file():
@@ -206,18 +218,51 @@ def _step(result: Mapping[str, Any], cell: int, metric: Metric, checkpoint: str)
     return best_step(result['history'], cell, metric)
 
 
-def export(workdir: Path, method: str, transfer_size: int, seed: int | None, to: str) -> str:
+def export(workdir: Path, method: str, transfer_size: int, seed: int | None, to: str, formats: str = '') -> str:
     """Writes a student of a finished run to a folder, and says how it is loaded.
 
+    Args:
+      workdir: of the run.
+      method, transfer_size, seed: as of `load`.
+      to: the folder.
+      formats: of further files, 'onnx,litert-int8'; '' for none.
+
     Raises:
-      UsageError: as `load`; or no folder was given.
+      UsageError: as `load` and `export.files.export`; or no folder was given, or the data are not those of the run.
     """
     if not to:
         raise UsageError('--mode=export needs a folder to write to: --to=DIR')
+    names = known_formats(formats)
     student = load(workdir, method, transfer_size=transfer_size, seed=seed)
-    folder = student.save(to)
     chosen = f'{student.method!r}, {student.transfer_size} examples, seed {student.seed}'
-    return f'student of {chosen}: {folder}\n{lines(folder, "")}'
+    if not names:
+        student.save(to)
+        return f'student of {chosen}: {Path(to)}\n{lines(Path(to), "")}'
+    told = files.export(student, Path(to), names, dataset_of(student)).about['files']
+    rows = '\n'.join(_line(name, one, student.task.judged) for name, one in told.items())
+    return f'student of {chosen}: {Path(to)}\n{rows}\n{lines(Path(to), "")}'
+
+
+def dataset_of(student: Student) -> Dataset:
+    """The data that a student was trained on.
+
+    Raises:
+      UsageError: they are not there, or have changed.
+    """
+    data = student.about['data']
+    args = {name: tuple(value) if isinstance(value, list) else value for name, value in data['args'].items()}
+    found = build.dataset(DataSource(data['source'], args, student.about['preprocess']))
+    if found.checksum() != data['checksum']:
+        raise UsageError(f'the data of {data["source"]!r} are not those that the student was trained on, of checksum '
+                         f'{data["checksum"]}')  # fmt: skip
+    return found
+
+
+def _line(name: str, told: Mapping[str, Any], judged: Metric) -> str:
+    """What is said of a file."""
+    apart = '' if told['equal'] else f': NOT equal, {told["agreement"]["top1"]:.2%} of decisions are alike'
+    score = f'{judged.title} {told["test"][judged.name]:.4g}' if judged.name in told['test'] else ''
+    return f'{name}: {told["file"]}, {told["bytes"] / 1024:.1f} kB, {score} on the test split{apart}'
 
 
 def lines(place: Path, method: str) -> str:

@@ -131,7 +131,7 @@ def _run(
         'best': best or None,
         'history': _history(run, index, under_way),
         'gradients': last.record.get('anatomy', []) if last else [],
-        'cost': _with_size(costs.get(_student(run.cells[-1])), last),
+        'cost': _sized(costs.get(_student(run.cells[-1])), last.record.get('size', {}) if last else {}),
         'teacher': teacher,
         'stages': run.cells[-1].inputs.chain,
         'chosen': {},
@@ -139,9 +139,8 @@ def _run(
     }
 
 
-def _with_size(cost: Mapping[str, Any] | None, place: grids.CellResult | None) -> Mapping[str, Any] | None:
-    """The cost of a student with the size of this one, where sizes are measured."""
-    size = place.record.get('size') if place else None
+def _sized(cost: Mapping[str, Any] | None, size: Mapping[str, float]) -> Mapping[str, Any] | None:
+    """What a student costs, with what zeros and bits of its own make of it."""
     return {**cost, 'more': {**cost.get('more', {}), **size}} if cost and size else cost
 
 
@@ -189,8 +188,8 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
 
 def _student(cell: FitTask) -> str:
     data, head = cell.inputs.data, cell.fit.head
-    changed = changes.described(cell.inputs)
-    known = [cell.inputs.student, data.source, data.args, *([head] if head else []), *([changed] if changed else [])]
+    made = [changes.described(cell.inputs)] if changes.made(cell.inputs) else []
+    known = [cell.inputs.student, data.source, data.args, *([head] if head else []), *made]
     return _digest(json.dumps(as_json(known), sort_keys=True))
 
 

@@ -18,7 +18,15 @@ from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS
 from kdjax.study.recipe import changes, dry_run, evaluation, plan
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.inputs import CachedTeacher, Examined, ImportedTeacher, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.inputs import (
+    CachedTeacher,
+    Examined,
+    GivenTeacher,
+    ImportedTeacher,
+    TrainedStudents,
+    TrainedTeacher,
+    plain,
+)
 from kdjax.study.recipe.recipe import Execution, Fit, GridCell, Recipe
 from kdjax.study.recipe.resolve import knob_fields, resolve, term_class
 from kdjax.study.sweep import rows
@@ -151,6 +159,8 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         inputs = stage.inputs
         if isinstance(inputs, ImportedTeacher):
             dry_run.check_weights(inputs, datasets(inputs.data))
+        if isinstance(inputs, GivenTeacher):
+            dry_run.check_outputs(inputs, datasets(inputs.data))
         if isinstance(inputs, TrainedTeacher):
             costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs))
     return costs

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import kdjax
 from configs import base
 from kdjax import trees
-from kdjax.compress import sizes
+from kdjax.compress import shared, sizes
 from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
@@ -33,6 +33,7 @@ FITS = {
     'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
     'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
     'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
+    'share': {'change': {'kind': 'share', 'bits': 3}},
     'after': {},
     'own': {'teacher': 'dense'},
 }  # fmt: skip
@@ -92,7 +93,7 @@ def zeros(variables):
 def finished(tmp_path_factory):
     """A run in which zeros and bits are candidates, that rounds what it pruned, and rounds without training."""
     workdir = tmp_path_factory.mktemp('changes')
-    methods = {'P, Q': ('baseline', 'prune', 'qat'), 'PTQ': ('baseline', 'ptq')}
+    methods = {'P, Q': ('baseline', 'prune', 'qat'), 'PTQ': ('baseline', 'ptq'), 'P, S': ('baseline', 'prune', 'share')}
     search = {'fits.prune.sparsity': (0.5, 0.8), 'fits.qat.bits': (3.0, 8.0)}
     made = config(methods, search, fits__prune__optim__ema=0.8, accept__max_kilobytes=0.5, accept__accuracy_drop=0.5)
     met = run.run(made, workdir, 'test')
@@ -156,7 +157,7 @@ def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
 
 
 @every_other_day
-@pytest.mark.parametrize('method', ['PTQ', 'P, Q'])
+@pytest.mark.parametrize('method', ['PTQ', 'P, Q', 'P, S'])
 def test_a_smaller_student_in_the_hand_is_the_one_that_was_measured(finished, tmp_path, method):
     workdir, _ = finished
     student, test = kdjax.load(workdir, method), digits.digits().splits['test']
@@ -166,12 +167,27 @@ def test_a_smaller_student_in_the_hand_is_the_one_that_was_measured(finished, tm
     np.testing.assert_array_equal(kdjax.load(student.save(tmp_path / 'out')).logits(test.inputs), logits)
 
 
+@every_other_day
+def test_shared_weights_are_few_numbers_and_the_zeros_of_before(finished):
+    workdir, _ = finished
+    pruned, _ = variables(workdir, 'baseline+prune')
+    found, _ = variables(workdir, 'baseline+prune+share')
+    before = trees.take(found, 0)
+    small, whole = sizes.size_of(before), shared.plain(before)
+    for layer in ('dense1', 'head'):
+        kernel = np.asarray(whole['params'][layer]['kernel'])
+        assert 1 < len(np.unique(kernel)) <= 8
+        assert any(np.array_equal(kernel == 0, one == 0) for one in np.asarray(pruned['params'][layer]['kernel']))
+    assert small.huffman < small.indexed < sizes.size_of(trees.take(pruned, 0)).indexed
+
+
 def test_what_makes_another_network_is_said_for_those_who_build_it():
     said = changes.described(chain('baseline', 'narrow', 'factor', 'ptq'))
     assert said['args']['widths'] == [4]
     assert said['factors'] == [{'dense1/kernel': 3}]
     assert said['rounding'] == {'form': 'absmax', 'edges': 0, 'activations': False}
     assert changes.described(chain('baseline', 'prune')) == {}
+    assert changes.described(chain('baseline', 'prune', 'share', 'after'))['shared'] == 3
 
 
 def test_what_was_done_stays_whatever_comes_after():
@@ -183,15 +199,23 @@ def test_what_was_done_stays_whatever_comes_after():
     assert late.student.args['widths'] == (8,)
 
 
-ORDERS = [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor')]
+ORDERS = [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor'),
+          ('narrow', 'factor', 'share')]  # fmt: skip
 
 
-@pytest.mark.parametrize('order', rotation.params([(order,) for order in ORDERS], 'ooo'))
+@pytest.mark.parametrize('order', rotation.params([(order,) for order in ORDERS], 'oooo'))
 def test_any_order_can_be_traced(order):
     made = config(
         {'method': ('baseline', *order)}, fits__factor__change={'kind': 'factor', 'ranks': {'dense1/kernel': 2}}
     )
     assert set(traced(made)) == {'teacher', 'baseline', *order}
+
+
+@pytest.mark.parametrize('order', [('share', 'prune'), ('share', 'qat'), ('qat', 'share'), ('share', 'narrow')])
+def test_codebooks_are_neither_pruned_nor_rounded_nor_narrowed(order):
+    last = order[1] if order[0] == 'share' else order[0]
+    with pytest.raises(UsageError, match=rf"fit 'share' shares weights, and fit '{last}' has change"):
+        traced(config({'method': ('baseline', *order)}))
 
 
 def test_addresses_of_fits_that_change_nothing_know_nothing_of_it():
