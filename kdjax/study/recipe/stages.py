@@ -188,13 +188,9 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     before = context.done['+'.join(inputs.before.chain)].folder
     terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
     since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
-    starts = [_student_of_fit(each.before, context, cells) for each in since]
+    starts = [grid_program.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
+              for each in since if each.before]  # fmt: skip
     return WarmStart(starts[-1], terms, changed.dense(starts) if inputs.fit.own_dense else None)
-
-
-def _student_of_fit(inputs: TrainedStudents | None, context: Context, cells: Sequence[GridCell]) -> Tree:
-    assert inputs is not None
-    return grid_program.alone(_chosen(inputs, context, cells, 'variables'), inputs.fit)
 
 
 def _chosen(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell], name: str) -> Tree:
