@@ -156,7 +156,7 @@ def with_factors(variables: Tree, ranks: Ranks) -> Tree:
       UsageError: no such kernel, or a rank that it cannot have.
     """
     kernels = _kernels(variables['params'], ranks)
-    params = _replaced(variables['params'], {path: _factors(kernels[path], ranks[path], path) for path in ranks})
+    params = replaced(variables['params'], {path: _factors(kernels[path], ranks[path], path) for path in ranks})
     return {**variables, 'params': params}
 
 
@@ -183,52 +183,24 @@ def _kernels(params: Tree, paths: Sequence[str] | Ranks) -> dict[str, Array]:
     return {path: known[path] for path in paths}
 
 
-def _replaced(tree: Tree, values: Mapping[str, Any], at: str = '') -> Tree:
+def replaced(tree: Tree, values: Mapping[str, Any], at: str = '') -> Tree:
     """A tree of dictionaries with other values at some paths."""
     if at in values:
         return values[at]
     if not isinstance(tree, Mapping):
         return tree
-    return {name: _replaced(node, values, f'{at}/{name}' if at else name) for name, node in tree.items()}
+    return {name: replaced(node, values, f'{at}/{name}' if at else name) for name, node in tree.items()}
 
 
 def with_rank(variables: Tree, rank: Array | float, ranks: Ranks) -> Tree:
     """Variables of which some factors have at most so many directions, a traced number; the others are unused."""
-    own = {_key(path): jnp.asarray(rank, jnp.float32) for path in ranks}
+    own = {key_of(path): jnp.asarray(rank, jnp.float32) for path in ranks}
     return {**variables, 'stats': {**variables['stats'], RANK: {**variables['stats'].get(RANK, {}), **own}}}
 
 
-def _key(path: str) -> str:
+def key_of(path: str) -> str:
+    """What the rank of a kernel is called."""
     return path.replace('/', '.')
-
-
-def built(variables: Tree, ranks: Ranks) -> tuple[Tree, Ranks]:
-    """Variables, on the host, whose factors have the directions that are used alone, and their ranks.
-
-    Args:
-      variables: of one network, those of `with_rank` or others.
-      ranks: of `factored`.
-    """
-    own = variables['stats'].get(RANK, {})
-    told = {path: int(own[_key(path)]) for path in ranks if _key(path) in own}
-    nodes = _nodes(variables['params'], ranks)
-    params = _replaced(variables['params'], {path: _cut_to(nodes[path], rank) for path, rank in told.items()})
-    rest = {name: rank for name, rank in own.items() if name not in map(_key, told)}
-    stats = {
-        **{name: leaf for name, leaf in variables['stats'].items() if name != RANK},
-        **({RANK: rest} if rest else {}),
-    }
-    fewer = {path: _at_most(given, told[path]) if path in told else given for path, given in ranks.items()}
-    return {**variables, 'params': params, 'stats': stats}, fewer
-
-
-def _at_most(given: int | tuple[int, int], rank: int) -> int | tuple[int, int]:
-    return (min(given[0], rank), min(given[1], rank)) if isinstance(given, tuple) else min(given, rank)
-
-
-def _cut_to(factors: Factors, rank: int) -> Factors:
-    cut = {**factors, 'first': factors['first'][..., :rank], 'last': factors['last'][..., :rank, :]}
-    return {**cut, 'core': factors['core'][..., :rank, :rank]} if 'core' in factors else cut
 
 
 def factored(net: Net, ranks: Ranks) -> Net:
@@ -247,15 +219,15 @@ def factored(net: Net, ranks: Ranks) -> Net:
 
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         known = variables['stats'].get(RANK, {})
-        own = {_key(path): known[_key(path)] for path in ranks if _key(path) in known}
+        own = {key_of(path): known[key_of(path)] for path in ranks if key_of(path) in known}
         rest = {name: rank for name, rank in known.items() if name not in own}  # of a network within
         factors = {
-            path: _masked(node, own.get(_key(path))) for path, node in _nodes(variables['params'], ranks).items()
+            path: _masked(node, own.get(key_of(path))) for path, node in nodes(variables['params'], ranks).items()
         }
         kernels = {path: composed(factors[path]) for path in ranks}
         stats = {name: leaf for name, leaf in variables['stats'].items() if name != RANK}
         whole = {
-            'params': _replaced(variables['params'], kernels),
+            'params': replaced(variables['params'], kernels),
             'stats': {**stats, **({RANK: rest} if rest else {})},
         }
 
@@ -270,7 +242,8 @@ def factored(net: Net, ranks: Ranks) -> Net:
     return Net(init, apply, net.taps, net.names)
 
 
-def _nodes(params: Tree, paths: Ranks) -> dict[str, Factors]:
+def nodes(params: Tree, paths: Ranks) -> dict[str, Factors]:
+    """The factors among parameters, by path of the kernel."""
     found: dict[str, Any] = {}
     for path in paths:
         found[path] = params

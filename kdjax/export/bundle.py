@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax.compress import factored, quantized, shared
+from kdjax.compress import built, factored, quantized, shared
 from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
@@ -175,7 +175,7 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
     fewer = []
     for ranks in changes['factors']:
-        variables, own = factored.built(variables, _frozen(ranks))
+        variables, own = built.built(variables, _frozen(ranks))
         net = factored.factored(net, own)
         fewer.append(dict(own))
     if 'shared' in changes:

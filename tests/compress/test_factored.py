@@ -101,3 +101,16 @@ def test_ranks_by_a_share_keep_it_and_by_a_budget_keep_to_it():
 def test_ranks_that_a_kernel_cannot_have_are_errors(ranks, why):
     with pytest.raises(UsageError, match=why):
         factored.with_factors(subject('mlp')[2], ranks)
+
+
+def test_directions_that_are_unused_are_left_out_of_a_rounded_network_too():
+    ranks = {'dense1/kernel': 7, 'dense2/kernel': 5}
+    wide, factors, net, x, _ = made('mlp', ranks)
+    given, how = factored.with_rank(factors, 3, ranks), Rounding()
+    variables = quantized.begun(wide, how, given, x, (4.0, 8.0))
+    variables = {**variables, 'stats': quantized.quantized(wide, how).apply(variables, x, train=True, key=None)[1]}
+    small, fewer = built.built(jax.device_get(variables), ranks)
+    assert fewer == dict.fromkeys(ranks, 3)
+    want, got = (quantized.quantized(one, how).apply(own, x, train=False, key=None)[0].logits
+                 for one, own in ((wide, variables), (factored.factored(net, fewer), small)))  # fmt: skip
+    np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import trees
-from kdjax.compress import factored, masks, narrowed, quantized, shared
+from kdjax.compress import built, factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.jit_cache import bound, compiled
@@ -85,7 +85,7 @@ def as_built(net: Callable[[NetSpec], Net], spec: NetSpec, inputs: Any, variable
     one, fewer = net(changes.network(spec, inputs)), []
     for change in changes.all_of(inputs):
         if change['kind'] == changes.FACTOR:
-            variables, ranks = factored.built(variables, dict(changes.ranks_of(change)))
+            variables, ranks = built.built(variables, dict(changes.ranks_of(change)))
             fewer.append(ranks)
     for ranks in fewer:
         one = build.factored_net(one, tuple(sorted(ranks.items())))

@@ -167,6 +167,9 @@ def widths_of(spec: NetSpec) -> tuple[int, ...]:
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
     """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
     net, how = shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
+    if how is not None and how.form == 'lsq' and any('rank' in fit.knobs for fit in fits(inputs)):
+        raise UsageError("form 'lsq' learns steps for all directions of factors, and their rank is a knob here: set "
+                         'rank=0, or form absmax')  # fmt: skip
     return net if how is None else build.rounded(net, how)
 
 
