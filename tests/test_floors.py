@@ -36,7 +36,7 @@ SHARED = {
     'tasks': {
         'base', 'classification', 'entities', 'evaluation', 'next_token', 'speech', 'targets', 'average_precision',
     },
-    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman'},
+    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman', 'factored'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]

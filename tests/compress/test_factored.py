@@ -8,7 +8,8 @@ import pytest
 import rotation
 from house_nets import subject
 
-from kdjax.compress import factored, products, quantized
+from kdjax.compress import built, factored, products, quantized
+from kdjax.compress.quantized import Rounding
 from kdjax.errors import UsageError
 
 FULL = {
