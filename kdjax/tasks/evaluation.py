@@ -139,9 +139,9 @@ def _run(
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = _outputs(net, variables, batch)
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
-        if asked == 'predict':
+        if asked == 'predict' and net is not None:
             return meters, task.respond(net, variables, outputs, batch)
-        return meters, task.answer(outputs, batch) if asked else {}
+        return meters, getattr(task, asked)(outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
 
