@@ -77,10 +77,10 @@ def test_a_few_steps_are_measured_and_shown(name, tmp_path):
     assert found['runs']['finished'] == found['runs']['planned'] == 2 * len(listed)
     assert page.content(found)
     rows = json.loads((tmp_path / 'report' / 'summary.json').read_text())['rows']
-    own = {row['name']: row['cost'].get('more', {}) for row in rows}
+    own = {str(row['point']): row['cost'].get('more', {}) for row in rows}
     for arm in found['arms']:  # the report counts what is left of every arm by itself
         counts = [one['sizes']['nonzeros'] for one in arm['seeds'].values()]
-        counted = own[', '.join(map(str, arm['point'].values()))]
+        counted = own[str(arm['point'])]
         assert not counted or min(counts) <= counted['nonzeros'] <= max(counts), arm['point']
     assert sum(map(bool, own.values())) == (2 if more else 6)
     if more:
