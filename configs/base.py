@@ -86,6 +86,8 @@ def data() -> ConfigDict:
             'views': 1,  # augmented views per example; 1 is the example itself. A cache holds the teacher's on each
             # Examples that students see, () for all: each cell draws its own, stratified, by its seed
             'transfer_sizes': (1000,),
+            # 'examples' one by one, or 'groups': all of a group (speaker, user) before the first example of the next
+            'draw': 'examples',
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }
@@ -116,6 +118,9 @@ def teacher() -> ConfigDict:
             # folder of an exported student
             'weights': '',
             'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
+            # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
+            # `net` is not looked at
+            'outputs': '',
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained
@@ -147,7 +152,8 @@ def fit(**weights: float) -> ConfigDict:
             'terms_weight_decay': 0.0,  # of what terms learn; knob
             'optim': {'name': 'adamw', 'schedule': 'cosine', 'warmup': 0},  # arguments of kdjax.train.optim.build
             'teacher': 'teacher',  # who teaches: 'teacher', an assistant, 'average', the student's moving average, or
-            # 'before', the student as the fit before left it
+            # 'before', the student as the fit before left it, or 'dense', the student with the weights that are gone
+            # put back, and nothing rounded
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
             # those outside the transfer set have no labels: they serve the terms that read none
             'examples': 'transfer',
@@ -155,7 +161,8 @@ def fit(**weights: float) -> ConfigDict:
             'answer': '',
             # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and
             # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels; {'kind': 'factor', 'ranks':
-            # {'dense1/kernel': 8}}, kernels as products. Zeros are the optimiser's: optim.pruning and `sparsity`
+            # {'dense1/kernel': 8}}, kernels as products; {'kind': 'share', 'bits': 6}, few numbers in each kernel.
+            # Zeros are the optimiser's: optim.pruning and `sparsity`
             'change': {},
             'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
@@ -225,7 +232,12 @@ def accept() -> ConfigDict:
             'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
-            'max_kilobytes': 0.0,  # 1000 bytes of its weights as a deflated file, with what is zero and rounded
+            # What is shipped, as of --formats: 'litert-int8', 'onnx', 'c' ... Score, bytes, milliseconds and memory are
+            # then those of this file, in its own runtime on this machine. '' for the weights alone
+            'file': '',
+            'max_kilobytes': 0.0,  # 1000 bytes: of the file; or of the weights deflated, with what is zero and rounded
+            'latency_ms': 0.0,  # median of one example with one thread; of a file
+            'max_ram_kilobytes': 0.0,  # 1000 bytes that it runs in: of a file of LiteRT at least, of C at most
             'accuracy_drop': 0.0,  # by how much its score may be worse than the baseline's, as stored
         }
     )

@@ -43,7 +43,7 @@ def get_config(arg: str = '') -> ConfigDict:
     # 20 ms from frame to frame, so that networks need one stride less than with 10
     config.data.preprocess = ConfigDict({'kind': 'audio.log_mel', 'window': 240, 'hop': 160})
     config.data.transfer_sizes = (2400 if official else 2000,)
-    config.data.views = 16
+    config.data.views = 8
     with config.ignore_type():
         config.data.augment = config.teacher.augment = AUGMENT
     chosen = STUDENTS[arguments['student']]
@@ -60,15 +60,21 @@ def _teacher(teacher: ConfigDict) -> None:
     teacher.net = 'tcresnet.tcresnet'
     teacher.args = ConfigDict({'widths': (24, 36, 48, 72), 'strides': (1, 2, 2), 'dropout': 0.2})
     teacher.views = 64
-    teacher.fit.update({'steps': 500, 'batch_size': 64, 'learning_rate': 4e-3, 'weight_decay': 1e-2})
+    teacher.fit.update({'steps': 400, 'batch_size': 64, 'learning_rate': 4e-3, 'weight_decay': 1e-2})
 
 
 def _methods(config: ConfigDict) -> None:
     config.terms.soft.temperature = 4.0
-    config.fits = ConfigDict({'baseline': base.fit(hard=1.0), 'combined': base.fit(hard=0.1, soft=0.9)})
+    # A control that is as soft and knows nothing of clips: does it help who speaks of them, or softness?
+    config.terms.smooth = ConfigDict({'kind': 'cross_entropy.CrossEntropy', 'smoothing': 0.2})
+    config.fits = ConfigDict(
+        {'baseline': base.fit(hard=1.0), 'combined': base.fit(hard=0.1, soft=0.9), 'smoothed': base.fit(smooth=1.0)}
+    )
     for fit in config.fits.values():
-        fit.update({'steps': 500, 'batch_size': 64, 'learning_rate': 8e-3, 'weight_decay': 1e-2})
-    config.methods = ConfigDict({'hard labels': ('baseline',), 'soft and hard': ('combined',)})
+        fit.update({'steps': 300, 'batch_size': 64, 'learning_rate': 8e-3, 'weight_decay': 1e-2})
+    config.methods = ConfigDict(
+        {'hard labels': ('baseline',), 'soft and hard': ('combined',), 'smoothed labels': ('smoothed',)}
+    )
     config.accept.method = 'soft and hard'
 
 
@@ -76,6 +82,7 @@ def _quick(config: ConfigDict) -> None:
     """A look at the machinery: two epochs of clips as they are."""
     config.seeds = 5
     config.data.views = config.teacher.views = 1
+    del config.methods['smoothed labels']
     config.teacher.fit.update({'steps': 60, 'batch_size': 32})
     for fit in config.fits.values():
         fit.update({'steps': 60, 'batch_size': 32})

@@ -9,19 +9,30 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the fo
 Cost:     with :quick, 2 seeds and 60 steps, after which nothing is heard yet, 160 s of one CPU core
 Arguments: quick, division=speaker|official
     fold=N: the speaker of the test split, 0 to 5
+    methods=NAME+NAME+...: of frames, around, guided and strings, beside CTC alone; all of them if left out
 """
+
+from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from configs import base
 from configs.fsdd import AUGMENT
+from kdjax.errors import unknown
 
 DIGITS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
+
+METHODS = {  # a fit, and what its method is called
+    'frames': 'all frames',
+    'around': 'frames around spikes',
+    'guided': 'guided',
+    'strings': "the teacher's strings",
+}
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """Strings of digits, locked."""
-    arguments = base.arguments(arg, quick=False, division='speaker', fold=4)
+    arguments = base.arguments(arg, quick=False, division='speaker', fold=4, methods='+'.join(METHODS))
     config = base.config()
     config.title = 'Strings of spoken digits (FSDD)'
     config.task = ConfigDict({'kind': 'transcription.Transcription', 'symbols': DIGITS})
@@ -39,15 +50,18 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.net = 'conv_bilstm.transcriber'
     config.teacher.args = ConfigDict({'strides': (1, 2)})
     config.teacher.fit = base.fit(ctc=1.0)
-    _fits(config)
+    _fits(config, arguments['methods'].split('+'))
     config.seeds = 5
-    config.run.validate_every = 150
+    config.run.validate_every = 100
     if arguments['quick']:
         _quick(config)
     return config.lock()
 
 
-def _fits(config: ConfigDict) -> None:
+def _fits(config: ConfigDict, taught: Sequence[str]) -> None:
+    for method in taught:
+        if method not in METHODS:
+            raise unknown('method', method, METHODS, ' of fsdd_ctc')
     config.terms = ConfigDict({
         'ctc': {'kind': 'ctc.Ctc'},
         # A frame's divergence is a tenth of a label's CTC loss
@@ -64,19 +78,12 @@ def _fits(config: ConfigDict) -> None:
         'strings': base.fit(ctc=0.5, strings=0.5),
     })  # fmt: skip
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.update({'steps': 900, 'batch_size': 32, 'learning_rate': 5e-3, 'weight_decay': 1e-2})
-        # CTC first learns to say nothing but blanks, and leaves that in leaps
+        fit.update({'steps': 400, 'batch_size': 32, 'learning_rate': 1e-2, 'weight_decay': 1e-2})
+        # CTC first learns to say nothing but blanks, and leaves that between steps 100 and 200
         fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 100, 'clip': 5.0})
-    config.teacher.fit.learning_rate = 2e-3
-    config.methods = ConfigDict({
-        'CTC alone': ('baseline',),
-        'all frames': ('frames',),
-        'frames around spikes': ('around',),
-        'guided': ('guided',),
-        "the teacher's strings": ('strings',),
-    })  # fmt: skip
-    config.baseline = 'CTC alone'
-    config.accept.method = 'all frames'
+    config.teacher.fit.learning_rate = 4e-3
+    config.baseline, config.accept.method = 'CTC alone', METHODS[taught[0]]
+    config.methods = ConfigDict({config.baseline: ('baseline',), **{METHODS[fit]: (fit,) for fit in taught}})
 
 
 def _quick(config: ConfigDict) -> None:
@@ -84,7 +91,7 @@ def _quick(config: ConfigDict) -> None:
     config.seeds = 2
     config.data.args.sizes = (400, 80, 80)
     config.data.transfer_sizes = (400,)
-    config.methods = ConfigDict({name: config.methods[name] for name in ('CTC alone', 'all frames')})
+    config.methods = ConfigDict({name: config.methods[name] for name in (config.baseline, config.accept.method)})
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps = 60
         fit.optim.warmup = 10

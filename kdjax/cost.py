@@ -30,7 +30,9 @@ COMPRESSION = (
     Metric('nonzeros', 'nonzero parameters', '', 'lower', 0, 'nonzeros'),
     Metric('bits_per_weight', 'bits per weight', '', 'lower', 2, 'bits'),
     Metric('stored_bytes', 'bytes as stored', 'bytes', 'lower', 0, 'stored'),
+    Metric('indexed_bytes', 'bytes of nonzeros with their places', 'bytes', 'lower', 0, 'indexed'),
     Metric('deflated_bytes', 'bytes deflated', 'bytes', 'lower', 0, 'deflated'),
+    Metric('huffman_bytes', 'bytes of those in Huffman codes', 'bytes', 'lower', 0, 'Huffman'),
     Metric('entropy_bytes', 'bytes at least, by entropy', 'bytes', 'lower', 0, 'entropy'),
     Metric('macs', 'multiplications', '', 'lower', 0, 'MACs'),
     Metric('macs_effective', 'multiplications of nonzeros', '', 'lower', 0, 'nonzero MACs'),
@@ -42,7 +44,8 @@ def compression(net: Net, variables: Tree, example: Tree) -> dict[str, float]:
     """What of `COMPRESSION` is known of a network: without multiplications where its products cannot be found."""
     size = sizes.size_of(variables)
     found = {'nonzeros': size.nonzeros, 'bits_per_weight': size.bits_per_weight, 'stored_bytes': size.bytes,
-             'deflated_bytes': size.deflated, 'entropy_bytes': size.entropy}  # fmt: skip
+             'indexed_bytes': size.indexed, 'deflated_bytes': size.deflated, 'huffman_bytes': size.huffman,
+             'entropy_bytes': size.entropy}  # fmt: skip
     try:
         work = sizes.work_of(net, variables, _copies(example, 1))._asdict()
     except UsageError:  # such as those of an LSTM, inside of a loop

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from kdjax.errors import UsageError
 from kdjax.types import Array
 
 
@@ -77,9 +78,15 @@ def beam_search(log_probabilities: np.ndarray, width: int, blank: int = -1) -> l
 
     Prefixes are kept, each with its probability of ending in a blank and of ending in its last label.
 
+    Raises:
+      UsageError: a width below 1, or other than one row of classes for every frame.
+
     Reference: Hannun, Maas, Jurafsky, Ng, First-Pass Large Vocabulary Continuous Speech Recognition using
     Bi-Directional Recurrent DNNs, arXiv 1408.2873, algorithm 1 (without a language model).
     """
+    if width < 1 or log_probabilities.ndim != 2:
+        raise UsageError(f'a beam search needs width >= 1 and log-probabilities (T, K), got {width} and '
+                         f'{log_probabilities.shape}')  # fmt: skip
     blank = blank % log_probabilities.shape[-1]
     beam: dict[tuple[int, ...], tuple[float, float]] = {(): (0.0, -math.inf)}
     for row in log_probabilities.tolist():
@@ -98,6 +105,42 @@ def beam_search(log_probabilities: np.ndarray, width: int, blank: int = -1) -> l
         ranked = sorted(ends.items(), key=lambda item: -_either(*item[1]))[:width]
         beam = {prefix: (scores[0], scores[1]) for prefix, scores in ranked if _either(*scores) > -math.inf}
     return [Hypothesis(prefix, _either(*scores)) for prefix, scores in beam.items()]
+
+
+def n_best(
+    log_probabilities: np.ndarray, frames: np.ndarray, count: int, width: int = 16, blank: int = -1
+) -> dict[str, np.ndarray]:
+    """The `count` most probable strings of every example, as `techniques.ctc_sequences` reads them.
+
+    Args:
+      log_probabilities: (N, T, K).
+      frames: (N,) how many are real.
+      count: n.
+      width: of the beam, at least n.
+      blank: its class; -1 is the last.
+
+    Returns:
+      'hypotheses' (N, n, L) int32, the best first and 0 behind their end, L that of the longest; 'hypothesis_lengths'
+      (N, n) int32; 'hypothesis_weights' (N, n) float32, their probabilities over their sum. Where fewer are possible,
+      the others have no length and no weight.
+
+    Raises:
+      UsageError: less than one string, or more than the beam holds.
+    """
+    if not 1 <= count <= width:
+        raise UsageError(f'n_best needs 1 <= count <= width, got {count} and {width}')
+    found = [beam_search(rows[:real], width, blank)[:count]
+             for rows, real in zip(log_probabilities, frames, strict=True)]  # fmt: skip
+    longest = max((len(string.labels) for strings in found for string in strings), default=0)
+    labels = np.zeros((len(found), count, max(longest, 1)), np.int32)
+    lengths, scores = np.zeros(labels.shape[:2], np.int32), np.full(labels.shape[:2], -np.inf)
+    for example, strings in enumerate(found):
+        for place, string in enumerate(strings):
+            labels[example, place, : len(string.labels)] = string.labels
+            lengths[example, place], scores[example, place] = len(string.labels), string.score
+    weights = np.exp(scores - scores[:, :1])
+    weights = (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)
+    return {'hypotheses': labels, 'hypothesis_lengths': lengths, 'hypothesis_weights': weights}
 
 
 def _add(ends: dict[tuple[int, ...], list[float]], prefix: tuple[int, ...], which: int, score: float) -> None:

@@ -147,17 +147,47 @@ def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np
     """
     if min(sizes) < 1 or sum(sizes) > len(labels):
         raise UsageError(f'cannot draw sets of {sizes} from {len(labels)} examples')
-    random = np.random.default_rng(seed)
+    dealt = _dealt(labels, np.random.default_rng(seed))
+    borders = np.cumsum((0, *sizes))
+    # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.
+    return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]
+
+
+def _dealt(labels: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """An order of the examples any beginning of which has the classes in the proportions of `labels` (N,)."""
     shuffled = random.permutation(len(labels))
     # Position within its class, as a fraction: sorting by it deals the classes out evenly.
     rank = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
         rank[members] = (np.arange(len(members)) + random.random()) / len(members)
-    dealt = shuffled[np.argsort(rank[shuffled], kind='stable')]
-    borders = np.cumsum((0, *sizes))
-    # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.
-    return [np.sort(dealt[start:stop]) for start, stop in itertools.pairwise(borders)]
+    return shuffled[np.argsort(rank[shuffled], kind='stable')]
+
+
+def group_by_group(groups: np.ndarray, strata: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """Sorted ids of all examples of one group after the other, in the order of the seed, until there are `size`.
+
+    The last group may give some of its examples only, in the proportions of its `strata`. Of two draws with one seed
+    the larger holds the smaller.
+
+    Args:
+      groups: (N,) whom each example is of.
+      strata: (N,) what proportions are kept of, such as labels.
+      size: how many examples, at most N.
+      seed: of the draw.
+
+    Raises:
+      UsageError: a size below 1, or more examples asked for than there are.
+    """
+    if not 1 <= size <= len(groups):
+        raise UsageError(f'cannot draw {size} from {len(groups)} examples')
+    random, drawn = np.random.default_rng(seed), np.empty(0, np.int64)
+    for group in random.permutation(np.unique(groups)):
+        if len(drawn) >= size:
+            break
+        members = np.flatnonzero(groups == group)
+        drawn = np.concatenate([drawn, members[_dealt(strata[members], random)]])
+    return np.sort(drawn[:size])
 
 
 def grouped(groups: np.ndarray, strata: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np.ndarray]:

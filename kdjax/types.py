@@ -83,6 +83,25 @@ class Names(NamedTuple):
     fresh: tuple[str, ...] = ()  # beginnings of paths that a network which starts from a file may have beyond it
 
 
+class Cache(NamedTuple):
+    """What a generator keeps of what it has read and written."""
+
+    own: Tree  # of every text; leading axis B
+    source: Tree  # of what it was written from, the same for all texts of one source; leading axis B
+
+
+class Generator(NamedTuple):
+    """How a network writes: a token at a time, reading what it has written and, where it translates, a source.
+
+    `start(variables, source, length)` -> cache, for texts of at most `length` tokens: one of each row of `source`,
+    which a language model does not read. `extend(variables, cache, token, t)` -> (logits (B, K) float32, cache): what
+    follows `token` (B,), which is number t, from 0 on, of every text. Neither is for training.
+    """
+
+    start: Callable[[Tree, Tree, int], Cache]
+    extend: Callable[[Tree, Cache, Array, Array | int], tuple[Array, Cache]]
+
+
 class Net(NamedTuple):
     """A network: two pure functions and the vocabulary of what may be read from it."""
 
@@ -90,6 +109,7 @@ class Net(NamedTuple):
     apply: Apply
     taps: tuple[str, ...]
     names: Names | None = None  # of published weights, where they are not its own with '.' for '_' and '/'
+    generator: Generator | None = None  # of a network that writes
 
 
 Teacher = Callable[[Tree, Batch], Outputs]

@@ -10,12 +10,12 @@ import pytest
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 FLOORS = {
     'version': 0, 'errors': 0, 'resolve': 0, 'types': 0, 'trees': 0, 'metrics': 0, 'jit_cache': 0, 'dataset': 0,
-    'crf': 0, 'ctc': 0, 'cpu': 0,
+    'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0, 'decoding': 0.5,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
     'train.anatomy': 2, 'train.inherit': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
-    'train.storage': 3,
+    'train.storage': 3, 'train.given': 3,
     'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4, 'export': 4,
     'study.report': 5.1, 'study.config': 5.15, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
@@ -26,14 +26,17 @@ FLOORS = {
 SHARED = {
     'techniques': {
         'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
+        'anchors',
     },
-    'nets': {'base', 'layers', 'sequences', 'blocks', 'recommenders', 'frames'},
+    'nets': {'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'torch_weights'},
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
-        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio',
+        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
     },
-    'tasks': {'base', 'classification', 'entities', 'evaluation', 'speech'},
-    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection'},
+    'tasks': {
+        'base', 'classification', 'entities', 'evaluation', 'next_token', 'speech', 'targets', 'average_precision',
+    },
+    'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman'},
 }  # fmt: skip
 # Rooms that know nothing of each other, though the floors would allow it.
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]
@@ -59,7 +62,7 @@ ONLY_IN = {
 HEAVY = (
     'sklearn', 'scipy', 'matplotlib', 'orbax', 'tensorflow_datasets', 'tensorboardX', 'torch', 'pandas', 'wandb',
     'submitit', 'optuna', 'PIL', 'grain', 'pooch', 'tokenizers', 'safetensors', 'jax2onnx', 'onnx', 'onnxruntime',
-    'litert_converter', 'ai_edge_litert', 'ai_edge_quantizer',
+    'litert_converter', 'ai_edge_litert', 'ai_edge_quantizer', 'pycocotools', 'sentencepiece', 'sacrebleu',
 )  # fmt: skip
 
 

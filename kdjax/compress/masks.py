@@ -18,7 +18,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from kdjax.compress.selection import smallest, smallest_of_bits
+from kdjax.compress.quantized import ROUNDING
+from kdjax.compress.selection import as_bits, smallest, smallest_of_bits
 from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, Tree
 
@@ -112,7 +113,8 @@ def kernel_places(params: Tree, dense: Sequence[str] = (), within: str = '') -> 
     start = f'{within}/' if within else ''
     numbered = enumerate(zip(paths, leaves, strict=True))
     kernels = {path.removeprefix(start): place for place, (path, (_, leaf)) in numbered
-               if path.startswith(start) and leaf.ndim >= 2 and path.rpartition('/')[2] not in NO_KERNELS}  # fmt: skip
+               if path.startswith(start) and leaf.ndim >= 2 and path.rpartition('/')[2] not in NO_KERNELS
+               and not path.startswith(f'{start}{ROUNDING}/')}  # fmt: skip
     for name in dense:
         if not any(_names(name, path) for path in kernels):
             raise unknown('layer', name, [path.rpartition('/')[0] or path for path in kernels], ' to stay dense')
@@ -145,12 +147,21 @@ def present(kernel: Array) -> Array:
     return there | ~jnp.any(there)
 
 
+def refilled(params: Tree, dense: Tree) -> Tree:
+    """Parameters with those of `dense` where weights of kernels are zero."""
+    leaves, others, structure = _flat(params, dense)
+    for place in kernel_places(params):
+        leaves[place] = jnp.where(leaves[place] == 0, others[place], leaves[place])
+    return jax.tree.unflatten(structure, leaves)
+
+
 def pruned(
     scope: str, *, steps: int, begin: float = 0.0, end: float = 0.6, every: int = 10, dense: Sequence[str] = ()
 ) -> optax.GradientTransformationExtraArgs:
-    """Changes updates so that after them the smallest weights are zero, and stay it; the last of a chain.
+    """Changes updates so that after them weights are zero, those that were smallest before, and stay it.
 
-    Gradients and moments stay dense. Zeros at the start stay zeros. `update` takes `sparsity`, a traced share.
+    It is the last of a chain. Gradients and moments stay dense. Zeros at the start stay zeros. `update` takes
+    `sparsity`, a traced share.
 
     Args:
       scope: 'layer' or 'global' (`magnitude`), '2:4' and the like (`n_of_m`, drawn once, at `begin`), or 'keep': no
@@ -170,10 +181,13 @@ def pruned(
         _check_blocks(params, [leaves[place] for place in kernel_places(params, dense)], blocks)
         return Pruning(jnp.zeros((), jnp.int32))
 
-    def drawn(kernels: Sequence[Array], share: Array | None) -> list[Array]:
+    def drawn(kernels: Sequence[Array], due: Array, share: Array) -> list[Array]:
+        """Which weights stay: all where it is not time."""
         if blocks:
-            return [n_of_m(kernel, *blocks) for kernel in kernels]
-        return magnitude(kernels, share if share is not None else 0.0, scope)
+            draw = functools.partial(lambda kernels: [n_of_m(kernel, *blocks) for kernel in kernels], kernels)
+        else:
+            draw = functools.partial(magnitude, kernels, share, scope)
+        return jax.lax.cond(due, draw, lambda: [jnp.ones(kernel.shape, bool) for kernel in kernels])
 
     def update(
         updates: Tree, state: Pruning, params: Tree = None, *, sparsity: Array | None = None, **_: Any
@@ -184,12 +198,10 @@ def pruned(
         if scope != 'keep' and places:
             now = state.step - round(first)
             due = now == 0 if blocks else (now >= 0) & ((now % every == 0) | (state.step == steps - 1))
-            due = _together(due)
-            share = None if sparsity is None else cubic(state.step, sparsity, first, last)
-            after = [jnp.where(is_there, old[place] + moves[place], jnp.zeros_like(old[place]))
-                     for place, is_there in zip(places, there, strict=True)]  # fmt: skip
-            draw = functools.partial(lambda after, share: drawn(after, share), after, share)
-            kept = jax.lax.cond(due, lambda: [a & b for a, b in zip(draw(), there, strict=True)], lambda: there)
+            share = cubic(state.step, 0.0 if sparsity is None else sparsity, first, last)
+            # Of the weights as the step finds them, which are in memory anyhow: it costs a third less.
+            stay = drawn([old[place] for place in places], _together(due), share)
+            kept = [a & b for a, b in zip(there, stay, strict=True)]
         for place, mask in zip(places, kept, strict=True):
             moves[place] = jnp.where(mask, moves[place], -old[place])
         return jax.tree.unflatten(structure, moves), Pruning(state.step + 1)
@@ -209,9 +221,9 @@ def regrown(
 ) -> optax.GradientTransformationExtraArgs:
     """`inner`, of a network that is sparse from the first step on, and whose connections move.
 
-    After the first update every kernel loses its smallest weights, to the share `sparsity`, a traced argument of
-    `update`. Every so often the smallest of those that are there go, and as many come back, as zeros, where the
-    gradient is largest (RigL, Alg. 1; a step that does so does nothing else).
+    In the first step every kernel loses its smallest weights, to the share `sparsity`, a traced argument of `update`.
+    Every so often the smallest of those that are there go, and as many come back, as zeros, where the gradient is
+    largest (RigL, Alg. 1; a step that does so does nothing else).
 
     Args:
       inner: whose updates are changed; it is given the gradients.
@@ -241,11 +253,10 @@ def regrown(
         share = 0.5 * exchanged * (1 + jnp.cos(jnp.pi * state.step.astype(jnp.float32) / max(stop, 1.0)))
         found = []
         for place, there in zip(places, state.present, strict=True):
-            moved = jnp.where(there, old[place] + moves[place], jnp.zeros_like(old[place]))
             chosen = jax.lax.cond(
                 due,
-                functools.partial(_exchanged, jnp.abs(moved), jnp.abs(gradients[place]), there, share),
-                functools.partial(_begun, moved, there, begins, sparsity),
+                functools.partial(_exchanged, jnp.abs(old[place]), jnp.abs(gradients[place]), there, share),
+                functools.partial(_begun, old[place], there, begins, sparsity),
             )
             stays = there & chosen
             moves[place] = jnp.where(stays, moves[place], -old[place])
@@ -270,8 +281,8 @@ def _one_for_all(axis_size: int, in_batched: list[bool], due: Array) -> tuple[Ar
     return (due[0] if in_batched[0] else due), False
 
 
-def _begun(moved: Array, there: Array, begins: Array, sparsity: Array) -> Array:
-    return jax.lax.cond(begins, lambda: there & magnitude([moved], sparsity, 'layer')[0], lambda: there)
+def _begun(kernel: Array, there: Array, begins: Array, sparsity: Array) -> Array:
+    return jax.lax.cond(begins, lambda: there & magnitude([kernel], sparsity, 'layer')[0], lambda: there)
 
 
 def _exchanged(sizes: Array, gradient: Array, there: Array, share: Array) -> Array:
@@ -280,11 +291,10 @@ def _exchanged(sizes: Array, gradient: Array, there: Array, share: Array) -> Arr
     count = jnp.minimum(count, jnp.sum(~there).astype(jnp.int32))
     width = jnp.finfo(sizes.dtype).bits
     absent = jnp.full(sizes.shape, jnp.iinfo(f'int{width}').max, f'int{width}')
-    bits = functools.partial(jax.lax.bitcast_convert_type, new_dtype=f'int{width}')
-    (gone,) = smallest_of_bits([jnp.where(there, bits(sizes), absent)], count, width - 1)
+    (gone,) = smallest_of_bits([jnp.where(there, as_bits(sizes), absent)], count, width - 1)
     left = there & ~gone
     # The largest are those that are not among the smallest; who stays is smaller than all.
-    keys = jnp.where(left, jnp.zeros_like(absent), bits(gradient) + 1)
+    keys = jnp.where(left, jnp.zeros_like(absent), as_bits(gradient) + 1)
     (others,) = smallest_of_bits([keys], keys.size - count, width - 1)
     return left | ~others
 

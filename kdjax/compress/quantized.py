@@ -25,6 +25,7 @@ from kdjax.types import Array, Net, Outputs, Tree
 ROUNDING = 'rounding'  # what the statistics, and the parameters of 'lsq', have it under
 FORMS = ('absmax', 'lsq')
 KEPT = 0.9  # of a range, in every step of training
+Ends = tuple[Array, Array]  # of a range
 
 
 @dataclasses.dataclass(frozen=True)
@@ -180,13 +181,12 @@ class _Pass:
         bits = jnp.maximum(bits, self.own['least'][name])
         rounded = list(operands)
         if site.weight is None:
-            joint = jnp.stack([self._seen(operand) for operand in operands[:2]])
-            self._keep(name, jnp.stack([jnp.min(joint[:, 0]), jnp.max(joint[:, 1])]))
-            rounded[:2] = [self._input(name, operand, bits[1]) for operand in operands[:2]]
+            (low, high), (least, most) = (self._seen(operand) for operand in operands[:2])
+            ends = self._kept(name, (jnp.minimum(low, least), jnp.maximum(high, most)))
+            rounded[:2] = [self._input(operand, bits[1], ends) for operand in operands[:2]]
         else:
             place = 1 - site.weight
-            self._keep(name, self._seen(operands[place]))
-            rounded[place] = self._input(name, operands[place], bits[1])
+            rounded[place] = self._input(operands[place], bits[1], self._kept(name, self._seen(operands[place])))
             rounded[site.weight] = self._weight(site, name, operands[site.weight], bits[0])
         return product(*rounded)
 
@@ -200,29 +200,34 @@ class _Pass:
             )
         return {**self.own, 'ranges': self.ranges, 'seen': self.own['seen'] + float(self.train)}
 
-    def _seen(self, x: Array) -> Array:
-        """Smallest and largest number of a batch. (2,)"""
+    def _seen(self, x: Array) -> Ends:
+        """Smallest and largest number of a batch."""
         if not self.train:
-            return jnp.zeros(2)
+            return jnp.zeros(()), jnp.zeros(())
         x = jax.lax.stop_gradient(x).astype(jnp.float32)
-        ends = jnp.stack([-jnp.min(x), jnp.max(x)])
-        ends = ends if self.how.axis is None or self.watches else jax.lax.pmax(ends, self.how.axis)
-        return ends * jnp.array([-1.0, 1.0])
+        axes = tuple(range(x.ndim - 1))
+        # Over examples first, side by side: XLA makes one reduction of both otherwise, which is slower on a CPU.
+        low, high = jax.lax.optimization_barrier((jnp.min(x, axes), jnp.max(x, axes)))
+        low, high = jnp.min(low), jnp.max(high)
+        if self.how.axis is None or self.watches:
+            return low, high
+        return -jax.lax.pmax(-low, self.how.axis), jax.lax.pmax(high, self.how.axis)
 
-    def _keep(self, name: str, seen: Array) -> None:
-        old = self.own['ranges'][name]
+    def _kept(self, name: str, seen: Ends) -> Ends:
+        """The range of a product, which is kept."""
+        low, high = self.own['ranges'][name]
         if self.watches:
-            self.ranges[name] = seen
+            low, high = seen
         elif self.train:
-            self.ranges[name] = jnp.where(self.own['seen'] > 0, KEPT * old + (1 - KEPT) * seen, seen)
-        else:
-            self.ranges[name] = old
+            low, high = (jnp.where(self.own['seen'] > 0, KEPT * old + (1 - KEPT) * new, new)
+                         for old, new in zip((low, high), seen, strict=True))  # fmt: skip
+        self.ranges[name] = jnp.stack([low, high])
+        return low, high
 
-    def _input(self, name: str, x: Array, bits: Array) -> Array:
+    def _input(self, x: Array, bits: Array, ends: Ends) -> Array:
         if self.watches:
             return x
-        low, high = self.ranges[name]
-        found = rounding.asymmetric(x, bits, low, high)
+        found = rounding.asymmetric(x, bits, *ends)
         return found if self.train else jnp.where(self.own['seen'] > 0, found, x)
 
     def _weight(self, site: Site, name: str, weight: Array, bits: Array) -> Array:

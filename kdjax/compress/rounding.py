@@ -9,6 +9,7 @@ gradient); Esser, McKinstry, Bablani, Appuswamy, Modha, Learned Step Size Quanti
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -31,7 +32,9 @@ def _whole(bits: Array | float) -> Array:
     return jnp.clip(jnp.asarray(bits), 2, FLOAT).astype(jnp.int32)
 
 
-def affine(x: Array, scale: Array, zero: Array | float, low: Array | float, high: Array | float) -> Array:
+def affine(
+    x: Array, scale: Array, zero: Array | float, low: Array | float, high: Array | float, bits: Array | float = 8
+) -> Array:
     """scale (clip(round(x / scale) + zero, low, high) - zero), as a float; half rounds to even.
 
     The gradient is 1 where the code lies in the range, decided after rounding, and 0 elsewhere.
@@ -41,18 +44,28 @@ def affine(x: Array, scale: Array, zero: Array | float, low: Array | float, high
       scale: > 0, broadcasts against `x`; so does `zero`.
       zero: the code of 0.
       low, high: smallest and largest code.
+      bits: () of the code; where there are 16 or more `x` stays as it is, bit for bit.
     """
     wide = _wide(x)
     scale, zero, low, high = (
         jax.lax.stop_gradient(jnp.asarray(value, wide.dtype)) for value in (scale, zero, low, high)
     )
-    code = jnp.round(wide / scale) + zero
-    return _straight(wide, (jnp.clip(code, low, high) - zero) * scale, (code >= low) & (code <= high)).astype(x.dtype)
+    code = jnp.round(wide * (1 / scale)) + zero  # a division for every number would take longer than the rest
+    inside, exact = jnp.clip(code, low, high), jnp.asarray(bits) >= FLOAT
+    rounded = jnp.where(exact, wide, (inside - zero) * scale)
+    return _straight(wide, rounded, exact | (inside == code)).astype(x.dtype)
 
 
+@jax.custom_jvp
 def _straight(x: Array, rounded: Array, inside: Array) -> Array:
-    """`rounded`, to the last bit, with the gradient of `x` where it is inside."""
-    return jax.lax.stop_gradient(rounded) + jnp.where(inside, x - jax.lax.stop_gradient(x), jnp.zeros_like(x))
+    """`rounded`, with the gradient of `x` where it is inside."""
+    return rounded
+
+
+@_straight.defjvp
+def _where_inside(values: tuple[Array, Array, Array], tangents: tuple[Array, Any, Any]) -> tuple[Array, Array]:
+    _, rounded, inside = values
+    return rounded, jnp.where(inside, tangents[0], jnp.zeros_like(rounded))
 
 
 def _wide(x: Array) -> Array:
@@ -77,8 +90,7 @@ def symmetric(weights: Array, bits: Array | float, axes: Sequence[int] | None = 
       axes: that share a step: those that are summed over; None for all.
     """
     high = top(bits)
-    found = affine(weights, symmetric_scale(weights, bits, axes), 0.0, -high, high)
-    return jnp.where(jnp.asarray(bits) >= FLOAT, weights, found)
+    return affine(weights, symmetric_scale(weights, bits, axes), 0.0, -high, high, bits)
 
 
 def asymmetric_scale(low: Array, high: Array, bits: Array | float) -> tuple[Array, Array]:
@@ -98,7 +110,7 @@ def asymmetric(x: Array, bits: Array | float, low: Array, high: Array) -> Array:
       low, high: () the range.
     """
     scale, zero = asymmetric_scale(low, high, bits)
-    return jnp.where(jnp.asarray(bits) >= FLOAT, x, affine(x, scale, zero, 0, 2 * top(bits) + 1))
+    return affine(x, scale, zero, 0, 2 * top(bits) + 1, bits)
 
 
 def learned(
@@ -131,9 +143,7 @@ def learned(
     ratio = wide / step
     code = jnp.round(ratio)
     inside = (ratio > low) & (ratio < high) if form == 'paper' else (code >= low) & (code <= high)
-    moving = jax.lax.stop_gradient(jnp.clip(code, low, high)) + jnp.where(
-        inside, ratio - jax.lax.stop_gradient(ratio), jnp.zeros_like(ratio)
-    )
+    moving = _straight(ratio, jax.lax.stop_gradient(jnp.clip(code, low, high)), inside)
     return jnp.where(jnp.asarray(bits) >= FLOAT, weights, (moving * step).astype(weights.dtype))
 
 

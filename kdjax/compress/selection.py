@@ -1,7 +1,7 @@
 """The smallest of many numbers, how many being traced, without sorting them."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import itertools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +12,6 @@ from kdjax.types import Array
 def smallest(magnitudes: Sequence[Array], count: Array | int) -> list[Array]:
     """Of several arrays together the `count` smallest numbers, of equal ones the first.
 
-    Numbers >= 0 order as their bits do, so a bisection over the bits finds the threshold without sorting: 31 times
-    compare and count, of a traced `count`.
-
     Args:
       magnitudes: >= 0, of one dtype of floats.
       count: () from 0 to the size of all.
@@ -22,38 +19,43 @@ def smallest(magnitudes: Sequence[Array], count: Array | int) -> list[Array]:
     Returns:
       True for those, in the shapes of the arrays.
     """
-    width = jnp.finfo(magnitudes[0].dtype).bits
-    keys = [jax.lax.bitcast_convert_type(array, f'int{width}') for array in magnitudes]
-    return smallest_of_bits(keys, jnp.asarray(count, jnp.int32), width - 1)
+    keys = [as_bits(array) for array in magnitudes]
+    return smallest_of_bits(keys, jnp.asarray(count, jnp.int32), jnp.finfo(magnitudes[0].dtype).bits - 1)
 
 
 def smallest_of_bits(keys: Sequence[Array], count: Array, bits: int) -> list[Array]:
-    """The same of integers >= 0 that have so many bits; `count` is int32."""
+    """The same of integers >= 0 that have so many bits; `count` is int32.
 
-    def below(threshold: Array) -> Array:
-        return sum((jnp.sum(key < threshold, dtype=jnp.int32) for key in keys), jnp.zeros((), jnp.int32))
-
-    threshold = _largest(lambda candidate: below(candidate) <= count, bits, keys[0].dtype)
-    more = count - below(threshold)  # of those that equal the threshold
-    offsets = [sum(key.size for key in keys[:place]) for place in range(len(keys))]
-    places = [jnp.arange(key.size, dtype=jnp.int32).reshape(key.shape) + start
-              for key, start in zip(keys, offsets, strict=True)]  # fmt: skip
-
-    def before(place: Array) -> Array:
-        equal = (jnp.sum((key == threshold) & (own < place), dtype=jnp.int32)
-                 for key, own in zip(keys, places, strict=True))  # fmt: skip
-        return sum(equal, jnp.zeros((), jnp.int32))
-
-    size = sum(key.size for key in keys)
-    end = _largest(lambda candidate: before(candidate) <= more, size.bit_length(), jnp.int32)
-    return [(key < threshold) | ((key == threshold) & (own < end)) for key, own in zip(keys, places, strict=True)]
+    A bisection over the bits finds the number that divides them, and ends as soon as so many are below it; where
+    several equal it, another over their places.
+    """
+    flat = jnp.concatenate([key.reshape(-1) for key in keys])
+    value, found = _bisected(flat, jnp.ones((), bool), count, bits)
+    places, equal = jnp.arange(flat.size, dtype=jnp.int32), flat == value
+    end, _ = _bisected(places, equal, count - found, flat.size.bit_length())
+    chosen = (flat < value) | (equal & (places < end))
+    ends = list(itertools.accumulate(key.size for key in keys))
+    return [part.reshape(key.shape) for part, key in zip(jnp.split(chosen, ends[:-1]), keys, strict=True)]
 
 
-def _largest(holds: Callable[[Array], Array], bits: int, dtype: Any) -> Array:
-    """The largest integer of so many bits that it holds for, as it does for all that are smaller."""
+def as_bits(magnitudes: Array) -> Array:
+    """Floats >= 0 as integers, which order as they do."""
+    return jax.lax.bitcast_convert_type(magnitudes, f'int{jnp.finfo(magnitudes.dtype).bits}')
 
-    def bisected(place: Array, found: Array) -> Array:
-        candidate = found | (jnp.ones((), dtype) << (bits - 1 - place).astype(dtype))
-        return jnp.where(holds(candidate), candidate, found)
 
-    return jax.lax.fori_loop(0, bits, bisected, jnp.zeros((), dtype))
+def _bisected(keys: Array, of: Array, count: Array, bits: int) -> tuple[Array, Array]:
+    """A number below which lie `count` of the keys that it is `of`, or as many as can without more; and how many."""
+
+    def below(state: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
+        value, found, place = state
+        candidate = value | (jnp.ones((), keys.dtype) << place.astype(keys.dtype))
+        reached = jnp.sum((keys < candidate) & of, dtype=jnp.int32)
+        fits = reached <= count
+        return jnp.where(fits, candidate, value), jnp.where(fits, reached, found), place - 1
+
+    def unfinished(state: tuple[Array, Array, Array]) -> Array:
+        return (state[2] >= 0) & (state[1] != count)
+
+    begin = jnp.zeros((), keys.dtype), jnp.zeros((), jnp.int32), jnp.full((), bits - 1, jnp.int32)
+    value, found, _ = jax.lax.while_loop(unfinished, below, begin)
+    return value, found

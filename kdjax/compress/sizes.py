@@ -15,19 +15,58 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from kdjax.compress import masks, products, quantized, rounding
+from kdjax.compress import huffman, masks, products, quantized, rounding, shared
 from kdjax.compress.quantized import ROUNDING
+from kdjax.compress.shared import SHARED
 from kdjax.types import Net, Tree
 
 
 class Size(NamedTuple):
-    """Of the weights and statistics of a network; of rounded ones as codes, with a float32 step a channel."""
+    """Of the weights and statistics of a network; of rounded ones as codes, with a float32 step a channel; of shared
+    ones as codes, with a codebook a kernel."""
 
     nonzeros: int  # parameters that are not zero
     bits_per_weight: float  # of all parameters, as stored
     bytes: int  # as they are; codes packed
-    deflated: int  # of that as a file that zlib packs, or as it is where that is no smaller
+    indexed: int  # of every kernel what is not zero, by its distance from the one before; as it is where that is less
+    deflated: int  # of `bytes` as a file that zlib packs, or as it is where that is no smaller
+    huffman: int  # of `indexed`, with a Huffman code of the distances and one of the codes of every kernel
     entropy: int  # bytes that no code of single weights goes below
+
+
+class _Part(NamedTuple):
+    """A leaf as it is stored."""
+
+    values: np.ndarray  # floats, or whole numbers of which zero is a weight that is gone
+    bits: int  # of each
+    tables: np.ndarray  # what whole numbers mean: steps, or a codebook
+    kernel: bool
+    nonzeros: int
+
+    def raw(self) -> int:
+        return math.ceil(self.values.size * self.bits / 8) + self.tables.nbytes
+
+    def sparse(self, coded: bool) -> int:
+        """By distances; with Huffman codes, or without."""
+        if not self.kernel:
+            return self.raw()
+        distances, values = huffman.relative(self.values)
+        bits = len(values) * (huffman.INDEX_BITS + self.bits)
+        if coded:
+            whole = self.bits < rounding.FLOAT
+            bits = huffman.coded_bits(distances)
+            bits += huffman.coded_bits(values) if whole else len(values) * self.bits
+        return min(math.ceil(bits / 8) + self.tables.nbytes, self.raw())
+
+    def least(self) -> float:
+        if not self.kernel:
+            return self.raw()
+        if self.bits < rounding.FLOAT:
+            return _entropy(self.values) / 8 + self.tables.nbytes
+        return self.nonzeros * self.values.itemsize + _entropy(self.values != 0) / 8
+
+    def file(self) -> bytes:
+        return self.values.tobytes() + self.tables.tobytes()
 
 
 class Work(NamedTuple):
@@ -39,35 +78,42 @@ class Work(NamedTuple):
 
 
 def size_of(variables: Tree) -> Size:
-    """The size of a network of any kind, rounded or not; variables of one network, on the host."""
-    params, stats = (_without_rounding(variables[part]) for part in ('params', 'stats'))
-    leaves, kernels, others = jax.tree.leaves(params), masks.kernel_places(params), jax.tree.leaves(stats)
-    raw, least, weights, count, stored = 0.0, 0.0, 0.0, 0, []
-    names = [path for path, _ in jax.tree_util.tree_leaves_with_path(params)]
-    for place, leaf in enumerate([*leaves, *others]):
-        array = np.asarray(leaf)
-        kernel = place in kernels
-        bits = _bits_of_weights(variables, names[place]) if kernel else 32
-        if bits < rounding.FLOAT:
-            codes, steps = _codes(array, bits)
-            raw += math.ceil(codes.size * bits / 8) + steps.nbytes
-            least += _entropy(codes) / 8 + steps.nbytes
-            stored += [codes.astype(np.int8 if bits <= 8 else np.int16).tobytes(), steps.tobytes()]
-        else:
-            raw += array.nbytes
-            values = np.count_nonzero(array) * array.itemsize if kernel else array.nbytes
-            least += values + (_entropy(array != 0) / 8 if kernel else 0)
-            stored.append(array.tobytes())
-        if place < len(leaves):
-            count, weights = count + array.size, raw
+    """The size of a network of any kind, rounded, shared or neither; variables of one network, on the host."""
+    params, others = _parts(variables)
+    parts = [*params, *others]
+    raw, count = sum(part.raw() for part in parts), sum(part.values.size for part in params)
     return Size(
-        sum(int(np.count_nonzero(leaf)) for leaf in leaves), 8 * weights / max(count, 1), int(raw),
-        min(int(raw), len(zlib.compress(b''.join(stored), 9))), min(int(raw), math.ceil(least)),
+        sum(part.nonzeros for part in params), 8 * sum(part.raw() for part in params) / max(count, 1), raw,
+        sum(part.sparse(coded=False) for part in parts),
+        min(raw, len(zlib.compress(b''.join(part.file() for part in parts), 9))),
+        sum(part.sparse(coded=True) for part in parts),
+        min(raw, math.ceil(sum(part.least() for part in parts))),
     )  # fmt: skip
 
 
-def _without_rounding(tree: Tree) -> Tree:
-    return {name: leaf for name, leaf in tree.items() if name != ROUNDING} if isinstance(tree, Mapping) else tree
+def _parts(variables: Tree) -> tuple[list[_Part], list[_Part]]:
+    """Of the parameters, and of the statistics."""
+    params, stats = (_without(variables[part], ROUNDING) for part in ('params', 'stats'))
+    codes = shared.coded(params, stats[SHARED]) if isinstance(stats, Mapping) and SHARED in stats else {}
+    kernels, none = masks.kernel_places(params), np.zeros(0, np.float32)
+    found = []
+    for place, (path, leaf) in enumerate(jax.tree_util.tree_leaves_with_path(params)):
+        array = np.asarray(leaf)
+        left, bits = int(np.count_nonzero(array)), _bits_of_weights(variables, path) if place in kernels else 32
+        if place in codes:
+            own, bits = np.asarray(codes[place]).astype(np.uint8), shared.bits_of(array.size)
+            found.append(_Part(own, bits, array, True, int(np.count_nonzero(own))))
+        elif bits < rounding.FLOAT:
+            own, steps = _codes(array, bits)
+            found.append(_Part(own.astype(np.int8 if bits <= 8 else np.int16), bits, steps, True, left))
+        else:
+            found.append(_Part(array, 8 * array.itemsize, none, place in kernels, left))
+    others = (np.asarray(leaf) for leaf in jax.tree.leaves(_without(stats, SHARED)))
+    return found, [_Part(array, 8 * array.itemsize, none, False, 0) for array in others]
+
+
+def _without(tree: Tree, part: str) -> Tree:
+    return {name: leaf for name, leaf in tree.items() if name != part} if isinstance(tree, Mapping) else tree
 
 
 def bits_of(variables: Tree) -> tuple[int, int]:

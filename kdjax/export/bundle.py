@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from kdjax.compress import factored, quantized
+from kdjax.compress import factored, quantized, shared
 from kdjax.data import text
 from kdjax.errors import UsageError
 from kdjax.export import ABOUT, CARD, WEIGHTS, card, weights
@@ -175,6 +175,8 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
     for ranks in changes['factors']:
         net = factored.factored(net, _frozen(ranks))
+    if 'shared' in changes:
+        net = shared.shared(net, changes['shared'])
     if changes['rounding']:
         net = quantized.quantized(net, quantized.Rounding(**changes['rounding']))
     if 'head' in about:

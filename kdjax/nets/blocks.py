@@ -12,11 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
-from kdjax.errors import UsageError
-from kdjax.nets.base import repeated, tap
+from kdjax.errors import UsageError, unknown
+from kdjax.nets.base import ROWS, compute_dtype, repeated, tap
 from kdjax.nets.layers import Dropout, Initializer, attention_scores, mixed
 from kdjax.nets.sequences import LOWEST, at_least
 from kdjax.types import Array
+
+NORMS = ('pre', 'post')
 
 
 class Shape(NamedTuple):
@@ -51,6 +53,22 @@ class Shape(NamedTuple):
     def dropped(self, x: Array, train: bool) -> Array:
         """Dropout of what a layer adds; to be called in a compact method."""
         return Dropout(self.dropout, self.axis)(x, train)
+
+
+def shape_of(
+    network: str, width: int, heads: int, inner: int, dropout: float, attention_dropout: float, epsilon: float,
+    norm: str, precision: str, axis: str | None,
+) -> Shape:  # fmt: skip
+    """What all layers have in common, of the arguments of a network, which errors call `network`.
+
+    Raises:
+      UsageError: an unknown norm or precision, or numbers that make no transformer.
+    """
+    if norm not in NORMS:
+        raise unknown('norm', norm, NORMS, f' of a {network}')
+    dtype = compute_dtype(precision)
+    shape = Shape(width, heads, inner, dropout, attention_dropout, epsilon, norm == 'pre', dtype, axis=axis)
+    return shape.checked(network)
 
 
 class Norm(nn.Module):
@@ -159,6 +177,56 @@ class EncoderLayer(nn.Module):
         return norm(x + self.shape.dropped(branch(x), train))
 
 
+class _Carried(nn.Module):
+    """A layer as a scan goes through it."""
+
+    layer: Callable[..., nn.Module]
+
+    @nn.compact
+    def __call__(self, x: Array, others: tuple[Any, ...], train: bool) -> tuple[Array, Mapping[str, Array]]:
+        x, seen = self.layer(name='layer')((x, *others), train)
+        return x, {**seen, 'hidden': x}
+
+
+def through(
+    layer: Callable[..., nn.Module], structure: tuple[Any, ...], depth: int, scanned: bool, x: Array,
+    others: tuple[Any, ...], train: bool,
+) -> tuple[Array, list[Mapping[str, Array]]]:  # fmt: skip
+    """What layers on each other make of tokens, and what each shows, 'hidden' last; to be called in a compact method.
+
+    Args:
+      layer: called as `layer(*structure)((x, *others), train)`, answers tokens and what it shows.
+      structure: its fields.
+      depth: how many there are, called 'layer1', ...
+      scanned: whether all are one program, in a loop over parameters with a leading axis, called 'layers'. It takes a
+        fraction of the time to compile.
+      x, others, train: what they read.
+    """
+    if scanned:
+        keys: dict[Any, bool] = {'params': True, 'dropout': True, ROWS: True}
+        loop = nn.scan(
+            _Carried, variable_axes={'params': 0}, split_rngs=keys, in_axes=(nn.broadcast, nn.broadcast), length=depth
+        )
+        x, seen = loop(lambda name: layer(*structure, name=name), name='layers')(x, others, train)
+        return x, [jax.tree.map(lambda leaf, place=place: leaf[place], seen) for place in range(depth)]
+    shown: list[Mapping[str, Array]] = []
+    for place in range(1, depth + 1):
+        x, seen = repeated(layer)(*structure, name=f'layer{place}')((x, *others), train)
+        shown.append({**seen, 'hidden': x})
+    return x, shown
+
+
+def unrolled(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters of layers by name, whether they were scanned or not."""
+    if 'layers' not in params:
+        return dict(params)
+    layers = params['layers']['layer']
+    depth = len(jax.tree.leaves(layers)[0])
+    rest = {name: own for name, own in params.items() if name != 'layers'}
+    parts = {f'layer{place + 1}': jax.tree.map(lambda leaf, place=place: leaf[place], layers) for place in range(depth)}
+    return {**rest, **parts}
+
+
 class Encoder(nn.Module):
     """Layers on each other; pre-norm ones end in a norm of their own. (B, N, D) and its mask (B, N) -> (B, N, D)
 
@@ -168,12 +236,21 @@ class Encoder(nn.Module):
 
     shape: Shape
     depth: int
+    scanned: bool = False
 
     @nn.compact
     def __call__(self, x: Array, mask: Array, train: bool) -> Array:
-        allowed, layers = readable(mask), repeated(EncoderLayer)
-        for layer in range(1, self.depth + 1):
-            x, seen = layers(self.shape, name=f'layer{layer}')((x, allowed), train)
-            for name, found in {**seen, 'hidden': x}.items():
+        x, shown = through(EncoderLayer, (self.shape,), self.depth, self.scanned, x, (readable(mask),), train)
+        for layer, seen in enumerate(shown, start=1):
+            for name, found in seen.items():
                 tap(self, f'{name}{layer}', found, *([mask, mask] if name == 'attention' else [mask]))
         return self.shape.norm('norm')(x) if self.shape.pre_norm else x
+
+
+def waves(count: int, width: int) -> np.ndarray:
+    """Positions as sines and cosines of wavelengths from 2 pi to 20,000 pi, (count, width) float32.
+
+    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017, sec. 3.5.
+    """
+    angles = np.arange(count)[:, None] / 10_000 ** (np.arange(0, width, 2) / width)
+    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(count, -1)[:, :width].astype(np.float32)

@@ -6,7 +6,7 @@ from typing import Any
 from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.frames import STATES, Temporal, read, strided
+from kdjax.nets.frames import STATES, Temporal, block_taps, read, strided
 from kdjax.nets.layers import Dropout
 from kdjax.nets.sequences import LSTM, at_least, only_real
 from kdjax.types import Array, Net, Tree
@@ -69,4 +69,4 @@ def transcriber(
     strides = tuple(strides)
     at_least('conv_bilstm', width=width, size=size, units=units, strides=min(strides, default=0))
     module = _ConvBiLSTM(classes, width, size, strides, units, dropout, axis, compute_dtype(precision))
-    return from_linen(module, (*(f'block{place}' for place in range(1, len(strides) + 1)), STATES))
+    return from_linen(module, (*block_taps(len(strides)), STATES))

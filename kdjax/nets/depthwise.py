@@ -6,7 +6,17 @@ from typing import Any
 from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.frames import STATES, Depthwise, Temporal, mean_over_time, one_each, read, strided
+from kdjax.nets.frames import (
+    STATES,
+    Depthwise,
+    Temporal,
+    block_taps,
+    blocks,
+    mean_over_time,
+    one_each,
+    read,
+    strided,
+)
 from kdjax.nets.layers import Dropout, he_normal
 from kdjax.nets.sequences import at_least, only_real
 from kdjax.types import Array, Net, Tree
@@ -44,15 +54,14 @@ class _Depthwise(nn.Module):
     @nn.compact
     def __call__(self, inputs: Tree, *, train: bool) -> Array:
         x, mask = read(inputs, self.dtype)
-        x, mask = (
-            Temporal(self.first, 3, self.stride, self.dtype, bias=True, name='first')(x),
-            strided(mask, self.stride),
-        )
+        x = Temporal(self.first, 3, self.stride, self.dtype, bias=True, name='first')(x)
+        mask = strided(mask, self.stride)
         x = only_real(nn.relu(nn.LayerNorm(dtype=self.dtype, name='norm')(x)), mask)
-        for place, (width, stride) in enumerate(zip(self.widths, self.strides, strict=True), start=1):
-            x = _Separable(width, self.size, stride, self.dtype, name=f'layer{place}')(x, mask)
-            mask = strided(mask, stride)
-            x = tap(self, f'block{place}', x, mask)
+
+        def block(width: int, stride: int, name: str) -> _Separable:
+            return _Separable(width, self.size, stride, self.dtype, name=name)
+
+        x, mask = blocks(self, x, mask, self.widths, self.strides, block)
         x, head = tap(self, STATES, x, mask), nn.Dense(self.classes, dtype=self.dtype, name='head')
         drop = Dropout(self.dropout, self.axis)
         if self.pool:
@@ -132,5 +141,4 @@ def _net(
     one_each('depthwise network', widths, strides)
     dtype = compute_dtype(precision)
     module = _Depthwise(classes, first, stride, widths, strides, size, pool, dropout, axis, dtype)
-    taps = (*(f'block{place}' for place in range(1, len(widths) + 1)), STATES, *(('penult',) if pool else ()))
-    return from_linen(module, taps)
+    return from_linen(module, (*block_taps(len(widths)), STATES, *(('penult',) if pool else ())))

@@ -7,8 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen
-from kdjax.nets.recommenders import TAPS, Vectors, answered, dot
-from kdjax.nets.sequences import at_least
+from kdjax.nets.recommenders import TAPS, Vectors, answered, check, dot
 from kdjax.types import Array, Net
 
 
@@ -47,10 +46,10 @@ def factorization(
       axis: unused: nothing in it depends on how a batch is split.
 
     Raises:
-      UsageError: a number below 1.
+      UsageError: a number below 1, or a scale of 0.
 
     Reference: Koren, Bell, Volinsky, Matrix Factorization Techniques for Recommender Systems, Computer 2009, eq. 1.
     """
-    at_least('factorization', users=users, items=items, width=width)
+    check('factorization', scale, users=users, items=items, width=width)
     del axis
     return from_linen(_Factorization(users, items, width, scale, compute_dtype(precision)), TAPS)

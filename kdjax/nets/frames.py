@@ -9,6 +9,7 @@ program of batched matrix products. A network calls 'states' its tap of what it 
 its receptive field is measured there.
 """
 
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -16,11 +17,14 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
+from kdjax.nets.base import tap
 from kdjax.nets.layers import EPSILON, he_normal
 from kdjax.nets.sequences import only_real
 from kdjax.types import Array, Tree
 
 STATES = 'states'
+# Width, stride and name of a block -> what it makes of frames (B, T, C) and their mask (B, T).
+Block = Callable[[int, int, str], Callable[[Array, Array], Array]]
 
 
 def read(inputs: Tree, dtype: Any) -> tuple[Array, Array]:
@@ -45,6 +49,21 @@ def shifted(x: Array, size: int, stride: int = 1, dilation: int = 1) -> list[Arr
     padding = [(0, 0), (before, dilation * (size - 1) - before), *[(0, 0)] * (x.ndim - 2)]
     padded = jnp.pad(x, padding)
     return [padded[:, tap * dilation : tap * dilation + x.shape[1] : stride] for tap in range(size)]
+
+
+def blocks(
+    module: nn.Module, x: Array, mask: Array, widths: Sequence[int], strides: Sequence[int], block: Block
+) -> tuple[Array, Array]:
+    """Blocks 'layer1', ... one after the other, taps 'block1', ... of `module`: frames and mask behind the last."""
+    for place, (width, stride) in enumerate(zip(widths, strides, strict=True), start=1):
+        x, mask = block(width, stride, f'layer{place}')(x, mask), strided(mask, stride)
+        x = tap(module, f'block{place}', x, mask)
+    return x, mask
+
+
+def block_taps(count: int) -> tuple[str, ...]:
+    """What `blocks` calls so many of them."""
+    return tuple(f'block{place}' for place in range(1, count + 1))
 
 
 def mean_over_time(x: Array, mask: Array) -> Array:

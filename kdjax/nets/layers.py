@@ -156,14 +156,20 @@ class Layers(nn.Module):
     ) -> Array:
         """Stages of residual blocks; the second and later halve the map. Taps 'stage1_pre', 'stage1', ..."""
         for stage, (width, count) in enumerate(zip(widths, counts, strict=True), start=1):
-            for place in range(count):
-                stride = 2 if stage > 1 and place == 0 else 1
-                name = f'layer{stage}_{place}'
-                own = repeated(block)(dtype=self.dtype, axis=self.axis, width=width, stride=stride, name=name)
-                # The last ReLU is left out, for the tap; to initial weights all blocks are alike.
-                x = own(x, train, place < count - 1 or self.is_initializing())
-            x = tap(self, f'stage{stage}', nn.relu(tap(self, f'stage{stage}_pre', x)))
+            x = self.stage(x, block, stage, width, count, train)
         return x
+
+    def stage(
+        self, x: Array, block: Callable[..., 'Residual'], stage: int, width: int, count: int, train: bool
+    ) -> Array:
+        """One of `stages`, by its number."""
+        for place in range(count):
+            stride = 2 if stage > 1 and place == 0 else 1
+            name = f'layer{stage}_{place}'
+            own = repeated(block)(dtype=self.dtype, axis=self.axis, width=width, stride=stride, name=name)
+            # The last ReLU is left out, for the tap; to initial weights all blocks are alike.
+            x = own(x, train, place < count - 1 or self.is_initializing())
+        return tap(self, f'stage{stage}', nn.relu(tap(self, f'stage{stage}_pre', x)))
 
 
 class Residual(Layers):

@@ -10,8 +10,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen
-from kdjax.nets.recommenders import TAPS, Vectors, answered, dot
-from kdjax.nets.sequences import at_least
+from kdjax.nets.recommenders import TAPS, Vectors, answered, check, dot
 from kdjax.types import Array, Net
 
 
@@ -68,14 +67,18 @@ def lightgcn(
       axis: unused: nothing in it depends on how a batch is split.
 
     Raises:
-      UsageError: a number below 1, or no interactions.
+      UsageError: a number below 1, a scale of 0, no interactions, or one of a user or an item that there is not.
 
     Reference: He, Deng, Wang, Li, Zhang, Wang, LightGCN: Simplifying and Powering Graph Convolution Network for
     Recommendation, SIGIR 2020.
     """
-    at_least('lightgcn', users=users, items=items, width=width, layers=layers)
-    if not len(taken):
-        raise UsageError('lightgcn needs interactions, and the data have none')
+    check('lightgcn', scale, users=users, items=items, width=width, layers=layers)
+    taken_E2 = np.asarray(taken, np.int32)
+    if not taken_E2.size or taken_E2.size % 2:
+        raise UsageError(f'lightgcn needs interactions, user, item, user, item, ..., got {taken_E2.size} numbers')
+    for side, ids, count in (('users', taken_E2[::2], users), ('items', taken_E2[1::2], items)):
+        if ids.min() < 0 or ids.max() >= count:
+            raise UsageError(f'lightgcn has {count} {side}, and its interactions are of {ids.min()} to {ids.max()}')
     del axis
     module = _LightGCN(users, items, tuple(taken), width, layers, scale, compute_dtype(precision))
     return from_linen(module, TAPS)

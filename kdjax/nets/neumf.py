@@ -8,8 +8,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen
-from kdjax.nets.recommenders import TAPS, Vectors, answered
-from kdjax.nets.sequences import at_least
+from kdjax.nets.recommenders import TAPS, Vectors, answered, check
 from kdjax.types import Array, Net
 
 
@@ -76,12 +75,12 @@ def neumf(
       axis: unused: nothing in it depends on how a batch is split.
 
     Raises:
-      UsageError: a number below 1, or no hidden layer.
+      UsageError: a number below 1, a scale of 0, or no hidden layer.
 
     Reference: He, Liao, Zhang, Nie, Hu, Chua, Neural Collaborative Filtering, WWW 2017, sec. 3.4.
     """
     if not hidden:
         raise UsageError('hidden of neumf must name at least one layer; without any it is factorization.factorization')
-    at_least('neumf', users=users, items=items, width=width, hidden=min(hidden))
+    check('neumf', scale, users=users, items=items, width=width, hidden=min(hidden))
     del axis
     return from_linen(_NeuMF(users, items, width, tuple(hidden), scale, compute_dtype(precision)), TAPS)

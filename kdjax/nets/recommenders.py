@@ -19,6 +19,7 @@ from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import tap
+from kdjax.nets.sequences import at_least
 from kdjax.types import Array
 
 TAPS = ('user_vector', 'item_vectors')
@@ -36,6 +37,13 @@ class Vectors(nn.Module):
     @nn.compact
     def __call__(self) -> Array:
         return self.param('table', nn.initializers.normal(self.scale), (self.rows, self.width), jnp.float32)
+
+
+def check(network: str, scale: float, **numbers: int) -> None:
+    """Raises UsageError for a number of a recommender below 1, or vectors of which all are one at first."""
+    at_least(network, **numbers)
+    if not scale > 0:
+        raise UsageError(f'scale of {network} must be > 0, or all users are alike and stay so, got {scale}')
 
 
 def answered(module: nn.Module, inputs: Mapping[str, Any], users_UD: Array, items_ID: Array, score: Score) -> Array:

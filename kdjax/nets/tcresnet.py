@@ -6,7 +6,17 @@ from typing import Any
 from flax import linen as nn
 
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.frames import STATES, BatchNorm, Temporal, mean_over_time, one_each, read, strided
+from kdjax.nets.frames import (
+    STATES,
+    BatchNorm,
+    Temporal,
+    block_taps,
+    blocks,
+    mean_over_time,
+    one_each,
+    read,
+    strided,
+)
 from kdjax.nets.layers import Dropout
 from kdjax.nets.sequences import at_least, only_real
 from kdjax.types import Array, Net, Tree
@@ -20,20 +30,21 @@ class _Block(nn.Module):
     stride: int
     axis: str | None
     dtype: Any
+    train: bool
 
     @nn.compact
-    def __call__(self, x: Array, mask: Array, train: bool) -> Array:
+    def __call__(self, x: Array, mask: Array) -> Array:
         after = strided(mask, self.stride)
-        y = nn.relu(self._normed(x, after, train, self.size, self.stride, '1'))
-        y = self._normed(only_real(y, after), after, train, self.size, 1, '2')
+        y = nn.relu(self._normed(x, after, self.size, self.stride, '1'))
+        y = self._normed(only_real(y, after), after, self.size, 1, '2')
         around = x
         if self.stride > 1 or x.shape[-1] != self.width:
-            around = nn.relu(self._normed(x, after, train, 1, self.stride, '_around'))
+            around = nn.relu(self._normed(x, after, 1, self.stride, '_around'))
         return only_real(nn.relu(y + around), after)
 
-    def _normed(self, x: Array, after: Array, train: bool, size: int, stride: int, name: str) -> Array:
+    def _normed(self, x: Array, after: Array, size: int, stride: int, name: str) -> Array:
         y = Temporal(self.width, size, stride, self.dtype, name=f'conv{name}')(x)
-        return BatchNorm(self.axis, self.dtype, name=f'norm{name}')(y, after, train)
+        return BatchNorm(self.axis, self.dtype, name=f'norm{name}')(y, after, self.train)
 
 
 class _TCResNet(nn.Module):
@@ -49,10 +60,11 @@ class _TCResNet(nn.Module):
     def __call__(self, inputs: Tree, *, train: bool) -> Array:
         x, mask = read(inputs, self.dtype)
         x = only_real(Temporal(self.widths[0], 3, 1, self.dtype, name='first')(x), mask)
-        for place, (width, stride) in enumerate(zip(self.widths[1:], self.strides, strict=True), start=1):
-            block = _Block(width, self.size, stride, self.axis, self.dtype, name=f'layer{place}')
-            x, mask = block(x, mask, train), strided(mask, stride)
-            x = tap(self, f'block{place}', x, mask)
+
+        def block(width: int, stride: int, name: str) -> _Block:
+            return _Block(width, self.size, stride, self.axis, self.dtype, train, name=name)
+
+        x, mask = blocks(self, x, mask, self.widths[1:], self.strides, block)
         x = tap(self, 'penult', mean_over_time(tap(self, STATES, x, mask), mask))
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(Dropout(self.dropout, self.axis)(x, train))
 
@@ -93,4 +105,4 @@ def tcresnet(
     at_least('tcresnet', widths=min(widths, default=0), strides=min(strides, default=0), size=size)
     one_each('tcresnet', widths[1:], strides)
     module = _TCResNet(classes, widths, strides, size, dropout, axis, compute_dtype(precision))
-    return from_linen(module, (*(f'block{place}' for place in range(1, len(widths))), STATES, 'penult'))
+    return from_linen(module, (*block_taps(len(strides)), STATES, 'penult'))

@@ -1,19 +1,17 @@
 """Transformer encoder over words: a class for a sentence, or one for each of its words."""
 
 import jax.numpy as jnp
-import numpy as np
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
-from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.blocks import Encoder, Shape
+from kdjax.nets.base import from_linen, tap
+from kdjax.nets.blocks import Encoder, Shape, shape_of, waves
 from kdjax.nets.layers import attention_taps
 from kdjax.nets.sequences import POOLINGS, Embedding, at_least, mask_of, only_real, pooled
 from kdjax.types import Array, Net
 
 TOKEN = 'token'
 START = nn.initializers.normal(0.02)
-NORMS = ('pre', 'post')
 
 
 class _States(nn.Module):
@@ -45,15 +43,6 @@ class _States(nn.Module):
         if count > self.positions:
             raise UsageError(f'positions of a transformer are {self.positions}, and a sentence has {count} tokens')
         return self.param('positions', START, (self.positions, self.shape.width))[:count]
-
-
-def waves(count: int, width: int) -> np.ndarray:
-    """Positions as sines and cosines of wavelengths from 2 pi to 20,000 pi, (count, width) float32.
-
-    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017, sec. 3.5.
-    """
-    angles = np.arange(count)[:, None] / 10_000 ** (np.arange(0, width, 2) / width)
-    return np.stack([np.sin(angles), np.cos(angles)], axis=-1).reshape(count, -1)[:, :width].astype(np.float32)
 
 
 class _Classifier(nn.Module):
@@ -131,7 +120,7 @@ def encoder(
     """
     if pooling not in (TOKEN, *POOLINGS):
         raise unknown('pooling', pooling, (TOKEN, *POOLINGS), ' of a transformer')
-    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
+    shape = shape_of('transformer', width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
     states = _states(shape, depth, vocabulary, positions, pooling == TOKEN)
     module = _Classifier(classes, states, pooling, shape.dtype)
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))
@@ -165,20 +154,9 @@ def tagger(
     Raises:
       UsageError: as of `encoder`.
     """
-    shape = _shape(width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
+    shape = shape_of('transformer', width, heads, inner, dropout, attention_dropout, epsilon, norm, precision, axis)
     module = _Tagger(classes, _states(shape, depth, vocabulary, positions, class_token=False), shape.dtype)
     return from_linen(module, ('embedding', *attention_taps(depth), 'penult'))
-
-
-def _shape(
-    width: int, heads: int, inner: int, dropout: float, attention_dropout: float, epsilon: float, norm: str,
-    precision: str, axis: str | None,
-) -> Shape:  # fmt: skip
-    if norm not in NORMS:
-        raise unknown('norm', norm, NORMS, ' of a transformer')
-    dtype = compute_dtype(precision)
-    shape = Shape(width, heads, inner, dropout, attention_dropout, epsilon, norm == 'pre', dtype, axis=axis)
-    return shape.checked('transformer')
 
 
 def _states(shape: Shape, depth: int, vocabulary: int, positions: int, class_token: bool) -> _States:

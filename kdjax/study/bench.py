@@ -19,7 +19,7 @@ from kdjax.errors import UsageError
 from kdjax.study.recipe import build, dry_run, grid_program, plan
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
-from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, teacher_of
+from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, teacher_of
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.report import document, figure_style
@@ -201,6 +201,9 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     if inputs.source is None:
         return [('none', NOBODY, cells * dry_run.trace(inputs, dataset).flops)]
     who = teacher_of(inputs.source)
+    if isinstance(who, GivenTeacher):
+        raise UsageError(f'a bench holds asking a teacher against looking up what it says, and {who.name}.outputs can '
+                         'only be looked up')  # fmt: skip
     views = inputs.presented
     cache = CachedTeacher(
         name=who.name, augment=views.augment, views=views.views, taps=fit.taps(), precision=inputs.teaching, teacher=who

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.dataset import Dataset, Split, stratified
+from kdjax.dataset import GROUPS, Dataset, Split, group_by_group, stratified
 from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Metric
 from kdjax.types import Array, Batch, Net, Outputs, Tree
@@ -84,13 +84,23 @@ class Task:
         """What draws of examples keep the proportions of, (N,) integers; all alike if left out."""
         return np.zeros(split.size, np.int32)
 
-    def draw(self, split: Split, size: int, seed: int) -> np.ndarray:
+    def draw(self, split: Split, size: int, seed: int, by: str = 'examples') -> np.ndarray:
         """Sorted ids of a transfer set; of two draws with one seed the larger holds the smaller.
 
+        Args:
+          split: whose examples.
+          size: how many.
+          seed: of the draw.
+          by: 'examples', or 'groups': all of a group (a speaker, a user) before the first of the next.
+
         Raises:
-          UsageError: fewer than 1 example, or more than there are.
+          UsageError: fewer than 1 example, more than there are, or groups of data that do not say them.
         """
-        return stratified(self.strata(split), (size,), seed)[0]
+        if by == 'examples':
+            return stratified(self.strata(split), (size,), seed)[0]
+        if GROUPS not in split.more:
+            raise UsageError(f"data.draw must be 'examples' where the data have no column 'groups', got {by!r}")
+        return group_by_group(np.asarray(split.more[GROUPS]), self.strata(split), size, seed)
 
     def corrupt(self, dataset: Dataset, share: float, seed: int) -> np.ndarray | None:
         """The labels of the training split, a `share` of them wrong on purpose.
@@ -124,6 +134,20 @@ class Task:
         """What `measure` and `statistics` need of a batch: arrays (B, ...), or (B, N, ...) of a task per token."""
         raise NotImplementedError
 
+    def informed(self, dataset: Dataset) -> 'Task':
+        """The task as it measures what is predicted on a data set, of which it may have to know; itself if left out.
+
+        That is what it calls its symbols by, for example, which no config could name.
+        """
+        del dataset
+        return self
+
+    def respond(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
+        """What `measure` and `statistics` need of a network that is asked for more than its outputs, as one that writes
+        is; `predict` if left out."""
+        del net, variables
+        return self.predict(outputs, batch)
+
     def answer(self, outputs: Outputs, batch: Batch) -> Array:
         """What is kept of a network's answers to a prepared batch: logits (B, ...), or less where they are too many."""
         return outputs.logits
@@ -145,6 +169,10 @@ class Task:
         """
         del dataset
         return {}
+
+    def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
+        """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
+        del name, answer, dataset
 
     def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""

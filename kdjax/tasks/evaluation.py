@@ -12,12 +12,12 @@ from kdjax import trees
 from kdjax.dataset import Split, bucket_of, chosen, is_column, widths
 from kdjax.jit_cache import bound, compiled
 from kdjax.tasks.base import Task
-from kdjax.types import Array, Batch, Column, Net, Tree
+from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
 
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
-ANSWERS = 'answers/logits'  # likewise: what is measured in the place of what the network answers
+GIVEN = 'given'  # columns of evaluation: what a network answered elsewhere, 'logits' and perhaps their 'mask'
 
 
 class Part(NamedTuple):
@@ -27,11 +27,13 @@ class Part(NamedTuple):
     width: int | None  # that padded columns are cut to
 
 
-def evaluator(task: Task, net: Net, split: Split, teacher_logits: np.ndarray | None = None, **options: Any) -> Evaluate:
+def evaluator(
+    task: Task, net: Net | None, split: Split, teacher_logits: np.ndarray | None = None, **options: Any
+) -> Evaluate:
     """A function from variables with a leading cell axis C to the metrics of the task, each (C,), on a whole split.
 
     Args:
-      task, net: of all cells.
+      task, net: of all cells; None of a network whose answers are given.
       split: whose examples.
       teacher_logits: (N, ...) that the network is held against.
       options: as for `forward_pass`.
@@ -56,7 +58,7 @@ def predictor(task: Task, net: Net, split: Split, **options: Any) -> Callable[[T
     return lambda cells: run(cells)[1]
 
 
-def answers(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tree], np.ndarray]:
+def answers(task: Task, net: Net | None, split: Split, **options: Any) -> Callable[[Tree], np.ndarray]:
     """A function from variables with a leading cell axis C to `task.answer` of a whole split, (C, N, ...) on the host.
 
     Args:
@@ -68,18 +70,18 @@ def answers(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tre
 
 def forward_pass(
     task: Task,
-    net: Net,
+    net: Net | None,
     split: Split,
     teacher_logits: np.ndarray | None = None,
     *,
     asked: str,
+    given: Mapping[str, np.ndarray] | None = None,
     inputs: str = 'inputs',
     padded: Sequence[str] = (),
     buckets: tuple[int, ...] = (),
     batch_size: int = 1024,
     preprocess: Preprocess = lambda inputs: inputs,
     stream: bool = False,
-    answers: np.ndarray | None = None,
 ) -> Callable[[Tree], tuple[list[Tree], Tree]]:
     """A function from variables of cells to the meters of each of their batches, and their predictions.
 
@@ -89,6 +91,8 @@ def forward_pass(
       task, net, split, teacher_logits: as for `evaluator`.
       asked: what is gathered of every batch, (C, N, ...) on the host: 'predict', 'answer' (then nothing is measured),
         or '' for nothing, {}.
+      given: what was answered in the place of what `net` would: 'logits' (N, ...), and without a network their 'mask'
+        (N, T) where some of them are padding.
       inputs: the column that the network reads.
       padded: columns that may be cut to the examples of a batch.
       buckets: the widths that they are cut to; one width for all if left out.
@@ -96,12 +100,13 @@ def forward_pass(
       preprocess: makes of inputs, as stored, what the network sees.
       stream: whether each batch is read and put on the device when its turn comes, in every evaluation anew, for a
         split that does not fit there. If not, the whole split is put there once.
-      answers: logits (N, ...) that are measured in the place of the network's, as those of a file that was made of it.
     """
     columns = {**split.columns(), 'inputs': split.column(inputs)}
-    columns |= {TEACHER_LOGITS: teacher_logits} if teacher_logits is not None else {}
-    columns |= {ANSWERS: answers} if answers is not None else {}
-    cut = {*padded, *((TEACHER_LOGITS, ANSWERS) if task.per_token else ())} if padded else set()
+    if teacher_logits is not None:
+        columns[TEACHER_LOGITS] = teacher_logits
+    if given is not None:
+        columns[GIVEN] = dict(given)
+    cut = {*padded, *((TEACHER_LOGITS, GIVEN) if task.per_token else ())} if padded else set()
     parts = _parts(split, buckets if padded else ())
     run = compiled(bound(_run, task=task, net=net, preprocess=preprocess, asked=asked))
     batches = [list(_batches(columns, part, cut, batch_size, whole=not stream)) for part in parts]
@@ -125,17 +130,30 @@ def forward_pass(
     return forward
 
 
-def _run(cells: Tree, batches: Batch, *, task: Task, net: Net, preprocess: Preprocess, asked: str) -> tuple[Tree, Tree]:
+def _run(
+    cells: Tree, batches: Batch, *, task: Task, net: Net | None, preprocess: Preprocess, asked: str
+) -> tuple[Tree, Tree]:
     """Meters and predictions of every cell and batch, (C, batches, ...)."""
 
     def one(variables: Tree, batch: Batch) -> tuple[Tree, Tree]:
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
-        outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
-        outputs = outputs._replace(logits=batch.get(ANSWERS, outputs.logits))
+        outputs = _outputs(net, variables, batch)
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
+        if asked == 'predict' and net is not None:
+            return meters, task.respond(net, variables, outputs, batch)
         return meters, getattr(task, asked)(outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
+
+
+def _outputs(net: Net | None, variables: Tree, batch: Batch) -> Outputs:
+    """What a network answers, or has answered."""
+    given = batch.get(GIVEN)
+    if net is not None:
+        outputs = net.apply(variables, batch['inputs'], train=False, key=None)[0]
+        return outputs if given is None else outputs._replace(logits=given['logits'])
+    assert given is not None
+    return Outputs(given['logits'], {}, {'logits': (given['mask'],)} if 'mask' in given else {})
 
 
 @jax.jit

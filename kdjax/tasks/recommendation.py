@@ -104,6 +104,13 @@ class Recommendation(Task):
             if missing := sorted(needed - set(split.columns())):
                 raise UsageError(f'recommendation needs the column {missing[0]!r}, split {name!r} has '
                                  f'{sorted(split.columns())}')  # fmt: skip
+            users = split.inputs.get('user') if isinstance(split.inputs, Mapping) else None
+            if users is None or not isinstance(split.column('seen'), Shared):
+                raise UsageError("recommendation needs inputs {'user': ids} and 'seen' as rows that examples share, as "
+                                 f'citeulike.of_interactions makes them; split {name!r} has others')  # fmt: skip
+            if users.min() < 0 or users.max() >= dataset.facts['users']:
+                raise UsageError(f'users of split {name!r} must be in 0 to {dataset.facts["users"] - 1}, got '
+                                 f'{users.min()} to {users.max()}')  # fmt: skip
             labels = split.column('labels')
             if labels.ndim != 1 or labels.min() < 0 or labels.max() >= dataset.facts['items']:
                 raise UsageError(f'labels of split {name!r} must be items in 0 to {dataset.facts["items"] - 1}, one '
@@ -136,6 +143,12 @@ class Recommendation(Task):
         """The first `kept` of those that are not taken, best first. (B, kept) int32"""
         scores = _unseen(outputs.logits, batch['seen'])
         return jax.lax.top_k(scores, min(self.kept, scores.shape[1]))[1].astype(jnp.int32)
+
+    def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
+        most = dataset.facts['items' if name == ITEMS else 'users']
+        if answer.ndim != 2 or answer.shape[1] < self.pool or answer.min() < 0 or answer.max() >= most:
+            raise UsageError(f'{name} must be at least the first {self.pool} (pool) of each, in 0 to {most - 1}, got '
+                             f'{answer.shape}, {answer.min()} to {answer.max()}')  # fmt: skip
 
     def prepare(self, batch: Batch) -> Batch:
         """A training batch asks about groups of items, and of users; one of evaluation about all items."""

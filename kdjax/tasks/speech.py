@@ -1,5 +1,6 @@
-"""What tasks of speech share: what is heard of a clip, and what networks cost by the second of audio."""
+"""What tasks of speech share: their inputs are clips, and networks cost by the second of audio."""
 
+import dataclasses
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -11,6 +12,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset, is_column
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
+from kdjax.tasks.base import Task
 from kdjax.types import Array, Net, Tree
 
 COLUMNS = {'audio', 'samples', 'hidden'}  # of inputs made by `data.audio.clips`
@@ -26,35 +28,48 @@ COSTS = (
 )
 
 
-def check_clips(dataset: Dataset, task: str) -> None:
-    """Raises UsageError where the inputs of a split are no clips."""
-    for name, split in dataset.splits.items():
-        inputs = split.column('inputs')
-        if is_column(inputs) or set(inputs) != COLUMNS:
-            raise UsageError(f'{task} need inputs made by data.audio.clips, {sorted(COLUMNS)}; split {name!r} has '
-                             f'others')  # fmt: skip
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SpeechTask(Task):
+    """A task whose examples are clips, `data.audio.clips`.
 
-
-def costs_by_second(
-    net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
-) -> dict[str, float]:
-    """The columns COSTS of a network; the field and the look-ahead where it reads less than all of a clip.
-
-    A multiply-add counts as two of the operations. The arguments are those of `Task.costs_in_use`.
+    Costs are by the second of audio: kB at int8, multiply-adds, milliseconds; and, of networks that read less than all
+    of a clip, what the tap 'states' reads of the frames about its own, and later than it. A multiply-add counts as two
+    operations.
     """
-    hop_ms = float(example['hop_ms'])
-    seconds = len(example['mask']) * hop_ms / 1e3
+
+    def check(self, dataset: Dataset) -> None:
+        for name, split in dataset.splits.items():
+            inputs = split.column('inputs')
+            if is_column(inputs) or set(inputs) != COLUMNS:
+                raise UsageError(f'{type(self).__name__} needs inputs made by data.audio.clips, {sorted(COLUMNS)}; '
+                                 f'split {name!r} has others')  # fmt: skip
+        super().check(dataset)
+
+    @property
+    def cost_metrics(self) -> tuple[Metric, ...]:
+        return COSTS
+
+    def costs_in_use(
+        self, net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
+    ) -> dict[str, float]:
+        found = by_second(variables, example, flops, latency_ms)
+        field = receptive_field(net, variables, example['frames'].shape[-1])
+        if field is None:
+            return found
+        hop_ms = float(example['hop_ms'])
+        return {**found, 'field_ms': field.frames * hop_ms, 'ahead_ms': field.ahead * hop_ms}
+
+
+def by_second(variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]) -> dict[str, float]:
+    """The first four of COSTS; the arguments are those of `Task.costs_in_use`."""
+    seconds = len(example['mask']) * float(example['hop_ms']) / 1e3
     most = max(latency_ms, key=int)
-    found = {
+    return {
         'int8_kb': trees.count(variables['params']) / 1e3,
         'mmac_per_second': flops / 2e6 / seconds,
         'ms_per_second': latency_ms['1'] / seconds,
         'ms_per_second_batch': latency_ms[most] / int(most) / seconds,
     }
-    field = receptive_field(net, variables, example['frames'].shape[-1])
-    if field is None:
-        return found
-    return {**found, 'field_ms': field.frames * hop_ms, 'ahead_ms': field.ahead * hop_ms}
 
 
 class Field(NamedTuple):

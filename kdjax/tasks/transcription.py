@@ -1,7 +1,7 @@
 """Transcription: what is spoken, a string of symbols for every clip; what decides is how many words are wrong."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -12,9 +12,8 @@ from kdjax import ctc
 from kdjax.dataset import UNLABELLED, Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.metrics import Mean, Metric, mean
-from kdjax.tasks.base import Task
-from kdjax.tasks.speech import COSTS, check_clips, costs_by_second
-from kdjax.types import Array, Batch, Net, Outputs, Tree
+from kdjax.tasks.speech import SpeechTask
+from kdjax.types import Array, Batch, Outputs, Tree
 
 METRICS = (
     Metric('wer', 'word error rate', '%', 'lower', short='WER'),
@@ -35,7 +34,7 @@ Strings = list[tuple[int, ...]]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Transcription(Task):
+class Transcription(SpeechTask):
     """Each clip has a string: logits (B, T, K) of every frame, the last class a blank; labels (B, L), 'label_length'.
 
     Inputs are `data.audio.clips`. Networks say which frames are real by the mask of their logits. Predictions are the
@@ -56,6 +55,8 @@ class Transcription(Task):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'symbols', tuple(self.symbols))  # a config may have a list
+        if not self.symbols:
+            raise UsageError("symbols of Transcription must be those of the data, such as ('zero', 'one'), got none")
         if self.beam < 0:
             raise UsageError(f'beam of Transcription must be >= 0, got {self.beam}')
         super().__post_init__()
@@ -65,7 +66,7 @@ class Transcription(Task):
         return (*METRICS, *(BEAM if self.beam else ()))
 
     def check(self, dataset: Dataset) -> None:
-        check_clips(dataset, 'transcriptions')
+        super().check(dataset)
         if dataset.classes != self.symbols:
             raise UsageError(f'task.symbols must be the classes of the data, {dataset.classes}, got {self.symbols}')
         for name, split in dataset.splits.items():
@@ -139,9 +140,12 @@ class Transcription(Task):
         found = self._searched(predictions) if beam else _strings(predictions['symbols'], predictions['said'])
         return self._counted(found, split)
 
+    @property
+    def has_statistics(self) -> bool:
+        return self.score.removesuffix('_beam') in RATES
+
     def score_of(self, sums: np.ndarray) -> np.ndarray:
-        """Of a score that is of the logits, such as 'nll', the statistics are those of words."""
-        return _share(sums, RATES.get(self.score.removesuffix('_beam'), 0))
+        return _share(sums, RATES[self.score.removesuffix('_beam')])
 
     def _searched(self, predictions: Tree) -> Strings:
         """What a beam search finds."""
@@ -169,15 +173,6 @@ class Transcription(Task):
         real = (np.arange(labels.shape[1]) < np.asarray(train.column(LENGTH))[:, None]) & (labels != UNLABELLED)
         counts = np.bincount(labels[real], minlength=len(self.symbols))
         return {name: int(count) for name, count in zip(self.symbols, counts, strict=True)}
-
-    @property
-    def cost_metrics(self) -> tuple[Metric, ...]:
-        return COSTS
-
-    def costs_in_use(
-        self, net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
-    ) -> dict[str, float]:
-        return costs_by_second(net, variables, example, flops, latency_ms)
 
 
 def frames_of(outputs: Outputs) -> Array:

@@ -14,13 +14,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, shown, unknown
-from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
+from kdjax.types import Array, Batch, Outputs, TermInputs, TermOut, Tree
 
 Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation', 'transcription')
+TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation', 'transcription', 'detection')
 
 
 class Paper(NamedTuple):
@@ -189,6 +189,14 @@ class Term:
         """Which labels (B, ...) there are: one that is not is negative, or nan where labels are no whole numbers."""
         return ~jnp.isnan(labels) if jnp.issubdtype(labels.dtype, jnp.floating) else labels >= 0
 
+    def divisor(self, batch: Batch) -> Array:
+        """What the sum of the values is divided by, example by example: added up over the batch, on all devices.
+
+        (B,) or (B, N), 0 where there is padding: the mask, which makes it a mean, or what else an example counts, such
+        as how many objects it has. It is of the batch alone, so that it can be known before parts of it are seen.
+        """
+        return batch['mask']
+
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         """Learned parameters and memory; most terms have neither."""
         del key, inputs
@@ -252,9 +260,10 @@ class Term:
         'hidden1', 'hidden2', 'query', 'key', 'value' (B, N, D), the teacher's wider, and 'attention1', 'attention2'
         (B, heads, N, N), scores before the softmax. Logits of other views: 'strong' (B, K), 'rotated' (B, 4, K) and
         their embeddings 'rotated_penult' (B, 4, D). Derivatives of the logits: 'tangents' (B, M, K), 'jacobian'
-        (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4); of a detector:
-        'edges' (B, M, 4, bins), and batch['boxes'] (B, 2, 4). Of a tagger of N tokens that is a CRF: 'emissions'
-        (B, N, K) and 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Of what is spoken: 'frame_logits'
+        (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4). Of a detector:
+        'edges' (B, M, 4, bins), 'anchor_logits' (B, M, K), and batch['boxes'] (B, 2, 4), batch['anchor_class'] (B, M),
+        batch['anchor_edges'] (B, M, 4), batch['anchor_valuable'] (B, M). Of a tagger of N tokens that is a CRF:
+        'emissions' (B, N, K), 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Of what is spoken: 'frame_logits'
         (B, N, K), batch['transcripts'] (B, 2), batch['transcript_length'] (B,). Members of a teacher: 'member0/logits',
         'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
         items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',

@@ -7,20 +7,17 @@ from typing import ClassVar, Self
 import jax
 import jax.numpy as jnp
 
-from kdjax.techniques.base import Knobs, Paper, Taps
-from kdjax.techniques.candidates import CandidateTerm
-from kdjax.types import Array, TermInputs
+from kdjax.techniques.base import Paper
+from kdjax.techniques.candidates import InteractionTerm
+from kdjax.types import Array
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class PairwiseRanking(CandidateTerm):
+class PairwiseRanking(InteractionTerm):
     """-sum_j log sigmoid(s_i - s_j) / n: the item i of an interaction and n others j (eq. 5). Values: (B,).
 
     Code that sums over a batch of B interactions, and adds an L2 gradient of strength c, trains as this mean does with
     c / B: see `optim.build`, 'adam_l2'.
-
-    Attributes:
-      positive, negative: the taps of the item (B, 1) and of the others (B, n).
     """
 
     PAPER: ClassVar[Paper] = Paper(
@@ -30,17 +27,9 @@ class PairwiseRanking(CandidateTerm):
         2009,
         '1205.2618',
     )
-    TEACHER: ClassVar[bool] = False
 
-    positive: str = 'positive'
-    negative: str = 'negative'
-
-    def taps(self) -> Taps:
-        return Taps(student=(self.positive, self.negative))
-
-    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        positive, negative = (self.scores(inputs.student, tap, inputs) for tap in (self.positive, self.negative))
-        return self.counted(jnp.mean(jax.nn.softplus(negative - positive), axis=1), inputs)
+    def loss(self, positive_B1: Array, negative_Bn: Array) -> Array:
+        return jnp.mean(jax.nn.softplus(negative_Bn - positive_B1), axis=1)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -59,6 +59,31 @@ class CandidateTerm(Term):
         return values_B * once(inputs.batch[self.once], example_mask(inputs)).astype(values_B.dtype)
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InteractionTerm(CandidateTerm):
+    """A task loss: the item of an interaction, and others that its user did not take.
+
+    Attributes:
+      positive, negative: the taps of the item (B, 1) and of the others (B, n).
+    """
+
+    TEACHER: ClassVar[bool] = False
+
+    positive: str = 'positive'
+    negative: str = 'negative'
+
+    def taps(self) -> Taps:
+        return Taps(student=(self.positive, self.negative))
+
+    def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
+        positive, negative = (self.scores(inputs.student, tap, inputs) for tap in (self.positive, self.negative))
+        return self.counted(self.loss(positive, negative), inputs)
+
+    def loss(self, positive_B1: Array, negative_Bn: Array) -> Array:
+        """Of scores. (B,)"""
+        raise NotImplementedError
+
+
 def once(ids_B: Array, mask_B: Array) -> Array:
     """1 over how many real rows have the same id. (B,)"""
     ascending_B = jnp.sort(jnp.where(mask_B > 0, ids_B, jnp.iinfo(ids_B.dtype).max))

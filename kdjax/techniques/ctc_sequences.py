@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kdjax.ctc import greedy, surprise
 from kdjax.techniques.alignments import FrameTerm
-from kdjax.techniques.base import Knobs, Paper
+from kdjax.techniques.base import Knobs, Paper, Taps
 from kdjax.types import Array, TermInputs
 
 HYPOTHESES, LENGTHS, WEIGHTS = 'hypotheses', 'hypothesis_lengths', 'hypothesis_weights'
@@ -19,10 +19,10 @@ HYPOTHESES, LENGTHS, WEIGHTS = 'hypotheses', 'hypothesis_lengths', 'hypothesis_w
 class HypothesisCtc(FrameTerm):
     """sum_n w_n CTC(string n of the teacher), when each is said does not matter. Values: (B,).
 
-    The teacher's n best strings are columns of the data, made once by a beam search (`kdjax.ctc.beam_search`):
-    'hypotheses' (B, n, L), 'hypothesis_lengths' (B, n), 'hypothesis_weights' (B, n), such as their posteriors over
-    their sum. Where there are none, it is the one string of the teacher's most probable alignment, weight 1. A string
-    without an alignment to the student's frames counts 0.
+    The teacher's n best strings are made once by a beam search (`kdjax.ctc.n_best`): 'hypotheses' (B, n, L),
+    'hypothesis_lengths' (B, n), 'hypothesis_weights' (B, n), such as their posteriors over their sum. They are columns
+    of the data, or features of a teacher that is a table (`train.given`). Where there are none, it is the one string of
+    the teacher's most probable alignment, weight 1. A string without an alignment to the student's frames counts 0.
 
     | form      | value                        |
     |-----------|------------------------------|
@@ -31,6 +31,7 @@ class HypothesisCtc(FrameTerm):
 
     Attributes:
       form: which of the above.
+      given: whether they are features of the teacher.
     """
 
     PAPER: ClassVar[Paper] = Paper(
@@ -42,6 +43,11 @@ class HypothesisCtc(FrameTerm):
     FORMS: ClassVar[tuple[str, ...]] = ('sum', 'per_label')
 
     form: str = 'sum'
+    given: bool = False
+
+    def taps(self) -> Taps:
+        own = super().taps()
+        return Taps(own.student, (HYPOTHESES, LENGTHS, WEIGHTS)) if self.given else own
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         losses, weights = self.losses(inputs)
@@ -61,8 +67,9 @@ class HypothesisCtc(FrameTerm):
         return losses, weights.astype(losses.dtype)
 
     def _strings(self, inputs: TermInputs) -> tuple[Array, Array, Array]:
-        if HYPOTHESES in inputs.batch:
-            strings, lengths, weights = (inputs.batch[name] for name in (HYPOTHESES, LENGTHS, WEIGHTS))
+        found = inputs.teacher.features if self.given else inputs.batch
+        if HYPOTHESES in found:
+            strings, lengths, weights = (found[name] for name in (HYPOTHESES, LENGTHS, WEIGHTS))
             return strings, lengths, weights
         _, teacher = self.of_both(inputs)
         string, length = greedy(teacher.logits, teacher.lengths, self.blank)

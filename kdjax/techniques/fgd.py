@@ -50,7 +50,9 @@ class FocalGlobal(LayerTerm):
 
     L_fg, L_bg: sum over pixels and channels of S A^S A^C (t - s)^2, inside and outside of the boxes; S is 1 / (pixels
     of the smallest box that a pixel is in), outside 1 / (pixels outside). L_at: sum |A^S_s - A^S_t| + sum |A^C_s -
-    A^C_t|. L_global: sum (R(s) - R(t))^2, R a global context block, learned on either side.
+    A^C_t|. L_global: sum (R(s) - R(t))^2, R a global context block, learned on either side. All of them are sums over
+    pixels, L_fg and L_bg of weights that grow with the map: of a large map, that of the first level, they can be too
+    much beside the others, and the author's advice is to divide by the pixels, `per_pixel`.
 
     Boxes are batch['boxes'] (B, M, 4), x0, y0, x1, y1 in [0, 1]; those without area are padding. A box has the pixels
     that it touches: rows floor(y0 H) to ceil(y1 H) - 1 in form 'paper', to ceil(y1 H) in 'code', the authors'.
@@ -59,6 +61,7 @@ class FocalGlobal(LayerTerm):
       layer: pair of maps (B, H, W, C), 'tap' or 'student_tap:teacher_tap', equally high and wide.
       temperature: T; knob, > 0.
       foreground, background, attention, context: alpha, beta, gamma, lambda; knobs, >= 0.
+      per_pixel: whether the value is divided by the map's height times its width.
       form: which of the above.
     """
 
@@ -77,6 +80,7 @@ class FocalGlobal(LayerTerm):
     background: float = knob(5e-4, minimum=0.0)
     attention: float = knob(1e-3, minimum=0.0)
     context: float = knob(5e-6, minimum=0.0)
+    per_pixel: bool = False
     form: str = 'paper'
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
@@ -102,7 +106,8 @@ class FocalGlobal(LayerTerm):
         values = jnp.zeros(student.shape[:1], student.dtype)
         for name, part in parts.items():
             values = values + knobs[name] * part
-        return TermOut(values, memory, {})
+        pixels_of_map = student.shape[1] * student.shape[2]
+        return TermOut(values / pixels_of_map if self.per_pixel else values, memory, {})
 
     def features(self, inputs: TermInputs) -> Pair:
         student, teacher = map(wide, super().features(inputs))

@@ -70,8 +70,9 @@ def a_student_equal_to_its_teacher_has_nothing_to_learn(subject: Subject) -> Non
     @jax.jit
     def ask(teacher: Outputs) -> world.Answer:
         # A tap of the student gives what the tap that it is compared with gives. Both sides are one array: two equal
-        # ones may be computed to different last bits, and a norm has slope 1 there already.
-        copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=True)}
+        # ones may be computed to different last bits, and a norm has slope 1 there already. Taps of the student that
+        # are compared with none come last.
+        copied = {own: teacher.features[other] for own, other in zip(*subject.term.taps(), strict=False)}
         student = Outputs(teacher.logits, {**subject.inputs.student.features, **copied})
         return world.ask(*subject._replace(inputs=TermInputs(student, teacher, subject.inputs.batch)))
 

@@ -20,6 +20,7 @@ from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 CLASSES = 10
 TOKENS = 5
+ANCHORS = 3
 Shapes = Mapping[str, tuple[int, ...]]
 SAME: Shapes = {
     'match': (24,),
@@ -30,7 +31,7 @@ SAME: Shapes = {
     'rotated': (4, CLASSES),
     'tangents': (3, CLASSES),
     'jacobian': (CLASSES, 4, 4, 1),
-    'edges': (3, 4, 6),
+    'edges': (ANCHORS, 4, 6),
 }
 
 
@@ -49,6 +50,14 @@ SCORES: Shapes = {'emissions': (TOKENS, CLASSES), 'transitions': (CLASSES + 2, C
 # Of a recommender: scores of items, and of users, that it is asked about; embeddings, of which the teacher's are wider.
 GROUPS: Mapping[str, int] = {'positive': 1, 'negative': 2, 'first': 4, 'interesting': 4, 'uninteresting': 5,
           'interesting_users': 3, 'uninteresting_users': 4}  # fmt: skip
+
+
+def recommender(width: int) -> Shapes:
+    """Taps of a recommender whose embeddings have that width."""
+    groups: Shapes = {name: (size,) for name, size in GROUPS.items()}
+    return {**groups, 'user_vector': (width,), 'item_vectors': (2, width)}
+
+
 # Uneven: over 4 devices the third has nothing real, over 2 the halves have 3 and 2.
 MASK = (1, 1, 1, 0, 0, 0, 1, 1)
 KEY = jax.random.key(1)
@@ -78,38 +87,34 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     teacher = teacher._replace(features={**teacher.features, **top})
     own = np.random.default_rng([seed, 1])  # what came later leaves the other draws as they were
     tags = own.integers(0, CLASSES, (batch, TOKENS), np.int32)
-    student, teacher = tagging(own, student), tagging(own, teacher)
+    student, teacher = added(own, SCORES, student, teacher)
     own = np.random.default_rng([seed, 2])
     asked = {name: own.integers(0, 4, (batch, *shape), np.int32)
              for name, shape in (('user', ()), ('item', ()), ('items', (2,)))}  # fmt: skip
-    student, teacher = recommending(own, student, 8), recommending(own, teacher, 12)
+    (student,), (teacher,) = added(own, recommender(8), student), added(own, recommender(12), teacher)
     own = np.random.default_rng([seed, 3])
-    student, teacher = speaking(own, student), speaking(own, teacher)
+    student, teacher = added(own, {'frame_logits': (TOKENS, CLASSES)}, student, teacher)
     strings = np.stack([own.permutation(CLASSES - 1)[:2] for _ in range(batch)]).astype(np.int32)
     said = {'transcripts': strings, 'transcript_length': own.integers(1, 3, batch, np.int32)}
-    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said})
+    own = np.random.default_rng([seed, 4])
+    student, teacher = added(own, {'anchor_logits': (ANCHORS, CLASSES)}, student, teacher)
+    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **anchors(own, batch)})
 
 
-def speaking(rng: np.random.Generator, side: Outputs) -> Outputs:
-    """The outputs with logits of every frame, of which the last class is the blank."""
-    logits = outputs(rng, {'frame_logits': (TOKENS, CLASSES)}, len(side.logits)).features
-    return side._replace(features={**side.features, **logits})
-
-
-def recommending(rng: np.random.Generator, side: Outputs, width: int) -> Outputs:
-    """The outputs with those of a recommender."""
-    shapes: Shapes = {
-        **{name: (size,) for name, size in GROUPS.items()},
-        'user_vector': (width,),
-        'item_vectors': (2, width),
+def anchors(rng: np.random.Generator, batch: int) -> dict[str, Any]:
+    """What a detector's anchors should find: one of three is background."""
+    classes = np.where(np.arange(ANCHORS) == 1, -1, rng.integers(0, CLASSES, (batch, ANCHORS))).astype(np.int32)
+    return {
+        'anchor_class': classes,
+        'anchor_edges': rng.uniform(0.3, 4, (batch, ANCHORS, 4)).astype(np.float32),
+        'anchor_valuable': rng.uniform(0, 2, (batch, ANCHORS)).astype(np.float32),
     }
-    return side._replace(features={**side.features, **outputs(rng, shapes, len(side.logits)).features})
 
 
-def tagging(rng: np.random.Generator, side: Outputs) -> Outputs:
-    """The outputs with scores of a tagger."""
-    scores = outputs(rng, SCORES, len(side.logits)).features
-    return side._replace(features={**side.features, **scores})
+def added(rng: np.random.Generator, shapes: Shapes, *sides: Outputs) -> list[Outputs]:
+    """The outputs of both sides with further random taps of these shapes."""
+    return [side._replace(features={**side.features, **outputs(rng, shapes, len(side.logits)).features})
+            for side in sides]  # fmt: skip
 
 
 def outputs(rng: np.random.Generator, shapes: Shapes, batch: int) -> Outputs:
@@ -219,7 +224,7 @@ def other_classes(count: int) -> TermInputs:
     """The same, of a teacher that tells so many classes apart."""
     seen = padded()
     axes = {'strong': 1, 'rotated': 2, 'tangents': 2, 'jacobian': 1, 'member0/logits': 1, 'member1/logits': 1,
-            'emissions': 2, 'transitions': 2, 'frame_logits': 2}  # fmt: skip
+            'emissions': 2, 'transitions': 2, 'frame_logits': 2, 'anchor_logits': 2}  # fmt: skip
     features: Any = {
         tap: np.take(leaf, np.arange(count) % leaf.shape[axes[tap]], axes[tap]) if tap in axes else leaf
         for tap, leaf in seen.teacher.features.items()

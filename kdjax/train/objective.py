@@ -2,9 +2,11 @@
 
 Each device returns its share of the loss; the shares sum to the loss of the global batch. With `axis` the device axis:
 
-  example scope:  share = sum(values * mask) / psum(sum(mask))
-  batch scope:    share = sum(values * mask) / sum(mask) / axis_size       on the inputs gathered from all devices
+  example scope:  share = sum(values * mask) / psum(sum(divisor))
+  batch scope:    share = sum(values * mask) / sum(divisor) / axis_size    on the inputs gathered from all devices
   loss share    = sum_i weight_i * share_i
+
+The divisor is the mask, and a share one of a mean, of all terms but those that count something else than examples.
 """
 
 import contextlib
@@ -118,10 +120,10 @@ class Objective:
                 out = term(params[name], memory[name], seen, knobs[name], step=step, key=term_key(key, name))
             mask = seen.batch['mask']
             if term.scope == 'batch':
-                parts[name] = _mean(out.values, mask, mask, None) / size
+                parts[name] = _mean(out.values, mask, term.divisor(seen.batch), None) / size
             else:
-                over = mask if device_batch is None else shown(name, term, device_batch)['mask']
-                parts[name] = _mean(out.values, mask, over, axis)
+                over = seen.batch if device_batch is None else shown(name, term, device_batch)
+                parts[name] = _mean(out.values, mask, term.divisor(over), axis)
             next_memory[name] = out.memory
             # Terms see the same logs on every device (batch scope) or their own part (example scope): share both.
             logs.update({f'{name}/{what}': value / size for what, value in out.logs.items()})
@@ -237,10 +239,10 @@ def described(outputs: Outputs) -> list[str]:
     return [f'{name} {"x".join(map(str, leaf.shape[1:]))}' for name, leaf in outputs.features.items()]
 
 
-def _mean(values: Array, mask: Array, denominator_mask: Array, axis: str | None) -> Array:
+def _mean(values: Array, mask: Array, divisor: Array, axis: str | None) -> Array:
     real = spread_mask(mask, values)
     total = jnp.sum(jnp.where(real > 0, values, 0) * real.astype(values.dtype))
-    count = jnp.sum(spread_mask(denominator_mask, values).astype(values.dtype))
+    count = jnp.sum(spread_mask(divisor, values).astype(values.dtype))
     count = count if axis is None else jax.lax.psum(count, axis)
     # An entirely masked batch has loss 0, not nan.
     return total / jnp.maximum(count, 1)

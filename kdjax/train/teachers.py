@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from kdjax.compress import masks
 from kdjax.jit_cache import shared
 from kdjax.train import optim
 from kdjax.types import Batch, Net, Outputs, State, Teacher, Tree
@@ -40,7 +41,7 @@ def cached() -> Teacher:
 
 # (state, variables given to the step, knobs) -> variables of the teacher
 Source = Callable[[State, Tree, Mapping[str, Any]], Tree]
-START = 'before'  # the knob that has the students as they were
+START = 'before'  # the knob that has the students as they were, or as they were dense
 
 
 def given(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
@@ -59,3 +60,16 @@ def average(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
 def start(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
     """The teacher is the student as it was before it was changed, of each cell its own."""
     return knobs[START]
+
+
+def dense(state: State, variables: Tree, knobs: Mapping[str, Any]) -> Tree:
+    """The teacher is the student with its weights that are gone put back, and with nothing rounded.
+
+    It has the student's weights as they are now, those that are gone as they last were, and the statistics of the
+    student when it was dense.
+
+    Reference: Kim, Chang, Kwak, PQK: Model Compression via Pruning, Quantization, and Knowledge Distillation,
+    Interspeech 2021, phase 2.
+    """
+    live = {name: node for name, node in state.params['student'].items() if name in knobs[START]['params']}
+    return {**knobs[START], 'params': masks.refilled(live, knobs[START]['params'])}

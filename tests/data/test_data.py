@@ -16,7 +16,7 @@ from kdjax.data.digits import digits
 from kdjax.data.feed import Stream, feed, order
 from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
-from kdjax.dataset import Dataset, Split, stratified
+from kdjax.dataset import Dataset, Split, group_by_group, stratified
 from kdjax.errors import UsageError
 
 PIXELS = 2
@@ -349,3 +349,26 @@ def test_a_mixed_batch_is_the_mixture_of_the_plain_one():
 def test_a_feed_that_cannot_be_is_refused(wrong, message):
     with pytest.raises(UsageError, match=message):
         batches(**{'streams': [Stream(IDS, 0)], **wrong})
+
+
+@given(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 2)), min_size=1, max_size=40), seeds, st.data())
+def test_a_draw_by_groups_ends_one_before_it_begins_the_next(pairs, seed, data):
+    groups, labels = np.asarray(pairs).T
+    small = data.draw(st.integers(1, len(pairs)))
+    large = data.draw(st.integers(small, len(pairs)))
+    few, many = group_by_group(groups, labels, small, seed), group_by_group(groups, labels, large, seed)
+    assert len(few) == small
+    assert set(few) <= set(many)
+    taken = {group: np.sum(groups[few] == group) for group in np.unique(groups[few])}
+    assert sum(count < np.sum(groups == group) for group, count in taken.items()) <= 1  # the last one may be cut
+
+
+def test_the_group_that_is_cut_keeps_the_proportions_of_its_classes():
+    drawn = group_by_group(np.zeros(30, int), np.arange(30) % 3, 12, 0)
+    assert np.bincount(drawn % 3).tolist() == [4, 4, 4]
+
+
+@pytest.mark.parametrize('size', [0, 11])
+def test_groups_give_no_more_than_they_have(size):
+    with pytest.raises(UsageError, match=f'cannot draw {size} from 10 examples'):
+        group_by_group(np.arange(10), np.zeros(10, int), size, 0)

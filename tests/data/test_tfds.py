@@ -71,9 +71,10 @@ def test_mnist_is_prepared_from_its_originals_and_nothing_else_is_left(few, rest
     assert {path: path.stat().st_mtime_ns for path in tmp_path.rglob('*')} == before
 
 
-def test_lazy_inputs_are_decoded_when_they_are_asked_for(prepared, restored):
-    found = tfds.prepared(name='mnist', data_dir=str(prepared('mnist')), lazy=True)
-    wanted = originals.mnist(folder=str(restored('mnist')))
+def test_lazy_inputs_are_decoded_when_they_are_asked_for(few, restored, tmp_path):
+    prepare.prepare('mnist', str(restored('mnist')), str(tmp_path))
+    found = tfds.prepared(name='mnist', data_dir=str(tmp_path), lazy=True, validation=50)
+    wanted = originals.mnist(folder=str(restored('mnist')), validation=50)
     for name, split in wanted.splits.items():
         inputs, labels, _ = found.splits[name]
         assert isinstance(inputs, Lazy)

@@ -26,6 +26,9 @@ KEY = jax.random.key(3)
 PLAIN = {name: kind for kind in terms.kinds().values() if (name := losses.snake_case(kind.__name__)) in dir(losses)}
 STUDENT, TEACHER = np.random.default_rng(0).normal(0, 2, (2, 4, 10)).astype(np.float32)
 LABELS = np.asarray([3, 1, -1, 9], np.int32)
+# Of fields that name columns, which are given by keyword, those of the laws' world.
+WORLD = {'lengths': 'transcript_length', 'classes': 'anchor_class', 'targets': 'anchor_edges',
+         'anchors': 'anchor_valuable'}  # fmt: skip
 
 
 def cases():
@@ -48,7 +51,8 @@ def arrays(term):
     for slot in read_by(term):
         outputs = getattr(inputs, slot.side)
         tagger = hasattr(term, 'crf') or hasattr(term, 'blank')  # whose logits are of tokens
-        features = [outputs.features[tap] for tap in slot.taps or (['emissions'] if tagger else [])] or [outputs.logits]
+        several = ['emissions'] if tagger else ['anchor_logits'] if 'classes' in term.COLUMNS else []
+        features = [outputs.features[tap] for tap in slot.taps or several] or [outputs.logits]
         given[slot.argument] = features if slot.many else features[0]
     if (
         type(term).init is not Term.init and 'student_features' in given
@@ -57,9 +61,7 @@ def arrays(term):
     if term.reads_labels:
         column = 'tags' if 'student_emissions' in given else 'transcripts' if hasattr(term, 'blank') else 'labels'
         given[COLUMN] = inputs.batch[column]
-    if hasattr(term, 'lengths'):
-        given['lengths'] = inputs.batch['transcript_length']
-    return given
+    return given | {field: inputs.batch[WORLD[field]] for field in term.COLUMNS if field in WORLD}
 
 
 def asked(term, given, knobs, key):
@@ -76,8 +78,7 @@ def asked(term, given, knobs, key):
     if COLUMN in given:
         batch |= {COLUMN: given[COLUMN]}
         batch |= {'token_mask': jnp.ones(given[COLUMN].shape)} if given[COLUMN].shape == (4, world.TOKENS) else {}
-    if hasattr(term, 'lengths'):
-        batch[term.lengths] = given['lengths']
+    batch |= {getattr(term, field): given[field] for field in term.COLUMNS if field in WORLD}
     inputs = TermInputs(**sides, batch=shown('term', term, batch))
     values = term({}, {}, inputs, knobs, step=7, key=key).values
     if not term.reads_labels:

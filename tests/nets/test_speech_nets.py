@@ -12,6 +12,7 @@ from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets import bcresnet, depthwise, frames, tcresnet
 from kdjax.tasks import speech
+from kdjax.tasks.keywords import Keywords
 
 RANDOM = np.random.default_rng(0)
 SMALL = {
@@ -104,7 +105,7 @@ def test_costs_are_by_the_second_and_say_what_is_read():
     net = SMALL['depthwise']
     example = jax.tree.map(lambda leaf: leaf[0], inputs([20], 20))
     variables = jax.jit(net.init)(jax.random.key(0), inputs([20], 20))
-    found = speech.costs_by_second(net, variables, example, 4000, {'1': 1.0, '10': 5.0})
+    found = Keywords().costs_in_use(net, variables, example, 4000, {'1': 1.0, '10': 5.0})
     # 3 frames, then 2 more of stride 2, then 2 more of stride 4, half of them later.
     assert (found['field_ms'], found['ahead_ms']) == (150, 70)
     assert found['mmac_per_second'] == pytest.approx(0.01)

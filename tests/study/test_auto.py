@@ -4,12 +4,15 @@ import json
 import runpy
 from pathlib import Path
 
+import pytest
+
 from kdjax.study import run
 from kdjax.train import parallel
 
 TINY = Path(__file__).resolve().parents[1] / 'configs' / 'tiny.py'
 
 
+@pytest.mark.rotating(1, 2)
 def test_all_devices_are_used_said_and_noted(tmp_path, monkeypatch, capsys):
     chosen = parallel.chosen
 

@@ -21,7 +21,7 @@ def spoken(count=12, classes=3):
 
 def test_keywords_are_of_clips():
     Keywords().check(spoken())
-    with pytest.raises(UsageError, match=r'keywords need inputs made by data\.audio\.clips'):
+    with pytest.raises(UsageError, match=r'Keywords needs inputs made by data\.audio\.clips'):
         Keywords().check(Dataset({'train': Split(np.zeros((4, 8), np.float32), np.zeros(4, int))}, ('a', 'b')))
     assert Keywords().cost_metrics == COSTS
 

@@ -243,6 +243,17 @@ def test_a_recommender_says_what_it_reads():
 # ---- what is refused
 
 
+@pytest.mark.parametrize(('make', 'said'), [
+    (lambda: factorization(users=2, items=2, scale=0.0), 'scale of factorization must be > 0, or all users are alike'),
+    (lambda: lightgcn(users=2, items=2, taken=(0, 1, 1)), 'lightgcn needs interactions, .* got 3 numbers'),
+    (lambda: lightgcn(users=2, items=2, taken=(0, 1, 2, 1)), '2 users, and its interactions are of 0 to 2'),
+    (lambda: lightgcn(users=2, items=1, taken=(0, 1)), '1 items, and its interactions are of 1 to 1'),
+])  # fmt: skip
+def test_networks_that_cannot_be_are_refused(make, said):
+    with pytest.raises(UsageError, match=said):
+        make()
+
+
 @pytest.mark.parametrize(('fields', 'said'), [
     ({'negatives': 0}, 'negatives of Recommendation must be >= 1, got 0'),
     ({'first': 151}, 'first of Recommendation must be in 0 to pool, 150, got 151'),
@@ -263,6 +274,11 @@ def test_data_that_are_no_interactions_are_refused():
     bare = splits['test']._replace(more={'seen': splits['test'].more['seen']})
     with pytest.raises(UsageError, match="needs the column 'candidates', split 'test' has"):
         TASK.check(Dataset({**splits, 'test': bare}, (), facts))
+    plain = splits['train']._replace(inputs=np.zeros(splits['train'].size, np.int32))
+    with pytest.raises(UsageError, match=r"recommendation needs inputs \{'user': ids\} .* split 'train' has others"):
+        TASK.check(Dataset({**splits, 'train': plain}, (), facts))
+    with pytest.raises(UsageError, match="users of split 'train' must be in 0 to 2, got 0 to"):
+        TASK.check(Dataset(splits, (), {**facts, 'users': 3}))
     with pytest.raises(UsageError, match="labels of split 'train' must be items in 0 to 8"):
         TASK.check(Dataset(splits, (), {**facts, 'items': 9}))
     with pytest.raises(UsageError, match='pool of Recommendation must be at most 12, as many as there are, got 13'):
@@ -270,6 +286,16 @@ def test_data_that_are_no_interactions_are_refused():
     columns = {'inputs': np.zeros((4, 2, 2)), 'seen': splits['train'].more['seen']}
     with pytest.raises(UsageError, match=r"columns \['seen'\] have rows that examples share"):
         feed([Stream(np.arange(4), 0)], 2, columns, flip(), 0, 1)
+
+
+@pytest.mark.parametrize(('answer', 'said'), [
+    (np.zeros((USERS, 2), int), r'ranked_items must be at least the first 150 \(pool\) of each'),
+    (np.full((USERS, 150), ITEMS), rf'in 0 to {ITEMS - 1}, got \({USERS}, 150\), {ITEMS} to {ITEMS}'),
+])  # fmt: skip
+def test_answers_of_a_file_that_rank_nothing_are_refused(answer, said):
+    Recommendation().check_answer('ranked_items', np.zeros((USERS, 150), int), DATA)
+    with pytest.raises(UsageError, match=said):
+        Recommendation().check_answer('ranked_items', answer, DATA)
 
 
 # ---- the data

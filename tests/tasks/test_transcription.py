@@ -14,7 +14,8 @@ from kdjax.dataset import SPLITS, Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.transcription import Transcription
-from kdjax.types import Net, Outputs
+from kdjax.techniques.ctc_sequences import HypothesisCtc
+from kdjax.types import Net, Outputs, TermInputs
 
 RANDOM = np.random.default_rng(0)
 SYMBOLS = ('one', 'two')
@@ -133,11 +134,48 @@ def test_rates_are_of_the_whole_split_however_it_is_cut():
         judged = Transcription(symbols=SYMBOLS, beam=4, score=score)
         rate = judged.score_of(judged.statistics(predictions, SPLIT).sum(axis=0))
         np.testing.assert_allclose(rate, found[score][0], rtol=1e-6)
+    assert not Transcription(symbols=SYMBOLS, score='nll').has_statistics
 
 
 def spoken(labels=LABELS, lengths=LENGTHS, symbols=SYMBOLS):
     inputs = audio.clips([np.ones(9, np.int16)] * EXAMPLES, 9)
     return Dataset(dict.fromkeys(SPLITS, Split(inputs, labels, {'label_length': lengths})), symbols)
+
+
+def test_the_best_strings_are_those_of_all_paths_by_what_they_weigh():
+    logs = np.log(np.exp(LOGITS) / np.exp(LOGITS).sum(axis=-1, keepdims=True))
+    found = ctc.n_best(logs, COUNTS, 3, width=1000)
+    for example, count in enumerate(COUNTS):
+        paths = by_paths(LOGITS[example, :count])
+        ranked = sorted(paths, key=paths.get, reverse=True)[:3]
+        for place, string in enumerate(ranked):
+            length = found['hypothesis_lengths'][example, place]
+            assert tuple(found['hypotheses'][example, place, :length]) == string
+        total = sum(paths[string] for string in ranked)
+        weights = [paths[string] / total for string in ranked] + [0] * (3 - len(ranked))
+        np.testing.assert_allclose(found['hypothesis_weights'][example], weights, rtol=1e-5, atol=1e-7)
+    with pytest.raises(UsageError, match='needs 1 <= count <= width, got 4 and 2'):
+        ctc.n_best(logs, COUNTS, 4, width=2)
+
+
+def test_strings_of_a_table_are_those_of_columns():
+    logs = jnp.asarray(LOGITS)
+    strings = {name: jnp.asarray(array) for name, array in ctc.n_best(LOGITS, COUNTS, 2).items()}
+    batch = {'token_mask': jnp.asarray(SPLIT.inputs['real']), 'mask': jnp.ones(EXAMPLES)}
+    of_columns = TermInputs(Outputs(logs, {}), Outputs(logs, {}), {**batch, **strings})
+    of_teacher = TermInputs(Outputs(logs, {}), Outputs(None, strings), batch)
+    given, plain = HypothesisCtc(given=True), HypothesisCtc()
+    assert given.taps().teacher == tuple(strings)
+    np.testing.assert_array_equal(given.losses(of_teacher)[0], plain.losses(of_columns)[0])
+
+
+def test_what_cannot_be_searched_or_said_is_refused():
+    with pytest.raises(UsageError, match=r'needs width >= 1 and log-probabilities \(T, K\), got 0 and \(3, 2\)'):
+        ctc.beam_search(np.zeros((3, 2)), 0)
+    with pytest.raises(UsageError, match=r'got 1 and \(1, 3, 2\)'):
+        ctc.beam_search(np.zeros((1, 3, 2)), 1)
+    with pytest.raises(UsageError, match=r'symbols of Transcription must be those of the data'):
+        Transcription(symbols=())
 
 
 def test_strings_and_symbols_are_counted():

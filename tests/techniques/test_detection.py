@@ -1,12 +1,17 @@
 """Detectors' losses against numpy written from the papers."""
 
 import functools
+import pathlib
 
+import conftest
+import golden
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from mappings.detection import MAPPINGS
 
+from kdjax import boxes
 from kdjax.errors import UsageError
 from kdjax.techniques.fgd import FocalGlobal, pixel_weights
 from kdjax.techniques.localization import Localization
@@ -47,6 +52,25 @@ def close(got, want):
 def softmax(x, axis=-1):
     exponential = np.exp(x - x.max(axis=axis, keepdims=True))
     return exponential / exponential.sum(axis=axis, keepdims=True)
+
+
+GOLDEN = conftest.SHARED / 'golden_tasks'
+RECORDS = [one for one in golden.records(GOLDEN) if one['technique'] in MAPPINGS]
+
+
+@pytest.mark.parametrize('record', RECORDS or [
+    pytest.param(None, marks=pytest.mark.skip('shared data is not here: no golden_tasks; set KDJAX_SHARED'))
+], ids=lambda one: one and one['id'])  # fmt: skip
+def test_we_agree_with_others(record):
+    with np.load(pathlib.Path(GOLDEN) / record['file']) as file:
+        arrays = dict(file)
+    assert not golden.disagreements(MAPPINGS[record['technique']], record, arrays)
+    if record['technique'] == 'nms':
+        for name in record['outputs']:
+            classes = arrays['in/classes'] if 'byclass' in name else None
+            threshold = float(name.rpartition('_')[2])
+            kept = boxes.nms_on_host(arrays['in/boxes'], arrays['in/scores'], threshold, classes)
+            np.testing.assert_array_equal(kept, arrays[name])
 
 
 # ---- localization

@@ -31,13 +31,13 @@ def of_specimens(names, params):
 
 
 def in_turn():
-    """Every law with every specimen that it concerns: a fourth have their turn, of laws that need a program of their
-    own an eighth. What techniques answer is held to vectors and oracles every day."""
-    fourths = dict(zip(SPECIMENS, rotation.turns([''] * len(SPECIMENS), ways=4), strict=True))
+    """Every law with every specimen that it concerns: an eighth have their turn, of laws that need a program of their
+    own a sixteenth. What techniques answer is held to vectors and oracles every day."""
+    eighths = dict(zip(SPECIMENS, rotation.turns([''] * len(SPECIMENS), ways=8), strict=True))
     for law in LAWS:
         names = [name for name, term in SPECIMENS.items() if law.concerns(term)]
-        eighths = dict(zip(names, rotation.turns([''] * len(names), ways=8), strict=True))
-        turns = eighths if law.own_program else fourths
+        sixteenths = dict(zip(names, rotation.turns([''] * len(names), ways=16), strict=True))
+        turns = sixteenths if law.own_program else eighths
         yield from (pytest.param(name, law, marks=turns[name], id=f'{name}-{law.name}') for name in names)
 
 
@@ -96,7 +96,7 @@ def mirror(variables):
 def test_no_gradient_reaches_the_teacher():
     seen = world.padded()
     # Some of every kind: it is the step that stops the gradient, for all terms at once.
-    subject = world.placed({name: SPECIMENS[name] for name in ONE_EACH[::8]}, seen)
+    subject = world.placed({name: SPECIMENS[name] for name in ONE_EACH[::16]}, seen)
     student, teacher_vars = ({'params': side._asdict(), 'stats': {}} for side in (seen.student, seen.teacher))
     knobs = {'seed': jnp.uint32(0), 'terms': subject.knobs, 'optim': {}}
     parts = {

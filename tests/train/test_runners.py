@@ -233,7 +233,7 @@ LAYOUTS = [
 ]
 
 
-@pytest.mark.parametrize(('layout', 'runner', 'devices'), LAYOUTS)
+@pytest.mark.parametrize(('layout', 'runner', 'devices'), rotation.params(LAYOUTS, (0, 1, 2, 0, 1, 2)))
 def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, reference_cells):
     axis = parallel.axis_of(runner)
     given = setting(axis)
@@ -249,7 +249,7 @@ def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, reference_cel
 OWN = [('vmap', 'single', 1), ('unroll', 'single', 1), ('map', 'cells', 2), ('vmap', 'shard_map', 2)]
 
 
-@pytest.mark.parametrize(('layout', 'runner', 'devices'), OWN)
+@pytest.mark.parametrize(('layout', 'runner', 'devices'), rotation.params(OWN, (0, 1, 1, 0)))
 def test_cells_with_batches_of_their_own(layout, runner, devices, run_single):
     axis = parallel.axis_of(runner)
     given = setting(axis)

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.errors import Problems, UsageError, shown, unknown
-from kdjax.export import WEIGHTS
+from kdjax.export import WEIGHTS, formats
 from kdjax.study.config import schema
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
@@ -107,6 +107,20 @@ def _check_teacher(name: str, spec: ConfigDict) -> None:
         raise UsageError(f'peers of {name}.fit must be 1, got {spec.fit.peers}; for several teachers set members')
     if spec.fit.answer:
         raise UsageError(f"answer of {name}.fit is of students: set it to '', got {spec.fit.answer!r}")
+    if spec.outputs:
+        _check_outputs(name, spec)
+
+
+def _check_outputs(name: str, spec: ConfigDict) -> None:
+    """A teacher that is a table is asked nothing, and so is of no network."""
+    if not Path(spec.outputs).is_file():
+        raise UsageError(f'{name}.outputs: no file of what a network answered: {spec.outputs!r}')
+    for field, none in (('weights', ''), ('pretrained', ''), ('members', 1), ('folds', 0), ('bound', 0.0)):
+        if spec[field] != none:
+            raise UsageError(f'{name}.outputs stand for a network, which has no {field}: set {name}.{field}={none!r}, '
+                             f'got {spec[field]!r}')  # fmt: skip
+    if spec.mode != 'cached':
+        raise UsageError(f"{name}.outputs can only be looked up: set {name}.mode='cached', got {spec.mode!r}")
 
 
 def weights_file(path: str) -> Path:
@@ -127,11 +141,15 @@ def _check_start(config: ConfigDict) -> None:
         raise UsageError(
             'student.start takes modules of the teacher, student.pretrained a whole student: set one of them'
         )
+    if config.teacher.outputs and config.student.get('start'):
+        raise UsageError(
+            'student.start takes modules of the teacher, and teacher.outputs are of no network that is here'
+        )
 
 
 def _check_names(config: ConfigDict) -> None:
     """Fits and assistants name stages, which are folders of the workdir."""
-    stages = {'teacher', 'average', 'before', 'evaluate', 'report', 'examine', 'grid', 'rung',
+    stages = {'teacher', 'average', 'before', 'dense', 'evaluate', 'report', 'examine', 'grid', 'rung',
               *map(cache_name, teachers(config)), *map(folds_name, teachers(config))}  # fmt: skip
     for kind, names, taken in (
         ('fit', config.fits, stages),
@@ -165,6 +183,13 @@ def _check_accept(config: ConfigDict) -> None:
                          f'{accept.score}')  # fmt: skip
     if accept.method not in config.methods:
         raise unknown('method', accept.method, config.methods, ' in accept.method')
+    if accept.file:
+        formats.named(accept.file)
+    elif accept.latency_ms or accept.max_ram_kilobytes:
+        raise UsageError(
+            f'accept.latency_ms and accept.max_ram_kilobytes are of a file: set accept.file to one of '
+            f'{", ".join(formats.FORMATS)}, got {accept.latency_ms:g} and {accept.max_ram_kilobytes:g}'
+        )
     sizes = config.data.transfer_sizes  # () is all training examples, whose number the data know
     if sizes and accept.transfer_size and accept.transfer_size not in sizes:
         raise UsageError(

@@ -29,6 +29,7 @@ from kdjax.study.config.search import Search
 # More than anyone means: beyond them lists of cells and tables of outputs fill the memory before anything is said.
 MOST_SEEDS, MOST_VIEWS, MOST_ATTEMPTS, MOST_NETWORKS = 100_000, 10_000, 1_000, 1_000
 EXAMPLES = ('transfer', 'all')
+DRAWS = ('examples', 'groups')
 MODES = ('cached', 'online')
 PLACES = ('here', 'pool', 'slurm')
 CLUSTERS = ('slurm', 'local', 'debug')
@@ -66,6 +67,7 @@ TEACHER = Part({
     'args': ARGUMENTS,
     'weights': TEXT,
     'pretrained': TEXT,
+    'outputs': TEXT,
     'members': whole(1, MOST_NETWORKS),
     'augment': Several(KIND),
     'views': whole(1, MOST_VIEWS),
@@ -95,6 +97,7 @@ CONFIG = Part({
         'bucket_run': whole(),
         'views': whole(1, MOST_VIEWS),
         'transfer_sizes': Many(whole()),
+        'draw': Choice(DRAWS),
         'classes': Many(whole(0)),
         'label_noise': real(0.0, 1.0),
     }),
@@ -144,7 +147,10 @@ CONFIG = Part({
         'accuracy': real(0.0, 1.0),
         'gap_recovered': real(),
         'max_params': whole(0),
+        'file': TEXT,
         'max_kilobytes': real(),
+        'latency_ms': real(),
+        'max_ram_kilobytes': real(),
         'accuracy_drop': real(),
     }),
     'retry': Part({

@@ -8,6 +8,7 @@ import numpy as np
 from ml_collections import FrozenConfigDict
 
 from kdjax.compress import factored, quantized
+from kdjax.compress import shared as sharing
 from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
 from kdjax.data.buckets import Buckets
@@ -19,7 +20,18 @@ from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
 from kdjax.resolve import called, construct, resolve, signature_of
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
-from kdjax.study.recipe.recipe import EVERY, BucketSpec, DataSource, Fit, GridCell, NetSpec, TaskSpec
+from kdjax.study.recipe.recipe import (
+    AVERAGE,
+    BEFORE,
+    DENSE,
+    EVERY,
+    BucketSpec,
+    DataSource,
+    Fit,
+    GridCell,
+    NetSpec,
+    TaskSpec,
+)
 from kdjax.tasks.base import Task
 from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
@@ -118,6 +130,12 @@ def factored_net(one: Net, ranks: tuple[tuple[str, int | tuple[int, int]], ...])
     return factored.factored(one, dict(ranks))
 
 
+@shared
+def shared_net(one: Net, bits: int | tuple[tuple[str, int], ...]) -> Net:
+    """A network whose weights are shared."""
+    return sharing.shared(one, bits if isinstance(bits, int) else dict(bits))
+
+
 def net(spec: NetSpec, told: Mapping[str, Any], precision: str, axis: str | None) -> Net:
     """A network that is told `told` of the data, in a precision, its batch statistics synchronised over an axis."""
     arguments = {**told, **spec.args, 'precision': precision, 'axis': axis}
@@ -138,6 +156,19 @@ def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') ->
     if column == 'inputs' and 'vocabulary' in dataset.facts and 'vocabulary' not in accepted:
         raise UsageError(f"network {spec.net!r} does not read tokens, and the data are such: it has no 'vocabulary'")
     return {**task.net_arguments(dataset), **facts}
+
+
+def classes(task: Task, dataset: Dataset) -> int:
+    """How many numbers an answer has: those of the classes of the task, or of all items.
+
+    Raises:
+      UsageError: neither is known.
+    """
+    told = {**dataset.facts, **task.net_arguments(dataset)}
+    for name in ('classes', 'items'):
+        if name in told:
+            return int(told[name])
+    raise UsageError(f'{type(task).__name__} does not say how many classes there are, which answers of a file are of')
 
 
 def trained_net(one: Net, fit: Fit) -> Net:
@@ -164,7 +195,8 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
 
 
 def _source(fit: Fit) -> training.Source:
-    return training.average if fit.own_average else training.start if fit.own_start else training.given
+    own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
+    return own.get(fit.teacher, training.given)
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
@@ -206,16 +238,18 @@ def streams(
     cells: Sequence[GridCell],
     base_seed: int,
     classes: Sequence[int] = (),
+    draw: str = 'examples',
     fit: Fit | None = None,
 ) -> list[Stream]:
     """The examples of every cell: the task's draw of its size by its seed, in the order of its seed.
 
-    Draws of one seed are nested: the larger transfer set holds the smaller one. Where `classes` names classes, the
-    examples of others are left out after the draw. A fit may see all examples, of which those outside the draw have no
-    labels.
+    Draws, of 'examples' or of 'groups', of one seed are nested: the larger transfer set holds the smaller one. Where
+    `classes` names classes, the examples of others are left out after the draw. A fit may see all examples, of which
+    those outside the draw have no labels.
 
     Raises:
-      UsageError: a transfer set larger than the training split, or a class of which it has none.
+      UsageError: a transfer set larger than the training split, a class of which it has none, or groups that the data
+        do not say.
     """
     labels = split.labels if classes else None
     for label in classes:
@@ -228,7 +262,7 @@ def streams(
             raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {split.size}, the training examples')
         address = (cell.transfer_size, cell.seed)
         if address not in draws:
-            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed), base_seed + cell.seed
+            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed, draw), base_seed + cell.seed
             seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
             if not len(seen):
                 raise UsageError(

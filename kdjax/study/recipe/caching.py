@@ -1,4 +1,4 @@
-"""The cache stage: what a teacher says of every view of every training example, computed once."""
+"""The cache stage, what a teacher says of every view of every training example, computed once; or read from a file."""
 
 import functools
 from collections.abc import Callable, Mapping
@@ -13,11 +13,22 @@ from kdjax.dataset import leaves, taken
 from kdjax.study.config.check import cache_name
 from kdjax.study.recipe import build, grid_program
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.inputs import CachedTeacher
+from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TeachingNetwork
 from kdjax.study.recipe.stages import folds_of
 from kdjax.tasks.evaluation import answers
-from kdjax.train import cache, teachers
+from kdjax.train import cache, given, teachers
 from kdjax.types import Net, Outputs, Tree
+
+
+def read_outputs(inputs: GivenTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Measures a teacher that is a table of answers."""
+    context.screen.stage(inputs.name)
+    metrics = context.given_metrics(inputs, 'validation')
+    return {
+        'validation': metrics,
+        'fingerprint': inputs.outputs,
+        'data_checksum': context.datasets.checksum(inputs.data),
+    }
 
 
 def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: str) -> dict[str, Any]:
@@ -26,8 +37,10 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
     Where the task has questions that examples share, the teacher answers those.
     """
     teacher = inputs.teacher
+    if isinstance(teacher, GivenTeacher):
+        return _given(inputs, teacher, context, folder)
     if context.task(teacher).questions(context.datasets(teacher.data)):
-        return _answer(inputs, context, folder)
+        return _answer(inputs, teacher, context, folder)
     variables = grid_program.cached_variables(context, inputs)
     net = build.probed(context.teacher_net(teacher, inputs.precision), inputs.probes)
     columns = build.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
@@ -50,9 +63,9 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
     return {**said, 'kept': keep, 'hidden_nats': width} if keep else said
 
 
-def _answer(inputs: CachedTeacher, context: Context, folder: Path) -> dict[str, Any]:
+def _answer(inputs: CachedTeacher, teacher: TeachingNetwork, context: Context, folder: Path) -> dict[str, Any]:
     """The answers to what examples share, by the name of the question, (R, ...)."""
-    teacher, task = inputs.teacher, context.task(inputs.teacher)
+    task = context.task(teacher)
     questions = task.questions(context.datasets(teacher.data))
     variables = grid_program.cached_variables(context, inputs)
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
@@ -64,6 +77,19 @@ def _answer(inputs: CachedTeacher, context: Context, folder: Path) -> dict[str, 
         tables[teachers.PREFIX + name] = ask(one)[0]
         context.screen.step(done)
     cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
+    return {'bytes': sum(table.nbytes for table in tables.values())}
+
+
+def _given(inputs: CachedTeacher, teacher: GivenTeacher, context: Context, folder: Path) -> dict[str, Any]:
+    """The answers of a file, the same for every view of an example."""
+    dataset = context.datasets(teacher.data)
+    questions = context.task(teacher).questions(dataset)
+    context.screen.stage(cache_name(inputs.name), 1)
+    tables = given.tables(teacher.path, dataset, questions, inputs.taps, inputs.keep)
+    if not questions:
+        tables = {name: np.broadcast_to(table[:, None], (len(table), inputs.views, *table.shape[1:]))
+                  for name, table in tables.items()}  # fmt: skip
+    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, {}))
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax import trees
-from kdjax.compress import factored, narrowed, quantized
+from kdjax.compress import factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.errors import UsageError, unknown
@@ -28,7 +28,7 @@ from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
 from kdjax.train import optim
 from kdjax.types import Net, Tree
 
-QUANTIZE, NARROW, FACTOR = 'quantize', 'narrow', 'factor'
+QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
 
@@ -90,7 +90,13 @@ def _factor(*, ranks: Ranks) -> None:
     """Which kernels there are, and the ranks that they can have, is seen when the fit is traced."""
 
 
-KINDS: Mapping[str, Callable[..., Any]] = {QUANTIZE: _quantize, NARROW: _narrow, FACTOR: _factor}  # arguments of each
+def _share(*, bits: shared.Bits) -> None:
+    """Its arguments are some that a student can have."""
+    shared.check(bits)
+
+
+# Arguments of each.
+KINDS: Mapping[str, Callable[..., Any]] = {QUANTIZE: _quantize, NARROW: _narrow, FACTOR: _factor, SHARE: _share}
 
 
 def chain(inputs: Any) -> list[Any]:
@@ -145,8 +151,8 @@ def _widths(spec: NetSpec) -> tuple[int, ...]:
 
 
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
-    """A network with the factors and the rounding that the fits so far gave it."""
-    net, how = factored_net(net, inputs), rounding(inputs, axis)
+    """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
+    net, how = _shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
     return net if how is None else build.rounded(net, how)
 
 
@@ -163,6 +169,29 @@ def _ranks(change: Mapping[str, Any]) -> tuple[tuple[str, int | tuple[int, int]]
                  for path, rank in sorted(change['ranks'].items()))  # fmt: skip
 
 
+def _shared_net(net: Net, inputs: Any) -> Net:
+    """A network with shared weights, if they are.
+
+    Raises:
+      UsageError: kernels are changed or pruned that are codebooks by then, or rounded to other numbers than those.
+    """
+    way = fits(inputs)
+    first = next((place for place, fit in enumerate(way) if fit.spec.change.get('kind') == SHARE), None)
+    if first is None:
+        return net
+    for place, fit in enumerate(way):
+        kind, pruning = fit.spec.change.get('kind', ''), fit.spec.optim.get('pruning', '')
+        if (place > first and kind) or kind == QUANTIZE or (place >= first and pruning not in ('', 'keep')):
+            raise UsageError(f'fit {way[first].name!r} shares weights, and fit {fit.name!r} has change {kind!r} and '
+                             f'pruning {pruning!r}: prune, narrow or factor before, and do not round')  # fmt: skip
+    return build.shared_net(net, _shared_bits(way[first].spec.change))
+
+
+def _shared_bits(change: Mapping[str, Any]) -> int | tuple[tuple[str, int], ...]:
+    bits = change['bits']
+    return tuple(sorted(bits.items())) if isinstance(bits, Mapping) else bits
+
+
 def rounding(inputs: Any, axis: str | None) -> Rounding | None:
     """How the student of a fit is rounded, by the last change that says it; None where it is not."""
     said = [change for change in _of(inputs) if change['kind'] == QUANTIZE]
@@ -177,12 +206,48 @@ def described(inputs: Any) -> dict[str, Any]:
     """What makes another network of the config's, JSON-able, for `export.bundle.build`; {} where nothing does."""
     if not made(inputs):
         return {}
-    how = rounding(inputs, None)
+    how, sharing = rounding(inputs, None), [change['bits'] for change in _of(inputs) if change['kind'] == SHARE]
     return {
         'args': plain(network(inputs.network, inputs).args),
         'factors': [dict(_ranks(change)) for change in _of(inputs) if change['kind'] == FACTOR],
         'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
+        **({'shared': plain(sharing[0])} if sharing else {}),
     }
+
+
+def dense_since(inputs: Any) -> int:
+    """How many fits ago the student of a fit was dense: the first of them is the first that prunes, or this one."""
+    way = fits(inputs)
+    pruning = [place for place, fit in enumerate(way) if fit.spec.optim.get('pruning')]
+    return len(way) - min([*pruning, len(way) - 1])
+
+
+def check_dense(inputs: Any) -> None:
+    """Raises UsageError where there is no dense student under that of a fit, or it is the student itself."""
+    way, since = fits(inputs), dense_since(inputs)
+    if since == len(way):
+        raise UsageError(f"teacher 'dense' is the student that was pruned or rounded, as it was before, and fit "
+                         f'{way[0].name!r} of its method, where that begins, has no fit before')  # fmt: skip
+    if not sparse(inputs) and rounding(inputs, None) is None:
+        raise UsageError("teacher 'dense' is the student with the weights that are gone put back, and nothing of it is "
+                         'pruned or rounded: it would be its own teacher')  # fmt: skip
+    for fit in way[len(way) - since :]:
+        if fit.spec.change.get('kind') in (NARROW, FACTOR, SHARE):
+            raise UsageError(f"teacher 'dense' has weights of before fit {fit.name!r}, which makes others of them "
+                             f"({fit.spec.change['kind']}); take 'before', or do that first")  # fmt: skip
+
+
+def dense(starts: Sequence[Tree]) -> Tree:
+    """Variables of a grid with the weights that are gone as they last were.
+
+    Args:
+      starts: of each of the fits since they were dense, where it began; of the first all are there.
+    """
+    first, *later = [jax.tree.map(np.asarray, quantized.plain(start)) for start in starts]
+    params = first['params']
+    for start in later:
+        params = jax.tree.map(np.asarray, jax.vmap(masks.refilled)(start['params'], params))
+    return {**first, 'params': params}
 
 
 def optimiser(inputs: Any) -> Mapping[str, Any]:
@@ -220,6 +285,8 @@ def applied(
     if change['kind'] == FACTOR:
         build_factors = functools.partial(factored.with_factors, ranks=dict(_ranks(change)))
         variables = _each(lambda one: jax.tree.map(np.asarray, build_factors(one)), variables)
+    if change['kind'] == SHARE:
+        variables = _each(functools.partial(shared.with_codebooks, bits=change['bits']), variables)
     how = rounding(inputs, None)
     if how is None:
         return variables

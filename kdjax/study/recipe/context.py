@@ -1,7 +1,7 @@
 """What stages share beside their inputs: data sets, what earlier stages left, the console, how all is executed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,24 @@ from kdjax.dataset import Dataset, Split, bucket_of, is_column, widths
 from kdjax.jit_cache import compiled
 from kdjax.resolve import resolve
 from kdjax.study.recipe import build, changes, contents
-from kdjax.study.recipe.inputs import Inputs, Teacher, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.inputs import (
+    GivenTeacher,
+    Inputs,
+    Teacher,
+    TeachingNetwork,
+    TrainedStudents,
+    TrainedTeacher,
+    plain,
+)
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
-from kdjax.train import cache, layout, loop, parallel, teachers
+from kdjax.train import anatomy, cache, given, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
+
+NO_CELL = {'table': np.zeros(1, np.float32)}  # the variables of what has none, with the leading axis of cells
 
 
 @dataclasses.dataclass(frozen=True)
@@ -104,6 +114,10 @@ class Context:
         """What the data are used for."""
         return build.task(inputs.task)
 
+    def informed_task(self, inputs: Inputs) -> Task:
+        """The same, as it measures predictions on the data of `inputs`."""
+        return self.task(inputs).informed(self.datasets(inputs.data))
+
     def net(self, spec: NetSpec, inputs: Inputs, precision: str = '') -> Net:
         """A network for the data of `inputs`, in their precision or another."""
         told = build.told(spec, self.task(inputs), self.datasets(inputs.data), inputs.column)
@@ -113,29 +127,56 @@ class Context:
         """The network that a fit leaves, whose variables are those that it saves."""
         return build.fitted_net(self.changed_net(inputs), inputs.fit)
 
-    def changed_net(self, inputs: Teacher | TrainedStudents, precision: str = '') -> Net:
+    def changed_net(self, inputs: TeachingNetwork | TrainedStudents, precision: str = '') -> Net:
         """A network of `inputs` as what its fits so far have made of it."""
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
 
-    def teacher_net(self, teacher: Teacher, precision: str = '') -> Net:
+    def dense_net(self, inputs: TrainedStudents | TrainedTeacher) -> Net:
+        """The network of a fit without its rounding."""
+        return changes.factored_net(self.net(changes.network(inputs.network, inputs), inputs), inputs)
+
+    def teacher_net(self, teacher: TeachingNetwork, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
         one = self.changed_net(teacher, precision)
         return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 
+    def given_metrics(self, teacher: GivenTeacher, split: str) -> dict[str, float | None]:
+        """Metrics on a split of a teacher that is a table."""
+        examples, options = self._given(teacher, split)
+        measure = evaluator(self.task(teacher), None, examples, **options)
+        return {name: number(values[0]) for name, values in measure(NO_CELL).items()}
+
+    def given_logits(self, teacher: GivenTeacher, split: str) -> np.ndarray:
+        """Its logits (N, ..., K) on a split, or what its task keeps of them."""
+        examples, options = self._given(teacher, split)
+        if self.task(teacher).answers_in_full:
+            return options['given'][given.LOGITS]
+        return answers(self.task(teacher), None, examples, **options)(NO_CELL)[0]
+
+    def _given(self, teacher: GivenTeacher, split: str) -> tuple[Split, dict[str, Any]]:
+        """The examples of a split, and how a table that answers them is measured."""
+        dataset = self.datasets(teacher.data)
+        found = given.of_split(teacher.path, split, dataset.splits[split].size)
+        logits = given.logits_of(found, build.classes(self.task(teacher), dataset))
+        mask = {given.MASK: found[given.MASK].astype(np.float32)} if given.MASK in found else {}
+        return dataset.splits[split], {**self._evaluation(teacher), 'given': {given.LOGITS: logits, **mask}}
+
     def teacher_variables(self, teacher: Teacher) -> Tree:
-        """The variables of a network that teaches, from what its stage left."""
+        """The variables of a network that teaches, from what its stage left; a table has none."""
+        if isinstance(teacher, GivenTeacher):
+            return {}
         return load_variables(self.done[teacher.name].folder / 'variables')
 
     def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
         """Metrics of a network on a split of the data of `inputs`."""
         examples = self.datasets(inputs.data).splits[split]
-        return evaluator(self.task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
+        return evaluator(self.informed_task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
 
     def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
         """What networks predict on a split of the data of `inputs`."""
         examples = self.datasets(inputs.data).splits[split]
-        return predictor(self.task(inputs), net, examples, **self._evaluation(inputs))
+        return predictor(self.informed_task(inputs), net, examples, **self._evaluation(inputs))
 
     def _evaluation(self, inputs: Inputs) -> dict[str, Any]:
         return {
@@ -159,6 +200,13 @@ class Context:
     def _read(self, inputs: Inputs, split: str) -> dict[str, Tree]:
         """The column that a network reads."""
         return {'inputs': self.datasets(inputs.data).splits[split].column(inputs.column)}
+
+    def looked_at(self, folder: Path, looks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What is kept of looks at gradients: they, and the terms whose gradient was 0 in all, which then is said."""
+        found = anatomy.silent(looks)
+        if found:
+            self.screen.note(f'{folder.name.partition("-")[0]}: no gradient of {", ".join(found)} reached the student')
+        return {'anatomy': looks, 'silent': found}
 
     def typical_length(self, inputs: Inputs) -> int | None:
         """How many tokens the example has that costs are measured on; None where examples have no lengths."""

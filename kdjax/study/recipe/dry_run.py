@@ -16,16 +16,17 @@ from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build, changes, memory, pretrained
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
+    GivenTeacher,
     ImportedTeacher,
     Inputs,
+    TeachingNetwork,
     TrainedStudents,
     TrainedTeacher,
     teacher_of,
 )
-from kdjax.study.recipe.inputs import Teacher as TeachingNetwork
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.tasks.base import Task
-from kdjax.train import cache, teachers
+from kdjax.train import cache, given, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree
@@ -58,6 +59,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     _check_batch(inputs, dataset)
     net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
+        assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
         one = _net(inputs.network, inputs, dataset, inputs.precision)
@@ -65,7 +67,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
-    if fit.own_start:
+    if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
     parts: dict[str, Any] = {
         'net': net,
@@ -98,6 +100,14 @@ def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:
     """Raises UsageError where the weights of a network that teaches are not of that network, or cannot be read."""
     net = _net(inputs.network, inputs, dataset, inputs.precision)
     pretrained.load(inputs.path, variables(net, inputs, dataset), net.names)
+
+
+def check_outputs(inputs: GivenTeacher, dataset: Dataset) -> None:
+    """Raises UsageError where a table of answers is not of these data and this task."""
+    task = build.task(inputs.task)
+    given.check(inputs.path, dataset, build.classes(task, dataset), task.questions(dataset))
+    for name in task.questions(dataset):
+        task.check_answer(name, given.of_question(inputs.path, name), dataset)
 
 
 def example(inputs: Inputs, dataset: Dataset) -> Tree:
@@ -190,6 +200,10 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     if not questions or not isinstance(inputs.source, CachedTeacher):
         return {}
     who = inputs.source.teacher
+    if isinstance(who, GivenTeacher):
+        answers = given.tables(who.path, dataset, questions, (), 0)
+        return {name: jax.ShapeDtypeStruct((len(questions[name.removeprefix(teachers.PREFIX)].rows), *table.shape[1:]),
+                                           table.dtype) for name, table in answers.items()}  # fmt: skip
     net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
     found = {}
     for name, question in questions.items():
@@ -216,10 +230,17 @@ def _teacher(
             raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
         net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
         spec = inputs.network
+    elif inputs.fit.own_dense:
+        changes.check_dense(inputs)
+        net = build.probed(changes.factored_net(_net(changes.network(inputs.network, inputs), inputs, dataset,
+                                                     inputs.precision), inputs), inputs.fit.taps())  # fmt: skip
+        spec = inputs.network
     elif inputs.source is None:
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
+        if isinstance(who, GivenTeacher):
+            return _looked_up(inputs, who, dataset, batch)
         spec = who.network
         one = _changed(who, dataset, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
@@ -239,3 +260,17 @@ def _teacher(
     )
     _check_cache(tables, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
     return teachers.cached(), found, {**batch, **tables}
+
+
+def _looked_up(
+    inputs: Trained, who: GivenTeacher, dataset: Dataset, batch: dict[str, Any]
+) -> tuple[Teacher, Tree, dict[str, Any]]:
+    """The same of a teacher that is a table."""
+    assert isinstance(inputs.source, CachedTeacher)
+    if build.task(inputs.task).questions(dataset):
+        return teachers.none(), {}, batch
+    tables = given.tables(who.path, dataset, {}, inputs.fit.taps(), inputs.source.keep)
+    shapes = {name: jax.ShapeDtypeStruct((inputs.fit.batch_size, *table.shape[1:]), table.dtype)
+              for name, table in tables.items()}  # fmt: skip
+    _check_cache(shapes, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
+    return teachers.cached(), {}, {**batch, **shapes}

@@ -13,7 +13,7 @@ from kdjax.cost import COMPRESSION, compression, cost_of
 from kdjax.metrics import Metric
 from kdjax.study.recipe import build, changes, students
 from kdjax.study.recipe.context import Context, number
-from kdjax.study.recipe.inputs import Evaluated, Examined, Inputs, Teacher, TrainedStudents
+from kdjax.study.recipe.inputs import Evaluated, Examined, GivenTeacher, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells
@@ -130,7 +130,7 @@ def _statistics(
     for size in inputs.transfer_sizes:
         predictions = predict(trees.take(cells, np.array(chosen_cells(result, size))))
         seeds = range(len(jax.tree.leaves(predictions)[0]))
-        each = [context.task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
+        each = [context.informed_task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
         found[f'{method}/{size}'] = np.stack(each).astype(np.float32)
     return found
 
@@ -200,7 +200,7 @@ def teachers(measured: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
         'teachers': {
             key: {
                 'metrics': {name: value for name, value in teacher.items() if name not in NOT_METRICS},
-                'cost': {name: teacher[name] for name in COST if name in teacher},
+                'cost': {name: teacher[name] for name in COST if name in teacher} or None,
             }
             for key, teacher in measured.items()
         },
@@ -302,6 +302,9 @@ def _by_seed(
 
 def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics on the test split, cost and exhibit of the teacher; its logits (N, ..., K) on the test split."""
+    if isinstance(inputs, GivenTeacher):
+        shown = context.task(inputs).exhibit(context.datasets(inputs.data), context.given_logits(inputs, 'validation'))
+        return {**context.given_metrics(inputs, 'test'), EXHIBIT: shown}, context.given_logits(inputs, 'test')
     net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
     metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
     dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')

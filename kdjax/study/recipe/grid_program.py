@@ -19,7 +19,7 @@ from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changes, pretrained
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
+from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
@@ -49,6 +49,7 @@ class WarmStart(NamedTuple):
 
     student: Tree
     terms: Tree
+    dense: Tree = None  # the students with all weights that are gone, where these teach
 
 
 class TrainingData(NamedTuple):
@@ -67,7 +68,8 @@ def alone(fitted: Tree, fit: Fit) -> Tree:
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
-    streams = build.streams(context.task(inputs), split, cells, inputs.seed, inputs.classes, inputs.fit)
+    task = context.task(inputs)
+    streams = build.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 
@@ -103,6 +105,8 @@ def grid_program(
     teacher = teachers.frozen(net) if fit.own_average else source.teacher
     if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
         teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
+    if fit.own_dense:
+        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
@@ -118,11 +122,11 @@ def grid_program(
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
     plain = build.trained_net(context.net(inputs.network, inputs), fit)
     begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
-    if fit.own_start:
-        knobs[teachers.START] = jax.device_put(begun.student)
+    if fit.own_start or fit.own_dense:
+        knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
     example = build.alone(context.example(inputs))
-    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example))
+    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example), dense=None)
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -142,8 +146,7 @@ def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: 
     how = changes.rounding(inputs, None)
     if how is None:
         return None
-    plain = changes.factored_net(context.net(changes.network(inputs.network, inputs), inputs), inputs)
-    take = compiled(bound(changes.calibrated, net=plain, how=how, own_batches=own_batches))
+    take = compiled(bound(changes.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
     return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 
@@ -251,6 +254,8 @@ def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
+    if isinstance(who, GivenTeacher):
+        return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 
 
@@ -264,11 +269,19 @@ def cached_variables(context: Context, inputs: CachedTeacher) -> Tree:
 def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.Address:
     """What the tables of a cache depend on."""
     teacher = inputs.teacher
+    if isinstance(teacher, GivenTeacher):
+        said = trees.digest([teacher.outputs, inputs.keep])
+        return _address(context, inputs, said)
     how = [plain(teacher.network.args), teacher.members, inputs.precision or teacher.precision]
     if inputs.sparse or inputs.folded:
         how += [inputs.keep, inputs.bound, inputs.folded.folds if inputs.folded else 0]
+    return _address(context, inputs, trees.digest([*how, trees.fingerprint(variables)]))
+
+
+def _address(context: Context, inputs: CachedTeacher, who: str) -> cache.Address:
+    teacher = inputs.teacher
     return cache.Address(
-        trees.digest([*how, trees.fingerprint(variables)]),
+        who,
         context.datasets.checksum(teacher.data),
         json.dumps(plain(teacher.data.preprocess), sort_keys=True),
         json.dumps(plain(inputs.augment), sort_keys=True),

@@ -100,7 +100,17 @@ class ImportedTeacher(Inputs):
     path: str = field(metadata=BY_KEY)  # of the file, which the hash is of
 
 
-Teacher = Union[TrainedTeacher, ImportedTeacher]  # noqa: UP007  (named before it is defined)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class GivenTeacher(Inputs):
+    """A teacher that is a table of answers."""
+
+    name: str
+    outputs: str  # hash of its file
+    path: str = field(metadata=BY_KEY)  # of the file, which the hash is of
+
+
+TeachingNetwork = TrainedTeacher | ImportedTeacher
+Teacher = Union[TrainedTeacher, ImportedTeacher, GivenTeacher]  # noqa: UP007  (named before it is defined)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -145,6 +155,7 @@ class TrainedStudents(Inputs):
     student: NetSpec
     seeds: int
     transfer_sizes: tuple[int, ...]
+    draw: str = field(default='examples', metadata=UNLESS_DEFAULT)
     classes: tuple[int, ...] = field(default=(), metadata=UNLESS_DEFAULT)
     label_noise: float = field(default=0.0, metadata=UNLESS_DEFAULT)
     gradient_every: int = field(default=0, metadata=UNLESS_DEFAULT)

@@ -20,6 +20,7 @@ from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
     FoldedTeacher,
+    GivenTeacher,
     ImportedTeacher,
     Teacher,
     TrainedStudents,
@@ -30,6 +31,12 @@ from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
+# What makes a teacher.
+TEACHING: Mapping[type, Callable[..., dict[str, Any]]] = {
+    TrainedTeacher: stages.train_teacher,
+    ImportedTeacher: stages.read_teacher,
+    GivenTeacher: caching.read_outputs,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,8 +82,8 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
     teachers: dict[str, Teacher] = {}
     for name, spec in recipe.teachers.items():
         teachers[name] = inputs = _teacher_inputs(recipe, spec, teachers)
-        needs = (spec.fit.teacher,) if spec.fit.teacher in teachers and not spec.weights else ()
-        add(name, inputs, needs, stages.train_teacher if isinstance(inputs, TrainedTeacher) else stages.read_teacher)
+        needs = (spec.fit.teacher,) if spec.fit.teacher in teachers and isinstance(inputs, TrainedTeacher) else ()
+        add(name, inputs, needs, TEACHING[type(inputs)])
     caches: dict[str, CachedTeacher] = {}
     for name, spec in sorted(recipe.teachers.items(), key=lambda item: (item[0] != 'teacher', item[0])):
         if spec.mode == 'cached' and recipe.taught_by(name):
@@ -116,8 +123,11 @@ def _origin(stage: Stage) -> str:
 
 def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teacher]) -> Teacher:
     """What a network that teaches depends on: how it is trained, or the weights that it has already."""
+    if spec.outputs:
+        common: dict[str, Any] = {**_common(recipe, recipe.column), 'column': recipe.column}
+        return GivenTeacher(**common, name=spec.name, outputs=_content_of(spec.outputs), path=spec.outputs)
     data = recipe.data._replace(preprocess=spec.preprocess) if spec.preprocess else recipe.data
-    common: dict[str, Any] = {
+    common = {
         **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
     path = spec.weights or spec.pretrained
@@ -180,7 +190,7 @@ def _students_inputs(
         **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
         validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
-        transfer_sizes=recipe.transfer_sizes, classes=recipe.classes, label_noise=recipe.label_noise,
+        transfer_sizes=recipe.transfer_sizes, draw=recipe.draw, classes=recipe.classes, label_noise=recipe.label_noise,
         gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start,
     )  # fmt: skip
 
@@ -202,6 +212,8 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
         inputs = stage.inputs
         if isinstance(inputs, ImportedTeacher):
             dry_run.check_weights(inputs, dataset)
+        if isinstance(inputs, GivenTeacher):
+            dry_run.check_outputs(inputs, dataset)
         if not isinstance(inputs, TrainedTeacher | TrainedStudents):
             continue
         if inputs.fit.name in costs and not changes.made(inputs):  # a changed student has other shapes in every chain
@@ -228,7 +240,7 @@ def traced(
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
     if isinstance(inputs, TrainedStudents):
-        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.fit)
+        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
         build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
     return dry_run.trace(inputs, dataset, earlier)

@@ -18,6 +18,8 @@ from kdjax.train.objective import Objective
 CLASSIFICATION = 'classification.Classification'  # the task where a config names none
 AVERAGE = 'average'  # as a fit's teacher: the student's own moving average
 BEFORE = 'before'  # likewise: the student as the fit before left it
+DENSE = 'dense'  # likewise: the student with the weights that are gone put back, and nothing rounded
+OWN = (AVERAGE, BEFORE, DENSE)
 
 
 TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
@@ -101,7 +103,7 @@ class Fit:
       terms: specs of its terms, by name, with all candidates of their knobs.
       objective: the terms themselves.
       knobs: all numbers of every knob that is given, by dotted name: 'learning_rate', 'soft.weight', ...
-      teacher: who teaches: a network, AVERAGE, or '' where no term reads a teacher.
+      teacher: who teaches: a network, one of OWN, or '' where no term reads a teacher.
     """
 
     name: str
@@ -130,6 +132,11 @@ class Fit:
     def own_start(self) -> bool:
         """Whether the student as the fit before left it teaches."""
         return self.teacher == BEFORE
+
+    @property
+    def own_dense(self) -> bool:
+        """Whether the student with the weights that are gone teaches."""
+        return self.teacher == DENSE
 
     @property
     def answering(self) -> Term | None:
@@ -179,6 +186,7 @@ class TeacherSpec:
     network: NetSpec
     weights: str  # file of its weights, where it is not trained
     pretrained: str  # file of weights that its training starts from
+    outputs: str  # file of its answers, where it is a table
     members: int
     augment: Any
     views: int
@@ -235,7 +243,7 @@ class Recipe:
       data: the source.
       buckets: widths of padded examples.
       views: what students see.
-      transfer_sizes, classes, label_noise: of students' transfer sets.
+      transfer_sizes, draw, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
@@ -256,6 +264,7 @@ class Recipe:
     buckets: BucketSpec
     views: Views
     transfer_sizes: tuple[int, ...]
+    draw: str
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]

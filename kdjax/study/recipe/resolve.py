@@ -21,6 +21,8 @@ from kdjax.study.recipe.inputs import plain
 from kdjax.study.recipe.recipe import (
     AVERAGE,
     BEFORE,
+    DENSE,
+    OWN,
     BucketSpec,
     DataSource,
     Execution,
@@ -101,6 +103,7 @@ def _recipe(
         data=DataSource(data.source, arguments, data.preprocess.to_dict(), datasets.content(data.source, arguments)),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
+        draw=data.draw,
         classes=tuple(data.classes),
         label_noise=data.label_noise,
         teachers=teachers,
@@ -149,13 +152,14 @@ def _plain(spec: Any) -> Any:
 
 def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     fit = _fit(config, name, spec.fit, {})
-    if fit.teacher == BEFORE:
-        raise UsageError(f"teacher 'before' is of students, and {name} has no fit before")
+    if fit.teacher in (BEFORE, DENSE):
+        raise UsageError(f'teacher {fit.teacher!r} is of students, and {name} has no fit before')
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
-        name, _network(spec), spec.weights, spec.pretrained, spec.members, _plain(spec.augment), spec.views, fit,
-        spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep, spec.bound,
+        name, _network(spec), spec.weights, spec.pretrained, spec.outputs, spec.members, _plain(spec.augment),
+        spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep,
+        spec.bound,
     )  # fmt: skip
 
 
@@ -239,8 +243,10 @@ def _check_teacher(config: ConfigDict, spec: ConfigDict, teacher: str) -> None:
     if teacher == AVERAGE and not spec.optim.get('ema'):
         raise UsageError("teacher 'average' is the moving average of the student: set optim.ema, such as 0.99")
     known = check.teachers(config)
-    if teacher and teacher not in (*known, AVERAGE, BEFORE):
-        raise unknown('teacher', teacher, (*known, AVERAGE, BEFORE), ' of a fit')
+    if teacher and teacher not in (*known, *OWN):
+        raise unknown('teacher', teacher, (*known, *OWN), ' of a fit')
+    if teacher == DENSE and spec.peers > 1:
+        raise UsageError(f"teacher 'dense' is of one student, and the fit has {spec.peers} peers")
 
 
 def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:
@@ -278,11 +284,15 @@ def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[st
     ordered = dict.fromkeys(['teacher'])
     for name in config.assistants:
         path = [name]
-        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', AVERAGE, BEFORE):
+        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', *OWN):
             if above in path:
                 raise UsageError(f'assistants {path} teach each other in a circle')
             path.append(above)
         ordered.update(dict.fromkeys(reversed(path)))
+    for name in config.assistants:
+        source = teachers.get(teachers[name].fit.teacher)
+        if source and source.outputs and not teachers[name].outputs:
+            raise UsageError(f'{name} asks its teacher in every step, and {source.name}.outputs can only be looked up')
     return {name: teachers[name] for name in ordered}
 
 
@@ -293,6 +303,11 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
     spec = recipe.teachers.get(fit.teacher)
     if spec and spec.keep and spec.mode == 'online':
         raise UsageError(f"{fit.teacher}.keep is of what is cached: set mode='cached' of {fit.teacher!r}, or keep=0")
+    if spec and spec.outputs and _seen_otherwise(recipe.views):
+        raise UsageError(
+            f'{fit.teacher}.outputs are answers to examples as they are, and students see {recipe.views.views} views '
+            'of each: set data.views=1, or data.consistent=False for a teacher that sees another view than they'
+        )
     if recipe.views.mix and spec and spec.mode == 'cached':
         raise UsageError(
             f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '
@@ -301,6 +316,11 @@ def _check_views(recipe: Recipe, fit: Fit) -> None:
     drawn = sorted({*fit.taps()} & {tap for probe in probes.PROBES for tap in probe.taps})
     if drawn and not recipe.views.consistent:
         raise UsageError(f'fit {fit.name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
+
+
+def _seen_otherwise(views: Views) -> bool:
+    """Whether students are to see what their teacher sees, and that is not the examples as they are."""
+    return views.consistent and views.views > 1 and views.augment != {'kind': 'augment.identity'}
 
 
 def _check_execution(recipe: Recipe) -> None:

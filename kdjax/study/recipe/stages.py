@@ -16,10 +16,10 @@ from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
 from kdjax.nets import team
-from kdjax.study.recipe import build, grid_program, pretrained
+from kdjax.study.recipe import build, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
-from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, Teacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
 from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
@@ -100,7 +100,9 @@ def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: s
     return _keep_teacher(inputs, context, folder, pretrained.load(inputs.path, like, net.names))
 
 
-def _keep_teacher(inputs: Teacher, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
+def _keep_teacher(
+    inputs: TrainedTeacher | ImportedTeacher, context: Context, folder: Path, variables: Tree
+) -> dict[str, Any]:
     """Saves the variables of a network that teaches, and says what it is worth on validation."""
     save_variables(folder / 'variables', variables)
     measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
@@ -126,7 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        'anatomy': fitted.anatomy,
+        **context.looked_at(folder, fitted.anatomy),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
@@ -183,21 +185,27 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     """Where the cells of a later fit start: the chosen students of the fit before, of the same size and seed."""
     if inputs.before is None:
         return None
-    before: Artifact = context.done['+'.join(inputs.before.chain)]
+    before = context.done['+'.join(inputs.before.chain)].folder
+    terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
+    since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
+    starts = [_student_of_fit(each.before, context, cells) for each in since if each.before]
+    return WarmStart(starts[-1], terms, changes.dense(starts) if inputs.fit.own_dense else None)
+
+
+def _student_of_fit(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]) -> Tree:
+    return grid_program.alone(_chosen(inputs, context, cells, 'variables'), inputs.fit)
+
+
+def _chosen(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell], name: str) -> Tree:
+    """What a fit left of the students that were chosen, for cells of a fit after it, of the same size and seed."""
+    done: Artifact = context.done['+'.join(inputs.chain)]
     positions = {
-        (size, before.result['cells'][position]['seed']): position
+        (size, done.result['cells'][position]['seed']): position
         for size in inputs.transfer_sizes
-        for position in chosen_cells(before.result, size)
+        for position in chosen_cells(done.result, size)
     }
     index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
-
-    def chosen(name: str) -> Tree:
-        return trees.take(load_variables(before.folder / name), index)
-
-    return WarmStart(
-        grid_program.alone(chosen('variables'), inputs.before.fit),
-        chosen('terms') if (before.folder / 'terms').exists() else {},
-    )
+    return trees.take(load_variables(done.folder / name), index)
 
 
 def fit_students(

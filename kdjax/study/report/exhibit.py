@@ -6,7 +6,8 @@ An exhibit's 'kind' says what it holds and how it is drawn:
 be shown; the teacher's logits (K,), the label, class_names (K,) and temperatures. 'tags': the words of a sentence; by
 word the names of the gold and of the predicted class, and the probabilities of the latter or of all classes.
 'ranking': a user by number, how many items the user has in training, the first items, best first, how many users took
-each of them, and the one of them that the user took in fact.
+each of them, and the one of them that the user took in fact. 'boxes': an image (H, W, C), class_names (K,), the true
+boxes (N, 4) in [0, 1] with their labels, and those found (D, 4) with their scores and classes.
 """
 
 import textwrap
@@ -235,7 +236,40 @@ def ranking(exhibit: Exhibit) -> 'Figure':
     return figure
 
 
+def boxes(exhibit: Exhibit) -> 'Figure':
+    """A picture twice: its true boxes, and those found with their scores; colours are classes."""
+    image = picture(np.asarray(exhibit['image']))
+    figure = figure_style.blank(6.8, 0.6 + 3.3 * image.shape[0] / image.shape[1])
+    true, found = figure.subplots(1, 2, squeeze=False)[0]
+    _boxed(true, image, 'true boxes', exhibit['boxes'], exhibit['labels'])
+    _boxed(found, image, 'found by the teacher', exhibit['found'], exhibit['classes'], exhibit['scores'])
+    names = exhibit['class_names']
+    handles = [true.plot([], [], color=_colour(place), label=name)[0] for place, name in enumerate(names)]
+    figure.legend(handles=handles, loc='outside lower center', ncols=len(names), fontsize=figure_style.FONT)
+    return figure
+
+
+def _boxed(
+    axes: 'Axes', image: np.ndarray, title: str, boxes: Sequence, classes: Sequence[int], scores: Sequence[float] = ()
+) -> None:
+    """A picture with boxes in [0, 1], and their scores where they have any."""
+    height, width = image.shape[:2]
+    axes.imshow(image, cmap='gray')
+    axes.set(xticks=[], yticks=[], xlim=(-0.5, width - 0.5), ylim=(height - 0.5, -0.5))
+    axes.set_title(title, fontsize=figure_style.FONT)
+    for place, (box, label) in enumerate(zip(boxes, classes, strict=True)):
+        x, y = np.asarray(box[::2]) * width - 0.5, np.asarray(box[1::2]) * height - 0.5
+        axes.plot(x[[0, 1, 1, 0, 0]], y[[0, 0, 1, 1, 0]], color=_colour(label), linewidth=1.2)
+        if scores:
+            axes.text(x[0], y[0], f'{scores[place]:.2f}', color=_colour(label), fontsize=figure_style.FONT - 4)
+
+
+def _colour(place: int) -> str:
+    return figure_style.COLOURS[place % len(figure_style.COLOURS)]
+
+
 KINDS: Mapping[str, tuple[str, str, Callable[[Exhibit], 'Figure']]] = {  # file, of what it is, how it is drawn
+    'boxes': ('boxes.png', 'one picture: its true boxes, and those found with their scores', boxes),
     'classes': ('soft_labels.png', 'one {}, at several temperatures T', soft_labels),
     'ranking': ('ranking.png', 'what a user takes next; in orange what it was', ranking),
     'tags': ('tags.png', 'each word of a sentence, and how surely; in orange where it is wrong', tags),

@@ -7,7 +7,7 @@ from functools import partial
 from kdjax.metrics import Metric
 from kdjax.study.report import comparison, formatting, statistics, tables
 from kdjax.study.report.document import Card, Fact, Table, TableCell
-from kdjax.study.report.records import Arm, Cost, Summary
+from kdjax.study.report.records import Arm, Cost, Summary, Teacher
 
 Column = tuple[str, Callable[[float], str], Callable[[Cost], float | None]]  # title, form, what it shows
 
@@ -20,7 +20,7 @@ COUNTS: list[Column] = [
 
 def costs(summary: Summary) -> Table:
     """Every network once, teachers first: parameters, size, FLOPs, what the task counts beside, latency."""
-    networks = [(teacher_name(key, summary), teacher.cost) for key, teacher in summary.teachers.items()]
+    networks = [(teacher_name(key, summary), teacher.cost) for key, teacher in summary.teachers.items() if teacher.cost]
     networks += students(summary)
     known = [cost for _, cost in networks]
     more = [metric for metric in summary.cost_metrics if any(metric.name in cost.more for cost in known)]
@@ -75,9 +75,13 @@ def teacher_name(key: str, summary: Summary) -> str:
     """'teacher', or what tells the arms of this one from those of others."""
     if len(summary.teachers) == 1:
         return 'teacher'
-    place, params = list(summary.teachers).index(key) + 1, formatting.thousands(summary.teachers[key].cost.params)
+    place = list(summary.teachers).index(key) + 1
     named = _network_name('teacher', [arm for arm in summary.rows if arm.teacher == key], summary.rows)
-    return named or f'teacher {place} ({params} parameters)'
+    return named or f'teacher {place} ({_size(summary.teachers[key])})'
+
+
+def _size(teacher: Teacher) -> str:
+    return f'{formatting.thousands(teacher.cost.params)} parameters' if teacher.cost else 'a table'
 
 
 def _network_name(what: str, group: Sequence[Arm], arms: Sequence[Arm]) -> str:
@@ -123,7 +127,7 @@ def card(summary: Summary) -> list[Card]:
     facts = []
     if teacher:
         known = formatting.with_unit(formatting.value(teacher.metrics.get(metric.name), metric), metric.unit)
-        facts.append(Fact('teacher', known, f'{formatting.thousands(teacher.cost.params)} parameters'))
+        facts.append(Fact('teacher', known, _size(teacher)))
     if base:
         facts.append(_scored('baseline', base, metric, base.name))
     if students_:
@@ -135,7 +139,7 @@ def card(summary: Summary) -> list[Card]:
         verdict, p = best.difference.verdict, formatting.p(best.difference.p_holm)
         meant = {statistics.HELPS: 'good', statistics.HURTS: 'bad'}.get(verdict, '')
         facts.append(Fact('gain' if metric.sign > 0 else 'difference', gain, f'{ends} {verdict}, p (Holm) {p}', meant))
-    if teacher and best.cost:
+    if teacher and teacher.cost and best.cost:
         size = formatting.ratio(teacher.cost.bytes, best.cost.bytes)
         sizes = ' → '.join(formatting.mebibytes(cost.bytes) for cost in (teacher.cost, best.cost))
         facts.append(Fact('teacher / student size', size, sizes))
@@ -152,7 +156,9 @@ def savings(summary: Summary) -> str:
     networks = students(summary)
     if len(networks) != 1 or len(summary.teachers) != 1:
         return ''
-    ((_, student),), (teacher,) = networks, summary.teachers.values()
-    columns = [*COUNTS, *_latencies([teacher.cost], 'latency with a batch of {}')]
-    ratios = [f'{formatting.ratio(read(teacher.cost), read(student))} the {title}' for title, _, read in columns]
+    ((_, student),), (teacher,) = networks, [one.cost for one in summary.teachers.values()]
+    if teacher is None:
+        return ''
+    columns = [*COUNTS, *_latencies([teacher], 'latency with a batch of {}')]
+    ratios = [f'{formatting.ratio(read(teacher), read(student))} the {title}' for title, _, read in columns]
     return f'What the teacher costs, as a multiple of the student: {", ".join(ratios)}.'

@@ -88,10 +88,10 @@ class Run:
 
 @dataclasses.dataclass(frozen=True)
 class Teacher:
-    """Metrics on the test split, and cost, of a network that teaches."""
+    """Metrics on the test split, and cost, of a network that teaches; None where only its answers are here."""
 
     metrics: Values
-    cost: Cost
+    cost: Cost | None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -112,6 +112,7 @@ def _points(summary: Summary, price: Price) -> list[Point]:
     known += [
         (price(teacher.cost), teacher.metrics.get(summary.score), networks.teacher_name(key, summary), None)
         for key, teacher in summary.teachers.items()
+        if teacher.cost
     ]
     factor = summary.judged.factor
     return [Point(x, factor * y, name, of) for x, y, name, of in known if x is not None and y is not None]

@@ -18,7 +18,15 @@ from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS
 from kdjax.study.recipe import dry_run, evaluation, plan
 from kdjax.study.recipe.context import Datasets
-from kdjax.study.recipe.inputs import CachedTeacher, Examined, ImportedTeacher, TrainedStudents, TrainedTeacher, plain
+from kdjax.study.recipe.inputs import (
+    CachedTeacher,
+    Examined,
+    GivenTeacher,
+    ImportedTeacher,
+    TrainedStudents,
+    TrainedTeacher,
+    plain,
+)
 from kdjax.study.recipe.recipe import Execution, Fit, GridCell, Recipe
 from kdjax.study.recipe.resolve import knob_fields, resolve, term_class
 from kdjax.study.sweep import rows
@@ -33,6 +41,7 @@ class FitTask(NamedTuple):
     execution: Execution
     drawn: GridCell  # its transfer set, seed and knobs
     before: str | None  # key of the cell that it starts from
+    way: tuple[str, ...]  # keys of all cells before it, from the first of its run on
     needs: tuple[plan.Stage, ...]  # networks that teach and their caches, each after what it needs
 
     @property
@@ -147,6 +156,8 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         inputs = stage.inputs
         if isinstance(inputs, ImportedTeacher):
             dry_run.check_weights(inputs, datasets(inputs.data))
+        if isinstance(inputs, GivenTeacher):
+            dry_run.check_outputs(inputs, datasets(inputs.data))
         if isinstance(inputs, TrainedTeacher):
             costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs))
     return costs
@@ -302,8 +313,9 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
             needs = [stage.key for stage in link.needs]
             structure = trees.digest([link.program, needs, before and before.structure, plan.VERSION])
             drawn = GridCell(size, seed, link.inputs.fit.settings)
+            way = tuple(cell.key for cell in cells)
             cells.append(
-                FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, link.needs)
+                FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, way, link.needs)
             )
         runs.append(Run(point, recipe.config.accept.method, seed, size, tuple(cells), links[0].root))
     return runs

@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from kdjax import trees
+from kdjax.cost import compression
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
@@ -193,10 +194,14 @@ def _train(
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
+    score, read = context.task(inputs).judged, context.example(inputs)
+    # Zeros and bits are a cell's own.
+    sizes = [compression(net, trees.take(fitted.variables, position), read) if changes.reached(inputs) else {}
+             for position in range(len(cells))]  # fmt: skip
     return ledger.plain({
-        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position, score), 'size': sizes[position]}
                   for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context, changes.reached(inputs)),
+        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
@@ -246,17 +251,20 @@ def _look(line: Mapping[str, Any], cell: int) -> dict[str, Any]:
 
 def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
     """Where cells of a later fit start: each from the student of its own run's fit before."""
-    places = [index.places[cell.before] for cell in cells if cell.before]
+    inputs = cells[0].inputs
+    since = changes.dense_since(inputs) if inputs.fit.own_dense else 1
 
-    def gathered(name: str) -> Tree:
+    def gathered(name: str, ago: int = 1) -> Tree:
+        places = [index.places[cell.way[-ago]] for cell in cells]
         loaded = {folder: load_variables(folder / name) for folder in dict.fromkeys(place.folder for place in places)}
         rows = [trees.take(loaded[place.folder], place.position) for place in places]
         return jax.tree.map(lambda *leaves: np.stack(leaves), *rows)
 
-    terms = all((place.folder / 'terms').exists() for place in places)
-    before = cells[0].inputs.before
-    assert before is not None
-    return WarmStart(grid_program.alone(gathered('variables'), before.fit), gathered('terms') if terms else {})
+    terms = all((index.places[cell.way[-1]].folder / 'terms').exists() for cell in cells)
+    ways = changes.chain(inputs)[-1 - since : -1]
+    starts = [grid_program.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
+    return WarmStart(starts[-1], gathered('terms') if terms else {},
+                     changes.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
 
 
 def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:

@@ -28,6 +28,16 @@ def test_of_two_classes_only_these_are_seen():
     assert all(set(LABELS[stream.pool]) == {1, 3} for stream in seen((1, 3)))
 
 
+def test_transfer_sets_may_be_drawn_group_by_group():
+    speakers = np.arange(200) % 4
+    streams = build.streams(
+        Classification(), Split(LABELS, LABELS, {'groups': speakers}), CELLS, 0, draw='groups'
+    )  # 50 of 200 are one of four speakers
+    assert [len(set(speakers[stream.pool])) for stream in streams] == [4, 4, 1, 1]
+    with pytest.raises(UsageError, match=r"data\.draw must be 'examples' where the data have no column 'groups'"):
+        build.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, draw='groups')
+
+
 @pytest.mark.parametrize('label', [5, -1, True, 'three'])
 def test_a_class_that_the_data_does_not_have_is_met_before_anything_trains(label):
     with pytest.raises(UsageError, match=r'data.classes must be numbers of classes, \[0, 1, 2, 3, 4\], got'):

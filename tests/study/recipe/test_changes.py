@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 import kdjax
 from configs import base
 from kdjax import trees
-from kdjax.compress import sizes
+from kdjax.compress import shared, sizes
 from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
@@ -20,17 +20,21 @@ from kdjax.study import run
 from kdjax.study.recipe import acceptance, changes, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve
-from kdjax.train import storage
+from kdjax.train import storage, teachers
 from kdjax.train.checkpoint import load_variables
+from kdjax.types import State
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
 FITS = {
     'prune': {'optim.pruning': 'global', 'optim.prune_every': 3, 'sparsity': 0.5},
     'qat': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'before'},
+    'pqk': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'dense'},
     'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
     'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
     'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
+    'share': {'change': {'kind': 'share', 'bits': 3}},
     'after': {},
+    'own': {'teacher': 'dense'},
 }  # fmt: skip
 
 # A whole run, which all of its tests look at.
@@ -88,7 +92,7 @@ def zeros(variables):
 def finished(tmp_path_factory):
     """A run in which zeros and bits are candidates, that rounds what it pruned, and rounds without training."""
     workdir = tmp_path_factory.mktemp('changes')
-    methods = {'P, Q': ('baseline', 'prune', 'qat'), 'PTQ': ('baseline', 'ptq')}
+    methods = {'P, Q': ('baseline', 'prune', 'qat'), 'PTQ': ('baseline', 'ptq'), 'P, S': ('baseline', 'prune', 'share')}
     search = {'fits.prune.sparsity': (0.5, 0.8), 'fits.qat.bits': (3.0, 8.0)}
     made = config(methods, search, fits__prune__optim__ema=0.8, accept__max_kilobytes=0.5, accept__accuracy_drop=0.5)
     met = run.run(made, workdir, 'test')
@@ -152,7 +156,7 @@ def test_bars_of_size_and_loss_are_held_and_columns_tell_sizes_apart(finished):
 
 
 @every_other_day
-@pytest.mark.parametrize('method', ['PTQ', 'P, Q'])
+@pytest.mark.parametrize('method', ['PTQ', 'P, Q', 'P, S'])
 def test_a_smaller_student_in_the_hand_is_the_one_that_was_measured(finished, tmp_path, method):
     workdir, _ = finished
     student, test = kdjax.load(workdir, method), digits.digits().splits['test']
@@ -162,12 +166,27 @@ def test_a_smaller_student_in_the_hand_is_the_one_that_was_measured(finished, tm
     np.testing.assert_array_equal(kdjax.load(student.save(tmp_path / 'out')).logits(test.inputs), logits)
 
 
+@every_other_day
+def test_shared_weights_are_few_numbers_and_the_zeros_of_before(finished):
+    workdir, _ = finished
+    pruned, _ = variables(workdir, 'baseline+prune')
+    found, _ = variables(workdir, 'baseline+prune+share')
+    before = trees.take(found, 0)
+    small, whole = sizes.size_of(before), shared.plain(before)
+    for layer in ('dense1', 'head'):
+        kernel = np.asarray(whole['params'][layer]['kernel'])
+        assert 1 < len(np.unique(kernel)) <= 8
+        assert any(np.array_equal(kernel == 0, one == 0) for one in np.asarray(pruned['params'][layer]['kernel']))
+    assert small.huffman < small.indexed < sizes.size_of(trees.take(pruned, 0)).indexed
+
+
 def test_what_makes_another_network_is_said_for_those_who_build_it():
     said = changes.described(chain('baseline', 'narrow', 'factor', 'ptq'))
     assert said['args']['widths'] == [4]
     assert said['factors'] == [{'dense1/kernel': 3}]
     assert said['rounding'] == {'form': 'absmax', 'edges': 0, 'activations': False}
     assert changes.described(chain('baseline', 'prune')) == {}
+    assert changes.described(chain('baseline', 'prune', 'share', 'after'))['shared'] == 3
 
 
 def test_what_was_done_stays_whatever_comes_after():
@@ -179,15 +198,23 @@ def test_what_was_done_stays_whatever_comes_after():
     assert late.student.args['widths'] == (8,)
 
 
-ORDERS = [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor')]
+ORDERS = [('narrow', 'factor', 'qat'), ('qat', 'narrow', 'factor'), ('prune', 'qat', 'factor'),
+          ('narrow', 'factor', 'share')]  # fmt: skip
 
 
-@pytest.mark.parametrize('order', rotation.params([(order,) for order in ORDERS], 'ooo'))
+@pytest.mark.parametrize('order', rotation.params([(order,) for order in ORDERS], 'oooo'))
 def test_any_order_can_be_traced(order):
     made = config(
         {'method': ('baseline', *order)}, fits__factor__change={'kind': 'factor', 'ranks': {'dense1/kernel': 2}}
     )
     assert set(traced(made)) == {'teacher', 'baseline', *order}
+
+
+@pytest.mark.parametrize('order', [('share', 'prune'), ('share', 'qat'), ('qat', 'share'), ('share', 'narrow')])
+def test_codebooks_are_neither_pruned_nor_rounded_nor_narrowed(order):
+    last = order[1] if order[0] == 'share' else order[0]
+    with pytest.raises(UsageError, match=rf"fit 'share' shares weights, and fit '{last}' has change"):
+        traced(config({'method': ('baseline', *order)}))
 
 
 def test_addresses_of_fits_that_change_nothing_know_nothing_of_it():
@@ -240,12 +267,57 @@ def test_the_first_fit_has_no_student_before():
         plan.check_shapes(recipe, Datasets()(recipe.data))
 
 
+@pytest.mark.parametrize(
+    ('fits', 'why'),
+    [
+        (('pqk',), "and fit 'pqk' of its method, where that begins, has no fit before"),
+        (('prune', 'pqk'), "and fit 'prune' of its method, where that begins, has no fit before"),
+        (
+            ('baseline', 'prune', 'narrow', 'pqk'),
+            r"weights of before fit 'narrow', which makes others of them \(narrow",
+        ),
+        (('baseline', 'own'), 'it would be its own teacher'),
+    ],
+)
+def test_a_dense_student_teaches_where_there_is_one(fits, why):
+    with pytest.raises(UsageError, match=why):
+        changes.check_dense(chain(*fits))
+
+
+def test_the_student_that_teaches_has_the_weights_that_are_gone_as_they_last_were():
+    def students(*weights):
+        kernels, own = np.array(weights, np.float32)[:, None], {'bits': np.zeros((2, 2), np.float32)}
+        return {'params': {'head': {'kernel': kernels, 'bias': kernels[:, 0] * 0}}, 'stats': {ROUNDING: own}}
+
+    starts = [students([1, 2, 3], [4, 5, 6]), students([7, 0, 8], [0, 9, 0]), students([0, 0, 1], [0, 2, 0])]
+    dense = changes.dense(starts)
+    np.testing.assert_array_equal(dense['params']['head']['kernel'][:, 0], [[7, 2, 1], [4, 2, 6]])
+    assert not dense['stats']
+    first = jax.tree.map(lambda leaf: leaf[0], dense)
+    live = {'head': {'kernel': np.array([[0, 0, 5]], np.float32), 'bias': np.zeros(3, np.float32)}}
+    state = State(0, {'student': {**live, ROUNDING: {}}, 'terms': {}}, {}, {}, {})
+    taught = teachers.dense(state, None, {teachers.START: first})
+    np.testing.assert_array_equal(taught['params']['head']['kernel'], [[7, 2, 5]])
+    assert changes.dense_since(chain('baseline', 'prune', 'pqk')) == 2
+    assert changes.dense_since(chain('baseline', 'after', 'pqk')) == 1
+
+
 def test_retries_change_what_makes_a_student_smaller():
     made = config({'P, Q': ('baseline', 'prune', 'qat')})
     assert acceptance.retried(made, 'sparsity', 0.7).fits.prune.sparsity == 0.7
     assert acceptance.retried(made, 'bits', 6.0).fits.qat.bits == 6.0
     with pytest.raises(UsageError, match=r"retry\.bits is of a fit that rounds, and method 'P' has none"):
         acceptance.retried(config({'P': ('baseline', 'prune')}), 'bits', 6.0)
+
+
+@pytest.mark.slow
+def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
+    made = config({'PQK': ('baseline', 'prune', 'pqk')}, fits__prune__teacher='dense')
+    run.run(made, tmp_path / 'run', 'test')
+    found, _ = variables(tmp_path / 'run', 'baseline+prune+pqk')
+    pass
+    swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
+    assert trees.fingerprint(found) in map(trees.fingerprint, swept)
 
 
 @pytest.mark.slow

@@ -201,6 +201,7 @@ def ran(workdir, path, **data):
     return {'teacher': found['teacher']['nll'], **students}
 
 
+@pytest.mark.rotating(0, 2)
 def test_a_run_on_bytes_is_the_run_on_what_they_are_seen_as(digits, tmp_path):
     """By teacher, cache, student and whoever judges them: one that saw another scale would find other numbers."""
     stored = ran(tmp_path / 'stored', digits / 'stored.npz', preprocess=NORMALISED)

@@ -179,6 +179,7 @@ def test_what_the_data_cannot_give_is_met_before_anything_trains(changes, messag
         plan.check_shapes(recipe, sentences())
 
 
+@of_words
 def test_students_start_as_modules_of_their_teacher(tmp_path):
     like = {'teacher.net': 'bag.bag', 'teacher.args': {'width': 4, 'hidden': 5}, 'teacher.inputs': 'inputs',
             'teacher.folds': 0, 'student.start': {'words': 'words'}, 'fits.*.learning_rate': 0.0}  # fmt: skip

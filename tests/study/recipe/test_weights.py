@@ -10,7 +10,8 @@ from safetensors.numpy import save_file
 from configs import base
 from kdjax import trees
 from kdjax.errors import UsageError
-from kdjax.nets import resnet_cifar, torch_weights
+from kdjax.export import weights as named
+from kdjax.nets import mlp, resnet_cifar, torch_weights
 from kdjax.study.recipe import build, dry_run, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
@@ -77,17 +78,21 @@ def test_how_it_would_have_been_trained_changes_nothing_and_another_file_does(we
     assert key(weights) != key('')
 
 
-def test_a_teacher_goes_on_from_a_file(weights, tmp_path):
-    still = {'teacher.weights': '', 'teacher.pretrained': str(weights), 'teacher.members': 2,
-             'teacher.fit.learning_rate': 0.0, 'teacher.fit.weight_decay': 0.0}  # fmt: skip
+def test_a_teacher_goes_on_from_a_file(tmp_path):
+    net = mlp.mlp(classes=10, widths=(3,))
+    weights, drawn = tmp_path / 'teacher.safetensors', net.init(jax.random.key(1), np.zeros((1, 8, 8), np.float32))
+    leaves = named.paths(drawn).items()
+    save_file({named.name(path, 'mlp.mlp', None): named.laid_out(leaf, path) for path, leaf in leaves}, weights)
+    still = {'teacher.net': 'mlp.mlp', 'teacher.args': {'widths': (3,)}, 'teacher.weights': '', 'teacher.members': 2,
+             'teacher.pretrained': str(weights), 'teacher.fit.learning_rate': 0.0,
+             'teacher.fit.weight_decay': 0.0}  # fmt: skip
     recipe = resolve(config_of('', **still))
     context = Context(recipe.execution, Screen(quiet=True), StopSignals())
     teacher = plan.stages_of(recipe)['teacher']
     execute.execute([teacher], context, tmp_path)
     assert (context.done['teacher'].folder / 'ledger.jsonl').exists(), 'it was not trained'
-    wanted = torch_weights.load(weights, LIKE(np.zeros((1, 8, 8), np.float32)))['params']
     for member in context.teacher_variables(teacher.inputs)['params']:
-        assert trees.fingerprint(jax.device_get(member)) == trees.fingerprint(wanted)
+        assert trees.fingerprint(jax.device_get(member)) == trees.fingerprint(jax.device_get(drawn['params']))
 
 
 def test_another_file_to_start_from_is_another_teacher(weights):

@@ -274,9 +274,21 @@ def test_an_exhibit_of_a_ranking_marks_the_item_that_was_taken(right):
     assert axes.patches[0].get_facecolor() == axes.patches[2].get_facecolor()
 
 
+def test_an_exhibit_of_boxes_shows_the_true_ones_and_those_found(right):
+    boxes = [[0, 0, 0.5, 0.5], [0.25, 0.5, 0.75, 1]]
+    shown = {'kind': 'boxes', 'image': np.zeros((8, 16, 3)).tolist(), 'class_names': ['a', 'b'], 'boxes': boxes,
+             'labels': [0, 1], 'found': boxes[1:], 'scores': [0.875], 'classes': [1]}  # fmt: skip
+    (plot,) = exhibit.plots(right, {'teacher': shown})
+    true, found = plot.figure.axes
+    assert [len(axes.lines) for axes in (true, found)] == [2 + 2, 1]  # two of the legend
+    assert true.lines[1].get_color() == found.lines[0].get_color() != true.lines[0].get_color()
+    np.testing.assert_allclose(np.asarray(found.lines[0].get_xydata())[[0, 2]], [[3.5, 3.5], [11.5, 7.5]])
+    assert [text.get_text() for text in found.texts] == ['0.88']
+
+
 def test_an_unknown_kind_of_exhibit_is_one_line(right):
-    with pytest.raises(UsageError, match="unknown kind of exhibit 'boxes'; there is: 'classes', 'tags', 'ranking'"):
-        exhibit.plots(right, {'teacher': {'kind': 'boxes'}})
+    with pytest.raises(UsageError, match=r"unknown kind of exhibit 'masks'; there is: .*'classes'"):
+        exhibit.plots(right, {'teacher': {'kind': 'masks'}})
 
 
 @pytest.mark.parametrize(

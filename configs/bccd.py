@@ -1,0 +1,124 @@
+"""Blood cells: what does a detector of a fourth of its teacher's channels learn from it, and by which technique?
+
+Teacher and student are one-stage detectors (GFL) of one map of stride 8 on pictures of 160x120, of 0.16 and 0.013 GMAC.
+The weights of the techniques are those of their papers and of their code; FGD's neck starts as the teacher's only with
+'inherit', for which both need a neck of one width. Many cells of the data have no label, so that AP50 has a ceiling
+below 100 %, and published numbers, 86 to 95 %, are of other divisions and of pictures of 640x480.
+
+Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder has bccd/BCCD; python run.py
+          --mode=prepare --data=bccd --data_dir=folder fetches it)
+Cost:     about 15 minutes on 2 CPU cores, reckoned from single steps of 16 pictures, which take 0.5 s of a core for the
+          teacher and 0.08 s for the student, and a minute of a core for each program
+Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=few|all,
+    width=N, height=N (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
+"""
+
+from ml_collections import ConfigDict
+
+from configs import base
+from kdjax.errors import UsageError, unknown
+
+PICTURES, CLASSES = 205, ('RBC', 'WBC', 'Platelets')
+BATCH = 16
+BINS = {8: 12, 4: 24}  # by stride, for pictures of 160x120: half of the longest box, and as much again to be sure
+TEACHER = {'widths': (16, 48, 96), 'counts': (0, 1, 2), 'neck': 64}
+STUDENT = {'widths': (4, 12, 24), 'counts': (0, 1, 2), 'neck': 16}
+TASK = {'qfl': 1.0, 'dfl': 0.25, 'giou': 2.0}
+# Terms by what a method adds to those of the task, and their weights.
+TERMS = {
+    'qfl': {'kind': 'gfl.QualityFocal'},
+    'dfl': {'kind': 'gfl.DistributionFocal'},
+    'giou': {'kind': 'giou.GeneralizedIoU'},
+    'ld': {'kind': 'localization.Localization', 'per': 'anchor', 'confidence': 'logits', 'form': 'code'},
+    'ld_valuable': {
+        'kind': 'localization.Localization', 'per': 'anchor', 'confidence': 'logits', 'form': 'code',
+        'anchors': 'anchor_valuable',
+    },
+    'fgd': {'kind': 'fgd.FocalGlobal', 'layer': 'neck1', 'attention': 5e-4},
+    'cwd': {'kind': 'cwd.ChannelDistribution', 'layer': 'neck1', 'temperature': 1.0},
+    'cwd_head': {'kind': 'cwd.ChannelDistribution', 'layer': 'class_map1', 'projected': False, 'temperature': 5.0},
+    'pkd': {'kind': 'pkd.PearsonFeatures', 'layer': 'neck1'},
+    'fbkd': {'kind': 'fbkd.AttentionGuided', 'layer': 'neck1'},
+    'mgd': {'kind': 'mgd.MaskedGeneration', 'layer': 'neck1'},
+}  # fmt: skip
+METHODS = {
+    'student alone': {},
+    'LD': {'ld': 0.25, 'ld_valuable': 0.25},
+    'FGD': {'fgd': 1.0},
+    'CWD': {'cwd': 10.0},
+    'PKD': {'pkd': 6.0},
+    'LD and CWD': {'ld': 0.25, 'ld_valuable': 0.25, 'cwd': 10.0},
+    'CWD of classes': {'cwd_head': 10.0},
+    'FBKD': {'fbkd': 1.0},
+    'MGD': {'mgd': 2e-5},
+}
+SETS = {'few': 6, 'all': len(METHODS)}  # how many of them, in this order
+AUGMENT = (
+    {'kind': 'augment_boxes.flip', 'vertical': 0.5},
+    {'kind': 'augment_boxes.scale', 'share': 0.2},
+    {'kind': 'augment_boxes.shift', 'share': 0.1},
+)
+
+
+def get_config(arg: str = '') -> ConfigDict:
+    """Detection, locked."""
+    arguments = base.arguments(arg, quick=False, methods='few', width=160, height=120, stride=8, seeds=5, epochs=0,
+                               teacher_epochs=0, inherit=False)  # fmt: skip
+    if arguments['methods'] not in SETS:
+        raise unknown('methods', arguments['methods'], SETS)
+    if arguments['stride'] not in BINS:
+        raise UsageError(f'stride of bccd must be 4 or 8, got {arguments["stride"]}')
+    quick, stride = arguments['quick'], arguments['stride']
+    width, height = (80, 60) if quick else (arguments['width'], arguments['height'])
+    config = base.config()
+    config.title = 'Blood cells (BCCD)'
+    larger = max(width / 160, height / 120)
+    config.task = ConfigDict({'kind': 'detection.Detection', 'classes': CLASSES, 'strides': (stride,),
+                              'bins': round(BINS[stride] * larger), 'valuable': 0.25})  # fmt: skip
+    config.data.source = 'bccd.boxes'
+    config.data.args = ConfigDict({'width': width, 'height': height})
+    config.data.preprocess = ConfigDict({
+        'kind': 'preprocess.normalise', 'mean': (0.73, 0.69, 0.72), 'std': (0.15, 0.16, 0.08),
+    })  # fmt: skip
+    config.data.transfer_sizes = (PICTURES,)
+    config.data.views = 1 if quick else 8
+    config.teacher.views = 1 if quick else 64
+    with config.ignore_type():
+        config.data.augment = config.teacher.augment = AUGMENT
+    config.seeds = 2 if quick else arguments['seeds']
+    _networks(config, arguments['inherit'])
+    _fits(config, arguments)
+    config.run.update({'chunk': 13, 'validate_every': 10**6, 'save_every': 10**6, 'layout': 'map'})
+    return config.lock()
+
+
+def _networks(config: ConfigDict, inherit: bool) -> None:
+    config.teacher.net = config.student.net = 'gfl.detector'
+    config.teacher.args = ConfigDict(TEACHER)
+    config.student.args = ConfigDict({**STUDENT, 'neck': TEACHER['neck']} if inherit else STUDENT)
+    if inherit:
+        with config.unlocked():
+            config.student.start = ConfigDict({'neck_out1': 'neck_out1', 'detect': 'detect'})
+
+
+def _fits(config: ConfigDict, arguments: dict) -> None:
+    quick = arguments['quick']
+    count = 2 if quick else SETS[arguments['methods']]
+    methods = dict(list(METHODS.items())[:count])
+    names = {method: method.lower().replace(' ', '_') for method in methods}
+    used = {*TASK, *(term for own in methods.values() for term in own)}
+    config.terms = ConfigDict({name: spec for name, spec in TERMS.items() if name in used})
+    epochs = arguments['epochs'] or (1 if quick else 30)
+    config.fits = ConfigDict({names[method]: _fit(epochs, **TASK, **own) for method, own in methods.items()})
+    config.methods = ConfigDict({method: (name,) for method, name in names.items()})
+    config.baseline, config.accept.method = 'student alone', 'LD'
+    config.teacher.fit = _fit(arguments['teacher_epochs'] or (1 if quick else 60), **TASK)
+
+
+def _fit(epochs: int, **weights: float) -> ConfigDict:
+    """So many epochs; the gradient is clipped at 35, as for FGD."""
+    found = base.fit(**weights)
+    found.update({'steps': max(1, round(epochs * PICTURES / BATCH)), 'batch_size': BATCH, 'learning_rate': 2e-3,
+                  'terms_learning_rate': 2e-3, 'weight_decay': 1e-2})  # fmt: skip
+    found.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': PICTURES // BATCH, 'clip': 35.0})
+    return found

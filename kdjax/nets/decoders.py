@@ -1,0 +1,211 @@
+"""Layers of transformers that write: they read the tokens so far, and a source where there is one.
+
+A decoder has two forms of the same parameters: `Decoder` reads whole texts, as training does, and `extended` one more
+token of each, with keys and values of those before in a cache. Layers of either are those of `nets.blocks`.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from kdjax.errors import UsageError
+from kdjax.nets.base import tap
+from kdjax.nets.blocks import MLP, Attention, Shape, causal, readable, through, unrolled, waves
+from kdjax.nets.layers import Dropout
+from kdjax.nets.sequences import LOWEST, known, mask_of, only_real
+from kdjax.types import Array, Cache, Tree
+
+START = nn.initializers.normal(0.02)
+Kept = tuple[Array, Array]  # keys and values (B, M, D)
+
+
+class Words(nn.Module):
+    """Vectors of ids and of their positions, and, by the same table, logits of vectors.
+
+    Vectors start, with sines and cosines, with variance 1 / D and are made as large as those, so that as what logits
+    are made of they are small.
+
+    Attributes:
+      vocabulary: ids that have a vector; those beyond share that of id 1.
+      positions: how many have a learned vector; 0 for sines and cosines.
+    """
+
+    shape: Shape
+    vocabulary: int
+    positions: int
+
+    def setup(self) -> None:
+        width = self.shape.width
+        start = START if self.positions else nn.initializers.normal(width**-0.5)
+        self.table = self.param('table', start, (self.vocabulary, width))
+        if self.positions:
+            self.places = self.param('positions', START, (self.positions, width))
+
+    def __call__(self, ids: Array, first: Array | int = 0, longest: int = 0) -> Array:
+        """(B, N, D) of ids (B, N), whose first one is number `first` of texts of at most `longest`, by default N.
+
+        Raises:
+          UsageError: fewer positions than that.
+        """
+        count, width = ids.shape[1], self.shape.width
+        x = jnp.take(self.table, known(ids, self.vocabulary), axis=0, mode='clip')
+        places = jax.lax.dynamic_slice_in_dim(self._places(longest or count), first, count)
+        x = x + places if self.positions else x * width**0.5 + places
+        return only_real(x.astype(self.shape.dtype), mask_of(ids))
+
+    def _places(self, count: int) -> Array:
+        if not self.positions:
+            return jnp.asarray(waves(count, self.shape.width))
+        if count > self.positions:
+            raise UsageError(f'positions of a transformer are {self.positions}, and a text has {count} tokens')
+        return self.places[:count]
+
+    def logits(self, x: Array) -> Array:
+        """(..., V) of (..., D)."""
+        return x @ self.table.T.astype(x.dtype)
+
+
+class DecoderLayer(nn.Module):
+    """Attention to the tokens so far, to a source where there is one, and an MLP, each added.
+
+    Attributes:
+      crossed: whether there is a source.
+
+    Reference: Vaswani et al., Attention Is All You Need, NeurIPS 2017, sec. 3.1.
+    """
+
+    shape: Shape
+    crossed: bool
+
+    def setup(self) -> None:
+        self.attention, self.norm1 = Attention(self.shape), self.shape.norm()
+        if self.crossed:
+            self.cross, self.norm_cross = Attention(self.shape), self.shape.norm()
+        self.mlp, self.norm2 = MLP(self.shape), self.shape.norm()
+        self.drop = Dropout(self.shape.dropout, self.shape.axis)
+
+    def __call__(self, tokens: tuple[Array, Any, Any, Any], train: bool) -> tuple[Array, Mapping[str, Array]]:
+        """Of tokens (B, N, D), who may read whom, and a source (B, M, D) with which of it is real, or None."""
+        x, allowed, source, real = tokens
+        kept = None if source is None else self.keys(source)
+        return self._read(x, lambda x: (self.attention.keys(x), allowed), kept, real, train)
+
+    def keys(self, source: Array) -> Kept:
+        """What is read of a source."""
+        return self.cross.keys(source)
+
+    def extend(self, x: Array, own: Kept, kept: Kept | None, real: Array | None, t: Array) -> tuple[Array, Kept]:
+        """One token (B, 1, D), number t; its keys and values come to those of the tokens before (B, T, D)."""
+        written = own
+
+        def read(x: Array) -> tuple[Kept, Array]:
+            nonlocal written
+            key, value = self.attention.keys(x)
+            place = jax.lax.dynamic_update_slice_in_dim
+            written = place(own[0], key, t, axis=1), place(own[1], value, t, axis=1)
+            return written, (jnp.arange(own[0].shape[1]) <= t)[None, None, None]
+
+        x, _ = self._read(x, read, kept, real, train=False)
+        return x, written
+
+    def _read(
+        self, x: Array, own: Callable[[Array], tuple[Kept, Any]], kept: Kept | None, real: Array | None, train: bool
+    ) -> tuple[Array, Mapping[str, Array]]:
+        seen: dict[str, Array] = {}
+
+        def itself(x: Array) -> Array:
+            read, allowed = own(x)
+            found, taps = self.attention(x, read, allowed, train)
+            # What may not be read is no part of what a term is to compare.
+            seen.update(taps, attention=jnp.where(allowed, taps['attention'], LOWEST))
+            return found
+
+        def source(x: Array) -> Array:
+            assert kept is not None
+            assert real is not None
+            found, taps = self.cross(x, kept, real, train)
+            seen.update(cross_attention=taps['attention'])
+            return found
+
+        x = self._added(x, itself, self.norm1, train)
+        x = x if kept is None or real is None else self._added(x, source, self.norm_cross, train)
+        return self._added(x, self.mlp, self.norm2, train), seen
+
+    def _added(self, x: Array, branch: Callable[[Array], Array], norm: nn.Module, train: bool) -> Array:
+        if self.shape.pre_norm:
+            return x + self.drop(branch(norm(x)), train)
+        return norm(x + self.drop(branch(x), train))
+
+
+class Decoder(nn.Module):
+    """Layers on each other; pre-norm ones end in a norm of their own. (B, N, D) and its mask (B, N) -> (B, N, D)
+
+    Padding is on the right, where no real token reads. Taps of each layer are those of `blocks.Encoder` with `prefix`
+    before their names; their scores are LOWEST where a token may not read. With a source also 'cross_attention1'
+    (B, heads, N, M), whose masks are of the text and of the source.
+    """
+
+    shape: Shape
+    depth: int
+    scanned: bool
+    prefix: str = ''
+
+    @nn.compact
+    def __call__(
+        self, x: Array, mask: Array, train: bool, source: Array | None = None, source_mask: Array | None = None
+    ) -> Array:
+        real = None if source_mask is None else readable(source_mask)
+        others = (jnp.asarray(causal(x.shape[1])), source, real)
+        structure = self.shape, source is not None
+        x, shown = through(DecoderLayer, structure, self.depth, self.scanned, x, others, train)
+        masks: dict[str, list[Any]] = {'attention': [mask, mask], 'cross_attention': [mask, source_mask]}
+        for layer, seen in enumerate(shown, start=1):
+            for name, found in seen.items():
+                prefix = '' if name == 'cross_attention' else self.prefix
+                tap(self, f'{prefix}{name}{layer}', found, *masks.get(name, [mask]))
+        return self.shape.norm('norm')(x) if self.shape.pre_norm else x
+
+
+def decoder_taps(depth: int, prefix: str = '', crossed: bool = False) -> tuple[str, ...]:
+    """Taps of a decoder, as `layers.attention_taps` has those of an encoder."""
+    parts = [f'{prefix}{part}' for part in ('query', 'key', 'value', 'attention', 'hidden')]
+    parts += ['cross_attention'] if crossed else []
+    return tuple(f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
+
+
+def empty(shape: Shape, depth: int, count: int, length: int) -> tuple[Kept, ...]:
+    """Keys and values of no tokens yet, in each layer, for `count` texts of at most `length`."""
+    nothing = jnp.zeros((count, length, shape.width), shape.dtype)
+    return ((nothing, nothing),) * depth
+
+
+def sources(shape: Shape, params: Tree, depth: int, source: Array) -> tuple[Kept, ...]:
+    """What each layer of a decoder reads of a source (B, M, D)."""
+    params, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='keys')
+    kept: Any = tuple(read({'params': params[f'layer{place}']}, source) for place in range(1, depth + 1))
+    return kept
+
+
+def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, tuple[Kept, ...]]:
+    """What a decoder makes of one more token of each text, and the new `own` of its cache.
+
+    Args:
+      shape, params: of the decoder.
+      x: (B, 1, D).
+      cache: keys and values of every layer as `own`; where there is a source, `source` has 'kept', what each layer
+        reads of it, and 'mask' (B, M).
+      t: the token's number.
+    """
+    params, layer, written = unrolled(params), DecoderLayer(shape, bool(cache.source)), []
+    real = readable(cache.source['mask']) if cache.source else None
+    for place, own in enumerate(cache.own):
+        kept = cache.source['kept'][place] if cache.source else None
+        answer: Any = layer.apply({'params': params[f'layer{place + 1}']}, x, own, kept, real, t, method='extend')
+        x = answer[0]
+        written.append(answer[1])
+    last: Any = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
+    return last, tuple(written)
