@@ -61,7 +61,7 @@ def test_filters_choose_and_combine():
     [
         ({'reads': 'logit'}, "unknown value of --reads 'logit'; there is: 'logits'"),
         ({'needs': 'label'}, "unknown value of --needs 'label'; there is: 'labels', 'nothing'"),
-        ({'task': 'segmentation'}, "unknown value of --task 'segmentation'; there is: "),
+        ({'task': 'captioning'}, "unknown value of --task 'captioning'; there is: "),
         ({'reads': 'chains', 'task': 'regression'}, 'no technique reads chains, needs anything and serves regression'),
     ],
 )
