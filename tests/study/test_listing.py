@@ -71,7 +71,10 @@ def test_a_word_that_does_not_exist_is_met_with_those_that_do(flags, message):
 
 
 # Of what tasks are made; and keywords, which are classes of clips.
-PARTS = {'base', 'entities', 'evaluation', 'speech', 'keywords', 'targets', 'average_precision'}
+PARTS = {
+    'base', 'entities', 'evaluation', 'speech', 'keywords', 'targets', 'average_precision', 'next_token', 'translation',
+    'language_model',
+}  # fmt: skip
 
 
 def test_tasks_are_those_that_there_are():
