@@ -8,7 +8,7 @@ below 100 %, and published numbers, 86 to 95 %, are of other divisions and of pi
 Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder has bccd/BCCD; python run.py
           --mode=prepare --data=bccd --data_dir=folder fetches it)
 Cost:     about 15 minutes on 2 CPU cores, reckoned from single steps of 16 pictures, which take 0.5 s of a core for the
-          teacher and 0.15 s for the student, and half a minute of a core for each program; with :quick 3 minutes of a core
+          teacher and 0.15 s for the student, and half a minute for each program; with :quick 3 minutes of a core
 Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=few|all,
     width=N, height=N (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
