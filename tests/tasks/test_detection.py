@@ -215,10 +215,13 @@ def test_a_batch_of_padding_alone_is_finite():
 # ---- what is found
 
 
+detect = jax.jit(lambda outputs: TASK.detections(outputs))
+
+
 def found_of(boxes, scores):
     """Detections of cells that find these boxes (M, 4) with scores (M, K)."""
     logits = np.log(scores / (1 - scores)).astype(np.float32)
-    return np.asarray(TASK.detections(Outputs(logits[None], {'boxes': boxes[None].astype(np.float32)}))[0])
+    return np.asarray(detect(Outputs(logits[None], {'boxes': boxes[None].astype(np.float32)}))[0])
 
 
 def test_suppression_is_that_of_the_host_and_idempotent():
@@ -235,8 +238,8 @@ def test_suppression_is_that_of_the_host_and_idempotent():
     np.testing.assert_allclose(rows[real][:, :4], boxes[kept // 2], atol=1e-6)
     np.testing.assert_array_equal(rows[real][:, 5], kept % 2)
     np.testing.assert_allclose(rows[real][:, 4], flat[kept], rtol=1e-4)
-    again = geometry.nms(
-        jnp.asarray(rows[real][:, :4]), jnp.asarray(rows[real][:, 4]), TASK.suppress, len(kept), rows[real][:, 5]
+    again = jax.jit(geometry.nms, static_argnums=(2, 3))(
+        rows[real][:, :4], rows[real][:, 4], TASK.suppress, len(kept), rows[real][:, 5]
     )
     np.testing.assert_array_equal(again.place, np.arange(len(kept)))
     assert np.all(again.valid)
@@ -300,7 +303,7 @@ def test_overlap_and_agreement_are_meters():
     teacher = np.zeros((2, 100, 6), np.float32)
     teacher[..., 5] = -1
     teacher[0, 0], teacher[0, 1] = [*BOXES[0, 0], 0.9, 0], [*BOXES[0, 1], 0.8, 1]
-    meters = task.sums(said, task.prepare(batch()), teacher)
+    meters = jax.jit(lambda said, seen, teacher: task.sums(said, task.prepare(seen), teacher))(said, batch(), teacher)
     np.testing.assert_allclose(meters['overlap'].compute(), 1 / 3, rtol=1e-5)
     np.testing.assert_allclose(meters['agreement'].compute(), 1 / 2)
 
