@@ -141,7 +141,7 @@ def _run(
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
         if asked == 'predict':
             return meters, task.respond(net, variables, outputs, batch)
-        return meters, task.answer(outputs, batch) if asked else {}
+        return meters, task.reply(net, variables, outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
 
