@@ -19,12 +19,7 @@ from kdjax.nets import team
 from kdjax.study.recipe import build, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
-from kdjax.study.recipe.inputs import (
-    FoldedTeacher,
-    ImportedTeacher,
-    TrainedStudents,
-    TrainedTeacher,
-)
+from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell
 from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
@@ -133,7 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        'anatomy': fitted.anatomy,
+        **context.looked_at(folder, fitted.anatomy),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
@@ -193,7 +188,7 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     before = context.done['+'.join(inputs.before.chain)].folder
     terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
     since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
-    starts = [_student_of_fit(each.before, context, cells) for each in since]
+    starts = [_student_of_fit(each.before, context, cells) for each in since if each.before]
     return WarmStart(starts[-1], terms, changes.dense(starts) if inputs.fit.own_dense else None)
 
 
