@@ -7,7 +7,7 @@ hundred short sentences. With :full all pairs are trained on and evaluated, whic
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/multi30k.py   (the folder has multi30k_en_de/; python run.py
           --mode=prepare --data=multi30k_en_de --data_dir=folder fetches it; needs the extra 'translation')
-Cost:     with :quick COSTQUICK
+Cost:     with :quick, 2 seeds and 60 steps, after which nothing is translated yet, 150 s of one CPU core
 Arguments: quick, full
     sequences=N: students learn from the teacher's translations, of a search that goes on with N texts
     beam=N: texts that a search goes on with; 1 is greedy decoding
