@@ -3,6 +3,7 @@
 Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
+         KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
 compression_order), whose pages have the commands.
@@ -31,6 +32,8 @@ FIGURES = {  # by experiment
     'compress': ('gains.png',),
     'compression_order': ('gains.png', 'pareto_deflated_bytes.png'),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
+    'fsdd': ('gains.png', 'learning_curves.png'),
+    'fsdd_ctc': ('gains.png', 'learning_curves.png'),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
 
