@@ -232,7 +232,12 @@ def accept() -> ConfigDict:
             'accuracy': 0.0,  # the same, as classification calls it
             'gap_recovered': 0.0,  # (student - baseline) / (teacher - baseline)
             'max_params': 0,  # parameters of the student
-            'max_kilobytes': 0.0,  # 1000 bytes of its weights as a deflated file, with what is zero and rounded
+            # What is shipped, as of --formats: 'litert-int8', 'onnx', 'c' ... Score, bytes, milliseconds and memory are
+            # then those of this file, in its own runtime on this machine. '' for the weights alone
+            'file': '',
+            'max_kilobytes': 0.0,  # 1000 bytes: of the file; or of the weights deflated, with what is zero and rounded
+            'latency_ms': 0.0,  # median of one example with one thread; of a file
+            'max_ram_kilobytes': 0.0,  # 1000 bytes that it runs in: of a file of LiteRT at least, of C at most
             'accuracy_drop': 0.0,  # by how much its score may be worse than the baseline's, as stored
         }
     )

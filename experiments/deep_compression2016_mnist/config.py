@@ -22,10 +22,10 @@ EXPECTED = 'experiments/deep_compression2016_mnist/expected.json'
 WIDTHS = (300, 100)
 VALIDATION = 5000  # examples held out of 60,000; nothing is chosen on them
 SPARSITY, BITS = 0.92, 6  # of the paper: 8 % of the weights stay, codes of 6 bits
-STEPS = {'dense': 3000, 'pruned': 2000, 'shared': 500}  # of 200 examples; the control has those of the last two
+STEPS = {'baseline': 3000, 'pruned': 2000, 'shared': 500}  # of 200 examples; the control has those of the last two
 QUICK = 20
-METHODS = {'dense': ('dense',), 'longer': ('dense', 'longer'), 'pruned': ('dense', 'pruned'),
-           'shared': ('dense', 'pruned', 'shared')}  # fmt: skip
+METHODS = {'dense': ('baseline',), 'longer': ('baseline', 'longer'), 'pruned': ('baseline', 'pruned'),
+           'shared': ('baseline', 'pruned', 'shared')}  # fmt: skip
 
 
 def get_config(arg: str = '') -> ConfigDict:
@@ -47,7 +47,7 @@ def get_config(arg: str = '') -> ConfigDict:
         config.fits.pruned.optim.update({'pruning': 'global', 'prune_until': 0.5, 'prune_every': 25})
         config.fits.shared.change, config.fits.shared.learning_rate = ConfigDict({'kind': 'share', 'bits': BITS}), 2e-4
         config.methods = ConfigDict(METHODS)
-    config.teacher.fit = _fit(quick, STEPS['dense'])
+    config.teacher.fit = _fit(quick, STEPS['baseline'])
     config.baseline, config.accept.method = 'dense', 'shared'
     config.run.layout = 'map'
     config.run.chunk, config.run.validate_every, config.run.save_every = (10, 20, 20) if quick else (50, 1000, 1000)

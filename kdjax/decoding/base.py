@@ -25,6 +25,11 @@ class Limits(NamedTuple):
     length: int  # tokens at most after the first of the prompt, the end included
     end: int = END  # the token that ends a text, and is written; ENDLESS where none does
     forbidden: tuple[int, ...] = (PADDING, BEGIN)  # tokens that are never chosen
+    each: Array | None = None  # (B,) the same as `length` of each text, where one may be as long as its source allows
+
+    def most(self, count: int) -> Array:
+        """Tokens at most of each of so many texts. (B,) int32"""
+        return jnp.full(count, self.length, jnp.int32) if self.each is None else jnp.minimum(self.each, self.length)
 
     def allowed(self, log_probabilities: Array) -> Array:
         """Log-probabilities (..., K), LOWEST of what is never chosen."""
@@ -54,15 +59,17 @@ class _State(NamedTuple):
     written: Written
 
 
-def generator_of(net: Net) -> Generator:
+def generator_of(net: Net | None) -> Generator:
     """What a network writes with.
 
     Raises:
       UsageError: it does not write.
     """
-    if net.generator is None:
-        raise UsageError('decoding needs a network that has a generator, such as encoder_decoder.transformer or '
-                         'decoder_only.transformer; ensembles and networks that were changed have none')  # fmt: skip
+    if net is None or net.generator is None:
+        raise UsageError(
+            'decoding needs a network that has a generator, such as encoder_decoder.transformer or '
+            'decoder_only.transformer; ensembles, changed networks and answers from files have none'
+        )
     return net.generator
 
 
@@ -99,17 +106,26 @@ def write(
     count, given = len(prompt), jnp.zeros((len(prompt), limits.length + 1), jnp.int32)
     given = given.at[:, : prompt.shape[1]].set(prompt)
 
+    most = limits.most(count)
+
     def going(state: _State) -> Array:
-        return (state.t < limits.length) & ~jnp.all(state.written.ended)
+        return (state.t < limits.length) & ~jnp.all(_done(state.written, most))
 
     def step(state: _State) -> _State:
         logits, cache = generator.extend(variables, state.cache, state.token, state.t)
         logs = jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1)
         forced, own = given[:, state.t + 1], choose(limits.allowed(logs), state.t).astype(jnp.int32)
-        done = state.written.ended
+        done = _done(state.written, most)
         token = jnp.where(done, PADDING, jnp.where(forced > 0, forced, own))
         chosen = jnp.take_along_axis(logs, own[:, None], axis=1)[:, 0]
-        return _State(state.t + 1, token, cache, _added(state.written, state.t, token, chosen, forced > 0, limits))
+        free = ~done & (forced == 0)
+        added = Written(
+            state.written.tokens.at[:, state.t].set(token),
+            state.written.lengths + (~done).astype(jnp.int32),
+            state.written.log_probabilities + jnp.where(free, chosen, 0),
+            state.written.ended | (~done & (token == limits.end)),
+        )
+        return _State(state.t + 1, token, cache, added)
 
     nothing = Written(
         jnp.zeros((count, limits.length), jnp.int32), jnp.zeros(count, jnp.int32), jnp.zeros(count, jnp.float32),
@@ -119,11 +135,6 @@ def write(
     return jax.lax.while_loop(going, step, begun).written
 
 
-def _added(written: Written, t: Array, token: Array, chosen: Array, forced: Array, limits: Limits) -> Written:
-    done = written.ended
-    return Written(
-        written.tokens.at[:, t].set(token),
-        written.lengths + (~done).astype(jnp.int32),
-        written.log_probabilities + jnp.where(done | forced, 0, chosen),
-        done | (token == limits.end),
-    )
+def _done(written: Written, most: Array) -> Array:
+    """Which texts go on no more. (B,)"""
+    return written.ended | (written.lengths >= most)

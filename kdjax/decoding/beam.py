@@ -158,12 +158,12 @@ def _kept(state: _State, new: _State, limits: Limits, beam: Beam) -> _State:
         _Texts(*(jnp.where(stay.reshape(-1, *[1] * (x.ndim - 1)), x, y) for x, y in zip(old, own, strict=True)))
         for old, own in ((state.alive, new.alive), (state.finished, new.finished))
     )
-    worst = jnp.min(finished.scores, axis=1)
+    worst, longest = jnp.min(finished.scores, axis=1), limits.most(len(stay))
     if beam.stop == 'full':
         stopped = worst > LOWEST
     else:
-        longest = jnp.full((), limits.length, jnp.int32)
         stopped = beam.score(jnp.max(alive.log_probabilities, axis=1), longest) <= worst
+    stopped |= new.t >= longest
     last = jnp.where(stay[:, None], PADDING, new.last)
     return new._replace(alive=alive, finished=finished, last=last, stopped=stay | stopped)
 

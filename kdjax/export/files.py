@@ -100,6 +100,29 @@ def export(student: Student, folder: Path, names: Sequence[str], dataset: Datase
     return after
 
 
+def measurable(
+    student: Student, folder: Path, name: str, dataset: Dataset, split: str
+) -> tuple[Path, Mapping[str, np.ndarray], dict[str, float]]:
+    """Writes one file alone, and asks it about a split.
+
+    Args:
+      student, folder, dataset: as of `export`.
+      name: of FORMATS.
+      split: of the data set.
+
+    Returns:
+      The file; {name: (N, ...)}, the split as the network reads it; and the file's own metrics on it.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    own = dataset.splits[split]
+    inputs = _seen(student, dataset, split, np.arange(own.size))
+    whole = program(student, inputs)
+    calibration, made = _calibration(student, dataset, whole) if FORMATS[name].int8 else (None, whole)
+    path = formats.write(name, made, folder, calibration)
+    seen = named(inputs)
+    return path, seen, _metrics(student, own, dataset, formats.session(name, path)(seen))
+
+
 def _calibration(student: Student, dataset: Dataset, whole: Program) -> tuple[Calibration, Program]:
     """What tells ranges, and the program that a file of whole numbers is made of."""
     size = dataset.splits['train'].size

@@ -13,12 +13,14 @@ logits. Its inputs have names: those of the network's inputs where they are seve
 import importlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from kdjax.errors import UsageError, unknown
-from kdjax.export.program import Calibration, Program
+
+if TYPE_CHECKING:  # so that who asks for names alone loads no JAX
+    from kdjax.export.program import Calibration, Program
 
 Inputs = Mapping[str, np.ndarray]  # (N, ...) each
 Session = Callable[[Inputs], np.ndarray]  # to logits (N, ...), float32
@@ -39,6 +41,7 @@ FORMATS = {
     'litert-int8': Format('student.int8.tflite', 'litert', 'LiteRT, int8', int8=True),
     'onnx': Format('student.onnx', 'onnx', 'ONNX'),
     'onnx-int8': Format('student.int8.onnx', 'onnx', 'ONNX, int8', int8=True),
+    'c': Format('student.h', 'c', 'C, int8', int8=True),
     'torch': Format('student.torch.safetensors', 'torch', 'PyTorch state dict'),
 }
 
@@ -56,7 +59,7 @@ def named(names: str) -> tuple[str, ...]:
     return found
 
 
-def write(name: str, program: Program, folder: Path, calibration: Calibration | None = None) -> Path:
+def write(name: str, program: 'Program', folder: Path, calibration: 'Calibration | None' = None) -> Path:
     """Writes the file of a format; returns it.
 
     Args:

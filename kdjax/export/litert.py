@@ -31,6 +31,8 @@ SIMPLE = ('ADD', 'SUB', 'MUL', 'MEAN', 'RESHAPE', 'PAD', 'CONCATENATION', 'MAX_P
 PLATFORM = 'tpu'
 FOREIGN = re.compile(r'"?\b((?:stablehlo|chlo|vhlo|shape|func|scf|arith)\.(?!func\b|return\b|constant\b)\w+)')
 
+ERROR = re.compile('error: (.*)')  # among where it was met
+
 
 def write(program: Program, path: Path) -> None:
     """Writes the file, for one example.
@@ -47,8 +49,12 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
         from ai_edge_quantizer import calibrator, qtyping, quantizer, recipe_manager
         from ai_edge_quantizer.utils import qsv_utils
     source = _converted(program)
+    names = list(interpreted(source).get_signature_runner(SIGNATURE).get_input_details())
     count = len(next(iter(calibration.examples.values())))
-    rows = [{name: array[place : place + 1] for name, array in calibration.examples.items()} for place in range(count)]
+    rows = [{name: calibration.examples[name][place : place + 1] for name in names} for place in range(count)]
+    known = _weights(source)
+    if not known:
+        raise UsageError(f'this network has no LiteRT file of whole numbers: it has none of {", ".join(PRODUCTS)}')
     with quiet():
         try:
             how = recipe_manager.RecipeManager()
@@ -58,7 +64,7 @@ def write_int8(program: Program, path: Path, calibration: Calibration) -> None:
             seen = calibrator.Calibrator(bytearray(source), num_threads=1, qsv_update_func=qsv_utils.min_max_update)
             seen.calibrate({SIGNATURE: rows}, how)
             found = {name: _with_room(ends) for name, ends in seen.get_model_qsvs().items()}
-            for name, (low, high) in ranges.by_tensor(calibration.ranges, _weights(source)).items():
+            for name, (low, high) in ranges.by_tensor(calibration.ranges, known).items():
                 ends = {'min': low, 'max': high}
                 found[name] |= {end: np.full_like(found[name][end], value) for end, value in ends.items()}
             work = quantizer.Quantizer(bytearray(source), how.get_quantization_recipe())
@@ -143,7 +149,10 @@ def _converted(program: Program) -> bytes:
     def function(*given: Any) -> Any:
         return program.function(dict(zip(names, given, strict=True)))
 
-    found = export.export(jax.jit(function), platforms=(PLATFORM,))(*asked)
+    try:
+        found = export.export(jax.jit(function), platforms=(PLATFORM,))(*asked)
+    except Exception as error:  # of any kind, by the operation
+        raise UsageError(f'this network has no LiteRT file: {said(error)}') from error
     names = [names[place] for place in found.module_kept_var_idx]  # without those that nothing depends on
     with ir.Context() as context:
         api.prepare_mlir_context(context)
@@ -154,7 +163,8 @@ def _converted(program: Program) -> bytes:
             return api.export_flatbuffer_to_bytes(module.operation)
         except Exception as error:  # of any kind, by the operation
             left = sorted(set(FOREIGN.findall(str(module))))
-            why = f'it has no operation for {", ".join(left)}' if left else said(error)
+            met = ERROR.search(str(error))
+            why = f'it has no operation for {", ".join(left)}' if left else met[1] if met else said(error)
             raise UsageError(f'this network has no LiteRT file: {why}') from error
 
 

@@ -6,6 +6,7 @@ which then no longer runs. The extra `onnx` has all that is needed.
 
 import contextlib
 import importlib.util
+import itertools
 import os
 import pickle
 import subprocess
@@ -17,6 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.extend.core import jaxpr_as_fun
 
 from kdjax.errors import UsageError, said
 from kdjax.export import bundle, ranges
@@ -175,15 +177,21 @@ def convert(folder: Path, target: Path) -> None:
     def function(*given: Any) -> Any:
         return program.function(dict(zip(names, given, strict=True)))
 
-    def converted(batch: Any) -> Any:
+    def converted(batch: Any, first: bool) -> None:
         asked = [jax.ShapeDtypeStruct((batch, *one.shape), one.dtype) for one in program.inputs.values()]
-        return to_onnx(function, asked, model_name='kdjax', opset=OPSET, input_names=names, output_names=[LOGITS])
+        run = jaxpr_as_fun(jax.make_jaxpr(function)(*asked)) if first else function
+        model = to_onnx(run, asked, model_name='kdjax', opset=OPSET, input_names=names, output_names=[LOGITS])
+        _simplified(model.SerializeToString(), target)
 
-    try:
-        model = converted(jax.export.symbolic_shape(BATCH)[0])
-    except Exception:  # of any kind: an operation needs to know how many examples there are
-        model = converted(1)
-    _simplified(model.SerializeToString(), target)
+    errors: list[Exception] = []
+    # While it traces, `jax2onnx` has layers of its own in the place of flax's, which make smaller files and do not do
+    # all that flax's do. And some operations need to know how many examples there are.
+    for batch, first in itertools.product((jax.export.symbolic_shape(BATCH)[0], 1), (False, True)):
+        try:
+            return converted(batch, first)
+        except Exception as error:  # of any kind, by the operation
+            errors.append(error)
+    raise errors[-1]
 
 
 def _simplified(content: bytes, target: Path) -> None:

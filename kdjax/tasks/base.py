@@ -142,7 +142,7 @@ class Task:
         del dataset
         return self
 
-    def respond(self, net: Net, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
+    def respond(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """What `measure` and `statistics` need of a network that is asked for more than its outputs, as one that writes
         is; `predict` if left out."""
         del net, variables

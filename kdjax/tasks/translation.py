@@ -97,14 +97,16 @@ class Translation(NextToken):
         agree = (jnp.argmax(logs, axis=-1) == teacher_logits).astype(jnp.float32)
         return {'agreement': mean(agree, mask)}
 
-    def respond(self, net: Net, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
+    def respond(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """Of every token of the reference 'nll' and 'right', (B, N), and what is 'written', (B, T) int32."""
         found = self.predict(outputs, batch)
         if not self.beam:
             return found
         source = batch['inputs']['source']
-        limits, begin = Limits(WIDER * source.shape[1] + MORE), jnp.full((len(source), 1), BEGIN, jnp.int32)
-        given = generator_of(net), variables, source, begin, limits
+        # Of its own tokens, however wide its batch is
+        each = WIDER * jnp.sum(source > 0, axis=1, dtype=jnp.int32) + MORE
+        limits = Limits(WIDER * source.shape[1] + MORE, each=each)
+        given = generator_of(net), variables, source, jnp.full((len(source), 1), BEGIN, jnp.int32), limits
         written = greedy(*given).tokens if self.beam == 1 else search(*given, self.search).tokens[:, 0]
         return {**found, 'written': written}
 

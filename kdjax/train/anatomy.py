@@ -1,10 +1,12 @@
 """Anatomy of a step: how strongly each term pulls at the student, and whether the terms pull the same way."""
 
 import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax import trees
 from kdjax.train.objective import Objective, Shares
@@ -63,6 +65,17 @@ def look(state: State, teacher_vars: Tree, batch: Batch, knobs: Knobs, **parts: 
     result = anatomy(state, teacher_vars, batch, knobs, **parts)
     norms = {f'norm/{name}': value for name, value in result['norms'].items()}
     return state, {**norms, **{f'cosine/{pair}': value for pair, value in result['cosines'].items()}}
+
+
+def silent(looks: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The terms of which no gradient reached the student in any look at any cell, by name; none where nobody looked.
+
+    Args:
+      looks: as `look` has them, 'norm/<term>' with numbers of the cells (C,), of one fit.
+    """
+    names = [name for name in (looks[0] if looks else {}) if name.startswith('norm/')]
+    still = [name for name in names if all(np.all(np.asarray(line[name], np.float64) == 0) for line in looks)]
+    return [name.removeprefix('norm/') for name in still]
 
 
 def compared(grads: Tree) -> tuple[Array, Array]:

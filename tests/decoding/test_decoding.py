@@ -56,7 +56,7 @@ def searched(beam, rows=ROWS, prompt=1):
     return jax.device_get(run(TABLES))
 
 
-@pytest.mark.parametrize(('rule', 'alpha'), [('gnmt', 0.6), ('mean', 1.0)])
+@pytest.mark.parametrize(('rule', 'alpha'), [('gnmt', 0.6), pytest.param('mean', 1.0, marks=pytest.mark.slow)])
 def test_a_search_for_all_texts_finds_what_brute_force_finds(rule, alpha):
     found = searched(Beam(IDS**LONGEST, rule, alpha))
     for row in range(ROWS):
@@ -89,7 +89,9 @@ def by_hand(row, beam):
     return (finished + rest)[: beam.width]
 
 
-@pytest.mark.parametrize('beam', [Beam(3, 'gnmt', 1.0), Beam(2, 'mean', 1.0, 'full')])
+@pytest.mark.parametrize(
+    'beam', [pytest.param(Beam(3, 'gnmt', 1.0), marks=pytest.mark.slow), Beam(2, 'mean', 1.0, 'full')]
+)
 def test_a_narrow_search_is_that_of_plain_python(beam):
     found = searched(beam)
     for row in range(ROWS):
@@ -163,6 +165,20 @@ def test_texts_without_an_end_fill_their_length_and_forbidden_tokens_are_not_wri
     assert set(np.unique(found.tokens)) <= {1, 2}
     np.testing.assert_array_equal(found.lengths, LONGEST)
     assert not found.ended.any()
+
+
+def test_each_text_has_a_limit_of_its_own():
+    limits = Limits(LONGEST, ENDLESS, (0, END), np.arange(ROWS) % 3 + 1)
+
+    @jax.jit
+    def run(tables):
+        return greedy(TABLE, tables, SOURCE, PROMPT, limits), search(TABLE, tables, SOURCE, PROMPT, limits, Beam(2))
+
+    found, best = run(TABLES)
+    np.testing.assert_array_equal(found.lengths, limits.each)
+    np.testing.assert_array_equal(best.lengths[:, 0], limits.each)
+    assert not best.ended.any()
+    np.testing.assert_array_equal(found.mask, found.tokens > 0)
 
 
 @functools.cache

@@ -227,3 +227,11 @@ def test_it_sees_the_teacher_that_the_step_has():
     given = setting(net, HARD_SOFT, average=True)
     found = seen(given._replace(teacher_vars={}), source=teachers.average)
     assert found['norms']['soft'] < 1e-6 < 1e-2 < found['norms']['hard']
+
+
+def test_a_term_that_never_pulls_is_named():
+    looks = [{'step': step, 'norm/soft': [0.0, 0.1 * step], 'norm/cwd': [0.0, 0.0], 'cosine/soft|cwd': [0.0, 0.0]}
+             for step in (1, 2)]  # fmt: skip
+    assert anatomy.silent(looks) == ['cwd']
+    assert anatomy.silent([{**looks[0], 'norm/cwd': [float('nan'), 0.0]}]) == []
+    assert anatomy.silent([]) == []

@@ -6,7 +6,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from kdjax.errors import Problems, UsageError, shown, unknown
-from kdjax.export import WEIGHTS
+from kdjax.export import WEIGHTS, formats
 from kdjax.study.config import schema
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
@@ -183,6 +183,13 @@ def _check_accept(config: ConfigDict) -> None:
                          f'{accept.score}')  # fmt: skip
     if accept.method not in config.methods:
         raise unknown('method', accept.method, config.methods, ' in accept.method')
+    if accept.file:
+        formats.named(accept.file)
+    elif accept.latency_ms or accept.max_ram_kilobytes:
+        raise UsageError(
+            f'accept.latency_ms and accept.max_ram_kilobytes are of a file: set accept.file to one of '
+            f'{", ".join(formats.FORMATS)}, got {accept.latency_ms:g} and {accept.max_ram_kilobytes:g}'
+        )
     sizes = config.data.transfer_sizes  # () is all training examples, whose number the data know
     if sizes and accept.transfer_size and accept.transfer_size not in sizes:
         raise UsageError(

@@ -147,7 +147,10 @@ CONFIG = Part({
         'accuracy': real(0.0, 1.0),
         'gap_recovered': real(),
         'max_params': whole(0),
+        'file': TEXT,
         'max_kilobytes': real(),
+        'latency_ms': real(),
+        'max_ram_kilobytes': real(),
         'accuracy_drop': real(),
     }),
     'retry': Part({

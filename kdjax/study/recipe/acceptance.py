@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,7 +26,10 @@ RETRIES = ('temperature', 'weight', 'learning_rate', 'sparsity', 'bits', 'transf
 
 
 # Bars that are not the more the better.
-LIMITS = ('max_params', 'max_kilobytes', 'accuracy_drop')
+LIMITS = ('max_params', 'max_kilobytes', 'latency_ms', 'max_ram_kilobytes', 'accuracy_drop')
+# Bars on what is shipped, and what they are held against.
+SHIPPED = {'max_kilobytes': 'kilobytes', 'latency_ms': 'milliseconds', 'max_ram_kilobytes': 'ram_kilobytes'}
+FILE = 'file'  # the stage that measures what is shipped
 
 
 class Criterion(NamedTuple):
@@ -48,13 +52,15 @@ def judge(recipe: Recipe, done: Mapping[str, Artifact]) -> list[Criterion]:
 
     Args:
       recipe: its `accept` part.
-      done: artifacts of 'teacher' and of every method's last fit.
+      done: artifacts of 'teacher', of every method's last fit, and of FILE where a file is judged.
     """
     accept, size, metric = recipe.config.accept, judged_size(recipe), task(recipe.task).judged
     result, baseline = (done['+'.join(recipe.methods[name])].result for name in (accept.method, recipe.baseline))
     teacher = done['teacher'].result['validation'][metric.name]
-    kilobytes = _kilobytes(done['+'.join(recipe.methods[accept.method])], size) if accept.max_kilobytes else None
-    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'], kilobytes)
+    shipped = done[FILE].result if accept.file else {}
+    if accept.max_kilobytes and not accept.file:
+        shipped = {'kilobytes': _kilobytes(done['+'.join(recipe.methods[accept.method])], size)}
+    return criteria(accept, metric, _score(result, size), _score(baseline, size), teacher, result['params'], shipped)
 
 
 def _kilobytes(artifact: Artifact, size: int) -> float:
@@ -71,7 +77,7 @@ def criteria(
     baseline: float | None,
     teacher: float | None,
     params: int,
-    kilobytes: float | None = None,
+    shipped: Mapping[str, float | None] = MappingProxyType({}),
 ) -> list[Criterion]:
     """Holds a student against the bars that are set.
 
@@ -80,9 +86,12 @@ def criteria(
       metric: the score of the task.
       student, baseline, teacher: the score in validation, the mean over seeds; None where there is none.
       params: of the student.
-      kilobytes: of 1000 bytes, of its deflated weights; None where they were not asked for.
+      shipped: 'kilobytes', 'ram_kilobytes' of 1000 bytes and 'milliseconds' of what is shipped; what is not known is
+        not there, or None. With the 'score' of a file, where the student that it is of had its 'own', all lose as much.
     """
     result = []
+    if student is not None and shipped:
+        student += (shipped.get('score') or 0.0) - (shipped.get('own') or 0.0)
     wanted = bar(accept)
     if wanted is not None:
         met = student is not None and metric.sign * (student - wanted) >= 0
@@ -97,9 +106,10 @@ def criteria(
         )
     if accept.max_params:
         result.append(Criterion('max_params', accept.max_params, params, params <= accept.max_params, 'lower'))
-    if accept.max_kilobytes:
-        met = kilobytes is not None and kilobytes <= accept.max_kilobytes
-        result.append(Criterion('max_kilobytes', accept.max_kilobytes, kilobytes, met, 'lower'))
+    for name, of in SHIPPED.items():
+        if accept[name]:
+            got = shipped.get(of)
+            result.append(Criterion(name, accept[name], got, got is not None and got <= accept[name], 'lower'))
     if accept.accuracy_drop:
         drop = None if student is None or baseline is None else metric.sign * (baseline - student)
         met = drop is not None and drop <= accept.accuracy_drop

@@ -1,7 +1,7 @@
 """What stages share beside their inputs: data sets, what earlier stages left, the console, how all is executed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from kdjax.study.recipe.inputs import (
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
-from kdjax.train import cache, given, layout, loop, parallel, teachers
+from kdjax.train import anatomy, cache, given, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
@@ -200,6 +200,13 @@ class Context:
     def _read(self, inputs: Inputs, split: str) -> dict[str, Tree]:
         """The column that a network reads."""
         return {'inputs': self.datasets(inputs.data).splits[split].column(inputs.column)}
+
+    def looked_at(self, folder: Path, looks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """What is kept of looks at gradients: they, and the terms whose gradient was 0 in all, which then is said."""
+        found = anatomy.silent(looks)
+        if found:
+            self.screen.note(f'{folder.name.partition("-")[0]}: no gradient of {", ".join(found)} reached the student')
+        return {'anatomy': looks, 'silent': found}
 
     def typical_length(self, inputs: Inputs) -> int | None:
         """How many tokens the example has that costs are measured on; None where examples have no lengths."""

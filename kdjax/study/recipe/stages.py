@@ -128,7 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        'anatomy': fitted.anatomy,
+        **context.looked_at(folder, fitted.anatomy),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip

@@ -165,6 +165,14 @@ def _of_sweep(folder: Path, asked: Mapping[str, Any], checkpoint: str) -> Studen
     return bundle.build(about, {**{'params': {}, 'stats': {}}, **variables})
 
 
+def of_grid(folder: Path, cell: int) -> Student:
+    """A student of a grid of a sweep, of which is known what its network is, and no more."""
+    about = storage.read_json(storage.intact(folder / STUDENTS), storage.of_stage(folder), network=dict)
+    about |= {'method': '', 'seed': 0, 'candidate': {}, 'transfer_size': 0, 'step': 0, 'metrics': {}}
+    variables = trees.take(load_variables(folder / CHECKPOINTS['last']), cell)
+    return bundle.build(about, {'params': {}, 'stats': {}, **variables})
+
+
 def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the last run of a workdir says of its students, and what its report says."""
     if not (folder / 'report' / ARTIFACT).is_file():

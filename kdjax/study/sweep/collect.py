@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import shown, unknown
-from kdjax.study.recipe import build, evaluation, execute
+from kdjax.study.recipe import build, changes, evaluation, execute
 from kdjax.study.recipe.inputs import plain as as_json
 from kdjax.study.recipe.resolve import task_of
 from kdjax.study.recipe.stages import CHECKPOINTS
@@ -131,12 +131,17 @@ def _run(
         'best': best or None,
         'history': _history(run, index, under_way),
         'gradients': last.record.get('anatomy', []) if last else [],
-        'cost': costs.get(_student(run.cells[-1])),
+        'cost': _sized(costs.get(_student(run.cells[-1])), last.record.get('size', {}) if last else {}),
         'teacher': teacher,
         'stages': run.cells[-1].inputs.chain,
         'chosen': {},
         'weights': f'{last.folder.name}/{CHECKPOINTS["last"]}, cell {last.position}' if last else '',
     }
+
+
+def _sized(cost: Mapping[str, Any] | None, size: Mapping[str, float]) -> Mapping[str, Any] | None:
+    """What a student costs, with what zeros and bits of its own make of it."""
+    return {**cost, 'more': {**cost.get('more', {}), **size}} if cost and size else cost
 
 
 def _history(run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -183,7 +188,8 @@ def _costs(planned: Sweep, index: grids.ResultIndex) -> dict[str, dict[str, Any]
 
 def _student(cell: FitTask) -> str:
     data, head = cell.inputs.data, cell.fit.head
-    known = [cell.inputs.student, data.source, data.args, *([head] if head else [])]
+    made = [changes.described(cell.inputs)] if changes.made(cell.inputs) else []
+    known = [cell.inputs.student, data.source, data.args, *([head] if head else []), *made]
     return _digest(json.dumps(as_json(known), sort_keys=True))
 
 

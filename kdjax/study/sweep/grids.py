@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from kdjax import trees
+from kdjax.cost import compression
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
@@ -193,10 +194,14 @@ def _train(
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
+    score, read = context.task(inputs).judged, context.example(inputs)
+    # Zeros and bits are a cell's own.
+    sizes = [compression(net, trees.take(fitted.variables, position), read) if changes.reached(inputs) else {}
+             for position in range(len(cells))]  # fmt: skip
     return ledger.plain({
-        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged)}
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position, score), 'size': sizes[position]}
                   for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context, changes.reached(inputs)),
+        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 

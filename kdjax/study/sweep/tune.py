@@ -20,16 +20,18 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError, shown
 from kdjax.metrics import Metric
 from kdjax.study.config import search
-from kdjax.study.recipe import acceptance, build, execute
+from kdjax.study.recipe import acceptance, build, execute, shipped, students
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve, task_of, term_class
 from kdjax.study.recipe.stages import Rung
 from kdjax.study.sweep import collect, expand, grids, journal, rows, worker
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.study.sweep.rows import Range, Row
+from kdjax.train import storage
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 
+MEASURED = 'measured.json'  # of a trial's file
 Space = Mapping[str, Range | tuple[float, ...]]  # field -> a range, or candidates
 
 
@@ -134,7 +136,7 @@ class Tuner:
             self._screen.so_far(len(done))
             complete = [trial for trial in done if trial.state.name == 'COMPLETE']
             best = max(complete, key=lambda trial: self._merit(trial.value), default=None)
-            bars = judge(best.value) if best else []
+            bars = judge(best.value, self._shipped(best)) if best else []
             if best and ((bars and all(bar.met for bar in bars)) or len(done) >= wanted):
                 return dict(best.params), all(bar.met for bar in bars)
             if len(done) >= wanted:
@@ -158,9 +160,29 @@ class Tuner:
         teacher = self._worker(planned).context(taught).done.get('teacher')
         taught_score = teacher.result['validation'][self._metric.name] if teacher else None
         params = worker.index.places[planned.runs[0].cells[-1].key].grid['cost']['params']
-        return lambda student: acceptance.criteria(
-            self._config.accept, self._metric, student, score, taught_score, params
+        return lambda student, shipped: acceptance.criteria(
+            self._config.accept, self._metric, student, score, taught_score, params, shipped
         )
+
+    def _shipped(self, best: Any) -> Mapping[str, Any]:
+        """What the file of a trial takes, by its student that is best in validation; {} where no file is judged."""
+        accept, folder = self._config.accept, self._workdir / 'files' / str(best.number)
+        if not accept.file:
+            return {}
+        if (folder / MEASURED).is_file():
+            return storage.read_json(folder / MEASURED, 'delete it, to have it measured again', kilobytes=(int, float))
+        changes = {str(best.number): {'method': accept.method, **best.params}}
+        planned = expand.expand(self._config, rows.choice('trial', changes), self._datasets)
+        worker = self._worker(planned)
+        worker.work()  # all is there
+        places = [worker.index.places[run.cells[-1].key] for run in planned.runs]
+        scores = [place.record['history'][-1][self._metric.name] for place in places]
+        at = max(range(len(places)), key=lambda place: self._merit(scores[place]))
+        student = students.of_grid(places[at].folder, places[at].position)
+        dataset = self._datasets(planned.runs[at].cells[-1].inputs.data)
+        found = shipped.weighed(student, scores[at], folder, accept.file, dataset)
+        storage.write_json(folder / MEASURED, found, indent=1)
+        return found
 
     def _merit(self, score: float | None) -> float:
         """The higher the better; of what diverged the lowest."""

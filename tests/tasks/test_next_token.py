@@ -1,0 +1,218 @@
+"""Language modelling and translation: metrics of the whole split by hand, and the laws of a task."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import log_softmax
+
+from kdjax.dataset import Dataset, Split
+from kdjax.decoding.base import BEGIN, END
+from kdjax.errors import UsageError
+from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.language_model import LanguageModel
+from kdjax.tasks.translation import Translation, bleu, counts
+from kdjax.types import Cache, Generator, Net, Outputs
+
+CELLS, EXAMPLES, LONGEST, K = 2, 9, 5, 8
+RANDOM = np.random.default_rng(7)
+LENGTHS = RANDOM.integers(2, LONGEST + 1, EXAMPLES).astype(np.int32)
+LENGTHS[0] = LONGEST
+REAL = np.arange(LONGEST) < LENGTHS[:, None]
+TEXT = np.where(REAL, RANDOM.integers(2, K, REAL.shape), 0).astype(np.int32)
+NEXT = np.where(REAL, RANDOM.integers(2, K, REAL.shape), 0).astype(np.int32)
+TEACHER = RANDOM.normal(size=(EXAMPLES, LONGEST, K)).astype(np.float32)
+TABLES = RANDOM.normal(0, 2, (CELLS, K, K)).astype(np.float32)
+TABLES[1, :, END] -= 9  # hardly ends
+PIECES = ('<pad>', '<unk>', '<s>', '</s>', '▁a', '▁dog', 's', '▁Runs')
+REFERENCES = ('a dog Runs a dog', 'a dogs Runs', 'a dog a dog a dog', 'Runs', 'dogs', 'a a a a', 'a dog', 'Runs a', 'a')
+
+
+def said(variables, inputs, *, train, key):
+    text = inputs['target'] if isinstance(inputs, dict) else inputs
+    return Outputs(variables['params'][text], {}), variables['stats']
+
+
+# What follows a token is in a table, whatever was before it.
+TABLE = Net(
+    init=lambda key, inputs: {'params': TABLES[0], 'stats': {}},
+    apply=said,
+    taps=(),
+    generator=Generator(
+        start=lambda variables, source, length: Cache(jnp.zeros((len(source), 1)), None),
+        extend=lambda variables, cache, token, t: (variables['params'][token], cache),
+    ),
+)
+VARIABLES = {'params': TABLES, 'stats': {}}
+
+
+def model(order=slice(None), wider=0):
+    text, following = (np.pad(x[order], [(0, 0), (0, wider)]) for x in (TEXT, NEXT))
+    return Split(text, following, {'length': LENGTHS[order]})
+
+
+def pairs(order=slice(None), wider=0):
+    split = model(order, wider)
+    rows = [list(text.encode()) for text in REFERENCES]
+    reference = np.asarray([row + [0] * (20 - len(row)) for row in rows], np.uint8)[order]
+    target = np.where(split.labels > 0, np.roll(split.labels, 1, axis=1), 0)
+    target[:, 0] = BEGIN
+    return Split({'source': split.inputs, 'target': target}, split.labels, {**split.more, 'reference': reference})
+
+
+def dataset(split):
+    return Dataset(dict.fromkeys(('train', 'validation', 'test'), split), (), {'vocabulary': K, 'pieces': PIECES},
+                   ('inputs', 'labels'))  # fmt: skip
+
+
+TASKS = {
+    'model': (LanguageModel(), model, TEACHER),
+    'translation': (Translation(pieces=PIECES), pairs, TEACHER.argmax(axis=-1).astype(np.int32)),
+}
+every_task = pytest.mark.parametrize('name', TASKS)
+SACREBLEU = 'translation'
+
+
+def made(name):
+    if name == SACREBLEU:
+        pytest.importorskip('sacrebleu')
+    return TASKS[name]
+
+
+@functools.cache
+def measured(name):
+    task, split, teacher = made(name)
+    return evaluator(task, TABLE, split(), teacher)(VARIABLES)
+
+
+def text_of(split):
+    return split.inputs['target'] if isinstance(split.inputs, dict) else split.inputs
+
+
+@every_task
+def test_tokens_are_counted_over_the_whole_split(name):
+    task, make, _ = made(name)
+    found, split = measured(name), make()
+    for cell in range(CELLS):
+        student = log_softmax(np.float64(TABLES[cell][text_of(split)[REAL]]), axis=1)
+        teacher = log_softmax(np.float64(TEACHER[REAL]), axis=1)
+        nll = -student[np.arange(REAL.sum()), NEXT[REAL]].mean()
+        want = {
+            'nll': nll, 'bits': nll / np.log(2), 'perplexity': np.exp(nll),
+            'accuracy': np.mean(student.argmax(axis=1) == NEXT[REAL]),
+            'agreement': np.mean(student.argmax(axis=1) == teacher.argmax(axis=1)),
+            'kl': np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=1)),
+        }  # fmt: skip
+        for metric in {*task.by_name} & {*want}:
+            assert found[metric][cell] == pytest.approx(want[metric], rel=1e-5), metric
+    assert set(found) == set(task.by_name)
+
+
+@every_task
+def test_padding_batches_and_the_order_of_examples_change_nothing(name):
+    task, make, teacher = made(name)
+    order = np.random.default_rng(0).permutation(EXAMPLES)
+    told = teacher[order]
+    wide = np.pad(told, [(0, 0), (0, 3), *[(0, 0)] * (told.ndim - 2)])
+    options = {'padded': ('inputs', 'labels'), 'buckets': (3,), 'batch_size': 4}
+    other = evaluator(task, TABLE, make(order, 3), wide, **options)(VARIABLES)
+    for metric, values in measured(name).items():
+        np.testing.assert_allclose(other[metric], values, rtol=1e-5, err_msg=metric)
+
+
+@every_task
+def test_a_batch_of_padding_alone_adds_nothing(name):
+    task, make, teacher = made(name)
+    split = make()
+    batch = task.prepare({'inputs': split.inputs, 'labels': split.labels, 'mask': np.zeros(EXAMPLES, np.float32)})
+    meters = task.sums(Outputs(jnp.asarray(TEACHER), {}), batch, jnp.asarray(teacher))
+    assert all(np.all(np.asarray(leaf) == 0) for leaf in jax.tree.leaves(meters))
+    same = task.sums(Outputs(jnp.asarray(TEACHER), {}), task.prepare({**batch, 'mask': np.ones(EXAMPLES, np.float32)}),
+                     jnp.asarray(teacher))  # fmt: skip
+    assert float(same['agreement'].compute()) == 1
+    assert float(same['kl'].compute() if 'kl' in same else 0) == pytest.approx(0, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ('name', 'score'),
+    [('model', 'nll'), ('model', 'bits'), ('model', 'perplexity'), ('model', 'accuracy'), ('translation', 'bleu'),
+     ('translation', 'bleu_lower'), ('translation', 'nll')],
+)  # fmt: skip
+def test_what_examples_add_to_the_score_adds_up_to_it(name, score):
+    task, make, _ = made(name)
+    task, split = dataclasses.replace(task, score=score), make()
+    predictions = predictor(task, TABLE, split)(VARIABLES)
+    for cell in range(CELLS):
+        statistics = task.statistics({key: leaf[cell] for key, leaf in predictions.items()}, split)
+        assert len(statistics) == EXAMPLES
+        assert float(task.score_of(statistics.sum(axis=0))) == pytest.approx(
+            float(measured(name)[score][cell]), rel=1e-4
+        )
+
+
+def test_bleu_is_that_of_sacrebleu_on_what_is_written():
+    sacrebleu = pytest.importorskip('sacrebleu')
+    task, split = TASKS['translation'][0], pairs()
+    written = predictor(task, TABLE, split)(VARIABLES)['written']
+    for cell in range(CELLS):
+        texts = []
+        for length in LENGTHS:
+            ids, last = [], BEGIN
+            while last != END and len(ids) < 2 * length + 8:
+                allowed = np.where(np.isin(np.arange(K), (0, BEGIN)), -np.inf, TABLES[cell][last])
+                last = int(allowed.argmax())
+                ids.append(last)
+            strings = ''.join(' ⁇ ' if token == 1 else PIECES[token] for token in ids if token not in (0, 2, END))
+            texts.append(strings.replace('▁', ' ').strip())
+        assert task.read(written[cell]) == texts
+        for name, lower in (('bleu', False), ('bleu_lower', True)):
+            want = sacrebleu.metrics.BLEU(lowercase=lower).corpus_score(texts, [list(REFERENCES)]).score
+            assert measured('translation')[name][cell] == pytest.approx(want, abs=1e-6)
+
+
+def test_counts_add_up_to_bleu_and_titles_are_signatures():
+    sacrebleu = pytest.importorskip('sacrebleu')
+    ours = ['A dog runs in the grass .', 'two men', 'a b c d', 'The man is here now']
+    theirs = ['A dog runs on the grass .', 'Two men sit', 'x y z w', 'the man is here now']
+    for lower in (False, True):
+        measure = sacrebleu.metrics.BLEU(lowercase=lower)
+        for end in (1, 3, 4):
+            want = measure.corpus_score(ours[:end], [theirs[:end]]).score
+            assert bleu(counts(ours[:end], theirs[:end], lower).sum(axis=0)) == pytest.approx(want)
+        signature = str(measure.get_signature()).rpartition('|version')[0]
+        assert signature in [metric.title.partition(', ')[2] for metric in Translation().metrics]
+    assert bleu(counts(['q'], ['a b']).sum(axis=0)) == 0
+    chrf = sacrebleu.metrics.CHRF()
+    chrf.corpus_score(ours, [theirs])
+    assert Translation().by_name['chrf'].title.endswith(str(chrf.get_signature()).rpartition('|version')[0])
+
+
+def test_a_search_needs_what_writes_and_may_be_left_out():
+    task, split = Translation(beam=0, score='nll'), pairs()
+    assert not task.predicts
+    assert set(task.by_name) == {'nll', 'bits', 'perplexity', 'accuracy', 'agreement'}
+    with pytest.raises(UsageError, match='decoding needs a network that has a generator'):
+        predictor(Translation(pieces=PIECES), TABLE._replace(generator=None), split)(VARIABLES)
+    found = predictor(Translation(beam=2, pieces=PIECES), TABLE, split)(VARIABLES)['written']
+    assert found.shape == (CELLS, EXAMPLES, 2 * LONGEST + 8)
+
+
+def test_what_the_data_must_have():
+    TASKS['model'][0].check(dataset(model()))
+    TASKS['translation'][0].check(dataset(pairs()))
+    assert Translation().informed(dataset(pairs())).pieces == PIECES
+    whole = dataset(pairs())
+    wrong = {
+        "needs inputs 'source' and 'target', split 'train' has an array": dataset(model()),
+        "unknown column 'reference' of the data": dataset(pairs()._replace(more={'length': LENGTHS})),
+        "needs the fact 'pieces', the string of each of the 8 ids": whole._replace(facts={'vocabulary': K}),
+        r'labels of split .train. must be in 0 to 4, got 0 to 7': whole._replace(facts={'vocabulary': 5}),
+        "needs padded columns 'inputs' and 'labels'": whole._replace(padded=('inputs',)),
+        "needs the fact 'vocabulary'": whole._replace(facts={}),
+    }
+    for message, data in wrong.items():
+        with pytest.raises(UsageError, match=message):
+            Translation().check(data)
