@@ -6,8 +6,8 @@ frames can be compared; 'guided' makes the spikes meet first.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the folder has fsdd/recordings; python run.py
           --mode=prepare --data=fsdd --data_dir=folder fetches them)
-Cost:     seven minutes of 2 CPU cores, reckoned from :methods=frames+strings, which took ten of one; with :quick, 2 seeds
-          and 60 steps, after which nothing is heard yet, 160 s of one
+Cost:     seven minutes of 2 CPU cores, reckoned from :methods=frames+strings, ten of one; with :quick, 2 seeds and 60
+          steps, after which nothing is heard yet, 160 s of one
 Expected: of theo's words (fold 4) 26.7 % are wrong with CTC alone, 25.5 with all frames and 27.8 with the teacher's
           strings, which 5 seeds do not tell apart; with the teacher 19.9: experiments/fsdd_ctc
 Arguments: quick, division=speaker|official
