@@ -6,7 +6,7 @@ network as the teacher here, and 1.47 with ten times as large a one.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/shakespeare.py   (the folder has tiny_shakespeare/; python
           run.py --mode=prepare --data=tiny_shakespeare --data_dir=folder fetches it)
-Cost:     with :quick COSTQUICK
+Cost:     with :quick, 2 seeds and 150 steps, after which no words are written yet, 165 s of one CPU core
 Arguments: quick
 """
 

@@ -139,9 +139,9 @@ def _run(
         batch = task.prepare({**batch, 'inputs': preprocess(batch['inputs'])})
         outputs = _outputs(net, variables, batch)
         meters = {} if asked == 'answer' else task.sums(outputs, batch, batch.get(TEACHER_LOGITS))
-        if asked == 'predict' and net is not None:
+        if asked == 'predict':
             return meters, task.respond(net, variables, outputs, batch)
-        return meters, getattr(task, asked)(outputs, batch) if asked else {}
+        return meters, task.reply(net, variables, outputs, batch) if asked else {}
 
     return jax.lax.map(lambda variables: jax.lax.map(lambda batch: one(variables, batch), batches), cells)
 

@@ -7,24 +7,32 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax.dataset import Dataset, Split
+from kdjax.dataset import Dataset, Shared, Split
 from kdjax.decoding.base import BEGIN, END, Limits, generator_of
 from kdjax.decoding.beam import Beam, search
 from kdjax.decoding.greedy import greedy
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric, mean
+from kdjax.tasks.base import Question
 from kdjax.tasks.next_token import ACCURACY, AGREEMENT, BITS, NLL, PERPLEXITY, NextToken
 from kdjax.types import Array, Batch, Net, Outputs, Tree
 
 SPACE = '▁'  # how sentencepiece writes one
 NO_PIECE = ' ⁇ '  # and what it writes of an unknown one
-BLEU = (  # with their signatures, but for the version of sacrebleu
-    Metric('bleu', 'BLEU, nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp', 'BLEU', 'higher', 2, 'BLEU'),
-    Metric('bleu_lower', 'BLEU, nrefs:1|case:lc|eff:no|tok:13a|smooth:exp', 'BLEU', 'higher', 2, 'BLEU lower case'),
-    Metric('chrf', 'chrF, nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no', 'chrF', 'higher', 2, 'chrF'),
+# Of what sacrebleu measures, without its version
+SIGNATURES = {
+    'bleu': 'nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp',
+    'bleu_lower': 'nrefs:1|case:lc|eff:no|tok:13a|smooth:exp',
+    'chrf': 'nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no',
+}
+BLEU = (
+    Metric('bleu', 'BLEU', 'BLEU'),
+    Metric('bleu_lower', 'BLEU in lower case', 'BLEU', short='lower case'),
+    Metric('chrf', 'chrF', 'chrF'),
     Metric('length_ratio', 'tokens written for each of the reference', '', 'higher', 3, 'length'),
     Metric('unended', 'translations without an end', '%', 'lower', 2, 'no end'),
 )
+WRITTEN, ASKED = 'written', 'asked'  # the question that a teacher is asked, and the column that says so
 ORDERS = 4  # of n-grams
 WIDER, MORE = 2, 8  # a translation has at most so many times the tokens of its source, and so many more
 
@@ -36,16 +44,23 @@ class Translation(NextToken):
 
     'nll', 'bits', 'perplexity' and 'accuracy' are of the references, token by token, each after those before it, and so
     is 'agreement' with the teacher. The others are of what the network writes, against the references, as sacrebleu
-    measures them on plain text. The figures of most papers on Multi30k are of text that is tokenised and in lower case;
-    'bleu_lower' is the nearest to them.
+    measures them on plain text, with the settings of SIGNATURES. The figures of most papers on Multi30k are of text in
+    lower case that is tokenised; 'bleu_lower' is the nearest to them.
+
+    With `sequences` a cached teacher translates the training sentences, once, and in fits that it teaches (those with a
+    term that reads a teacher, be its weight 0) its translations take the place of the references, where they end and
+    are no wider than the batch: sequence-level distillation (Kim, Rush 2016, sec. 3.2), and both levels with terms of
+    words. Validation and test keep their references.
 
     Attributes:
       beam: texts that a search goes on with; 1 for greedy decoding, and 0 for none, with metrics of tokens alone.
+      sequences: the same of a teacher's translations that students learn from; 0 for references.
       rule: of length, 'gnmt' or 'mean', where there is a search.
       alpha: its exponent.
     """
 
     beam: int = 1
+    sequences: int = 0
     rule: str = 'gnmt'
     alpha: float = 0.6
     score: str = 'bleu'
@@ -53,14 +68,10 @@ class Translation(NextToken):
 
     def __post_init__(self) -> None:
         object.__setattr__(self, 'pieces', tuple(self.pieces))  # a config may have a list
-        if self.beam:
-            self.search.checked()
+        if min(self.beam, self.sequences) < 0:
+            raise UsageError(f'beam and sequences of Translation must be >= 0, got {self.beam} and {self.sequences}')
+        Beam(1, self.rule, self.alpha).checked()
         super().__post_init__()
-
-    @property
-    def search(self) -> Beam:
-        """How translations are looked for."""
-        return Beam(self.beam, self.rule, self.alpha)
 
     @property
     def metrics(self) -> tuple[Metric, ...]:
@@ -102,13 +113,38 @@ class Translation(NextToken):
         found = self.predict(outputs, batch)
         if not self.beam:
             return found
-        source = batch['inputs']['source']
+        return {**found, 'written': self.written(net, variables, batch['inputs']['source'], self.beam)}
+
+    def written(self, net: Net | None, variables: Tree, source: Array, beam: int) -> Array:
+        """What a network writes of sources (B, M), (B, T) int32."""
         # Of its own tokens, however wide its batch is
         each = WIDER * jnp.sum(source > 0, axis=1, dtype=jnp.int32) + MORE
         limits = Limits(WIDER * source.shape[1] + MORE, each=each)
         given = generator_of(net), variables, source, jnp.full((len(source), 1), BEGIN, jnp.int32), limits
-        written = greedy(*given).tokens if self.beam == 1 else search(*given, self.search).tokens[:, 0]
-        return {**found, 'written': written}
+        if beam == 1:
+            return greedy(*given).tokens
+        return search(*given, Beam(beam, self.rule, self.alpha)).tokens[:, 0]
+
+    def questions(self, dataset: Dataset) -> Mapping[str, Question]:
+        """The training sentences, to be translated."""
+        if not self.sequences:
+            return {}
+        train = dataset.splits['train']
+        return {WRITTEN: Question(Split(train.inputs, train.labels, {ASKED: np.ones(train.size, np.int8)}),
+                                  np.arange(train.size))}  # fmt: skip
+
+    def reply(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Array:
+        if ASKED not in batch:
+            return self.answer(outputs, batch)
+        return self.written(net, variables, batch['inputs']['source'], self.sequences)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """As `NextToken`; where a teacher's translations come with the batch they are what is to be written."""
+        found = batch.get(f'teacher/{WRITTEN}')
+        if found is not None:
+            rest = {name: column for name, column in batch.items() if name != f'teacher/{WRITTEN}'}
+            batch = {**rest, **_taught(rest, found.table[found.rows] if isinstance(found, Shared) else found)}
+        return super().prepare(batch)
 
     def measure(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, float]:
         ours, theirs = self._both(predictions, split)
@@ -147,6 +183,19 @@ class Translation(NextToken):
         kept = ids[: ids.index(END)] if END in ids else ids
         written = (NO_PIECE if token == 1 else self.pieces[token] for token in kept if token == 1 or token > END)
         return ''.join(written).replace(SPACE, ' ').strip()
+
+
+def _taught(batch: Batch, written: Array) -> dict[str, Any]:
+    """Inputs and labels with translations (B, T) in the place of references, but of those without an end in time."""
+    target, labels = batch['inputs']['target'], batch['labels']
+    short = target.shape[1] - written.shape[1]
+    written = jnp.pad(written, [(0, 0), (0, max(0, short))])[:, : target.shape[1]].astype(labels.dtype)
+    begun = jnp.concatenate([target[:, :1], jnp.where(written == END, 0, written)[:, :-1].astype(target.dtype)], axis=1)
+    ended = jnp.any(written == END, axis=1, keepdims=True)
+    return {
+        'inputs': {**batch['inputs'], 'target': jnp.where(ended, begun, target)},
+        'labels': jnp.where(ended & (labels[:, :1] >= 0), written, labels),
+    }
 
 
 def references(split: Split) -> list[str]:

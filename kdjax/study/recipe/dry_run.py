@@ -216,7 +216,7 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
 
 def _answer(net: Net, task: Task, variables: Tree, batch: Batch) -> Array:
     batch = task.prepare(batch)
-    return task.answer(net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
+    return task.reply(net, variables, net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
 
 
 def _teacher(
