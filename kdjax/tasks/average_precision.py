@@ -3,6 +3,7 @@
 import contextlib
 import io
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -25,6 +26,14 @@ class Cut(NamedTuple):
     classes: slice = slice(None)
 
 
+def check() -> None:
+    """Raises UsageError where pycocotools is not installed."""
+    if find_spec('pycocotools') is None:
+        raise UsageError(
+            "average precision needs pycocotools, of the extra 'detection': pip install 'kdjax[detection]'"
+        )
+
+
 def evaluated(found: Mapping[str, np.ndarray], split: Split, classes: Sequence[str]) -> Any:
     """pycocotools' evaluation, after `evaluate` and `accumulate`, in pixels of the originals.
 
@@ -36,12 +45,10 @@ def evaluated(found: Mapping[str, np.ndarray], split: Split, classes: Sequence[s
     Raises:
       UsageError: pycocotools is not installed.
     """
-    try:
-        from pycocotools.coco import COCO
-        from pycocotools.cocoeval import COCOeval
-    except ImportError as error:
-        raise UsageError(f"average precision needs the extra 'detection': pip install 'kdjax[detection]' "
-                         f'({error})') from error  # fmt: skip
+    check()
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):  # which it writes to
         truth = COCO()
         truth.dataset = {

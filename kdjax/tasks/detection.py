@@ -116,6 +116,7 @@ class Detection(Task):
         return (*first[: 3 + len(self.classes)], OVERLAP, AGREEMENT, *first[3 + len(self.classes) :])
 
     def check(self, dataset: Dataset) -> None:
+        average_precision.check()  # rather than after training
         if dataset.classes != self.classes:
             raise UsageError(f'task.classes must be the classes of the data, {dataset.classes}, got {self.classes}')
         for name, split in dataset.splits.items():

@@ -316,7 +316,8 @@ def dataset(**columns):
     return Dataset(dict.fromkeys(SPLITS, split), CLASSES)
 
 
-def test_data_of_boxes_are_checked_counted_and_shown():
+def test_data_of_boxes_are_checked_counted_and_shown(monkeypatch):
+    monkeypatch.setattr(average_precision, 'find_spec', lambda name: name)
     task = Detection(classes=CLASSES)
     task.check(dataset())
     assert task.net_arguments(dataset()) == {'classes': 2, 'strides': (8,), 'bins': 12}
@@ -331,6 +332,9 @@ def test_data_of_boxes_are_checked_counted_and_shown():
         task.check(dataset(boxes=TRUE[:, :1]))
     with pytest.raises(UsageError, match=r'task\.classes must be the classes of the data'):
         Detection(classes=('a',)).check(dataset())
+    monkeypatch.setattr(average_precision, 'find_spec', lambda name: None)
+    with pytest.raises(UsageError, match="average precision needs pycocotools, of the extra 'detection'"):
+        task.check(dataset())
 
 
 @pytest.mark.parametrize(
