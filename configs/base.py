@@ -167,6 +167,7 @@ def fit(**weights: float) -> ConfigDict:
             'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
             'input_bits': 8.0,  # of what is multiplied with them; knob
+            'rank': 0.0,  # of the factors, where the fit makes such, at most; 0 for what `change` says; knob
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

@@ -8,7 +8,7 @@ below 100 %, and published numbers, 86 to 95 %, are of other divisions and of pi
 Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder has bccd/BCCD; python run.py
           --mode=prepare --data=bccd --data_dir=folder fetches it)
 Cost:     about 15 minutes on 2 CPU cores, reckoned from single steps of 16 pictures, which take 0.5 s of a core for the
-          teacher and 0.08 s for the student, and a minute of a core for each program
+          teacher and 0.15 s for the student, and half a minute for each program; with :quick 3 minutes of a core
 Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=few|all,
     width=N, height=N (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
@@ -108,11 +108,11 @@ def _fits(config: ConfigDict, arguments: dict) -> None:
     names = {method: method.lower().replace(' ', '_') for method in methods}
     used = {*TASK, *(term for own in methods.values() for term in own)}
     config.terms = ConfigDict({name: spec for name, spec in TERMS.items() if name in used})
-    epochs = arguments['epochs'] or (1 if quick else 30)
+    epochs = arguments['epochs'] or (1 if quick else 20)
     config.fits = ConfigDict({names[method]: _fit(epochs, **TASK, **own) for method, own in methods.items()})
     config.methods = ConfigDict({method: (name,) for method, name in names.items()})
     config.baseline, config.accept.method = 'student alone', 'LD'
-    config.teacher.fit = _fit(arguments['teacher_epochs'] or (1 if quick else 60), **TASK)
+    config.teacher.fit = _fit(arguments['teacher_epochs'] or (1 if quick else 50), **TASK)
 
 
 def _fit(epochs: int, **weights: float) -> ConfigDict:

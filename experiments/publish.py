@@ -3,8 +3,10 @@
 Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
+         KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
 
-and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress), whose pages have the commands.
+and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
+compression_order), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -28,7 +30,10 @@ FIGURES = {  # by experiment
     'sst2_techniques': ('gains.png',),
     'wnut17': ('gains.png', 'learning_curves.png', 'tags.png'),
     'compress': ('gains.png',),
+    'compression_order': ('gains.png', 'pareto_deflated_bytes.png'),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
+    'fsdd': ('gains.png', 'learning_curves.png'),
+    'fsdd_ctc': ('gains.png', 'learning_curves.png'),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
 

@@ -2,7 +2,7 @@
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -10,7 +10,7 @@ import numpy as np
 from jax.extend.core import jaxpr_as_fun
 
 from kdjax import trees
-from kdjax.compress import sizes
+from kdjax.compress import products, sizes
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
 from kdjax.types import Array, Net, Outputs, Tree
@@ -42,15 +42,24 @@ COMPRESSION = (
 
 def compression(net: Net, variables: Tree, example: Tree) -> dict[str, float]:
     """What of `COMPRESSION` is known of a network: without multiplications where its products cannot be found."""
-    size = sizes.size_of(variables)
-    found = {'nonzeros': size.nonzeros, 'bits_per_weight': size.bits_per_weight, 'stored_bytes': size.bytes,
-             'indexed_bytes': size.indexed, 'deflated_bytes': size.deflated, 'huffman_bytes': size.huffman,
-             'entropy_bytes': size.entropy}  # fmt: skip
+    return compressions(net, [variables], example)[0]
+
+
+def compressions(net: Net, several: Sequence[Tree], example: Tree) -> list[dict[str, float]]:
+    """The same of several variables of one network."""
     try:
-        work = sizes.work_of(net, variables, _copies(example, 1))._asdict()
+        sites = products.sites(net, several[0], _copies(example, 1))
     except UsageError:  # such as those of an LSTM, inside of a loop
-        work = {}
-    return {name: float(value) for name, value in {**found, **work}.items()}
+        sites = []
+    found = []
+    for variables in several:
+        size = sizes.size_of(variables)
+        known = {'nonzeros': size.nonzeros, 'bits_per_weight': size.bits_per_weight, 'stored_bytes': size.bytes,
+                 'indexed_bytes': size.indexed, 'deflated_bytes': size.deflated, 'huffman_bytes': size.huffman,
+                 'entropy_bytes': size.entropy}  # fmt: skip
+        known |= sizes.work(sites, variables)._asdict() if sites else {}
+        found.append({name: float(value) for name, value in known.items()})
+    return found
 
 
 def cost_of(

@@ -85,7 +85,7 @@ def student(name, args, seen, **more):
     net, random = bundle.build(said, {}).net, np.random.default_rng(1)
 
     def moved(leaf):
-        return (leaf + random.uniform(0.0, 0.1, leaf.shape)).astype(leaf.dtype)
+        return (leaf + random.normal(0.0, 0.02, leaf.shape)).astype(leaf.dtype)
 
     variables = jax.jit(net.init)(jax.random.key(0), jax.tree.map(lambda leaf: leaf[:1], seen))
     return bundle.build(said, jax.tree.map(moved, jax.device_get(variables)))

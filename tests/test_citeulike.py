@@ -13,6 +13,7 @@ from kdjax.study import run
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.build import dataset
 from kdjax.study.recipe.resolve import resolve
+from kdjax.train import given
 
 ROOT = Path(__file__).resolve().parents[1]
 EXPERIMENT = runpy.run_path(str(ROOT / 'experiments' / 'derrd2020_citeulike' / 'config.py'))
@@ -71,3 +72,28 @@ def test_a_run_from_teacher_to_report(tmp_path):
     assert 'overlap' in rows['RRD']['last']
     tables = [np.load(path) for path in next(tmp_path.glob('cache-*')).glob('tables/*.npy')]
     assert sorted(table.shape for table in tables) == [(40, 10), (64, 10)]
+
+
+@pytest.mark.slow
+def test_a_table_that_ranks_teaches_as_a_network_would(tmp_path):
+    """What everybody takes, ranked without any network: what a student is asked about, and what it is held against."""
+    config = small(citeulike.get_config())
+    data = dataset(resolve(config).data)
+    taken = data.splits['train']
+    items, users = (np.argsort(-np.bincount(np.asarray(ids), minlength=size), kind='stable')[:10].astype(np.int32)
+                    for ids, size in ((taken.labels, 64), (taken.inputs['user'], 40)))  # fmt: skip
+    ranked = {'ranked_items': np.tile(items, (40, 1)), 'ranked_users': np.tile(users, (64, 1))}
+    looked = {name: {'top_ids': np.tile(items, (data.splits[name].size, 1)),
+                     'top_log_probs': np.log(np.tile(0.1 * 0.9 ** np.arange(10), (data.splits[name].size, 1)))}
+              for name in ('validation', 'test')}  # fmt: skip
+    given.save(tmp_path / 'popular.npz', data, {'questions': ranked, **looked})
+    with config.unlocked():
+        config.teacher.outputs = str(tmp_path / 'popular.npz')
+        config.methods = {name: config.methods[name] for name in ('student alone', 'RRD')}
+    run.run(config, tmp_path / 'run', 'python run.py')
+    summary = json.loads((tmp_path / 'run' / 'report' / 'summary.json').read_text())
+    (teacher,) = summary['teachers'].values()
+    assert teacher['cost'] is None
+    assert 0.2 < teacher['metrics']['hit_5'] <= 1
+    overlap = {row['method']: row['last']['overlap']['mean'] for row in summary['rows']}
+    assert overlap['RRD'] > overlap['student alone']

@@ -1,14 +1,15 @@
 """Distil, prune, quantize: does the order matter, and does the teacher have to stay?
 
-A student of 1.2 k parameters has three fits of 500 steps: K is taught, P makes 80 % of its weights zero, Q rounds
-them to 4 bits and what they are multiplied with to 8. What was done stays done, so at the end of every order it is as
-small. The teacher speaks in K alone, or throughout. All are held against KPQ, on the same seeds. Controls have as
-many steps: 'longer' is never made smaller, 'never taught' has hard labels in the place of the teacher, 'at once' does
-all three in one fit, 'narrow' is a dense student with as many weights as the others have left.
+A student of 1.2 k parameters has three fits of 500 steps: K is taught, P makes 80 % of its weights zero, Q rounds them
+to 4 bits and what they are multiplied with to 8. What was done stays done, so at the end of every order it is as small.
+The teacher speaks in K alone, or throughout. All are held against KPQ, on the same seeds. Controls have as many steps:
+'longer' is never made smaller, 'never taught' has hard labels in the place of the teacher, 'at once' does all three in
+one fit, 'narrow from scratch' is a dense student with as many weights as the others have left.
 
 Command:  python run.py --config=configs/sweeps/compression_order.py --mode=sweep
 Cost:     three to five minutes of CPU time, on 2 CPU cores
-Expected: see experiments/compression_order
+Expected: KPQ 91.4 %; KQP 1.4 points behind, the other orders -0.1 to +0.8; a teacher throughout +1.1 for KPQ, none at
+          all +0.1; at once +1.9; never made smaller +2.7; narrow from scratch 57 %
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 

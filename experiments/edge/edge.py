@@ -33,7 +33,8 @@ from kdjax.export.formats import FORMATS
 from kdjax.export.program import unnamed
 from kdjax.study import run
 from kdjax.study.recipe import students
-from kdjax.study.report import document, statistics
+from kdjax.study.report import document, figure_style, scatter, statistics
+from kdjax.study.report.scatter import Point
 from kdjax.train import ledger, storage
 from kdjax.train.checkpoint import load_variables
 
@@ -55,6 +56,7 @@ def main(tasks: Sequence[str], workdir: Path, quick: bool) -> None:
         found[task] = measured(task, workdir / task, quick)
         path.parent.mkdir(parents=True, exist_ok=True)
         storage.write_json(path, {'tasks': found, 'provenance': provenance()}, indent=1)
+        draw(found[task], path.with_name(f'pareto_{task}.png'))
         if not quick:
             page = HERE / 'README.md'
             page.write_text(filled(page.read_text(), content(json.loads(path.read_text()))))
@@ -167,7 +169,13 @@ def content(found: Mapping[str, Any]) -> str:
     """The Markdown between the marks."""
     blocks: list[document.Block] = []
     for task, one in found['tasks'].items():
-        blocks += [document.Heading(TITLES[task].capitalize(), 3), table(one), *map(document.Text, remarks(one))]
+        picture = document.Picture(f'results/pareto_{task}.png', f'Score against bytes of {TITLES[task]}')
+        blocks += [
+            document.Heading(TITLES[task].capitalize(), 3),
+            table(one),
+            *map(document.Text, remarks(one)),
+            picture,
+        ]
     made = found['provenance']
     where = (f'{made["machine"]["processor"]}, one core and one thread for each file, batch 1; JAX '
              f'{made["versions"]["jax"]}; commit {(made["git_commit"] or "none")[:12]}.')  # fmt: skip
@@ -181,6 +189,34 @@ def table(one: Mapping[str, Any]) -> document.Table:
     teacher = energy.Energy(**one['rows'][0]['energy'])
     rows = tuple(line(row, teacher, one) for row in one['rows'] if 'measured' in row)
     return document.Table('One row per file; ± is half a 95 % interval', 'llrrrrrrr', head, rows)
+
+
+def draw(one: Mapping[str, Any], path: Path) -> None:
+    """The score of every file, with its interval, against its bytes; those that no other file beats are joined."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    rows = [row for row in one['rows'] if 'measured' in row]
+    points = [Point(row['measured']['bytes'] / 1000, 100 * float(np.mean(row['scores'])), name(row), row['method'])
+              for row in rows]  # fmt: skip
+    label = f'test {one["score"]["title"]} (%)'
+    figure, axes = figure_style.single(6.2, 3.8, label, 'kB of the file (1,000 bytes)')
+    best = scatter.front(points)
+    axes.step([point.x for point in best], [point.y for point in best], where='post', linestyle='--', linewidth=1,
+              color=figure_style.INK, zorder=1)  # fmt: skip
+    for place, (row, point) in enumerate(zip(rows, points, strict=True)):
+        look = {**figure_style.style(place), 'linestyle': '', 'label': point.name}
+        axes.errorbar(point.x, point.y, 100 * half(row['scores'], one), capsize=3, **look)
+    axes.set_xscale('log')
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter('{x:g}')
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.legend(fontsize=8, frameon=False, loc='center left', bbox_to_anchor=(1, 0.5))
+    path.write_bytes(figure_style.png(figure))
+
+
+def name(row: Row) -> str:
+    """Of a file, in a figure."""
+    return f'{row["method"]}, {FORMATS[row["format"]].title}'
 
 
 def line(row: Row, teacher: energy.Energy, one: Mapping[str, Any]) -> tuple[str, ...]:
@@ -198,12 +234,17 @@ def line(row: Row, teacher: energy.Energy, one: Mapping[str, Any]) -> tuple[str,
 
 def interval(scores: Sequence[float], one: Mapping[str, Any]) -> str:
     """A mean over seeds with half its 95 % interval; of one network that over test examples."""
-    if len(scores) > 1:
-        found = statistics.estimate(scores)
-        half = (found.ci95[1] - found.ci95[0]) / 2 if found.ci95 else float('nan')
-        return f'{100 * np.mean(scores):.2f} ± {100 * half:.2f}'
-    half = 1.96 * (scores[0] * (1 - scores[0]) / one['test_size']) ** 0.5
-    return f'{100 * scores[0]:.2f} ± {100 * half:.2f} (examples)'
+    over, reach = '' if len(scores) > 1 else ' (examples)', half(scores, one)
+    spread = '' if np.isnan(reach) else f' ± {100 * reach:.2f}'
+    return f'{100 * np.mean(scores):.2f}{spread}{over}'
+
+
+def half(scores: Sequence[float], one: Mapping[str, Any]) -> float:
+    """Half the 95 % interval of a mean; NaN where seeds do not differ."""
+    if len(scores) == 1:
+        return 1.96 * (scores[0] * (1 - scores[0]) / one['test_size']) ** 0.5
+    found = statistics.estimate(scores)
+    return (found.ci95[1] - found.ci95[0]) / 2 if found.ci95 else float('nan')
 
 
 def remarks(one: Mapping[str, Any]) -> list[str]:

@@ -93,14 +93,13 @@ def findings(found: Results) -> list[str]:
 
 
 def _smallest(found: Results) -> list[str]:
-    """How few parameters do as well as a dense network of twice, four times, ... as many."""
+    """Sparse networks beside dense ones of about twice as many parameters."""
     result = []
     for taught in config.TEACHERS:
         for fewer, more in ((BUDGETS[place], BUDGETS[place - 1]) for place in range(1, len(BUDGETS))):
             test = statistics.paired(scores(found, 'sparse', taught, fewer), scores(found, 'dense', taught, more))
-            result.append(
-                f'{taught}: sparse with {fewer:,} against dense with {more:,} parameters: {difference(test)}.'
-            )
+            what = f'{taught}, sparse with {fewer:,} parameters minus dense with {more:,}'
+            result.append(f'{what}: {difference(test)} points.')
     return result
 
 

@@ -192,9 +192,43 @@ def _replaced(tree: Tree, values: Mapping[str, Any], at: str = '') -> Tree:
     return {name: _replaced(node, values, f'{at}/{name}' if at else name) for name, node in tree.items()}
 
 
-def with_rank(variables: Tree, rank: Array | int) -> Tree:
-    """Variables whose factors have at most so many directions, a traced number; the others are there and unused."""
-    return {**variables, 'stats': {**variables['stats'], RANK: {'rank': jnp.asarray(rank, jnp.float32)}}}
+def with_rank(variables: Tree, rank: Array | float, ranks: Ranks) -> Tree:
+    """Variables of which some factors have at most so many directions, a traced number; the others are unused."""
+    own = {_key(path): jnp.asarray(rank, jnp.float32) for path in ranks}
+    return {**variables, 'stats': {**variables['stats'], RANK: {**variables['stats'].get(RANK, {}), **own}}}
+
+
+def _key(path: str) -> str:
+    return path.replace('/', '.')
+
+
+def built(variables: Tree, ranks: Ranks) -> tuple[Tree, Ranks]:
+    """Variables, on the host, whose factors have the directions that are used alone, and their ranks.
+
+    Args:
+      variables: of one network, those of `with_rank` or others.
+      ranks: of `factored`.
+    """
+    own = variables['stats'].get(RANK, {})
+    told = {path: int(own[_key(path)]) for path in ranks if _key(path) in own}
+    nodes = _nodes(variables['params'], ranks)
+    params = _replaced(variables['params'], {path: _cut_to(nodes[path], rank) for path, rank in told.items()})
+    rest = {name: rank for name, rank in own.items() if name not in map(_key, told)}
+    stats = {
+        **{name: leaf for name, leaf in variables['stats'].items() if name != RANK},
+        **({RANK: rest} if rest else {}),
+    }
+    fewer = {path: _at_most(given, told[path]) if path in told else given for path, given in ranks.items()}
+    return {**variables, 'params': params, 'stats': stats}, fewer
+
+
+def _at_most(given: int | tuple[int, int], rank: int) -> int | tuple[int, int]:
+    return (min(given[0], rank), min(given[1], rank)) if isinstance(given, tuple) else min(given, rank)
+
+
+def _cut_to(factors: Factors, rank: int) -> Factors:
+    cut = {**factors, 'first': factors['first'][..., :rank], 'last': factors['last'][..., :rank, :]}
+    return {**cut, 'core': factors['core'][..., :rank, :rank]} if 'core' in factors else cut
 
 
 def factored(net: Net, ranks: Ranks) -> Net:
@@ -212,11 +246,18 @@ def factored(net: Net, ranks: Ranks) -> Net:
         return with_factors(net.init(key, inputs), ranks)
 
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
-        own = variables['stats'].get(RANK)
-        factors = {path: _masked(node, own) for path, node in _nodes(variables['params'], ranks).items()}
+        known = variables['stats'].get(RANK, {})
+        own = {_key(path): known[_key(path)] for path in ranks if _key(path) in known}
+        rest = {name: rank for name, rank in known.items() if name not in own}  # of a network within
+        factors = {
+            path: _masked(node, own.get(_key(path))) for path, node in _nodes(variables['params'], ranks).items()
+        }
         kernels = {path: composed(factors[path]) for path in ranks}
-        whole = {'params': _replaced(variables['params'], kernels),
-                 'stats': {name: leaf for name, leaf in variables['stats'].items() if name != RANK}}  # fmt: skip
+        stats = {name: leaf for name, leaf in variables['stats'].items() if name != RANK}
+        whole = {
+            'params': _replaced(variables['params'], kernels),
+            'stats': {**stats, **({RANK: rest} if rest else {})},
+        }
 
         def rule(site: Site, operands: Sequence[Array], product: Callable[..., list[Array]]) -> list[Array]:
             if site.path not in ranks:
@@ -224,7 +265,7 @@ def factored(net: Net, ranks: Ranks) -> Net:
             return _through(site, operands, factors[site.path], kernels[site.path])
 
         outputs, stats = products.applied(net, whole, inputs, rule, train=train, key=key)
-        return outputs, stats if own is None else {**stats, RANK: own}
+        return outputs, {**stats, RANK: {**rest, **own}} if own else stats
 
     return Net(init, apply, net.taps, net.names)
 
@@ -238,13 +279,13 @@ def _nodes(params: Tree, paths: Ranks) -> dict[str, Factors]:
     return found
 
 
-def _masked(factors: Factors, own: Tree | None) -> Factors:
+def _masked(factors: Factors, rank: Array | None) -> Factors:
     """Factors without the directions beyond a traced rank."""
-    if own is None:
+    if rank is None:
         return factors
     first, last = factors['first'], factors['last']
-    into = (jnp.arange(first.shape[-1], dtype=jnp.float32) < own['rank']).astype(first.dtype)
-    out = (jnp.arange(last.shape[-2], dtype=jnp.float32) < own['rank']).astype(last.dtype)
+    into = (jnp.arange(first.shape[-1], dtype=jnp.float32) < rank).astype(first.dtype)
+    out = (jnp.arange(last.shape[-2], dtype=jnp.float32) < rank).astype(last.dtype)
     return {**factors, 'first': first * into, 'last': last * out[:, None]}
 
 

@@ -9,13 +9,14 @@ Baskin et al., UNIQ, 2018, sec. 4 (operations by bits).
 
 import math
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
 from kdjax.compress import huffman, masks, products, quantized, rounding, shared
+from kdjax.compress.products import Site
 from kdjax.compress.quantized import ROUNDING
 from kdjax.compress.shared import SHARED
 from kdjax.types import Net, Tree
@@ -161,7 +162,12 @@ def work_of(net: Net, variables: Tree, inputs: Tree) -> Work:
       variables: of one network, on the host.
       inputs: one example, as a batch.
     """
-    found = [site for site in products.sites(net, variables, inputs) if site.weight is not None]
+    return work(products.sites(net, variables, inputs), variables)
+
+
+def work(sites: Sequence[Site], variables: Tree) -> Work:
+    """The multiplications at the products of a network."""
+    found = [site for site in sites if site.weight is not None]
     leaves: list[Any] = jax.tree.leaves(variables)
     bits, effective, operations = bits_of(variables), 0, 0
     for site in found:

@@ -44,6 +44,46 @@ def boxes(*, folder: str = '', width: int = 160, height: int = 120) -> Dataset:
     return Dataset({name: _split(place, listed, (width, height)) for name, listed in LISTS.items()}, CLASSES)
 
 
+def masks(*, folder: str = '', width: int = 160, height: int = 120, stride: int = 4) -> Dataset:
+    """Pictures as of `boxes` with labels (N, height / stride, width / stride): 0 background, 1 ... the classes.
+
+    The data have no outlines: a cell is taken for the ellipse that touches the sides of its box, of several that cover
+    a place the smallest. Cells without a box are background, so no network can be right everywhere.
+
+    Args:
+      folder, width, height: as of `boxes`.
+      stride: pixels of a place.
+
+    Raises:
+      UsageError: as `boxes`; a stride below 1.
+    """
+    if stride < 1:
+        raise UsageError(f'stride of bccd.masks must be >= 1, got {stride}')
+    found = boxes(folder=folder, width=width, height=height)
+    size = -(-height // stride), -(-width // stride)
+    splits = {
+        name: Split(split.inputs, np.stack([
+            ellipses(np.asarray(corners), kinds, size)
+            for corners, kinds in zip(split.column('boxes'), np.asarray(split.labels), strict=True)
+        ]))
+        for name, split in found.splits.items()
+    }  # fmt: skip
+    return Dataset(splits, ('background', *CLASSES))
+
+
+def ellipses(corners: np.ndarray, kinds: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Boxes (M, 4) in [0, 1] with classes (M,) as a map of 1 + class, 0 where there is none. (height, width) int32"""
+    y, x = ((np.arange(count) + 0.5) / count for count in size)
+    labels = np.zeros(size, np.int32)
+    sides = corners[:, 2:] - corners[:, :2]
+    for place in np.argsort(-sides.prod(axis=1), kind='stable'):
+        if kinds[place] == UNLABELLED or sides[place].min() <= 0:
+            continue
+        apart = [(2 * (at - corners[place, :2][k]) / sides[place, k] - 1) ** 2 for k, at in enumerate((x, y))]
+        labels[apart[1][:, None] + apart[0] <= 1] = 1 + kinds[place]
+    return labels
+
+
 def _split(place: Path, listed: str, size: tuple[int, int]) -> Split:
     names = (place / 'ImageSets' / 'Main' / f'{listed}.txt').read_text().split()
     labels = np.full((len(names), MOST), UNLABELLED, np.int32)

@@ -173,10 +173,15 @@ def build(about: Mapping[str, Any], variables: Tree) -> Student:
     changes = about.get('changes', {'args': {}, 'factors': [], 'rounding': {}})
     arguments = {**told, **about['network']['args'], **changes['args']}
     net = construct('kdjax.nets', about['network']['net'], _frozen(arguments), 'network')
+    fewer = []
     for ranks in changes['factors']:
-        net = factored.factored(net, _frozen(ranks))
+        variables, own = factored.built(variables, _frozen(ranks))
+        net = factored.factored(net, own)
+        fewer.append(dict(own))
     if 'shared' in changes:
         net = shared.shared(net, changes['shared'])
+    if fewer:
+        about = {**about, 'changes': {**changes, 'factors': fewer}}
     if changes['rounding']:
         net = quantized.quantized(net, quantized.Rounding(**changes['rounding']))
     if 'head' in about:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.dataset import Dataset, Split, chosen, is_column
-from kdjax.errors import UsageError
+from kdjax.errors import UsageError, said
 from kdjax.export import formats, ranges
 from kdjax.export.bundle import Student, preprocessing
 from kdjax.export.formats import FORMATS
@@ -77,7 +77,13 @@ def export(student: Student, folder: Path, names: Sequence[str], dataset: Datase
         if FORMATS[name].int8:
             calibration, made = _calibration(student, dataset, whole)
         path = formats.write(name, made, folder, calibration)
-        logits = formats.session(name, path)(answered.seen)
+        try:
+            logits = formats.session(name, path)(answered.seen)
+        except UsageError:
+            raise
+        except Exception as error:  # of any kind, by the runtime
+            path.unlink()
+            raise UsageError(f'{FORMATS[name].title}: the file does not run: {said(error)}') from error
         agreement = _compared(student, answered, logits)
         equal = agreement.equal(FORMATS[name].int8 or ranges.rounded(student))
         if not equal and not FORMATS[name].int8:

@@ -86,6 +86,7 @@ def quantized(content: bytes, calibration: Calibration) -> bytes:
         plain.write_bytes(content)
         try:
             quant_pre_process(str(plain), str(ready), skip_symbolic_shape=True)
+            _drop_scalars(ready)
             learned = ranges.by_tensor(calibration.ranges, _weights(ready))
             overrides = {name: [{'rmin': np.float32(low), 'rmax': np.float32(high)}]
                          for name, (low, high) in learned.items()}  # fmt: skip
@@ -143,6 +144,18 @@ class _Reader:
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         return next(self._rows, None)
+
+
+def _drop_scalars(path: Path) -> None:
+    """Takes biases that are the number 0 out of products: the quantizer wants one for each output."""
+    import onnx
+
+    model = onnx.load(str(path))
+    zeros = {one.name for one in model.graph.initializer if not one.dims and not onnx.numpy_helper.to_array(one)}
+    for node in model.graph.node:
+        if node.op_type == 'Gemm' and len(node.input) == 3 and node.input[2] in zeros:
+            del node.input[2]
+    onnx.save(model, str(path))
 
 
 def _rounded(path: Path) -> Sequence[str] | None:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 from jax.interpreters import partial_eval
 
@@ -126,9 +127,13 @@ def evaluated(closed: ClosedJaxpr, operands: Sequence[Any], loops: bool) -> list
     known: dict[Any, Any] = dict(zip(closed.jaxpr.constvars, map(np.asarray, closed.consts), strict=True))
     known.update(zip(closed.jaxpr.invars, operands, strict=True))
     for equation in closed.jaxpr.eqns:
-        values = [one.val if isinstance(one, Literal) else known[one] for one in equation.invars]
+        values = [_read(one, known) for one in equation.invars]
         known.update(zip(equation.outvars, _one(equation, values, loops), strict=True))
-    return [one.val if isinstance(one, Literal) else known[one] for one in closed.jaxpr.outvars]
+    return [_read(one, known) for one in closed.jaxpr.outvars]
+
+
+def _read(variable: Any, known: Mapping[Any, Any]) -> Any:
+    return variable.val if isinstance(variable, Literal) else known[variable]
 
 
 def _one(equation: Any, values: Sequence[Any], loops: bool) -> list[Any]:
@@ -146,6 +151,7 @@ def _one(equation: Any, values: Sequence[Any], loops: bool) -> list[Any]:
         return [_Filled(values[0], lambda: _bound(equation, None, values)[0])]
     values = [value.make() if isinstance(value, _Filled) else value for value in values]
     by_lax = convolution.without_primitives(name)
+    by_lax = _stacked if name == 'stack' else by_lax
     if fixed and all(map(_constant, values)):
         with jax.ensure_compile_time_eval():
             return list(map(np.asarray, _bound(equation, by_lax, values)))
@@ -165,7 +171,11 @@ def _steps(params: Mapping[str, Any], values: Sequence[Any]) -> list[Any]:
         carry = found[:carried]
         rows.append(found[carried:])
     ordered = rows[::-1] if params['reverse'] else rows
-    return [*carry, *(jnp.stack(list(map(jnp.asarray, column))) for column in zip(*ordered, strict=True))]
+    return [*carry, *(_stacked(*map(jnp.asarray, column), axis=0) for column in zip(*ordered, strict=True))]
+
+
+def _stacked(*arrays: Array, axis: int) -> Array:
+    return lax.concatenate([lax.expand_dims(array, (axis,)) for array in arrays], axis)
 
 
 def _bound(equation: Any, by_lax: Callable[..., Array] | None, values: Sequence[Any]) -> list[Any]:

@@ -21,8 +21,8 @@ PROBED = 256  # frames of the clip in which a receptive field is looked for
 COSTS = (
     Metric('int8_kb', 'parameters at one byte each', 'kB', 'lower', 1, 'int8'),
     Metric('mmac_per_second', 'multiply-adds of a second of audio, in millions', '', 'lower', 2, 'MMAC per s'),
-    Metric('ms_per_second', 'time of a second of audio, one clip at a time', 'ms', 'lower', 2, 'ms per s'),
-    Metric('ms_per_second_batch', 'time of a second of audio, in large batches', 'ms', 'lower', 3, 'ms per s, batch'),
+    Metric('ms_per_second', 'time of a second of audio, one clip at a time', 'ms', 'lower', 2, 's of audio'),
+    Metric('ms_per_second_batch', 'time of a second of audio, in large batches', 'ms', 'lower', 3, 's of audio, batch'),
     Metric('field_ms', 'receptive field', 'ms', 'lower', 0, 'field'),
     Metric('ahead_ms', 'look-ahead', 'ms', 'lower', 0, 'ahead'),
 )

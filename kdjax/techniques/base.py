@@ -20,7 +20,10 @@ Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = ('classification', 'multilabel', 'regression', 'tagging', 'recommendation', 'transcription', 'detection')
+TASKS = (
+    'classification', 'multilabel', 'regression', 'tagging', 'recommendation', 'transcription', 'detection',
+    'segmentation',
+)  # fmt: skip
 
 
 class Paper(NamedTuple):
@@ -117,7 +120,11 @@ class Term:
     # Fields of those that are functions of arrays alone, of terms that may learn, or read the same in two ways.
     PLAIN: ClassVar[Mapping[str, Any] | None] = None
     COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
-    TASKS: ClassVar[tuple[str, ...]] = ('classification', 'tagging')  # of `TASKS`, those whose logits it understands
+    TASKS: ClassVar[tuple[str, ...]] = (
+        'classification',
+        'tagging',
+        'segmentation',
+    )  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()

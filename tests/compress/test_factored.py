@@ -42,7 +42,7 @@ def test_rank_is_traced_and_what_is_beyond_it_is_as_if_it_were_not_there():
     ranks = {'dense1/kernel': 7, 'dense2/kernel': 5}
     wide, factors, _, x, _ = made('mlp', ranks)
     ask = jax.jit(lambda v: wide.apply(v, x, train=False, key=None)[0].logits)
-    found = {rank: ask(factored.with_rank(factors, rank)) for rank in (7, 3, 2)}
+    found = {rank: ask(factored.with_rank(factors, rank, ranks)) for rank in (7, 3, 2)}
     assert ask._cache_size() == 1
     small, alone, *_ = made('mlp', dict.fromkeys(ranks, 3))
     np.testing.assert_allclose(found[3], small.apply(alone, x, train=False, key=None)[0].logits, rtol=1e-4, atol=1e-5)

@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parents[2]
 STUDIES = {'deep_compression2016_mnist': (deep, deep_page), 'wide_sparse': (wide, wide_page)}
 
 
-@pytest.mark.parametrize('name', ['deep_compression2016_mnist'])
+@pytest.mark.parametrize('name', STUDIES)
 def test_the_page_is_that_of_its_results(name):
     """Where it is not: python experiments/NAME/publish.py"""
     config, page = STUDIES[name]
@@ -36,6 +36,11 @@ def test_a_wide_network_has_as_many_parameters_left_as_a_narrow_one_has():
         budget = wide.parameters(widths)
         gone = np.round(np.float32(wide.sparsity(budget)) * np.float32(kernels))
         assert kernels - gone + sum(wide.WIDE) + wide.CLASSES == budget
+    found = json.loads((ROOT / 'experiments' / 'wide_sparse' / 'results' / 'mnist.json').read_text())
+    for arm in found['arms']:
+        left = [one['sizes']['nonzeros'] for one in arm['seeds'].values()]
+        # A weight or a bias may be zero by itself.
+        assert all(0.99 * arm['point']['nonzeros'] <= count <= arm['point']['nonzeros'] for count in left), arm['point']
 
 
 def test_forms_have_the_same_steps_and_examples():
@@ -72,10 +77,10 @@ def test_a_few_steps_are_measured_and_shown(name, tmp_path):
     assert found['runs']['finished'] == found['runs']['planned'] == 2 * len(listed)
     assert page.content(found)
     rows = json.loads((tmp_path / 'report' / 'summary.json').read_text())['rows']
-    own = {row['name']: row['cost'].get('more', {}) for row in rows}
+    own = {str(row['point']): row['cost'].get('more', {}) for row in rows}
     for arm in found['arms']:  # the report counts what is left of every arm by itself
         counts = [one['sizes']['nonzeros'] for one in arm['seeds'].values()]
-        counted = own[', '.join(map(str, arm['point'].values()))]
+        counted = own[str(arm['point'])]
         assert not counted or min(counts) <= counted['nonzeros'] <= max(counts), arm['point']
     assert sum(map(bool, own.values())) == (2 if more else 6)
     if more:

@@ -44,6 +44,8 @@ CANNOT = {
     ('litert', 'bcresnet.bcresnet'): 'batch_matmul',
     ('litert-int8', 'bcresnet.bcresnet'): 'batch_matmul',
     ('litert-int8', 'ngrams.linear'): 'none of CONV_2D',
+    ('onnx', 'crf.crf'): 'does not match expected type',
+    ('onnx', 'neumf.neumf'): 'Gemm',
 }
 
 
@@ -98,7 +100,11 @@ def converted(tmp_path_factory):
 def test_onnx(name, converted, tmp_path):
     folders, said = converted
     path = folders[name] / 'student.onnx'
-    assert path.exists(), [line[-300:] for line in said.splitlines() if str(folders[name]) in line]
+    met = [line for line in said.splitlines() if line.startswith(str(folders[name]))]
+    if ('onnx', name) in CANNOT:
+        assert CANNOT['onnx', name] in met[0]
+        return
+    assert path.exists(), met
     held(name, 'onnx', path)
     _, seen, _, want = exported.family(name)
     coarse = onnx.quantized(path.read_bytes(), Calibration(named(seen)))

@@ -61,7 +61,7 @@ def test_filters_choose_and_combine():
     [
         ({'reads': 'logit'}, "unknown value of --reads 'logit'; there is: 'logits'"),
         ({'needs': 'label'}, "unknown value of --needs 'label'; there is: 'labels', 'nothing'"),
-        ({'task': 'segmentation'}, "unknown value of --task 'segmentation'; there is: "),
+        ({'task': 'captioning'}, "unknown value of --task 'captioning'; there is: "),
         ({'reads': 'chains', 'task': 'regression'}, 'no technique reads chains, needs anything and serves regression'),
     ],
 )
@@ -71,7 +71,10 @@ def test_a_word_that_does_not_exist_is_met_with_those_that_do(flags, message):
 
 
 # Of what tasks are made; and keywords, which are classes of clips.
-PARTS = {'base', 'entities', 'evaluation', 'speech', 'keywords', 'targets', 'average_precision'}
+PARTS = {
+    'base', 'entities', 'evaluation', 'speech', 'keywords', 'targets', 'average_precision', 'next_token', 'translation',
+    'language_model',
+}  # fmt: skip
 
 
 def test_tasks_are_those_that_there_are():

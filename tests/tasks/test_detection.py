@@ -6,6 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import rotation
 
 from configs import bccd
 from kdjax import boxes as geometry
@@ -75,6 +76,7 @@ def test_cells_find_the_smallest_object_about_them():
     assert not np.any(found['boxes'][0, 2])
 
 
+@pytest.mark.rotating(0, 3)
 def test_cells_beside_those_of_an_object_are_valuable():
     """About an object that one cell answers for: a DIoU of the anchors from a fourth of the threshold up to it."""
     found = prepare(dataclasses.replace(TASK, radius=0.9), batch())
@@ -119,6 +121,7 @@ def atss_by_hand(boxes, labels, side):
     return classes
 
 
+@pytest.mark.rotating(1, 3)
 def test_atss_takes_the_cells_whose_anchors_stand_out():
     task = dataclasses.replace(TASK, assign='atss', anchor=3.0)
     found = prepare(task, batch())
@@ -127,6 +130,7 @@ def test_atss_takes_the_cells_whose_anchors_stand_out():
         np.testing.assert_array_equal(found['anchor_class'][example], wanted)
 
 
+@pytest.mark.rotating(2, 3)
 def test_an_object_belongs_to_the_first_map_that_reaches_over_it():
     task = Detection(classes=CLASSES, strides=(4, 8), bins=4)
     boxes = np.asarray([[[0.1, 0.1, 0.4, 0.5], [0.05, 0.05, 0.9, 0.95]]], np.float32)  # 10 and 27 pixels
@@ -211,10 +215,13 @@ def test_a_batch_of_padding_alone_is_finite():
 # ---- what is found
 
 
+detect = jax.jit(lambda outputs: TASK.detections(outputs))
+
+
 def found_of(boxes, scores):
     """Detections of cells that find these boxes (M, 4) with scores (M, K)."""
     logits = np.log(scores / (1 - scores)).astype(np.float32)
-    return np.asarray(TASK.detections(Outputs(logits[None], {'boxes': boxes[None].astype(np.float32)}))[0])
+    return np.asarray(detect(Outputs(logits[None], {'boxes': boxes[None].astype(np.float32)}))[0])
 
 
 def test_suppression_is_that_of_the_host_and_idempotent():
@@ -231,14 +238,15 @@ def test_suppression_is_that_of_the_host_and_idempotent():
     np.testing.assert_allclose(rows[real][:, :4], boxes[kept // 2], atol=1e-6)
     np.testing.assert_array_equal(rows[real][:, 5], kept % 2)
     np.testing.assert_allclose(rows[real][:, 4], flat[kept], rtol=1e-4)
-    again = geometry.nms(
-        jnp.asarray(rows[real][:, :4]), jnp.asarray(rows[real][:, 4]), TASK.suppress, len(kept), rows[real][:, 5]
+    again = jax.jit(geometry.nms, static_argnums=(2, 3))(
+        rows[real][:, :4], rows[real][:, 4], TASK.suppress, len(kept), rows[real][:, 5]
     )
     np.testing.assert_array_equal(again.place, np.arange(len(kept)))
     assert np.all(again.valid)
     assert not np.any(rows[~real][:, :5])
 
 
+@pytest.mark.rotating(0, 2)
 def test_nothing_is_found_of_a_network_that_diverged():
     assert np.all(found_of(np.full((M, 4), np.nan), np.full((M, 2), np.nan))[:, 5] == -1)
 
@@ -287,6 +295,7 @@ def test_counts_add_up_to_what_they_are_of():
     assert np.isnan(average_precision.of_counts(np.zeros((1, 2 * average_precision.BINS + 1)), 1))
 
 
+@pytest.mark.rotating(1, 2)
 def test_overlap_and_agreement_are_meters():
     task = dataclasses.replace(TASK, least=0.02)
     said = Outputs(np.full((2, M, 2), -9, np.float32), {'boxes': np.zeros((2, M, 4), np.float32)})
@@ -294,7 +303,7 @@ def test_overlap_and_agreement_are_meters():
     teacher = np.zeros((2, 100, 6), np.float32)
     teacher[..., 5] = -1
     teacher[0, 0], teacher[0, 1] = [*BOXES[0, 0], 0.9, 0], [*BOXES[0, 1], 0.8, 1]
-    meters = task.sums(said, task.prepare(batch()), teacher)
+    meters = jax.jit(lambda said, seen, teacher: task.sums(said, task.prepare(seen), teacher))(said, batch(), teacher)
     np.testing.assert_allclose(meters['overlap'].compute(), 1 / 3, rtol=1e-5)
     np.testing.assert_allclose(meters['agreement'].compute(), 1 / 2)
 
@@ -344,7 +353,9 @@ def test_a_network_without_boxes_is_refused():
         TASK.detections(outputs(1))
 
 
-@pytest.mark.parametrize('arg', ['quick', 'methods=all,stride=4', 'width=256,height=192,inherit'])
+@pytest.mark.parametrize(
+    'arg', rotation.params([('quick',), ('methods=all,stride=4',), ('width=256,height=192,inherit',)], [''] * 3)
+)
 def test_the_config_resolves(arg):
     found = resolve(bccd.get_config(arg))
     assert found.baseline == 'student alone'

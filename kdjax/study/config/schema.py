@@ -61,6 +61,7 @@ FIT = Part({
     'sparsity': Knob(),
     'bits': Knob(),
     'input_bits': Knob(),
+    'rank': Knob(),
 })  # fmt: skip
 TEACHER = Part({
     'net': TEXT,

@@ -5,28 +5,23 @@ They follow from the config alone, so that shapes are known before anything trai
 makes them, and keeps those that are there.
 """
 
-import functools
 import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
-import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from kdjax import trees
-from kdjax.compress import factored, masks, narrowed, quantized, shared
+from kdjax.compress import narrowed, shared
 from kdjax.compress.factored import Ranks
-from kdjax.compress.quantized import ROUNDING, Rounding
+from kdjax.compress.quantized import Rounding
 from kdjax.errors import UsageError, unknown
-from kdjax.jit_cache import bound, compiled
 from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import plain
-from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
+from kdjax.study.recipe.recipe import Fit, NetSpec
 from kdjax.train import optim
-from kdjax.types import Net, Tree
+from kdjax.types import Net
 
 QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
@@ -62,7 +57,22 @@ def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, 
                              f'{given[which]}')  # fmt: skip
         if not all(float(number).is_integer() and number >= 2 for number in given[which]):
             raise UsageError(f'{which} must be whole numbers from 2 on, got {given[which]}')
-    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()))
+    ranked = _check_rank(change, given['rank'])
+    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()), *(('rank',) if ranked else ()))
+
+
+def _check_rank(change: Mapping[str, Any], given: Sequence[float]) -> bool:
+    """Whether the factors of a fit have a rank that is a knob."""
+    if set(given) == {0.0}:
+        return False
+    if change.get('kind') != FACTOR:
+        raise UsageError(
+            f"rank is of a fit that makes factors: set change to {{'kind': 'factor', 'ranks': ...}}, got {given}"
+        )
+    most = max(np.max(rank) for rank in change['ranks'].values())
+    if not all(float(rank).is_integer() and 1 <= rank <= most for rank in given):
+        raise UsageError(f'rank must be a whole number from 1 to {most}, the largest of change.ranks, got {given}')
+    return True
 
 
 def _check_change(change: Mapping[str, Any]) -> None:
@@ -110,13 +120,14 @@ def fits(inputs: Any) -> list[Fit]:
     return [each.fit for each in chain(inputs) if isinstance(getattr(each, 'fit', None), Fit)]
 
 
-def _of(inputs: Any) -> list[Mapping[str, Any]]:
+def all_of(inputs: Any) -> list[Mapping[str, Any]]:
+    """What the fits so far did to their student, as the config says it."""
     return [fit.spec.change for fit in fits(inputs) if fit.spec.change]
 
 
 def made(inputs: Any) -> bool:
     """Whether the student of a fit is another network than that of the config."""
-    return bool(_of(inputs))
+    return bool(all_of(inputs))
 
 
 def sparse(inputs: Any) -> bool:
@@ -135,14 +146,17 @@ def network(spec: NetSpec, inputs: Any) -> NetSpec:
     Raises:
       UsageError: it has no widths.
     """
-    for change in _of(inputs):
+    for change in all_of(inputs):
         if change['kind'] == NARROW:
-            widths = tuple(narrowed.count(width, change['keep'], change.get('multiple', 1)) for width in _widths(spec))
+            widths = tuple(
+                narrowed.count(width, change['keep'], change.get('multiple', 1)) for width in widths_of(spec)
+            )
             spec = NetSpec(spec.net, {**spec.args, 'widths': widths})
     return spec
 
 
-def _widths(spec: NetSpec) -> tuple[int, ...]:
+def widths_of(spec: NetSpec) -> tuple[int, ...]:
+    """Those of a network; a UsageError where it has none."""
     default = inspect.signature(resolve('kdjax.nets', spec.net, 'network')).parameters.get('widths')
     widths = spec.args.get('widths', None if default is None else default.default)
     if not isinstance(widths, tuple | list):
@@ -152,24 +166,25 @@ def _widths(spec: NetSpec) -> tuple[int, ...]:
 
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
     """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
-    net, how = _shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
+    net, how = shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
     return net if how is None else build.rounded(net, how)
 
 
 def factored_net(net: Net, inputs: Any) -> Net:
     """A network with the factors alone."""
-    for change in _of(inputs):
+    for change in all_of(inputs):
         if change['kind'] == FACTOR:
-            net = build.factored_net(net, _ranks(change))
+            net = build.factored_net(net, ranks_of(change))
     return net
 
 
-def _ranks(change: Mapping[str, Any]) -> tuple[tuple[str, int | tuple[int, int]], ...]:
+def ranks_of(change: Mapping[str, Any]) -> tuple[tuple[str, int | tuple[int, int]], ...]:
+    """Those of a change that makes factors, by path of a kernel."""
     return tuple((path, tuple(rank) if isinstance(rank, list | tuple) else rank)
                  for path, rank in sorted(change['ranks'].items()))  # fmt: skip
 
 
-def _shared_net(net: Net, inputs: Any) -> Net:
+def shared_net(net: Net, inputs: Any) -> Net:
     """A network with shared weights, if they are.
 
     Raises:
@@ -194,7 +209,7 @@ def _shared_bits(change: Mapping[str, Any]) -> int | tuple[tuple[str, int], ...]
 
 def rounding(inputs: Any, axis: str | None) -> Rounding | None:
     """How the student of a fit is rounded, by the last change that says it; None where it is not."""
-    said = [change for change in _of(inputs) if change['kind'] == QUANTIZE]
+    said = [change for change in all_of(inputs) if change['kind'] == QUANTIZE]
     return _rounding(said[-1], axis) if said else None
 
 
@@ -206,10 +221,10 @@ def described(inputs: Any) -> dict[str, Any]:
     """What makes another network of the config's, JSON-able, for `export.bundle.build`; {} where nothing does."""
     if not made(inputs):
         return {}
-    how, sharing = rounding(inputs, None), [change['bits'] for change in _of(inputs) if change['kind'] == SHARE]
+    how, sharing = rounding(inputs, None), [change['bits'] for change in all_of(inputs) if change['kind'] == SHARE]
     return {
         'args': plain(network(inputs.network, inputs).args),
-        'factors': [dict(_ranks(change)) for change in _of(inputs) if change['kind'] == FACTOR],
+        'factors': [dict(ranks_of(change)) for change in all_of(inputs) if change['kind'] == FACTOR],
         'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
         **({'shared': plain(sharing[0])} if sharing else {}),
     }
@@ -237,111 +252,7 @@ def check_dense(inputs: Any) -> None:
                              f"({fit.spec.change['kind']}); take 'before', or do that first")  # fmt: skip
 
 
-def dense(starts: Sequence[Tree]) -> Tree:
-    """Variables of a grid with the weights that are gone as they last were.
-
-    Args:
-      starts: of each of the fits since they were dense, where it began; of the first all are there.
-    """
-    first, *later = [jax.tree.map(np.asarray, quantized.plain(start)) for start in starts]
-    params = first['params']
-    for start in later:
-        params = jax.tree.map(np.asarray, jax.vmap(masks.refilled)(start['params'], params))
-    return {**first, 'params': params}
-
-
 def optimiser(inputs: Any) -> Mapping[str, Any]:
     """Arguments of the optimiser of a fit: where an earlier one pruned, what is zero stays it."""
     own = inputs.fit.spec.optim
     return {**own, 'pruning': 'keep'} if sparse(inputs) and not own.get('pruning') else own
-
-
-def applied(
-    inputs: Any,
-    cells: Sequence[GridCell],
-    variables: Tree,
-    nets: tuple[Callable[[NetSpec], Net], NetSpec],
-    example: Tree,
-) -> Tree:
-    """Variables of the students of a grid after the change of their fit.
-
-    Args:
-      inputs: of the fit.
-      cells: whose bits they are.
-      variables: before it, with a leading axis of cells.
-      nets: from a specification to a plain network, and that of the config.
-      example: a batch as networks see it.
-    """
-    change = inputs.fit.spec.change
-    if not change:
-        return variables
-    make, spec = nets
-    earlier = getattr(inputs, 'before', None)
-    old = variables['stats'][ROUNDING]['bits'] if earlier and rounding(earlier, None) else None
-    variables = quantized.plain(variables) if old is not None else variables
-    if change['kind'] == NARROW:
-        before = network(spec, earlier) if earlier else spec
-        variables = _narrowed(make, before, change, variables, example)
-    if change['kind'] == FACTOR:
-        build_factors = functools.partial(factored.with_factors, ranks=dict(_ranks(change)))
-        variables = _each(lambda one: jax.tree.map(np.asarray, build_factors(one)), variables)
-    if change['kind'] == SHARE:
-        variables = _each(functools.partial(shared.with_codebooks, bits=change['bits']), variables)
-    how = rounding(inputs, None)
-    if how is None:
-        return variables
-    bits = _bits(inputs.fit, cells) if change['kind'] == QUANTIZE else old
-    net = factored_net(make(network(spec, inputs)), inputs)
-    return compiled(bound(_begun, net=net, how=how))(variables, jnp.asarray(bits), example)
-
-
-def _begun(variables: Tree, bits: Any, example: Tree, *, net: Net, how: Rounding) -> Tree:
-    return jax.vmap(lambda one, own: quantized.begun(net, how, one, example, (own[0], own[1])))(variables, bits)
-
-
-def _bits(fit: Fit, cells: Sequence[GridCell]) -> np.ndarray:
-    first = {name: values[0] for name, values in fit.knobs.items()}
-    return np.asarray([[{**first, **cell.candidate}[which] for which in BITS] for cell in cells], np.float32)
-
-
-def _each(function: Callable[[Tree], Tree], cells: Tree) -> Tree:
-    """A function of the variables of one network, for all of a grid."""
-    cells = jax.device_get(cells)
-    count = jax.tree.leaves(cells)[0].shape[0]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *(function(trees.take(cells, cell)) for cell in range(count)))
-
-
-def _narrowed(
-    make: Callable[[NetSpec], Net], spec: NetSpec, change: Mapping[str, Any], variables: Tree, example: Tree
-) -> Tree:
-    def of(widths: tuple[int, ...]) -> Net:
-        return make(NetSpec(spec.net, {**spec.args, 'widths': tuple(widths)}))
-
-    widths, checked = _widths(spec), [example]
-    groups = narrowed.groups(of, widths, example)
-
-    def one(own: Tree) -> Tree:
-        keep = [(group, narrowed.kept(narrowed.scores(group, own, change.get('score', 'group_norm')), change['keep'],
-                                      change.get('multiple', 1))) for group in groups]  # fmt: skip
-        # What is wrong with one cell is wrong with all.
-        return narrowed.narrowed(of, widths, own, keep, checked.pop() if checked else None)[1]
-
-    return _each(one, variables)
-
-
-def calibrated(variables: Tree, batches: Tree, *, net: Net, how: Rounding, own_batches: bool) -> Tree:
-    """Variables of a grid with ranges taken anew, outside of training.
-
-    Args:
-      variables: with a leading axis of cells.
-      batches: what networks read, (steps, [C,] B, ...).
-      net: without its rounding; `how` is that.
-      own_batches: whether every cell has its own.
-    """
-
-    def one(own: Tree, inputs: Tree) -> Tree:
-        seen = [quantized.observed(net, how, own, trees.take(inputs, step))
-                for step in range(jax.tree.leaves(inputs)[0].shape[0])]  # fmt: skip
-        return quantized.calibrated(own, functools.reduce(quantized.joined, seen))
-
-    return jax.vmap(one, in_axes=(0, 1 if own_batches else None))(variables, batches)

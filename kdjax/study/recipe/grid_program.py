@@ -17,7 +17,7 @@ from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
 from kdjax.study.config.check import cache_name, folds_name
-from kdjax.study.recipe import build, changes, pretrained
+from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
@@ -126,7 +126,7 @@ def grid_program(
         knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
     example = build.alone(context.example(inputs))
-    begun = begun._replace(student=changes.applied(inputs, cells, begun.student, making, example), dense=None)
+    begun = begun._replace(student=changed.applied(inputs, cells, begun.student, making, example), dense=None)
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -146,7 +146,7 @@ def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: 
     how = changes.rounding(inputs, None)
     if how is None:
         return None
-    take = compiled(bound(changes.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
+    take = compiled(bound(changed.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
     return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 

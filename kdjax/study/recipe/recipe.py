@@ -90,6 +90,7 @@ class FitSpec:
     sparsity: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
     bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
+    rank: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
 
 

@@ -16,7 +16,7 @@ from kdjax.errors import UsageError
 from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
 from kdjax.nets import team
-from kdjax.study.recipe import build, changes, grid_program, pretrained
+from kdjax.study.recipe import build, changed, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
@@ -188,12 +188,9 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     before = context.done['+'.join(inputs.before.chain)].folder
     terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
     since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
-    starts = [_student_of_fit(each.before, context, cells) for each in since if each.before]
-    return WarmStart(starts[-1], terms, changes.dense(starts) if inputs.fit.own_dense else None)
-
-
-def _student_of_fit(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]) -> Tree:
-    return grid_program.alone(_chosen(inputs, context, cells, 'variables'), inputs.fit)
+    starts = [grid_program.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
+              for each in since if each.before]  # fmt: skip
+    return WarmStart(starts[-1], terms, changed.dense(starts) if inputs.fit.own_dense else None)
 
 
 def _chosen(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell], name: str) -> Tree:

@@ -263,11 +263,11 @@ def focus(means: np.ndarray, ends: np.ndarray) -> tuple[float, float]:
     return float(low - margin), float(high + margin)
 
 
-def scale(axes: 'Axes', values: Sequence[float], label: str) -> bool:
-    """Makes a horizontal axis logarithmic where values span more than a factor of ten; returns whether they do."""
+def scale(axes: 'Axes', values: Sequence[float], label: str, wide: float = 10) -> bool:
+    """Makes a horizontal axis logarithmic where values span more than a factor; returns whether they do."""
     from matplotlib.ticker import NullLocator
 
-    logarithmic = min(values) > 0 and max(values) > 10 * min(values)
+    logarithmic = min(values) > 0 and max(values) > wide * min(values)
     axes.set_xlabel(label + (' (log scale)' if logarithmic else ''), **LABEL)
     if logarithmic:
         axes.set_xscale('log')

@@ -9,6 +9,7 @@ from kdjax.study.report import comparison, formatting, statistics, tables
 from kdjax.study.report.document import Card, Fact, Table, TableCell
 from kdjax.study.report.records import Arm, Cost, Summary, Teacher
 
+SIZE = ('nonzeros', 'bits_per_weight', 'stored_bytes', 'deflated_bytes')  # of networks that were made smaller
 Column = tuple[str, Callable[[float], str], Callable[[Cost], float | None]]  # title, form, what it shows
 
 COUNTS: list[Column] = [
@@ -67,8 +68,8 @@ def students(summary: Summary) -> list[tuple[str, Cost]]:
 
 
 def network(cost: Cost) -> tuple[float, ...]:
-    """What tells one network from another by its cost: parameters, bytes, FLOPs; latency is never twice the same."""
-    return cost.params, cost.bytes, cost.flops
+    """What tells one network from another by its cost, which latency does not: it is never twice the same."""
+    return cost.params, cost.bytes, cost.flops, *(cost.more.get(name) or 0 for name in SIZE)
 
 
 def teacher_name(key: str, summary: Summary) -> str:

@@ -3,6 +3,9 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
+import numpy as np
+
+from kdjax.metrics import Metric
 from kdjax.study.report import figure_style, formatting, networks
 from kdjax.study.report.figure_style import Plot
 from kdjax.study.report.records import Cost, Summary
@@ -13,8 +16,11 @@ if TYPE_CHECKING:
 Price = Callable[[Cost], float | None]
 
 METHODS = 8  # told apart by colour; the others are grey
+FAR = 3  # of what the front spans, behind which an arm is not shown
+WIDE = 4  # from which ratio of sizes on their scale is logarithmic
 NAMED = 6  # arms of a front that a caption names
 GREY = '#b4bbc3'
+SIZES = ('stored_bytes', 'deflated_bytes', 'bops')  # of arms that were made smaller
 FIDELITY = 'agreement'  # with the teacher, of whatever the task predicts
 
 
@@ -38,7 +44,57 @@ def pareto(summary: Summary) -> list[Plot]:
         ('flops', 'FLOPs per example', lambda cost: cost.flops),
         *((f'latency_{batch}', f'latency (ms), batch of {batch}', _latency(batch)) for batch in batches),
     ]
-    return [plot for price in prices for plot in _pareto(summary, *price)]
+    return [plot for price in prices for plot in _pareto(summary, *price)] + sizes(summary)
+
+
+def sizes(summary: Summary) -> list[Plot]:
+    """The score with its interval against each size of arms that were made smaller; grey off the front of the means."""
+    counted = {metric.name: metric for metric in summary.cost_metrics}
+    return [plot for name in SIZES if name in counted for plot in _sizes(summary, counted[name])]
+
+
+def _sizes(summary: Summary, size: Metric) -> list[Plot]:
+    from matplotlib.ticker import EngFormatter, LogLocator
+
+    score = summary.judged
+    arms = [(arm, x) for arm in summary.rows
+            if arm.cost and arm.score.mean is not None and (x := arm.cost.more.get(size.name)) is not None]  # fmt: skip
+    if len({x for _, x in arms}) < 2:
+        return []
+    points = [Point(x, score.factor * (arm.score.mean or 0), arm.name, arm.method) for arm, x in arms]
+    best = {point.name: point for point in front(points, score.sign)}
+    ordered = sorted(arms, key=lambda pair: (pair[0].name in best, pair[1]))
+    means, ends = figure_style.scaled([arm.score for arm, _ in ordered], score)
+    figure, axes = figure_style.single(5.8, 4.2, figure_style.score_label('test', score))
+    axes.step(*_coordinates(list(best.values())), where='post', color=figure_style.INK, linewidth=1, linestyle='--',
+              label='front of the means', zorder=1)  # fmt: skip
+    looks = figure_style.styles(list(best)[:METHODS])
+    for (arm, x), mean, reach in zip(ordered, means, ends, strict=True):
+        look = looks.get(arm.name, {'color': GREY if arm.name not in best else figure_style.INK, 'marker': 'o'})
+        name = figure_style.brief(arm.name) if arm.name in best else ''
+        axes.plot([x, x], reach, color=look['color'], linewidth=1.4, zorder=2 + (arm.name in best))
+        axes.plot(x, mean, look['marker'], color=look['color'], markersize=5, label=name or None, zorder=4)
+    if figure_style.scale(axes, [x for _, x in arms], size.title, WIDE):
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(EngFormatter(sep=' '))
+    shown = _in_frame(means, ends, np.array([arm.name in best for arm, _ in ordered]), score.sign)
+    axes.set_ylim(figure_style.focus(means[shown], ends[shown]))
+    figure_style.within_unit(axes, score)
+    others = formatting.plural(len(arms) - len(best), 'other arm')
+    says = (f'Mean test {score.title} with its 95 % interval against {size.title}. On the front of the means: '
+            f'{"; ".join(best)}; in grey {others}{_left_out(shown)}.')  # fmt: skip
+    return [figure_style.explained(f'pareto_{size.name}.png', says, figure, axes)]
+
+
+def _in_frame(means: np.ndarray, ends: np.ndarray, on_front: np.ndarray, sign: int) -> np.ndarray:
+    """Which arms are shown: not those so far behind the front that they would take the room of all others. (n,) bool"""
+    worst, reach = np.min(sign * means[on_front]), np.median(ends[:, 1] - ends[:, 0])
+    return on_front | (sign * means >= worst - FAR * max(reach, np.ptp(means[on_front])))
+
+
+def _left_out(shown: np.ndarray) -> str:
+    gone = int(np.sum(~shown))
+    return f', of which {gone} far behind {"lies" if gone == 1 else "lie"} outside of the frame' if gone else ''
 
 
 def front(points: Sequence[Point], sign: int = 1) -> list[Point]:

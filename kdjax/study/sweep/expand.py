@@ -16,7 +16,7 @@ from kdjax.dataset import Dataset
 from kdjax.errors import Problems, UsageError, shown, unknown
 from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS
-from kdjax.study.recipe import dry_run, evaluation, plan
+from kdjax.study.recipe import changes, dry_run, evaluation, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
@@ -43,6 +43,7 @@ class FitTask(NamedTuple):
     before: str | None  # key of the cell that it starts from
     way: tuple[str, ...]  # keys of all cells before it, from the first of its run on
     needs: tuple[plan.Stage, ...]  # networks that teach and their caches, each after what it needs
+    sized: bool = False  # whether some fit of the sweep makes its student smaller, so that the size of each is measured
 
     @property
     def fit(self) -> Fit:
@@ -113,6 +114,8 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row], datasets: Datasets | 
         for arm, recipe in zip(arms.values(), recipes, strict=True)
         for run in _runs(recipe, arm, _links(recipe, taps))
     ]  # fmt: skip
+    if any(changes.reached(cell.inputs) for run in runs for cell in run.cells[-1:]):
+        runs = [run._replace(cells=tuple(cell._replace(sized=True) for cell in run.cells)) for run in runs]
     cells, teacher = {}, {}
     for run in runs:
         for cell in run.cells:
@@ -196,8 +199,8 @@ def searched(config: ConfigDict, method: str) -> dict[str, tuple[float, ...]]:
 
 def _arm_changes(row: rows.Row) -> dict[str, Any]:
     """What distinguishes arms: everything but the seed."""
-    changes = {field: value for field, value in row.changes.items() if field != 'seed'}
-    return {'changes': plain(changes), 'point': {k: v for k, v in row.point.items() if k != 'seed'}}
+    changed = {field: value for field, value in row.changes.items() if field != 'seed'}
+    return {'changes': plain(changed), 'point': {k: v for k, v in row.point.items() if k != 'seed'}}
 
 
 def _recipes(config: ConfigDict, arms: Sequence[rows.Row], datasets: Datasets) -> list[Recipe]:

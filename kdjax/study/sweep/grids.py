@@ -7,6 +7,7 @@ so that processes which join later, or after a crash, find the same grids; a gri
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,16 +17,16 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.cost import compression
+from kdjax.cost import compression, compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import changes, evaluation, execute, grid_program, memory, plan, stages, students
+from kdjax.study.recipe import changed, changes, evaluation, execute, grid_program, memory, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
-from kdjax.study.recipe.inputs import BY_KEY, Addressed, plain
+from kdjax.study.recipe.inputs import BY_KEY, Addressed, TrainedStudents, plain
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.stages import GridOptions, Rung, best_step
 from kdjax.study.sweep.expand import FitTask, Sweep
@@ -194,16 +195,24 @@ def _train(
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
-    score, read = context.task(inputs).judged, context.example(inputs)
-    # Zeros and bits are a cell's own.
-    sizes = [compression(net, trees.take(fitted.variables, position), read) if changes.reached(inputs) else {}
-             for position in range(len(cells))]  # fmt: skip
+    variables = jax.device_get(fitted.variables)
+    several = [trees.take(variables, position) for position in range(len(cells))]
+    sized = [{'size': size} for size in _sizes(several, inputs, context)] if first.sized else []
     return ledger.plain({
-        'cells': [{'key': cell.key, **_record(fitted, metrics, position, score), 'size': sizes[position]}
-                  for position, cell in enumerate(cells)],
-        'cost': evaluation.costs(net, trees.take(fitted.variables, 0), inputs, context),
+        'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
+                   **(sized[position] if sized else {})} for position, cell in enumerate(cells)],
+        'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
+
+
+def _sizes(students: Sequence[Tree], inputs: TrainedStudents, context: Context) -> list[dict[str, float]]:
+    """The size of every student, with the directions of its factors that it uses."""
+    example = context.example(inputs)
+    if not any('rank' in fit.knobs for fit in changes.fits(inputs)):
+        return compressions(context.changed_net(inputs), students, example)
+    make = functools.partial(context.net, inputs=inputs)
+    return [compression(*changed.as_built(make, inputs.network, inputs, student), example) for student in students]
 
 
 def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
@@ -264,7 +273,7 @@ def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
     ways = changes.chain(inputs)[-1 - since : -1]
     starts = [grid_program.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
     return WarmStart(starts[-1], gathered('terms') if terms else {},
-                     changes.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
+                     changed.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
 
 
 def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:

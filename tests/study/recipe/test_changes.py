@@ -17,9 +17,10 @@ from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
-from kdjax.study.recipe import acceptance, changes, plan
+from kdjax.study.recipe import acceptance, changed, changes, plan
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve
+from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train import storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.types import State
@@ -223,12 +224,13 @@ def test_addresses_of_fits_that_change_nothing_know_nothing_of_it():
 
 
 def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
-    from kdjax.study.sweep import expand, rows
-
     made = config({'P, Q': ('baseline', 'prune', 'qat')})
     shares, bits = rows.axis('fits.prune.sparsity', 0.5, 0.8, 0.9), rows.axis('fits.qat.bits', 2.0, 4.0, 8.0)
     sweep = expand.expand(made, rows.product(rows.axis('method', 'P, Q'), shares, bits))
     assert len(sweep.structures()) == 3  # of the baseline, of what prunes, of what rounds
+    made = config({'R': ('baseline', 'factor')})
+    ranks = rows.product(rows.axis('method', 'R'), rows.axis('fits.factor.rank', 1.0, 2.0, 3.0))
+    assert len(expand.expand(made, ranks).structures()) == 2
 
 
 @pytest.mark.parametrize(
@@ -247,6 +249,8 @@ def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
         ('after', 'steps', 0, 'steps must be >= 1, got 0; a fit of 0 steps is one that changes its student'),
         ('prune', 'optim.pruning', 'globally', "pruning must be 'layer', 'global', 'keep'"),
         ('prune', 'optim.regrow', 0.3, "regrow is of pruning 'layer'"),
+        ('factor', 'rank', 4.0, 'rank must be a whole number from 1 to 3'),
+        ('after', 'rank', 2.0, 'rank is of a fit that makes factors'),
         ('baseline', 'change', {'kind': 'factor', 'ranks': {'dense1/kernel': 9}}, 'must be from 1 to 8, got 9'),
     ],
 )
@@ -272,10 +276,7 @@ def test_the_first_fit_has_no_student_before():
     [
         (('pqk',), "and fit 'pqk' of its method, where that begins, has no fit before"),
         (('prune', 'pqk'), "and fit 'prune' of its method, where that begins, has no fit before"),
-        (
-            ('baseline', 'prune', 'narrow', 'pqk'),
-            r"weights of before fit 'narrow', which makes others of them \(narrow",
-        ),
+        (('baseline', 'prune', 'narrow', 'pqk'), "weights of before fit 'narrow', which makes others"),
         (('baseline', 'own'), 'it would be its own teacher'),
     ],
 )
@@ -290,7 +291,7 @@ def test_the_student_that_teaches_has_the_weights_that_are_gone_as_they_last_wer
         return {'params': {'head': {'kernel': kernels, 'bias': kernels[:, 0] * 0}}, 'stats': {ROUNDING: own}}
 
     starts = [students([1, 2, 3], [4, 5, 6]), students([7, 0, 8], [0, 9, 0]), students([0, 0, 1], [0, 2, 0])]
-    dense = changes.dense(starts)
+    dense = changed.dense(starts)
     np.testing.assert_array_equal(dense['params']['head']['kernel'][:, 0], [[7, 2, 1], [4, 2, 6]])
     assert not dense['stats']
     first = jax.tree.map(lambda leaf: leaf[0], dense)
@@ -315,9 +316,24 @@ def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
     made = config({'PQK': ('baseline', 'prune', 'pqk')}, fits__prune__teacher='dense')
     run.run(made, tmp_path / 'run', 'test')
     found, _ = variables(tmp_path / 'run', 'baseline+prune+pqk')
-    pass
+    (tmp_path / 'sweep').mkdir()
+    worker.run(made, rows.axis('method', 'PQK'), tmp_path / 'sweep', 'test')
     swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
     assert trees.fingerprint(found) in map(trees.fingerprint, swept)
+
+
+@pytest.mark.slow
+def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
+    made = config({'R': ('baseline', 'factor', 'qat')})
+    ranks = rows.product(rows.axis('method', 'R'), rows.axis('fits.factor.rank', 1.0, 3.0))
+    worker.run(made, rows.chained(rows.axis('method', 'hard labels'), ranks), tmp_path, 'test')
+    found = collect.results(expand.expand(made, ranks), tmp_path, '')
+    sizes_ = {run.point['rank']: run.cost.more for run in found.runs}
+    assert {rank: size['macs'] for rank, size in sizes_.items()} == {rank: rank * (64 + 8) + 8 * 10 for rank in (1, 3)}
+    assert sizes_[1]['stored_bytes'] < sizes_[3]['stored_bytes']
+    assert (tmp_path / 'report' / 'pareto_deflated_bytes.png').is_file()
+    student = kdjax.load(tmp_path, point={'rank': 1.0})
+    assert student.variables['params']['dense1']['kernel']['first'].shape == (64, 1)
 
 
 @pytest.mark.slow
