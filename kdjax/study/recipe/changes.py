@@ -146,8 +146,12 @@ def network(spec: NetSpec, inputs: Any) -> NetSpec:
     Raises:
       UsageError: it has no widths.
     """
+    factors = False
     for change in all_of(inputs):
+        factors = factors or change['kind'] == FACTOR
         if change['kind'] == NARROW:
+            if factors:
+                raise UsageError('a network is narrowed whose kernels are not factors yet: narrow before you factor')
             widths = tuple(
                 narrowed.count(width, change['keep'], change.get('multiple', 1)) for width in widths_of(spec)
             )

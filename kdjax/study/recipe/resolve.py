@@ -154,6 +154,9 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     fit = _fit(config, name, spec.fit, {})
     if fit.teacher in (BEFORE, DENSE):
         raise UsageError(f'teacher {fit.teacher!r} is of students, and {name} has no fit before')
+    if spec.weights and (fit.spec.change or fit.spec.optim.get('pruning')):
+        raise UsageError(f'{name}.weights teach as they are; to prune or to change them, start from them: set '
+                         f'{name}.pretrained')  # fmt: skip
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(

@@ -262,6 +262,13 @@ def test_what_cannot_be_done_to_a_student_is_an_error(fit, field, value, why):
         traced(made)
 
 
+def test_what_comes_in_the_wrong_order_or_would_not_be_done_is_an_error():
+    with pytest.raises(UsageError, match='narrow before you factor'):
+        traced(config({'method': ('baseline', 'factor', 'narrow')}))
+    with pytest.raises(UsageError, match=r'teacher\.weights teach as they are'):
+        resolve(config({'method': ('after',)}, teacher__weights=__file__, teacher__fit__change={'kind': 'quantize'}))
+
+
 def test_the_first_fit_has_no_student_before():
     made = config({'method': ('qat',)}, fits__qat__teacher='before')
     recipe = resolve(made)
