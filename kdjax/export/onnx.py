@@ -198,8 +198,10 @@ def convert(folder: Path, target: Path) -> None:
 
     errors: list[Exception] = []
     # While it traces, `jax2onnx` has layers of its own in the place of flax's, which make smaller files and do not do
-    # all that flax's do. And some operations need to know how many examples there are.
-    for batch, first in itertools.product((jax.export.symbolic_shape(BATCH)[0], 1), (False, True)):
+    # all that flax's do; products of a rounded network are not found among them. And some operations need to know how
+    # many examples there are.
+    ways = (True,) if ranges.rounded(program.student) else (False, True)
+    for batch, first in itertools.product((jax.export.symbolic_shape(BATCH)[0], 1), ways):
         try:
             return converted(batch, first)
         except Exception as error:  # of any kind, by the operation
