@@ -110,7 +110,7 @@ FIELDS = {
         'fits.baseline.terms_learning_rate', 'fits.distill.terms_weight_decay', 'teacher.fit.learning_rate',
         'run.memory', 'launch.slurm.memory', 'accept.score', 'accept.gap_recovered', 'terms.soft.temperature',
         'terms.hard.smoothing', 'fits.combined.weights.soft', 'fits.combined.sparsity', 'fits.combined.bits',
-        'fits.baseline.input_bits', 'accept.max_kilobytes', 'accept.accuracy_drop',
+        'fits.baseline.input_bits', 'fits.baseline.rank', 'accept.max_kilobytes', 'accept.accuracy_drop',
     ),
     'text': (
         'title', 'baseline', 'expected', 'data.source', 'teacher.net', 'teacher.weights', 'teacher.pretrained',
