@@ -115,7 +115,8 @@ def test_no_gradient_reaches_the_teacher():
     assert np.isfinite(total)
     assert world.size([leaf for leaf in jax.tree.leaves(gradient) if leaf.dtype != jax.dtypes.float0]) == 0
     moved = jax.tree.map(lambda a, b: world.size(a - b) > 0, after.params['student'], student['params'])
-    assert all(moved['features'][tap] for _, term in subject.objective.terms for tap in term.taps().student)
+    read = [term.taps().student for _, term in subject.objective.terms]  # some of it for weights alone
+    assert all(any(moved['features'][tap] for tap in taps) for taps in read if taps)
     assert moved['logits']
 
 
