@@ -29,7 +29,7 @@ FIGURES = {  # by experiment
     'sst2_views': ('gains.png',),
     'sst2_techniques': ('gains.png',),
     'wnut17': ('gains.png', 'learning_curves.png', 'tags.png'),
-    'compress': ('gains.png',),
+    'compress': ('gains.png', 'pareto_deflated_bytes.png'),
     'compression_order': ('gains.png', 'pareto_deflated_bytes.png'),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
     'fsdd': ('gains.png', 'learning_curves.png'),
