@@ -12,7 +12,7 @@ TEXT = {'classes': 3, 'vocabulary': len(WORDS)}
 TAGGER = {**TEXT, 'words': WORDS}
 LAYERS = {'width': 6, 'depth': 2, 'heads': 2, 'inner': 5}
 USERS = {'users': 5, 'items': 7, 'width': 4}
-IMAGES, DIGITS, IDS, FRAMES, ASKED = 'images', 'digits', 'ids', 'frames', 'asked'
+IMAGES, DIGITS, IDS, WRITTEN, FRAMES, ASKED = 'images', 'digits', 'ids', 'written', 'frames', 'asked'
 COUNT, LONG = 4, 12
 # By network what it is told and what it reads.
 FAMILIES = {
@@ -44,6 +44,10 @@ FAMILIES = {
     'depthwise.keyword': ({'classes': 3, 'first': 4, 'widths': (6, 6), 'strides': (2, 1), 'size': 3}, FRAMES),
     'depthwise.transcriber': ({'classes': 3, 'first': 4, 'widths': (6, 6), 'strides': (2, 1), 'size': 3}, FRAMES),
     'conv_bilstm.transcriber': ({'classes': 3, 'width': 4, 'units': 4}, FRAMES),
+    'fcn.segmenter': ({'classes': 3, 'widths': (4, 6, 8)}, IMAGES),
+    'gfl.detector': ({'classes': 3, 'widths': (4, 6, 8), 'neck': 4, 'bins': 5}, IMAGES),
+    'decoder_only.transformer': ({'vocabulary': len(WORDS), **LAYERS}, IDS),
+    'encoder_decoder.transformer': ({'vocabulary': len(WORDS), **LAYERS}, WRITTEN),
     'factorization.factorization': (USERS, ASKED),
     'neumf.neumf': ({**USERS, 'hidden': (4, 3)}, ASKED),
     'lightgcn.lightgcn': ({**USERS, 'taken': (0, 1, 0, 2, 1, 1, 3, 6)}, ASKED),
@@ -57,8 +61,11 @@ def inputs(kind, count=COUNT):
         return {'user': random.integers(0, USERS['users'], count).astype(np.int32)}
     lengths = random.integers(LONG // 2, LONG + 1, count)
     real = np.arange(LONG) < lengths[:, None]
+    ids = (random.integers(1, 9, (count, LONG)) * real).astype(np.int32)
     if kind == IDS:
-        return (random.integers(1, 9, (count, LONG)) * real).astype(np.int32)
+        return ids
+    if kind == WRITTEN:
+        return {'source': ids, 'target': ids[:, ::-1][:, : LONG - 2].copy() + 1}
     if kind == FRAMES:
         frames = random.normal(size=(count, LONG, 40)).astype(np.float32)
         return {'frames': frames, 'mask': real.astype(np.float32), 'hop_ms': np.full(count, 10, np.float32)}
