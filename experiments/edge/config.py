@@ -4,7 +4,7 @@ camera: handwritten digits; voice: spoken digits by a speaker nobody heard; text
 student learns from soft labels, half of its weights become zero, and the rest numbers of 8 bits.
 
 Command:  python experiments/edge/edge.py, which trains, exports, measures and writes the table
-Cost:     camera a minute of one CPU core to train, and another for its files; text several; voice more
+Cost:     seven minutes of a CPU core and a half: camera one, text one, voice five
 Expected: see README.md
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result), task=camera|voice|text
 """

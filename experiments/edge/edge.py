@@ -46,16 +46,16 @@ Row = dict[str, Any]
 
 
 def main(tasks: Sequence[str], workdir: Path, quick: bool) -> None:
-    """Runs the tasks whose data are here, and shows the table."""
-    found: dict[str, Any] = {}
+    """Runs the tasks whose data are here, and shows the table; of others it keeps what was measured before."""
     path = workdir / 'edge.json' if quick else HERE / 'results' / 'edge.json'
+    found: dict[str, Any] = storage.read_json(path)['tasks'] if path.exists() else {}
     for task in tasks:
         if absent := missing(task):
             print(f'{task}: left out, {absent}')
             continue
-        found[task] = measured(task, workdir / task, quick)
+        found[task] = {**measured(task, workdir / task, quick), 'provenance': provenance()}
         path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_json(path, {'tasks': found, 'provenance': provenance()}, indent=1)
+        storage.write_json(path, {'tasks': found}, indent=1)
         draw(found[task], path.with_name(f'pareto_{task}.png'))
         if not quick:
             page = HERE / 'README.md'
@@ -168,18 +168,23 @@ def filled(text: str, content: str) -> str:
 def content(found: Mapping[str, Any]) -> str:
     """The Markdown between the marks."""
     blocks: list[document.Block] = []
-    for task, one in found['tasks'].items():
+    for task in (task for task in configs.TASKS if task in found['tasks']):
+        one = found['tasks'][task]
         picture = document.Picture(f'results/pareto_{task}.png', f'Score against bytes of {TITLES[task]}')
         blocks += [
             document.Heading(TITLES[task].capitalize(), 3),
             table(one),
             *map(document.Text, remarks(one)),
             picture,
+            document.Text(where(one['provenance'])),
         ]
-    made = found['provenance']
-    where = (f'{made["machine"]["processor"]}, one core and one thread for each file, batch 1; JAX '
-             f'{made["versions"]["jax"]}; commit {(made["git_commit"] or "none")[:12]}.')  # fmt: skip
-    return document.markdown([*blocks, document.Text(where)]).strip()
+    return document.markdown(blocks).strip()
+
+
+def where(made: Mapping[str, Any]) -> str:
+    """On what the files of a task were measured."""
+    return (f'{made["machine"]["processor"]}, one core and one thread for each file, batch 1; JAX '
+            f'{made["versions"]["jax"]}; commit {(made["git_commit"] or "none")[:12]}.')  # fmt: skip
 
 
 def table(one: Mapping[str, Any]) -> document.Table:
