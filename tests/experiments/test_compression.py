@@ -80,9 +80,7 @@ def test_a_few_steps_are_measured_and_shown(name, tmp_path):
     own = {str(row['point']): row['cost'].get('more', {}) for row in rows}
     for arm in found['arms']:  # the report counts what is left of every arm by itself
         counts = [one['sizes']['nonzeros'] for one in arm['seeds'].values()]
-        counted = own[str(arm['point'])]
-        assert not counted or min(counts) <= counted['nonzeros'] <= max(counts), arm['point']
-    assert sum(map(bool, own.values())) == (2 if more else 6)
+        assert min(counts) <= own[str(arm['point'])]['nonzeros'] <= max(counts), arm['point']
     if more:
         (pruned, shared) = (students.arm(found, method=method)['0'] for method in ('pruned', 'shared'))
         assert pruned['weights'] == shared['weights'] == pytest.approx(8, abs=0.01)
