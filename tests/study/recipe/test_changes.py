@@ -17,12 +17,14 @@ from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
-from kdjax.study.recipe import acceptance, changed, changes, plan
-from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe import acceptance, changed, changes, execute, plan
+from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.train import storage, teachers
 from kdjax.train.checkpoint import load_variables
+from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 from kdjax.types import State
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
@@ -327,6 +329,38 @@ def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
     worker.run(made, rows.axis('method', 'PQK'), tmp_path / 'sweep', 'test')
     swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
     assert trees.fingerprint(found) in map(trees.fingerprint, swept)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('fits', [('prune',), ('prune', 'qat'), ('narrow', 'factor'), ('prune', 'share')])
+def test_a_chain_that_is_stopped_in_its_last_fit_goes_on_to_the_same_bits(tmp_path, fits):
+    class Once(StopSignals):
+        """Asks for a stop in the middle of a stage."""
+
+        stage, seen = '', 0
+
+        def agreed(self):
+            self.seen += self.stage == last
+            return signal if self.seen == 2 else None
+
+    class Told(Screen):
+        def stage(self, name, steps=1):
+            stop.stage = name
+            super().stage(name, steps)
+
+    last, stop = '+'.join(('baseline', *fits)), Once()
+    signal = type('Signal', (), {'name': 'SIGTERM', '__bool__': lambda self: True})()
+    averaged = {f'fits__{name}__optim__ema': 0.8 for name in fits}
+    made = config({'method': ('baseline', *fits)}, run__chunk=5, run__save_every=5, **averaged)
+    recipe = resolve(made)
+    todo, context = list(plan.stages_of(recipe).values()), Context(recipe.execution, Told(quiet=True), stop)
+    with pytest.raises(execute.Interrupted):
+        execute.execute(todo, context, tmp_path / 'stopped')
+    assert not list((tmp_path / 'stopped').glob(f'{last}-*/{storage.ARTIFACT}'))
+    for workdir in ('stopped', 'whole'):
+        run.run(made, tmp_path / workdir, 'test')
+    found, wanted = (variables(tmp_path / workdir, last) for workdir in ('stopped', 'whole'))
+    assert trees.fingerprint(found[0]) == trees.fingerprint(wanted[0])
 
 
 @pytest.mark.slow
