@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe import acceptance, evaluation, execute, plan, shipped, students
+from kdjax.study.recipe import acceptance, evaluation, execute, plan, students
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource, Recipe
@@ -58,7 +58,7 @@ def run(config: ConfigDict, workdir: Path, command: str, train: bool = True) -> 
             screen.count(len(todo) + 2 + bool(recipe.config.accept.file))
             execute.execute(todo, context, workdir)
             if recipe.config.accept.file:
-                execute.execute([shipped.stage(recipe)], context, workdir)
+                execute.execute([acceptance.file_stage(recipe)], context, workdir)
             criteria = acceptance.judge(recipe, context.done)
             contexts.append(context)
             met = all(criterion.met for criterion in criteria)

@@ -1,7 +1,10 @@
-"""Acceptance; what falls short is tried again with another temperature, weight, rate, or more data."""
+"""Acceptance, of a student or of the file that it is shipped as; what falls short is tried again with another
+temperature, weight, rate, or more data."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -10,13 +13,17 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.compress import sizes
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError, unknown
+from kdjax.export import bundle, files, measure
+from kdjax.export.bundle import Student
 from kdjax.metrics import Metric
 from kdjax.study.config import fields
-from kdjax.study.recipe import changes, plan
+from kdjax.study.recipe import changes, plan, students
 from kdjax.study.recipe.build import task
-from kdjax.study.recipe.context import Artifact, Datasets
-from kdjax.study.recipe.recipe import Recipe
+from kdjax.study.recipe.context import Artifact, Context, Datasets
+from kdjax.study.recipe.inputs import BY_KEY, Addressed, TrainedStudents
+from kdjax.study.recipe.recipe import DataSource, Recipe
 from kdjax.study.recipe.resolve import resolve, term_class
 from kdjax.study.recipe.stages import CHECKPOINTS, chosen_cells, validation_score
 from kdjax.train.checkpoint import load_variables
@@ -205,3 +212,67 @@ def _score(result: Mapping[str, Any], size: int) -> float | None:
     values = [every[position] for position in chosen_cells(result, size)]
     kept = [value for value in values if value is not None]
     return float(np.mean(kept)) if kept else None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Shipped(Addressed):
+    """Whose file is measured."""
+
+    data: DataSource = dataclasses.field(metadata=BY_KEY)
+    students: TrainedStudents = dataclasses.field(metadata=BY_KEY)
+    fits: str  # name of the stage that trained them
+    format: str
+    size: int  # of their transfer set
+
+
+def file_stage(recipe: Recipe) -> plan.Stage:
+    """The stage of the method that is judged; it needs its last fit. Milliseconds are of the machine that ran it."""
+    accept = recipe.config.accept
+    fits = '+'.join(recipe.methods[accept.method])
+    last = plan.stages_of(recipe)[fits]
+    inputs = Shipped(data=recipe.data, students=last.inputs, fits=fits, format=accept.file,
+                     size=judged_size(recipe))  # fmt: skip
+    key = trees.digest([FILE, accept.file, inputs.size, last.key, plan.VERSION])
+    return plan.Stage(FILE, inputs, (fits,), weigh, key)
+
+
+def weigh(inputs: Shipped, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Writes the file of the student that is best in validation, and measures it."""
+    context.screen.stage(FILE)
+    student, own = best(inputs, context)
+    return weighed(student, own, folder, inputs.format, context.datasets(inputs.data))
+
+
+def weighed(student: Student, own: float, folder: Path, name: str, dataset: Dataset) -> dict[str, Any]:
+    """What `criteria` reads of the file of a student, whose score in validation was its own."""
+    path, seen, metrics = files.measurable(student, folder, name, dataset, 'validation')
+    found = measure.measured(name, path, seen)
+    return {
+        'score': metrics[student.task.judged.name],
+        'own': own,
+        'kilobytes': found.bytes / 1000,
+        'milliseconds': found.p50_ms,
+        'ram_kilobytes': None if found.ram_bytes is None else found.ram_bytes / 1000,
+        'measured': found._asdict(),
+    }
+
+
+def best(inputs: Shipped, context: Context) -> tuple[Student, float]:
+    """The student with the best score in validation, and that score.
+
+    Raises:
+      UsageError: all diverged.
+    """
+    artifact, metric = context.done[inputs.fits], context.task(inputs.students).judged
+    cell = students.best_cell(artifact.result, inputs.size, metric)
+    if cell is None:
+        raise UsageError(f'all students of {inputs.fits} diverged: there is no file to measure')
+    one = artifact.result['cells'][cell]
+    about = students.described(inputs.students, context)
+    about |= {'changes': changes.described(inputs.students)} if changes.made(inputs.students) else {}
+    about |= {'method': inputs.fits, 'seed': one['seed'], 'candidate': one['candidate'], 'transfer_size': inputs.size,
+              'step': artifact.result['history'][-1]['step'], 'metrics': {}}  # fmt: skip
+    variables = trees.take(load_variables(artifact.folder / CHECKPOINTS['last']), cell)
+    score = validation_score(artifact.result)[cell]
+    assert score is not None
+    return bundle.build(about, {'params': {}, 'stats': {}, **variables}), score

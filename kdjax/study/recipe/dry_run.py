@@ -1,6 +1,7 @@
-"""Fits without training: shapes only. Meets what cannot work, and counts what a step costs."""
+"""Fits without training: shapes only. Meets what cannot work or does not fit here, and counts what a step costs."""
 
 import functools
+import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
-from kdjax.study.recipe import build, changes, memory, pretrained
+from kdjax.study.recipe import build, changes, pretrained
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     GivenTeacher,
@@ -78,7 +79,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
     traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
-    memory.check('the state of a student and its optimiser', traced.bytes, memory.device(), 'choose a smaller one')
+    check_memory('the state of a student and its optimiser', traced.bytes, device_bytes(), 'choose a smaller one')
     return traced
 
 
@@ -149,19 +150,19 @@ def _shapes_of(net: Net, what: str, leaves: tuple[jax.ShapeDtypeStruct, ...], st
     except Exception as error:  # it may be a user's own, and what its arguments mean shows only here
         read_as = ', '.join('x'.join(map(str, leaf.shape)) for leaf in leaves)
         raise UsageError(f'{what} cannot read inputs of {read_as}: {errors.said(error)}') from error
-    memory.check(what, trees.nbytes(found), memory.device(), 'choose a smaller one')
+    check_memory(what, trees.nbytes(found), device_bytes(), 'choose a smaller one')
     return found
 
 
 def _check_batch(inputs: Trained, dataset: Dataset) -> None:
     """A batch must be there at once, and so must a cache."""
     each, size = trees.nbytes(example(inputs, dataset)), inputs.fit.batch_size
-    memory.check(f'a batch of {size} examples', each * size, memory.host(), 'lower batch_size')
+    check_memory(f'a batch of {size} examples', each * size, host_bytes(), 'lower batch_size')
 
 
 def _check_cache(tables: Tree, source: CachedTeacher, examples: int, batch: int) -> None:
     needed = trees.nbytes(tables) // batch * examples * source.views
-    memory.check(f'what {source.name!r} says of {examples} examples in {source.views} views', needed, memory.host(),
+    check_memory(f'what {source.name!r} says of {examples} examples in {source.views} views', needed, host_bytes(),
                  "lower data.views, keep the most probable classes alone (keep=...), or set mode='online'")  # fmt: skip
 
 
@@ -274,3 +275,20 @@ def _looked_up(
               for name, table in tables.items()}  # fmt: skip
     _check_cache(shapes, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
     return teachers.cached(), {}, {**batch, **shapes}
+
+
+def device_bytes() -> int:
+    """Bytes that a device may take; of a processor, those of the machine."""
+    statistics = jax.local_devices()[0].memory_stats() or {}
+    return int(statistics.get('bytes_limit') or host_bytes())
+
+
+def host_bytes() -> int:
+    """Bytes of the machine."""
+    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
+
+
+def check_memory(what: str, needed: float, there: int, advice: str) -> None:
+    """Raises UsageError where something takes more bytes than there are."""
+    if needed > there:
+        raise UsageError(f'{what} takes {needed / 1e9:.3g} GB, and there are {there / 1e9:.3g}; {advice}')

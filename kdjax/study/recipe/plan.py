@@ -15,7 +15,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name, folds_name, weights_file
-from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, memory, stages
+from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, stages
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
@@ -223,7 +223,9 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
             earlier = costs[before.fit.name].terms if before else None
             cells = cells_of(inputs)
             costs[inputs.fit.name] = cost = traced(inputs, dataset, earlier, cells)
-            memory.check(f'the state of {len(cells)} cells', len(cells) * cost.bytes, memory.device(), 'lower seeds')
+            dry_run.check_memory(
+                f'the state of {len(cells)} cells', len(cells) * cost.bytes, dry_run.device_bytes(), 'lower seeds'
+            )
         except UsageError as error:
             raise UsageError(f'fit {inputs.fit.name!r}: {error}') from error
     return costs

@@ -21,7 +21,7 @@ from kdjax.cost import compression, compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import changed, changes, evaluation, execute, grid_program, memory, plan, stages, students
+from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, grid_program, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -283,4 +283,4 @@ def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
 
 def _memory(gigabytes: float) -> float:
     """Bytes that a grid may take."""
-    return gigabytes * 1e9 if gigabytes else memory.device() / 2
+    return gigabytes * 1e9 if gigabytes else dry_run.device_bytes() / 2

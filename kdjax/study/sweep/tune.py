@@ -20,7 +20,7 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError, shown
 from kdjax.metrics import Metric
 from kdjax.study.config import search
-from kdjax.study.recipe import acceptance, build, execute, shipped, students
+from kdjax.study.recipe import acceptance, build, execute, students
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve, task_of, term_class
 from kdjax.study.recipe.stages import Rung
@@ -180,7 +180,7 @@ class Tuner:
         at = max(range(len(places)), key=lambda place: self._merit(scores[place]))
         student = students.of_grid(places[at].folder, places[at].position)
         dataset = self._datasets(planned.runs[at].cells[-1].inputs.data)
-        found = shipped.weighed(student, scores[at], folder, accept.file, dataset)
+        found = acceptance.weighed(student, scores[at], folder, accept.file, dataset)
         storage.write_json(folder / MEASURED, found, indent=1)
         return found
 

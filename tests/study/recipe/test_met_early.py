@@ -16,7 +16,7 @@ from kdjax.nets import cnn, mlp
 from kdjax.nets.layers import Dropout
 from kdjax.study.config import fields
 from kdjax.study.config.search import Search
-from kdjax.study.recipe import acceptance, build, dry_run, memory
+from kdjax.study.recipe import acceptance, build, dry_run
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.study.sweep import collect, expand, rows
@@ -142,10 +142,10 @@ def test_networks_have_units_and_rates_of_dropout_are_shares():
 
 
 def test_memory_says_what_does_not_fit():
-    memory.check('a table', 10, 10, 'make it smaller')
+    dry_run.check_memory('a table', 10, 10, 'make it smaller')
     with pytest.raises(UsageError, match=r'^a table takes 2e\+03 GB, and there are 1; make it smaller$'):
-        memory.check('a table', 2e12, 1e9, 'make it smaller')
-    assert 0 < memory.device() <= memory.host()
+        dry_run.check_memory('a table', 2e12, 1e9, 'make it smaller')
+    assert 0 < dry_run.device_bytes() <= dry_run.host_bytes()
 
 
 def test_bytes_are_counted_beyond_64_bits():
@@ -153,14 +153,14 @@ def test_bytes_are_counted_beyond_64_bits():
 
 
 def test_a_cache_of_more_than_the_machine_holds_is_refused(monkeypatch):
-    monkeypatch.setattr(memory, 'host', lambda: 10**6)
-    monkeypatch.setattr(memory, 'device', lambda: 10**12)
+    monkeypatch.setattr(dry_run, 'host_bytes', lambda: 10**6)
+    monkeypatch.setattr(dry_run, 'device_bytes', lambda: 10**12)
     with pytest.raises(UsageError, match=r"what 'teacher' says of 1000 examples in 50 views takes .* lower data.views"):
         acceptance.checked(changed(data__views=50), Datasets())
 
 
 def test_all_cells_together_must_be_there(monkeypatch):
-    monkeypatch.setattr(memory, 'device', lambda: 10**5)
+    monkeypatch.setattr(dry_run, 'device_bytes', lambda: 10**5)
     with pytest.raises(UsageError, match=r"fit 'baseline': the state of 100 cells takes .*; lower seeds"):
         acceptance.checked(changed(seeds=100, search=Search()), Datasets())
 
