@@ -25,3 +25,18 @@ def boxed():
         corners[:, 1] = 0
         splits[name] = split._replace(more={'boxes': corners})
     return plain._replace(splits=splits)
+
+
+def detected():
+    """Pictures (16, 16), each with a bright rectangle, upright or lying, in its box; a second box is padding."""
+    random, splits = np.random.default_rng(2), {}
+    for name, size in (('train', 40), ('validation', 16), ('test', 16)):
+        kinds = np.arange(size, dtype=np.int32) % 2
+        pictures, boxes = random.normal(0, 0.1, (size, 16, 16)).astype(np.float32), np.zeros((size, 2, 4), np.float32)
+        for picture, box, kind in zip(pictures, boxes[:, 0], kinds, strict=True):
+            (x, y), (width, height) = random.integers(0, 9, 2), ((3, 7), (7, 3))[kind]
+            picture[y : y + height, x : x + width] += 1
+            box[:] = np.asarray([x, y, x + width, y + height]) / 16
+        labels, pixels = np.stack([kinds, np.full(size, -1, np.int32)], axis=1), np.full((size, 2), 16, np.int32)
+        splits[name] = Split(pictures[..., None], labels, {'boxes': boxes, 'size': pixels})
+    return Dataset(splits, ('upright', 'lying'))

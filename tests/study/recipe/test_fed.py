@@ -1,7 +1,6 @@
 """Techniques that classification of images cannot feed: the pipeline gives each of them what it reads.
 
-Each run has one fit with many terms, of two steps: every term has a finite value there, and teaches something. What
-waits for data of its own is said in `WAITING`.
+Each run has one fit with many terms, of two steps: every term has a finite value there, and teaches something.
 """
 
 import json
@@ -12,17 +11,12 @@ import rotation
 from sentences import TAGS
 
 from configs import base
-from kdjax.errors import UsageError
 from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
-
-# Taps that no network has yet: distributions over the edges of boxes are a detector's. (uld and gold are fed, token by
-# token and by a teacher of other classes; that of other tokens is a language model's.)
-WAITING = {'localization.Localization': 'edges'}
 
 TOKENS = {
     'tinybert.AttentionScores': {'layers': ('attention1:attention2',)},
@@ -39,6 +33,7 @@ TOKENS = {
 }  # fmt: skip
 # Of a class token alone.
 SENTENCES = {**TOKENS, 'pkd_bert.PatientTeacher': {'layers': ('hidden1:hidden2',), 'projection': True}}
+# uld and gold are fed token by token, and by a teacher of other classes; that of other tokens is a language model's.
 LANGUAGE = {
     'gkd.GeneralizedJSD': {'beta': 0.1},
     'minillm.ReverseKL': {},
@@ -59,6 +54,11 @@ KEPT = {
     'ranking.GapRanking': {},
 }
 BOXES = {'fgd.FocalGlobal': {'layer': 'stage1'}}
+DETECTED = {
+    'localization.Localization': {'per': 'anchor', 'confidence': 'logits'},
+    'gfl.DistributionFocal': {},
+    'giou.GeneralizedIoU': {},
+}
 
 SHORT = {
     'seeds': 1, 'data.transfer_sizes': (24,), 'baseline': 'fed', 'accept.method': 'fed', 'teacher.fit.steps': 2,
@@ -86,6 +86,16 @@ RUNS = {
         {
             'data.source': 'blobs:boxed', 'student.net': 'cnn.cnn', 'teacher.net': 'cnn.cnn',
             'student.args': {'widths': (4,)}, 'teacher.args': {'widths': (8,)}, 'teacher.mode': 'online',
+        },
+    ),
+    'detected': (
+        DETECTED,
+        {
+            'task': {'kind': 'detection.Detection', 'classes': ('upright', 'lying'), 'strides': (4,), 'bins': 4},
+            'data.source': 'blobs:detected', 'terms.hard': {'kind': 'gfl.QualityFocal'},
+            'student.net': 'gfl.detector', 'teacher.net': 'gfl.detector', 'teacher.mode': 'online',
+            'student.args': {'strides': (4,), 'widths': (3, 4), 'counts': (0, 1), 'neck': 4, 'bins': 4},
+            'teacher.args': {'strides': (4,), 'widths': (4, 6), 'counts': (0, 1), 'neck': 6, 'bins': 4},
         },
     ),
 }  # fmt: skip
@@ -141,10 +151,3 @@ FED = [pytest.param(run, kind, marks=[pytest.mark.xdist_group(f'fed {run}'), tur
 def test_the_pipeline_feeds_it(run, kind, values):
     found = values(run)[kind]
     assert all(value is not None and math.isfinite(value) and value > 0 for value in found), found
-
-
-@pytest.mark.parametrize(('kind', 'tap'), WAITING.items())
-def test_what_waits_says_what_it_waits_for(kind, tap):
-    recipe = resolved({kind: {}}, RUNS['boxes'][1])
-    with pytest.raises(UsageError, match=f'unknown tap {tap!r} of the student'):
-        plan.check_shapes(recipe, build.dataset(recipe.data))
