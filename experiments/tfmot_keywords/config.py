@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from configs import base, fsdd
 
-STEPS, AFTER = 300, 200
+AFTER = 200  # steps in which a network is made smaller, in all
 SPARSITY = 0.5  # as there
 
 
@@ -28,20 +28,20 @@ def get_config(arg: str = '') -> ConfigDict:
     dense = config.fits.baseline
     del config.terms['smooth']
     with config.ignore_type():
-        config.fits = ConfigDict(
-            {'baseline': dense, **{name: _after(dense) for name in ('longer', 'p', 'qat', 'pqat')}}
-        )
-        config.fits.p.optim.pruning, config.fits.p.sparsity = 'global', SPARSITY
-        config.fits.qat.change = config.fits.pqat.change = ConfigDict({'kind': 'quantize'})
+        config.fits = ConfigDict({
+            'baseline': dense, 'longer': _after(dense, AFTER), 'p': _after(dense, AFTER), 'qat': _after(dense, AFTER),
+            'first_p': _after(dense, AFTER // 2), 'then_qat': _after(dense, AFTER // 2),
+        })  # fmt: skip
+        for name in ('p', 'first_p'):
+            config.fits[name].optim.pruning, config.fits[name].sparsity = 'global', SPARSITY
+        config.fits.qat.change = config.fits.then_qat.change = ConfigDict({'kind': 'quantize'})
         config.methods = ConfigDict({
             'dense': ('baseline',),
             'longer': ('baseline', 'longer'),
             'P': ('baseline', 'p'),
             'QAT': ('baseline', 'qat'),
-            'PQAT': ('baseline', 'p', 'pqat'),
+            'PQAT': ('baseline', 'first_p', 'then_qat'),
         })  # fmt: skip
-    for name in ('p', 'pqat'):  # together as long as one of the others
-        config.fits[name].steps = AFTER // 2 if name == 'pqat' else AFTER
     config.baseline, config.accept.method = 'dense', 'PQAT'
     config.accept.gap_recovered, config.retry.attempts = 0.0, 0
     if quick:
@@ -51,9 +51,9 @@ def get_config(arg: str = '') -> ConfigDict:
     return config.lock()
 
 
-def _after(dense: ConfigDict) -> ConfigDict:
+def _after(dense: ConfigDict, steps: int) -> ConfigDict:
     """A fit that goes on with hard labels, at half the rate."""
     fit = base.fit(hard=1.0)
-    fit.update({'steps': AFTER, 'batch_size': dense.batch_size, 'learning_rate': dense.learning_rate / 2,
+    fit.update({'steps': steps, 'batch_size': dense.batch_size, 'learning_rate': dense.learning_rate / 2,
                 'weight_decay': dense.weight_decay})  # fmt: skip
     return fit
