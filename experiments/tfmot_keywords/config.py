@@ -2,7 +2,7 @@
 
 The columns that TensorFlow's Model Optimization Toolkit shows of its keyword network, for ours: pruning (P),
 quantization-aware training (QAT), and the two one after the other, where the zeros of the first stay through the second
-(PQAT). All go on from the same network of 10.9 k parameters for as many steps, and so does a control of which nothing
+(PQAT). All go on from the same network of 2.9 k parameters for as many steps, and so does a control of which nothing
 is made smaller.
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py   (the folder has
@@ -22,7 +22,7 @@ SPARSITY = 0.5  # as there
 def get_config(arg: str = '') -> ConfigDict:
     """The run, locked."""
     quick = base.arguments(arg, quick=False)['quick']
-    config = fsdd.get_config('student=depthwise').unlock()
+    config = fsdd.get_config('student=tiny').unlock()
     config.title, config.seeds = 'Keywords: pruned, rounded, both', 2 if quick else 5
     config.data.views = 2
     dense = config.fits.baseline
