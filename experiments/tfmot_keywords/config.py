@@ -7,7 +7,8 @@ is made smaller.
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py   (the folder has
           fsdd/recordings)
-Cost:     see README.md
+Cost:     five minutes of CPU time
+Expected: 72 % dense, 8 bits cost nothing that could be told, half of the weights zero four points (p = 0.15): README.md
 Arguments: quick (2 seeds, few steps: a look at the machinery, not a result)
 """
 
