@@ -379,7 +379,7 @@ def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('runner', ['single', 'pmap', 'cells'])
+@pytest.mark.parametrize('runner', ['single', 'pmap', 'shard_map', 'cells'])
 def test_chains_are_the_same_over_runners_and_in_bfloat16(tmp_path, runner, precision):
     methods = {'all': ('baseline', 'narrow', 'prune', 'qat')}
     run.run(config(methods, run__runner=runner, run__precision=precision), tmp_path, 'test')
