@@ -72,18 +72,6 @@ def learned(texts: Iterable[str], size: int) -> Subwords:
     return Subwords(found.getvalue())
 
 
-def same(student: Subwords, teacher: Subwords) -> None:
-    """Raises UsageError where two vocabularies differ, though they may have equally many pieces.
-
-    Logits of one say nothing of the pieces of the other.
-    """
-    if student.fingerprint != teacher.fingerprint:
-        raise UsageError(
-            f'the student has {len(student.pieces)} pieces ({student.fingerprint}), its teacher {len(teacher.pieces)} '
-            f'others ({teacher.fingerprint}): let both have one vocabulary, or teach by translations as text'
-        )
-
-
 def _library() -> Any:
     try:
         import sentencepiece

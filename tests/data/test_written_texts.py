@@ -65,10 +65,7 @@ def test_equally_many_pieces_are_not_the_same_pieces():
     pytest.importorskip('sentencepiece')
     one, again, other = (subwords.learned(texts, 40) for texts in (ENGLISH, ENGLISH, GERMAN))
     assert len(one.pieces) == len(other.pieces) == 40
-    assert one.fingerprint == again.fingerprint
-    subwords.same(one, again)
-    with pytest.raises(UsageError, match=f'40 pieces .{one.fingerprint}.*40 others .{other.fingerprint}'):
-        subwords.same(one, other)
+    assert one.fingerprint == again.fingerprint != other.fingerprint
 
 
 def test_every_character_is_foreseen_once(monkeypatch, tmp_path):
