@@ -168,6 +168,9 @@ def fit(**weights: float) -> ConfigDict:
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
             'input_bits': 8.0,  # of what is multiplied with them; knob
             'rank': 0.0,  # of the factors, where the fit makes such, at most; 0 for what `change` says; knob
+            # Attributes of the task that this fit has for itself, of those that say what a batch teaches: of
+            # translation {'learned': 'best'}, a teacher's translations in the place of references
+            'task': {},
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

@@ -12,9 +12,10 @@ from scipy.special import log_softmax
 from kdjax.dataset import Dataset, Shared, Split
 from kdjax.decoding.base import BEGIN, END
 from kdjax.errors import UsageError
+from kdjax.tasks.bleu import SIGNATURES, bleu, counts
 from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.language_model import LanguageModel
-from kdjax.tasks.translation import SIGNATURES, Translation, bleu, counts
+from kdjax.tasks.translation import Translation
 from kdjax.types import Cache, Generator, Net, Outputs
 
 CELLS, EXAMPLES, LONGEST, K = 2, 9, 5, 8

@@ -58,6 +58,7 @@ FIT = Part({
     'answer': TEXT,
     'peers': whole(1, MOST_NETWORKS),
     'change': Optional(KIND),
+    'task': ARGUMENTS,
     'sparsity': Knob(),
     'bits': Knob(),
     'input_bits': Knob(),

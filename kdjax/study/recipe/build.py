@@ -55,6 +55,11 @@ def task(spec: TaskSpec) -> Task:
     return result
 
 
+def fitted_task(spec: TaskSpec, own: Mapping[str, Any]) -> Task:
+    """The task of a fit, some of whose attributes may be its own."""
+    return task(TaskSpec(spec.kind, {**spec.args, **own}))
+
+
 def dataset(data: DataSource) -> Dataset:
     """The data set of a source, checked; 'tfds:mnist' is one that TFDS has prepared."""
     source, arguments = data.source, dict(data.args)
@@ -82,7 +87,7 @@ def presentation(inputs: Trained) -> dict[str, Any]:
         'preprocess': preprocess(inputs.data),
         'mix': _of_data(views.mix, 'mixing') if views.mix else None,
         'consistent': views.consistent,
-        'task': task(inputs.task),
+        'task': fitted_task(inputs.task, inputs.fit.spec.task),
         'teacher': teacher_view(inputs),
     }
 

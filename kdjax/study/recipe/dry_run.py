@@ -7,11 +7,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax import errors, trees
 from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
-from kdjax.dataset import Dataset, is_column
+from kdjax.dataset import Dataset, Split, is_column, taken
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build, changes, pretrained
@@ -26,11 +27,11 @@ from kdjax.study.recipe.inputs import (
     teacher_of,
 )
 from kdjax.study.recipe.recipe import GridCell, NetSpec
-from kdjax.tasks.base import Task
+from kdjax.tasks.base import Question, Task
 from kdjax.train import cache, given, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Array, Batch, Net, State, Teacher, Tree
+from kdjax.types import Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
 
@@ -203,19 +204,28 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     who = inputs.source.teacher
     if isinstance(who, GivenTeacher):
         answers = given.tables(who.path, dataset, questions, (), 0)
-        return {name: jax.ShapeDtypeStruct((len(questions[name.removeprefix(teachers.PREFIX)].rows), *table.shape[1:]),
-                                           table.dtype) for name, table in answers.items()}  # fmt: skip
+        return {name: _column(inputs, dataset, questions[name.removeprefix(teachers.PREFIX)], table[:1])
+                for name, table in answers.items()}  # fmt: skip
     net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
     found = {}
     for name, question in questions.items():
         batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
         variables = _initial(net, who.network, batch['inputs'])
-        answer = jax.eval_shape(functools.partial(_answer, net, task), variables, batch)
-        found[teachers.PREFIX + name] = jax.ShapeDtypeStruct((len(question.rows), *answer.shape[1:]), answer.dtype)
+        reply = jax.eval_shape(functools.partial(_reply, net, task), variables, batch)
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), reply)
+        found[teachers.PREFIX + name] = _column(inputs, dataset, question, nothing)
     return found
 
 
-def _answer(net: Net, task: Task, variables: Tree, batch: Batch) -> Array:
+def _column(inputs: Trained, dataset: Dataset, question: Question, reply: Tree) -> jax.ShapeDtypeStruct:
+    """Shape of the column that is kept of such replies as this one, to the first example of a question."""
+    first = taken(question.split.columns(), np.arange(1))
+    split = Split(first.pop('inputs'), first.pop('labels', None), first)
+    column = build.task(inputs.task).informed(dataset).keep(reply, split).column
+    return jax.ShapeDtypeStruct((len(question.rows), *column.shape[1:]), column.dtype)
+
+
+def _reply(net: Net, task: Task, variables: Tree, batch: Batch) -> Tree:
     batch = task.prepare(batch)
     return task.reply(net, variables, net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
 
@@ -236,7 +246,7 @@ def _teacher(
         net = build.probed(changes.factored_net(_net(changes.network(inputs.network, inputs), inputs, dataset,
                                                      inputs.precision), inputs), inputs.fit.taps())  # fmt: skip
         spec = inputs.network
-    elif inputs.source is None:
+    elif inputs.source is None or not inputs.fit.asks:
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)

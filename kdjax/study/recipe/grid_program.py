@@ -254,7 +254,7 @@ def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
-    if isinstance(who, GivenTeacher):
+    if isinstance(who, GivenTeacher) or not inputs.fit.asks:
         return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 
