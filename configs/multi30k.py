@@ -57,12 +57,13 @@ def get_config(arg: str = '') -> ConfigDict:
     })  # fmt: skip
     _fits(config, arguments['methods'].split('+'), arguments['beam'])
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.update({'steps': 900, 'batch_size': 96, 'learning_rate': 4e-3})
+        fit.update({'steps': 500, 'batch_size': 64, 'learning_rate': 4e-3})
         # Without a warm-up, or without clipping, transformers of this rate diverge
-        fit.optim = ConfigDict({'name': 'adamw', 'b2': 0.98, 'schedule': 'inverse_sqrt', 'warmup': 200, 'clip': 1.0,
-                                'average_last': 5, 'average_every': 30})  # fmt: skip
+        fit.optim = ConfigDict({'name': 'adamw', 'b2': 0.98, 'schedule': 'inverse_sqrt', 'warmup': 150, 'clip': 1.0,
+                                'average_last': 5, 'average_every': 20})  # fmt: skip
+    config.teacher.fit.steps = 1000
     config.seeds = 3
-    config.run.validate_every = 300
+    config.run.validate_every = 250
     if arguments['full']:
         _full(config)
     if 'inter' in config.fits:
@@ -120,6 +121,9 @@ def _full(config: ConfigDict) -> None:
 def _quick(config: ConfigDict) -> None:
     """A look at the machinery: so soon nothing is translated."""
     config.seeds = 2
+    config.data.args.update({'longest': 10, 'longest_evaluated': 10})
+    few = {ALONE, *(METHODS[name][1] for name in ('word', 'sequence'))}
+    config.methods = ConfigDict({name: fits for name, fits in config.methods.items() if name in few})
     config.teacher.args.update({'width': 64, 'depth': 1, 'inner': 128})
     config.student.args.update({'width': 32, 'inner': 64})
     for fit in (config.teacher.fit, *config.fits.values()):
