@@ -26,7 +26,7 @@ from configs import base
 from kdjax.errors import unknown
 
 NET = 'encoder_decoder.transformer'
-TEACHER = {'width': 128, 'depth': 2, 'heads': 4, 'inner': 256, 'dropout': 0.3, 'scanned': True}
+TEACHER = {'width': 96, 'depth': 2, 'heads': 4, 'inner': 192, 'dropout': 0.3, 'scanned': True}
 STUDENT = {'width': 64, 'depth': 1, 'heads': 2, 'inner': 128, 'dropout': 0.1, 'scanned': True}
 SHORT = {'vocabulary': 2000, 'longest': 14, 'longest_evaluated': 14}
 ALONE = 'references alone'
@@ -57,13 +57,13 @@ def get_config(arg: str = '') -> ConfigDict:
     })  # fmt: skip
     _fits(config, arguments['methods'].split('+'), arguments['beam'])
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.update({'steps': 500, 'batch_size': 64, 'learning_rate': 4e-3})
+        fit.update({'steps': 500, 'batch_size': 32, 'learning_rate': 4e-3})
         # Without a warm-up, or without clipping, transformers of this rate diverge
         fit.optim = ConfigDict({'name': 'adamw', 'b2': 0.98, 'schedule': 'inverse_sqrt', 'warmup': 150, 'clip': 1.0,
                                 'average_last': 5, 'average_every': 20})  # fmt: skip
-    config.teacher.fit.steps = 1000
+    config.teacher.fit.update({'steps': 1200, 'learning_rate': 3e-3})
     config.seeds = 3
-    config.run.validate_every = 250
+    config.run.validate_every = 500
     if arguments['full']:
         _full(config)
     if 'inter' in config.fits:
@@ -111,7 +111,7 @@ def _full(config: ConfigDict) -> None:
     """All pairs, and the Transformer-Tiny of Wu et al. (ACL 2021) as teacher."""
     config.data.args = ConfigDict({'vocabulary': 4000, 'longest': 40})
     config.data.buckets = (16, 24)
-    config.teacher.args.depth = 4
+    config.teacher.args.update({'width': 128, 'depth': 4, 'inner': 256})
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.update({'steps': 9000, 'batch_size': 64})
         fit.optim.warmup, fit.optim.average_last, fit.optim.average_every = 1000, 10, 200

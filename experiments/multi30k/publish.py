@@ -1,11 +1,12 @@
 """Makes a finished run of configs/multi30k.py the one that is shown, with what its sentences say of its methods.
 
-Command: KDJAX_DATA=folder python run.py --config=configs/multi30k.py && python experiments/multi30k/publish.py [WORKDIR]
+Command: KDJAX_DATA=folder python run.py --config=configs/multi30k.py
+         python experiments/multi30k/publish.py [WORKDIR]
 
-Beside the tables of experiments/publish.py it writes results/sentences.json: BLEU of every method by sacrebleu's counts,
-the mean over seeds, and the difference to the references alone by paired bootstrap over the test sentences (Koehn,
-Statistical Significance Tests for Machine Translation Evaluation, EMNLP 2004), sentences and not seeds being drawn; what
-the cache said of the teacher's translations; and sacrebleu's signatures.
+Beside the tables of experiments/publish.py it writes results/sentences.json: BLEU of every method by sacrebleu's
+counts, the mean over seeds, and its difference to the references alone by paired bootstrap over the test sentences
+(Koehn, Statistical Significance Tests for Machine Translation Evaluation, EMNLP 2004), where sentences are drawn and
+not seeds; what the cache said of the teacher's translations; and sacrebleu's signatures.
 """
 
 import json
@@ -37,8 +38,8 @@ def bootstrapped(counts: Mapping[str, np.ndarray], baseline: str) -> dict[str, d
       baseline: the method that others are held against.
 
     Returns:
-      Of each method its 'bleu', the mean over seeds, and of others the 'gain', its 95 % 'interval' and 'p', the share of
-      draws that do not gain, or do not lose, twice: two-sided.
+      Of each method its 'bleu', the mean over seeds, and of others the 'gain', its 95 % 'interval' and 'p', twice the
+      share of draws that do not gain, or do not lose: two-sided.
     """
     random = np.random.default_rng(SEED)
     size = counts[baseline].shape[1]
@@ -70,8 +71,8 @@ def table(content: Mapping[str, Any]) -> str:
         for method, row in methods.items()
     ]  # fmt: skip
     gains = Table(
-        f'BLEU and its gain over {content["baseline"]}, with the 95 % interval and p-value of {content["draws"]} paired '
-        f'draws of the {content["sentences"]} test sentences',
+        f'BLEU and its gain over {content["baseline"]}, with the 95 % interval and p-value of {content["draws"]} '
+        f'paired draws of the {content["sentences"]} test sentences',
         'lrrr', ('method', 'BLEU', 'gain', 'p'), tuple(rows),
     )  # fmt: skip
     faults = ('unended', 'too_long', 'ratio', 'unlike')
