@@ -14,7 +14,8 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/multi30k.py   (the fo
           --mode=prepare --data=multi30k_en_de --data_dir=folder fetches it; needs the extra 'translation')
 Cost:     COST
 Arguments: quick, full
-    methods=NAME+NAME+...: of word, sequence, greedy, both and inter, beside references alone; all of them if left out
+    methods=NAME+NAME+...: of word, sequence, greedy, both and inter, beside references alone; if left
+        out all of them, with :quick word and sequence
     beam=N: width of the search, of students and of the teacher whose translations are learned
 """
 
@@ -41,7 +42,7 @@ METHODS = {  # its fits, and what it is called
 
 def get_config(arg: str = '') -> ConfigDict:
     """Translation into German, locked."""
-    arguments = base.arguments(arg, quick=False, full=False, beam=5, methods='+'.join(METHODS))
+    arguments = base.arguments(arg, quick=False, full=False, beam=5, methods='')
     config = base.config()
     config.title = 'Descriptions of pictures in German (Multi30k)'
     config.task = ConfigDict({'kind': 'translation.Translation', 'beam': arguments['beam']})
@@ -55,7 +56,8 @@ def get_config(arg: str = '') -> ConfigDict:
         'hard': {'kind': 'cross_entropy.CrossEntropy'},
         'soft': {'kind': 'word_level.WordLevel', 'form': 'kl'},
     })  # fmt: skip
-    _fits(config, arguments['methods'].split('+'), arguments['beam'])
+    few = ('word', 'sequence') if arguments['quick'] else (*METHODS,)
+    _fits(config, arguments['methods'].split('+') if arguments['methods'] else few, arguments['beam'])
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.update({'steps': 500, 'batch_size': 32, 'learning_rate': 4e-3})
         # Without a warm-up, or without clipping, transformers of this rate diverge
@@ -122,8 +124,6 @@ def _quick(config: ConfigDict) -> None:
     """A look at the machinery: so soon nothing is translated."""
     config.seeds = 2
     config.data.args.update({'longest': 10, 'longest_evaluated': 10})
-    few = {ALONE, *(METHODS[name][1] for name in ('word', 'sequence'))}
-    config.methods = ConfigDict({name: fits for name, fits in config.methods.items() if name in few})
     config.teacher.args.update({'width': 64, 'depth': 1, 'inner': 128})
     config.student.args.update({'width': 32, 'inner': 64})
     for fit in (config.teacher.fit, *config.fits.values()):

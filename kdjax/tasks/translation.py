@@ -96,7 +96,7 @@ class Translation(NextToken):
                              f'{self.sequences}')  # fmt: skip
         if self.learned not in LEARNED:
             raise unknown('choice', self.learned, LEARNED, ' of what is learned of Translation')
-        if self.reads_teacher and (self.search or 1) not in (*self.sequences, *([1] if self.sequences else [])):
+        if self.reads_teacher and (self.search or max(self.sequences, default=0)) not in self.sequences:
             raise UsageError(f'search of Translation must be one of its sequences, {self.sequences}, got {self.search}')
         if not (0 <= self.share <= 1 and 0 <= self.least_bleu <= 100) or 0 < self.longest_ratio < 1:
             raise UsageError('Translation needs share in [0, 1], least_bleu in [0, 100] and longest_ratio >= 1 or 0, '

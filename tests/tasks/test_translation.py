@@ -99,8 +99,8 @@ def test_filters_count_what_they_leave_out_and_the_closest_is_near_the_reference
     pytest.importorskip('sacrebleu')
     task = Translation(sequences=(2,), least_bleu=20.0, longest_ratio=2.0, pieces=PIECES)
     tokens, labels = np.zeros((EXAMPLES, 2, 18), np.int32), np.where(SPLIT.labels > END, SPLIT.labels, 0)
-    labels[:, :3] = (5, 7, 7)
-    labels[1:, 3:] = 0
+    labels[:, :4] = (5, 7, 7, 4)
+    labels[1:, 4:] = 0
     for row in range(EXAMPLES):
         count = int(np.sum(labels[row] > 0))
         tokens[row, 0, :2] = (4, END)
@@ -130,7 +130,9 @@ def test_each_translation_is_left_out_by_the_first_filter_that_it_fails():
     assert {name: np.flatnonzero(rows[:, 0]).tolist() for name, rows in found.items()} == {
         'unended': [2], 'too_long': [1], 'ratio': [], 'unlike': [3],
     }  # fmt: skip
-    assert not any(map(np.any, Filters().failed(text._replace(tokens=tokens[[0, 3]]), width=4).values()))
+    ended = [0, 1, 3, 4]
+    whole = Hypotheses(tokens[ended], [['a']] * 4, likeness[ended], text.references[ended])
+    assert not any(map(np.any, Filters().failed(whole, width=4).values()))
     pytest.importorskip('sacrebleu')
     column, said = learned(text, ['a'] * 5, Filters(bleu=10.0, ratio=1.5), 3)
     np.testing.assert_array_equal(np.any(column, axis=(1, 2)), [True, False, False, False, True])

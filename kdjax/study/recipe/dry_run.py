@@ -64,6 +64,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
+        pretrained.check_vocabulary(inputs.path, dataset)
         one = _net(inputs.network, inputs, dataset, inputs.precision)
         pretrained.start(inputs.path, variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
@@ -100,6 +101,7 @@ def _traced(
 
 def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:
     """Raises UsageError where the weights of a network that teaches are not of that network, or cannot be read."""
+    pretrained.check_vocabulary(inputs.path, dataset)
     net = _net(inputs.network, inputs, dataset, inputs.precision)
     pretrained.load(inputs.path, variables(net, inputs, dataset), net.names)
 

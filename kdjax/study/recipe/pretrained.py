@@ -5,10 +5,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.export import bundle
 from kdjax.nets import torch_weights
 from kdjax.types import Names, Tree
+
+VOCABULARIES = ('fingerprint', 'source_fingerprint')  # facts: hashes of the pieces of targets, and of sources
 
 
 def load(path: str, like: Tree, names: Names | None) -> Tree:
@@ -23,6 +26,20 @@ def load(path: str, like: Tree, names: Names | None) -> Tree:
 def start(path: str, initial: Tree, names: Names | None) -> Tree:
     """Likewise, where a file may leave the head as it is; an exported student has its own, and must be of this task."""
     return _exported(path, initial) if Path(path).is_dir() else torch_weights.start(path, initial, names)
+
+
+def check_vocabulary(path: str, dataset: Dataset) -> None:
+    """Raises UsageError where an exported student has other sub-words than the data: ids then mean something else."""
+    if not Path(path).is_dir():
+        return
+    known = bundle.about_of(Path(path)).get('facts', {})
+    for name in VOCABULARIES:
+        theirs, ours = known.get(name), dataset.facts.get(name)
+        if theirs and ours and theirs != ours:
+            raise UsageError(
+                f'{path}: its student has other sub-words than the data of this run, of the hashes {theirs} and {ours} '
+                f'({name}): as many pieces are not the same pieces'
+            )
 
 
 def _exported(path: str, like: Tree) -> Tree:
