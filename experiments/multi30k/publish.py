@@ -21,9 +21,9 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from experiments import publish
+from kdjax.decoding.bleu import SIGNATURES, bleu
 from kdjax.study.report import document
 from kdjax.study.report.document import Table
-from kdjax.tasks.bleu import SIGNATURES, bleu
 
 NAME = 'multi30k'
 DRAWS, SEED = 2000, 0
@@ -34,7 +34,7 @@ def bootstrapped(counts: Mapping[str, np.ndarray], baseline: str) -> dict[str, d
     """BLEU by method, and its difference to the baseline over draws of sentences.
 
     Args:
-      counts: by method (seeds, N, 10), as `kdjax.tasks.bleu.counts` has them.
+      counts: by method (seeds, N, 10), as `kdjax.decoding.bleu.counts` has them.
       baseline: the method that others are held against.
 
     Returns:

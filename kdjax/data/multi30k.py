@@ -38,8 +38,8 @@ def pairs(
     with 0, which BLEU is measured against.
 
     Facts are 'vocabulary', how many ids targets have, 'source_vocabulary', 'pieces', what those of targets are,
-    'fingerprint', their hash, 'source_fingerprint', that of the pieces of sources, and 'left_out', how many pairs of each
-    split were too long.
+    'fingerprint', their hash, 'source_fingerprint', that of the pieces of sources, and 'left_out', how many pairs of
+    each split were too long.
 
     Args:
       folder: where the files are, or a folder that has them in 'multi30k_en_de'; by default what KDJAX_DATA names.

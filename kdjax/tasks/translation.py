@@ -9,15 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.dataset import Dataset, Shared, Split
+from kdjax.decoding import cost, hypotheses
 from kdjax.decoding.base import BEGIN, END, Limits, generator_of
 from kdjax.decoding.beam import Beam, Found
 from kdjax.decoding.beam import search as searched
+from kdjax.decoding.bleu import bleu, chrf, counts
 from kdjax.decoding.greedy import greedy
 from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Metric, mean
-from kdjax.tasks import hypotheses, writing
 from kdjax.tasks.base import TOKEN_COSTS, Kept, Question
-from kdjax.tasks.bleu import bleu, chrf, counts
 from kdjax.tasks.next_token import ACCURACY, AGREEMENT, BITS, NLL, PERPLEXITY, NextToken
 from kdjax.types import Array, Batch, Net, Outputs, Tree
 
@@ -258,15 +258,15 @@ class Translation(NextToken):
 
     @property
     def cost_metrics(self) -> tuple[Metric, ...]:
-        return (*TOKEN_COSTS, *writing.COSTS)
+        return (*TOKEN_COSTS, *cost.COSTS)
 
     def costs_in_use(
         self, net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]
     ) -> dict[str, float]:
-        """Of a network that writes those of `writing.COSTS`, with a search of `beam` texts, or of 5."""
+        """Of a network that writes those of `cost.COSTS`, with a search of `beam` texts, or of 5."""
         if net.generator is None:
             return {}
-        return writing.costs(net, variables, example['source'], self.written, self.beam if self.beam > 1 else LONG)
+        return cost.costs(net, variables, example['source'], self.written, self.beam if self.beam > 1 else LONG)
 
     def read(self, tokens: np.ndarray) -> list[str]:
         """Ids (N, T) as text, up to the end."""

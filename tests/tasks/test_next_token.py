@@ -11,8 +11,8 @@ from scipy.special import log_softmax
 
 from kdjax.dataset import Dataset, Split
 from kdjax.decoding.base import BEGIN, END
+from kdjax.decoding.bleu import SIGNATURES, bleu, counts
 from kdjax.errors import UsageError
-from kdjax.tasks.bleu import SIGNATURES, bleu, counts
 from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.language_model import LanguageModel
 from kdjax.tasks.translation import Translation

@@ -6,8 +6,8 @@ import pytest
 
 from kdjax.dataset import Shared
 from kdjax.decoding.base import BEGIN, END
+from kdjax.decoding.hypotheses import Filters, Hypotheses, learned
 from kdjax.errors import UsageError
-from kdjax.tasks.hypotheses import Filters, Hypotheses, learned
 from kdjax.tasks.translation import Translation
 from kdjax.types import Outputs
 from tests.tasks.test_next_token import EXAMPLES, PIECES, TABLE, TABLES, TEACHER, dataset, pairs

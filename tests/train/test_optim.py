@@ -109,7 +109,8 @@ def test_the_last_checkpoints_are_averaged_and_before_them_there_is_no_average()
     means = optim.averaged(moved, state)
     for step in range(STEPS):
         met = [place for place in (STEPS - 5, STEPS - 3, STEPS - 1) if place <= step]
-        want = jax.tree.map(lambda leaf, met=met, step=step: leaf[np.asarray(met or [step])].mean(axis=0), moved)  # fmt: skip
+        places = np.asarray(met or [step])
+        want = jax.tree.map(lambda leaf, places=places: leaf[places].mean(axis=0), moved)
         assert_close(jax.tree.map(lambda leaf, step=step: leaf[step], means), want)
     for options, message in (
         ({'average_last': 3, 'average_every': STEPS}, f'lie within the {STEPS} steps'),

@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax.decoding import bleu
 from kdjax.decoding.base import END
-from kdjax.tasks import bleu
 
 CHOICES = ('best', 'closest')  # of the n best; their places in the tables of a cache
 
