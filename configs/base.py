@@ -127,6 +127,8 @@ def teacher() -> ConfigDict:
             'fit': fit(hard=1.0),
             'inputs': 'inputs',  # the column of the data that it reads: 'teacher_inputs' where they have another for it
             'preprocess': {},  # from that column as stored to what it sees; as data.preprocess if empty
+            # Arguments of data.source that are its own, such as a vocabulary: students learn what it writes, as text
+            'data_args': {},
             # Networks of this kind, each trained on all training examples but a fold, which label the examples of it:
             # an over-fitted teacher says nothing new about what it was trained on. 0 for none
             'folds': 0,

@@ -200,6 +200,16 @@ class Task:
         del split
         return Kept(np.asarray(answer))
 
+    def carried(self, column: np.ndarray, theirs: Dataset, ours: Dataset) -> np.ndarray:
+        """What is kept of replies (R, ...) of a teacher to `theirs`, as students of `ours` read it: the same examples,
+        otherwise written down; itself where both are the same.
+
+        Raises:
+          UsageError: they are others, or of a task that does not know how.
+        """
+        del column, theirs, ours
+        raise UsageError(f'a teacher of {type(self).__name__} has the data of its students: leave its data_args empty')
+
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
         del name, answer, dataset

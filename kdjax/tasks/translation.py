@@ -207,6 +207,27 @@ class Translation(NextToken):
         column, said = hypotheses.learned(whole, written, filters, split.column('labels').shape[1])
         return Kept(column.astype(np.int32), found, said)
 
+    def carried(self, column: np.ndarray, theirs: Dataset, ours: Dataset) -> np.ndarray:
+        """Translations (R, 2, T) by the words of a teacher as those of its students, (R, 2, N): its texts, in their
+        sub-words. What is then too long is 0, and its reference stands."""
+        split, others = ours.splits['train'], theirs.splits['train']
+        of_theirs = self.informed(theirs)
+        if of_theirs.read(others.column('labels')) != self.informed(ours).read(split.column('labels')):
+            raise UsageError(
+                f'a teacher translates the training pairs of its students, and has {others.size} that are not their '
+                f'{split.size}: leave pairs out by words, which no vocabulary changes (words=...), and not by sub-words'
+            )
+        if ours.facts.get('fingerprint') == theirs.facts.get('fingerprint'):
+            return column
+        width, encoder = split.column('labels').shape[1], ours.facts['subwords']
+        found = np.zeros((*column.shape[:2], width), np.int32)
+        for place in range(column.shape[1]):
+            rows = np.flatnonzero(np.any(column[:, place] > 0, axis=1))
+            for row, ids in zip(rows, encoder.encoded(of_theirs.read(column[rows, place])), strict=True):
+                if len(ids) < width:
+                    found[row, place, : len(ids) + 1] = [*ids, END]
+        return found
+
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         most = dataset.facts['vocabulary'] - 1
         if answer.ndim not in (2, 3) or answer.min() < 0 or answer.max() > most:

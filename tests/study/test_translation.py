@@ -1,14 +1,18 @@
 """Translation from its config to what is measured, on digits that are written in the reverse order."""
 
+import numpy as np
 import pytest
+import reversed_digits
 from ml_collections import ConfigDict
 
 from configs import multi30k
+from kdjax.decoding.base import END
 from kdjax.errors import UsageError
 from kdjax.study.recipe import execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
+from kdjax.tasks.translation import Translation
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 
@@ -40,6 +44,45 @@ def test_of_a_task_a_fit_has_for_itself_what_it_learns_and_no_more():
         config.fits.sequence.task = ConfigDict({'beam': 2})
     with pytest.raises(UsageError, match="unknown attribute 'beam' of "):
         resolve(config)
+
+
+def test_a_teacher_of_other_words_is_refused_where_words_are_compared():
+    apart = {**SHORT, 'teacher.data_args': {'turned': True}}
+    recipe = resolve(applied(multi30k.get_config('beam=2,methods=word+sequence'), apart))
+    ours, theirs = (reversed_digits.pairs(turned).facts['fingerprint'] for turned in (False, True))
+    with pytest.raises(
+        UsageError, match=f"fit 'word': .*12 of the hash {theirs}, and theirs are 12 of {ours}; as many"
+    ):
+        plan.check_shapes(recipe, reversed_digits.pairs())
+
+
+def test_what_a_teacher_of_other_words_writes_is_read_as_text():
+    ours, theirs = reversed_digits.pairs(), reversed_digits.pairs(turned=True)
+    task = Translation(sequences=(1,), least_bleu=0.0)
+    column = np.repeat(theirs.splits['train'].labels[:, None], 2, axis=1)
+    column[3, 1] = 0  # was left out
+    column[4, 0, :3] = (5, 5, END)
+    found = task.carried(column, theirs, ours)
+    want = np.repeat(ours.splits['train'].labels[:, None], 2, axis=1)
+    want[3, 1] = 0
+    want[4, 0] = [10, 10, END, *[0] * 4]
+    np.testing.assert_array_equal(found, want)
+    assert task.carried(column, theirs, theirs) is column
+    fewer = ours._replace(splits={**ours.splits, 'train': ours.splits['test']})
+    with pytest.raises(UsageError, match='has 1500 that are not their 100: leave pairs out by words'):
+        task.carried(column, theirs, fewer)
+
+
+@pytest.mark.slow
+def test_students_learn_of_a_teacher_of_other_words(tmp_path):
+    pytest.importorskip('sacrebleu')
+    apart = {**SHORT, 'teacher.data_args': {'turned': True}}
+    recipe = resolve(applied(multi30k.get_config('beam=2,methods=sequence'), apart))
+    context = Context(recipe.execution, Screen(quiet=True), StopSignals())
+    execute.execute(list(plan.stages_of(recipe).values()), context, tmp_path)
+    (metrics,) = context.done['evaluate'].result['metrics']['sequence level']['1500']['last']
+    assert metrics['accuracy'] > 0.99
+    assert metrics['bleu'] > 97
 
 
 @pytest.mark.slow

@@ -76,6 +76,7 @@ TEACHER = Part({
     'fit': FIT,
     'inputs': TEXT,
     'preprocess': Optional(KIND),
+    'data_args': ARGUMENTS,
     'folds': whole(0, MOST_NETWORKS),
     'keep': whole(0),
     'bound': real(),

@@ -102,6 +102,12 @@ def teacher_view(inputs: Trained) -> TeacherView | None:
     return TeacherView(who.column, preprocess(who.data))
 
 
+def other_data(inputs: Trained) -> bool:
+    """Whether the teacher of a fit has other data than its students: the same examples, otherwise written down."""
+    source = inputs.source
+    return source is not None and plain(source.data.args) != plain(inputs.data.args)
+
+
 def _of_data(spec: Mapping[str, Any], kind: str) -> Any:
     arguments = dict(spec)
     name = arguments.pop('kind', '')

@@ -1,5 +1,6 @@
 """Fits without training: shapes only. Meets what cannot work or does not fit here, and counts what a step costs."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -213,12 +214,17 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     questions = build.task(inputs.task).questions(dataset)
     if not questions or not isinstance(inputs.source, CachedTeacher):
         return {}
-    who = inputs.source.teacher
+    who, task = inputs.source.teacher, build.task(inputs.task)
+    if build.other_data(inputs):
+        theirs = build.dataset(inputs.source.data)
+        own = _answers(dataclasses.replace(inputs, data=inputs.source.data), theirs)
+        nothing = {name: np.zeros(column.shape, column.dtype) for name, column in own.items()}
+        return {name: _shape(task.carried(column, theirs, dataset)) for name, column in nothing.items()}
     if isinstance(who, GivenTeacher):
         answers = given.tables(who.path, dataset, questions, (), 0)
         return {name: _column(inputs, dataset, questions[name.removeprefix(teachers.PREFIX)], table[:1])
                 for name, table in answers.items()}  # fmt: skip
-    net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
+    net = _net(who.network, who, dataset, who.precision)
     found = {}
     for name, question in questions.items():
         batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
@@ -235,6 +241,26 @@ def _column(inputs: Trained, dataset: Dataset, question: Question, reply: Tree) 
     split = Split(first.pop('inputs'), first.pop('labels', None), first)
     column = build.task(inputs.task).informed(dataset).keep(reply, split).column
     return jax.ShapeDtypeStruct((len(question.rows), *column.shape[1:]), column.dtype)
+
+
+def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _check_words(inputs: Trained, dataset: Dataset) -> None:
+    """Raises UsageError where a teacher of other data is to speak of the words, or the examples, of its students."""
+    assert inputs.source is not None
+    if isinstance(inputs.source, CachedTeacher) and not build.task(inputs.task).questions(dataset):
+        raise UsageError(f'{inputs.source.name!r} has data of its own, and what is cached of it answers those: leave '
+                         "its data_args empty, or set mode='online'")  # fmt: skip
+    ours, theirs = (each.facts for each in (dataset, build.dataset(inputs.source.data)))
+    hashes = [tuple(facts.get(name) for name in pretrained.VOCABULARIES) for facts in (ours, theirs)]
+    if hashes[0] != hashes[1]:
+        raise UsageError(
+            f'terms read what {inputs.source.name!r} says of each word, and it has other sub-words than its students: '
+            f'{theirs.get("vocabulary")} of the hash {hashes[1][0]}, and theirs are {ours.get("vocabulary")} of '
+            f'{hashes[0][0]}; as many are not the same. Let students learn its translations, which are text'
+        )
 
 
 def _reply(net: Net, task: Task, variables: Tree, batch: Batch) -> Tree:
@@ -262,6 +288,8 @@ def _teacher(
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
+        if build.other_data(inputs):
+            _check_words(inputs, dataset)
         if isinstance(who, GivenTeacher):
             return _looked_up(inputs, who, dataset, batch)
         spec = who.network

@@ -240,10 +240,14 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
-        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        task, ours = context.task(inputs), context.datasets(inputs.data)
+        questions = task.questions(ours)
         if questions:
-            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
-                       for name, question in questions.items()}  # fmt: skip
+            kept = {name: np.asarray(tables[teachers.PREFIX + name]) for name in questions}
+            if build.other_data(inputs):
+                theirs = context.datasets(inputs.source.data)
+                kept = {name: task.carried(column, theirs, ours) for name, column in kept.items()}
+            answers = {name: Shared(question.rows, kept[name]) for name, question in questions.items()}
             shared = {teachers.PREFIX + name: column for name, column in answers.items()}
             return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))

@@ -206,6 +206,7 @@ class TeacherSpec:
     folds: int  # networks of this kind that each label what they were not trained on; 0 for none
     keep: int  # classes that are kept of what it says; 0 for all
     bound: float  # nats by which what is kept may be off, which then chooses how many are; 0 for no bound
+    data_args: Mapping[str, Any]  # arguments of the source of data that are its own
 
 
 @dataclasses.dataclass(frozen=True)

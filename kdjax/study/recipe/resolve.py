@@ -163,7 +163,7 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     return TeacherSpec(
         name, _network(spec), spec.weights, spec.pretrained, spec.outputs, spec.members, _plain(spec.augment),
         spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep,
-        spec.bound,
+        spec.bound, spec.data_args.to_dict(),
     )  # fmt: skip
 
 
