@@ -210,6 +210,15 @@ class Task:
         del column, theirs, ours
         raise UsageError(f'a teacher of {type(self).__name__} has the data of its students: leave its data_args empty')
 
+    def beside(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
+        """Columns of training examples for a teacher of other words: 'teacher_inputs', what it reads, and 'aligned'
+        (N, W), at which of its tokens it says what is held against a student's, -1 for none.
+
+        Raises:
+          UsageError: as `carried`.
+        """
+        raise UsageError(f'a teacher of {type(self).__name__} has the words of its students: leave its data_args empty')
+
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
         del name, answer, dataset

@@ -10,6 +10,7 @@ import numpy as np
 
 from kdjax.dataset import Dataset, Shared, Split
 from kdjax.decoding import cost, hypotheses
+from kdjax.decoding.alignment import aligned
 from kdjax.decoding.base import BEGIN, END, Limits, generator_of
 from kdjax.decoding.beam import Beam, Found
 from kdjax.decoding.beam import search as searched
@@ -210,16 +211,11 @@ class Translation(NextToken):
     def carried(self, column: np.ndarray, theirs: Dataset, ours: Dataset) -> np.ndarray:
         """Translations (R, 2, T) by the words of a teacher as those of its students, (R, 2, N): its texts, in their
         sub-words. What is then too long is 0, and its reference stands."""
-        split, others = ours.splits['train'], theirs.splits['train']
-        of_theirs = self.informed(theirs)
-        if of_theirs.read(others.column('labels')) != self.informed(ours).read(split.column('labels')):
-            raise UsageError(
-                f'a teacher translates the training pairs of its students, and has {others.size} that are not their '
-                f'{split.size}: leave pairs out by words, which no vocabulary changes (words=...), and not by sub-words'
-            )
+        self._same_pairs(theirs, ours)
         if ours.facts.get('fingerprint') == theirs.facts.get('fingerprint'):
             return column
-        width, encoder = split.column('labels').shape[1], ours.facts['subwords']
+        of_theirs, encoder = self.informed(theirs), ours.facts['subwords']
+        width = ours.splits['train'].column('labels').shape[1]
         found = np.zeros((*column.shape[:2], width), np.int32)
         for place in range(column.shape[1]):
             rows = np.flatnonzero(np.any(column[:, place] > 0, axis=1))
@@ -227,6 +223,23 @@ class Translation(NextToken):
                 if len(ids) < width:
                     found[row, place, : len(ids) + 1] = [*ids, END]
         return found
+
+    def beside(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
+        """What a teacher of other words reads of each pair, and where it has read as much of the reference."""
+        self._same_pairs(theirs, ours)
+        if self.reads_teacher:
+            raise UsageError('a teacher of other sub-words is asked about references, and this fit learns translations')
+        own, others = (each.splits['train'].column('labels') for each in (ours, theirs))
+        places = aligned(own, others, ours.facts['pieces'], theirs.facts['pieces'])
+        return {'teacher_inputs': theirs.splits['train'].column('inputs'), 'aligned': places}
+
+    def _same_pairs(self, theirs: Dataset, ours: Dataset) -> None:
+        own, others = (self.informed(each).read(each.splits['train'].column('labels')) for each in (ours, theirs))
+        if own != others:
+            raise UsageError(
+                f'a teacher translates the training pairs of its students, and has {len(others)} that are not their '
+                f'{len(own)}: leave pairs out by words, which no vocabulary changes (words=...), and not by sub-words'
+            )
 
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         most = dataset.facts['vocabulary'] - 1

@@ -80,15 +80,18 @@ def preprocess(data: DataSource) -> Preprocess:
     return _of_data(data.preprocess, 'preprocessing')
 
 
-def presentation(inputs: Trained) -> dict[str, Any]:
-    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`."""
+def presentation(inputs: Trained, beside: bool = False) -> dict[str, Any]:
+    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`.
+
+    With `beside` its batches have what a teacher of other words reads.
+    """
     views = inputs.presented
     return {
         'preprocess': preprocess(inputs.data),
         'mix': _of_data(views.mix, 'mixing') if views.mix else None,
         'consistent': views.consistent,
         'task': fitted_task(inputs.task, inputs.fit.spec.task),
-        'teacher': teacher_view(inputs),
+        'teacher': TeacherView(TEACHER_INPUTS, preprocess(inputs.data)) if beside else teacher_view(inputs),
     }
 
 
@@ -100,12 +103,6 @@ def teacher_view(inputs: Trained) -> TeacherView | None:
     if (who.column, plain(who.data)) == (inputs.column, plain(inputs.data)):
         return None
     return TeacherView(who.column, preprocess(who.data))
-
-
-def other_data(inputs: Trained) -> bool:
-    """Whether the teacher of a fit has other data than its students: the same examples, otherwise written down."""
-    source = inputs.source
-    return source is not None and plain(source.data.args) != plain(inputs.data.args)
 
 
 def _of_data(spec: Mapping[str, Any], kind: str) -> Any:

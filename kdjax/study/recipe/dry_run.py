@@ -200,8 +200,8 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
     columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
-    columns |= _answers(inputs, dataset)
-    presentation = build.presentation(inputs)
+    columns |= {**_answers(inputs, dataset), **pretrained.beside(inputs, dataset, build.dataset)}
+    presentation = build.presentation(inputs, beside=teachers.ALIGNED in columns)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
@@ -215,7 +215,7 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     if not questions or not isinstance(inputs.source, CachedTeacher):
         return {}
     who, task = inputs.source.teacher, build.task(inputs.task)
-    if build.other_data(inputs):
+    if pretrained.other_data(inputs):
         theirs = build.dataset(inputs.source.data)
         own = _answers(dataclasses.replace(inputs, data=inputs.source.data), theirs)
         nothing = {name: np.zeros(column.shape, column.dtype) for name, column in own.items()}
@@ -247,22 +247,6 @@ def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
     return jax.ShapeDtypeStruct(array.shape, array.dtype)
 
 
-def _check_words(inputs: Trained, dataset: Dataset) -> None:
-    """Raises UsageError where a teacher of other data is to speak of the words, or the examples, of its students."""
-    assert inputs.source is not None
-    if isinstance(inputs.source, CachedTeacher) and not build.task(inputs.task).questions(dataset):
-        raise UsageError(f'{inputs.source.name!r} has data of its own, and what is cached of it answers those: leave '
-                         "its data_args empty, or set mode='online'")  # fmt: skip
-    ours, theirs = (each.facts for each in (dataset, build.dataset(inputs.source.data)))
-    hashes = [tuple(facts.get(name) for name in pretrained.VOCABULARIES) for facts in (ours, theirs)]
-    if hashes[0] != hashes[1]:
-        raise UsageError(
-            f'terms read what {inputs.source.name!r} says of each word, and it has other sub-words than its students: '
-            f'{theirs.get("vocabulary")} of the hash {hashes[1][0]}, and theirs are {ours.get("vocabulary")} of '
-            f'{hashes[0][0]}; as many are not the same. Let students learn its translations, which are text'
-        )
-
-
 def _reply(net: Net, task: Task, variables: Tree, batch: Batch) -> Tree:
     batch = task.prepare(batch)
     return task.reply(net, variables, net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
@@ -288,14 +272,17 @@ def _teacher(
         return teachers.none(), {}, batch
     else:
         who = teacher_of(inputs.source)
-        if build.other_data(inputs):
-            _check_words(inputs, dataset)
         if isinstance(who, GivenTeacher):
             return _looked_up(inputs, who, dataset, batch)
-        spec = who.network
-        one = _changed(who, dataset, inputs.teaching or who.precision)
+        spec, known = who.network, dataset
+        if pretrained.other_data(inputs):
+            known = build.dataset(who.data)
+            pretrained.check_words(inputs, dataset, known)
+        one = _changed(who, known, inputs.teaching or who.precision)
         net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
     online = teachers.frozen(net)
+    if teachers.ALIGNED in batch:
+        return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
     read = jax.tree.map(
