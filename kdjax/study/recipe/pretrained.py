@@ -86,7 +86,7 @@ def check_words(inputs: TrainedTeacher | TrainedStudents, ours: Dataset, theirs:
         facts = [each.facts for each in (ours, theirs)]
         mine, others = (f'{each["vocabulary"]} of the hash {each[VOCABULARIES[0]]}' for each in facts)
         raise UsageError(
-            f'terms {wrong} read what {who!r} says of each word, and it has other sub-words than its students: {others}, '
+            f'terms {wrong} read what {who!r} says of each word, and has other sub-words than its students: {others}, '
             f'and theirs are {mine}; as many are not the same. Use uld, or let them learn its translations'
         )
 
