@@ -33,8 +33,8 @@ from kdjax.train import ledger
 
 # The teacher of configs/multi30k.py:full; sentences and texts of usual lengths.
 NET = {'vocabulary': 4000, 'width': 128, 'depth': 4, 'heads': 4, 'inner': 256, 'dropout': 0.0}
-SOURCE, LENGTH, SEED = 16, 40, 0
-BATCHES, WIDTHS, ALPHA = (1, 64), (1, 5), 0.6
+SOURCE, LENGTH, SEED = 16, 24, 0
+BATCHES, WIDTHS, ALPHA = (64,), (1, 5), 0.6
 
 
 def made(**changes: Any) -> tuple[Any, Any]:
