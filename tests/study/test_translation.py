@@ -107,6 +107,12 @@ def test_what_a_teacher_of_other_words_writes_is_read_as_text():
         task.carried(column, theirs, fewer)
 
 
+def test_what_is_not_written_down_cannot_be_learned():
+    recipe = resolve(applied(multi30k.get_config('beam=2,methods=sequence'), {**SHORT, 'teacher.mode': 'online'}))
+    with pytest.raises(UsageError, match="fit 'sequence': it learns what 'teacher' wrote, .* set mode='cached'"):
+        plan.check_shapes(recipe, reversed_digits.pairs())
+
+
 @pytest.mark.slow
 def test_students_learn_of_a_teacher_of_other_words(tmp_path):
     pytest.importorskip('sacrebleu')

@@ -211,8 +211,11 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
 
 def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     """Shapes of the columns that a cached teacher's answers to what examples share become."""
-    questions = build.task(inputs.task).questions(dataset)
+    questions, fit = build.task(inputs.task).questions(dataset), inputs.fit
     if not questions or not isinstance(inputs.source, CachedTeacher):
+        if build.fitted_task(inputs.task, fit.spec.task).reads_teacher:
+            raise UsageError(f"it learns what {fit.teacher!r} wrote, which is looked up: set mode='cached' of a network "
+                             'that teaches')  # fmt: skip
         return {}
     who, task = inputs.source.teacher, build.task(inputs.task)
     if pretrained.other_data(inputs):
