@@ -109,7 +109,7 @@ def test_what_a_teacher_of_other_words_writes_is_read_as_text():
 
 def test_what_is_not_written_down_cannot_be_learned():
     recipe = resolve(applied(multi30k.get_config('beam=2,methods=sequence'), {**SHORT, 'teacher.mode': 'online'}))
-    with pytest.raises(UsageError, match="fit 'sequence': it learns what 'teacher' wrote, .* set mode='cached'"):
+    with pytest.raises(UsageError, match=r"fit 'sequence': it learns what 'teacher' wrote, .* set mode='cached'"):
         plan.check_shapes(recipe, reversed_digits.pairs())
 
 

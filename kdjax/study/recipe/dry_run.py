@@ -214,8 +214,8 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     questions, fit = build.task(inputs.task).questions(dataset), inputs.fit
     if not questions or not isinstance(inputs.source, CachedTeacher):
         if build.fitted_task(inputs.task, fit.spec.task).reads_teacher:
-            raise UsageError(f"it learns what {fit.teacher!r} wrote, which is looked up: set mode='cached' of a network "
-                             'that teaches')  # fmt: skip
+            raise UsageError(f"it learns what {fit.teacher!r} wrote, which is looked up: set mode='cached' of a "
+                             'network that teaches')  # fmt: skip
         return {}
     who, task = inputs.source.teacher, build.task(inputs.task)
     if pretrained.other_data(inputs):
