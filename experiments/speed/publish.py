@@ -1,7 +1,7 @@
 """Makes measurements the ones that the project shows.
 
 Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
-         after measure.py, sweeps.py, parts.py, start.py and decoding.py
+         after measure.py, sweeps.py, parts.py and start.py
 
 Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results
 and, where there is one, from that of accelerator.py. A test holds README.md to them. Given the workdirs of
@@ -24,7 +24,7 @@ from kdjax.study.report import document, figure_style, formatting
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
-RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'decoding')
+RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -48,9 +48,8 @@ def filled(text: str, content: str) -> str:
 
 
 def content(
-    found: Results, sweeps: Results, parts: Results, start: Results, precision: Results, decoding: Results,
-    device: Results | None = None,
-) -> str:  # fmt: skip
+    found: Results, sweeps: Results, parts: Results, start: Results, precision: Results, device: Results | None = None
+) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
     limits = [case['limit_gflops'] for case in found['cases'].values()]
@@ -63,13 +62,12 @@ def content(
         f'Convolutions of kdjax: {formatting.facts(machine["convolutions"])}.'
     )
     says = [
-        goals(found, sweeps, start, decoding), document.Text(where),
+        goals(found, sweeps, start), document.Text(where),
         document.Heading('One student', 3), *(single(found, pair) for pair in measured(found)), split(found),
         document.Heading('Grids', 3), grids(found),
         document.Heading('Techniques', 3), techniques(found),
         document.Heading('Whole sweeps', 3), whole(sweeps),
         document.Heading('From the start of the process to the first step', 3), starts(start),
-        document.Heading('Writing translations', 3), writing(decoding), document.Text(written_by(decoding)),
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
         document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
@@ -84,7 +82,7 @@ def measured(found: Results) -> list[str]:
     return [pair for pair in PAIRS if f'{pair}:kd' in found['cases']]
 
 
-def goals(found: Results, sweeps: Results, start: Results, decoding: Results) -> document.Table:
+def goals(found: Results, sweeps: Results, start: Results) -> document.Table:
     """What was aimed at, and what was measured."""
 
     def ratios(variant: str, names: Sequence[str]) -> list[float]:
@@ -108,8 +106,6 @@ def goals(found: Results, sweeps: Results, start: Results, decoding: Results) ->
     ]  # fmt: skip
     warm = [row['torch'] / row['kdjax, warm'] for row in start['seconds'].values()]
     listed.append(Goal('a warm start to the first step, against PyTorch', 1 / 1.1, warm))
-    many = [row['ratio'] for row in decoding['rows'] if row['batch'] == 64]
-    listed.append(Goal('64 translations at once, greedily and by a search, against PyTorch with a cache', 2.0, many))
     rows = tuple(
         (each.says, f'{each.goal:.1f}x', ', '.join(f'{value:.2f}x' for value in each.measured), _met(each))
         for each in listed
@@ -156,35 +152,6 @@ def starts(start: Results) -> document.Table:
     )
     says = 'Wall seconds; cold: nothing is compiled, warm: an earlier process left its programs'
     return document.Table(says, 'lrrr', ('pair', FIRST, 'kdjax, warm', 'kdjax, cold'), rows)
-
-
-def writing(decoding: Results) -> document.Table:
-    """How fast translations are written."""
-    rows = tuple(
-        (
-            'greedy' if row['width'] == 1 else f'beam {row["width"]}', str(row['batch']),
-            *(f'{row["wall_ms"][side]:.1f}' for side in ('torch', 'kdjax')), f'{row["ratio"]:.2f}',
-            f'{row["cpu_ratio"]:.2f}', f'{100 * row["alike"]:.0f}',
-        )
-        for row in decoding['rows']
-    )  # fmt: skip
-    net = decoding['net']
-    says = (
-        f'A translator of {net["depth"]} + {net["depth"]} layers of {net["width"]} and {net["vocabulary"]} sub-words '
-        f'writes texts of at most {decoding["length"]}: milliseconds, and how many times faster'
-    )
-    header = ('search', 'sentences', 'PyTorch with a cache (ms)', 'kdjax (ms)', 'ratio', 'of processor time',
-              'written alike (%)')  # fmt: skip
-    return document.Table(says, 'lrrrrrr', header, rows)
-
-
-def written_by(decoding: Results) -> str:
-    """On what that was measured."""
-    machine, versions = decoding['machine'], decoding['versions']
-    return (
-        f'{machine["processor"]}, {machine["cores"]} cores, {decoding["threads"]} threads; JAX {versions["jax"]}, '
-        f'PyTorch {versions["torch"]}; {decoding["rounds"]} rounds; load of the machine {decoding["load"]:.1f}.'
-    )
 
 
 def precisions(precision: Results) -> document.Table:
