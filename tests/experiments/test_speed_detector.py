@@ -23,7 +23,7 @@ def test_both_loops_do_the_same_step(monkeypatch, channels_last):
 def test_the_table_is_made_of_what_was_measured():
     row = {'ms': dict.fromkeys(('kdjax', 'torch plain', 'torch channels_last'), 12.4), 'losses': {},
            'ratios': {'kdjax': 1.0, 'torch plain': 1.5, 'torch channels_last': 1.25}}  # fmt: skip
-    found = {'networks': {'student': row}, 'machine': {'processor': 'A', 'cores': 2}, 'load': 'nothing else was running',
+    found = {'networks': {'student': row}, 'machine': {'processor': 'A', 'cores': 2}, 'load': 'nothing else ran',
              'versions': {'jax': '1', 'torch': '2'}, 'convolutions': 'XLA'}  # fmt: skip
     table = detector.table(found)
     assert '| student | 12 | 12 | 12 | 1.50 | 1.25 |' in table
