@@ -240,7 +240,7 @@ def test_a_term_that_never_pulls_is_named():
 
 NOTHING = DecoupledTargets(alpha=0.0, beta=0.0)
 REACHING = (
-    *TERMS,
+    *HARD_SOFT,
     ('off', CrossEntropy(weight=0.0)),
     ('later', SoftTargets(schedules=(('weight', 0.0, 1.0, 100), ('temperature', 2.0, 1.0, 10)))),
     ('nothing', NOTHING),
@@ -254,7 +254,7 @@ def reached(given, batch=None, **how):
 
 def test_what_can_move_nothing_is_told_from_what_is_off_or_comes_later():
     """Also where the student is its own teacher, and where no example has a label."""
-    given = setting(terms=REACHING)
+    given = setting(mlp(classes=5, widths=(7,)), REACHING)
     found = reached(given)
     assert [name for name, reach in found.items() if not reach] == ['nothing']
     unlabelled = reached(given, {**given.batch, 'labels': jnp.full(BATCH, -1)})
