@@ -254,6 +254,16 @@ class Task:
         del dataset, outputs
         return None
 
+    def beside(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any] | None:
+        """What the report shows of one test example, of the teacher and of students, in the place of `exhibit`.
+
+        Args:
+          dataset: all splits.
+          outputs: logits on the test split, (N, ...), of 'teacher' and of a student of every method, by its name.
+        """
+        del dataset, outputs
+        return None
+
     @property
     def has_classes(self) -> bool:
         """Whether a report shows answers class by class."""

@@ -204,6 +204,11 @@ def step_of(fit: Fit) -> Callable[..., Any]:
     return bound(train_step, source=_source(fit), split_gradients=split, accumulate=fit.spec.accumulate)
 
 
+def reach_of(fit: Fit) -> Callable[..., Any]:
+    """What says which terms of a fit can move anything, still without its parts."""
+    return bound(anatomy.reach, source=_source(fit))
+
+
 def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     """A look at the gradients of its terms, likewise."""
     return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)

@@ -95,7 +95,10 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
     if heads:
         found['costs'] = heads
-    return plain({**found, 'balance': task.balance(dataset), 'by_class': classes})
+    shown = {name.rpartition('/')[0]: of for name, of in predictions.items()
+             if name.endswith(f'/{max(shared.transfer_sizes)}')}  # fmt: skip
+    beside = task.beside(dataset, {'teacher': test_logits, **shown})
+    return plain({**found, 'balance': task.balance(dataset), 'by_class': classes, 'beside': beside})
 
 
 def _logits(
@@ -167,6 +170,9 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
       command: how the user called.
     """
     evaluated = context.done['evaluate'].result
+    taught = teachers({'teacher': evaluated['teacher']})
+    if evaluated.get('beside'):
+        taught['exhibits'] = {'teacher': evaluated['beside']}
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
     return {
         'title': recipe.title,
@@ -181,7 +187,7 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
         **measures(build.task(recipe.task)),
         'balance': evaluated.get('balance', {}),
         'by_class': evaluated.get('by_class', {}),
-        **teachers({'teacher': evaluated['teacher']}),
+        **taught,
         'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command, context.earlier),
         'config': as_json(recipe.config),
     }

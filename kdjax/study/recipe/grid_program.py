@@ -21,7 +21,7 @@ from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
-from kdjax.train import cache, grid, layout, parallel, storage, teachers
+from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
@@ -82,6 +82,7 @@ class GridProgram(NamedTuple):
     knobs: Any
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+    unreached: Callable[[], list[str]]  # the terms by which the first cell can learn nothing, in the first steps
     calibrated: Callable[[Tree], Tree] | None  # variables of rounded students, with ranges taken anew
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
@@ -131,15 +132,29 @@ def grid_program(
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
+    state = begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+    reach = compiled(bound(_reach, reach=bound(build.reach_of(fit), **parts), own_batches=own_batches))
     return GridProgram(
-        begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun),
+        state,
         source.variables,
         batches,
         knobs,
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
+        lambda: anatomy.unreached(
+            jax.device_get(reach(state, source.variables, batches(step, step + 1), knobs))
+            for step in range(min(anatomy.LOOKS, fit.steps))
+        ),
         _calibration(context, inputs, batches, own_batches),
     )
+
+
+def _reach(
+    state: State, variables: Tree, batches: Batch, knobs: Any, *, reach: Callable[..., Tree], own_batches: bool
+) -> Tree:
+    """What terms of the first cell reach on the batches of one step."""
+    batch = trees.take(batches, 0)
+    return reach(trees.take(state, 0), variables, trees.take(batch, 0) if own_batches else batch, trees.take(knobs, 0))
 
 
 def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
