@@ -24,8 +24,8 @@ BINS = {8: 12, 4: 24}  # by stride, for pictures of 160x120: half of the longest
 TEACHER = {'widths': (16, 48, 96), 'counts': (0, 1, 2), 'neck': 64}
 STUDENT = {'widths': (4, 12, 24), 'counts': (0, 1, 2), 'neck': 16}
 # Cells that answer for an object are at most this far from its centre, in strides. With 1.5, as published for maps of
-# several strides, a red cell has 7 of them and a platelet, of 10 pixels, 1.5: they are 1.6 % of what the loss is of, and
-# after 20 epochs a teacher's boxes of platelets overlap with the true ones by 0.22, so that none is right at IoU 0.5.
+# several strides, a red cell has 7 of them and a platelet, of 10 pixels, 1.5: those were 1.6 % of all, and after 20
+# epochs a teacher's boxes of platelets overlapped with the true ones by 0.22, so that none was right at IoU 0.5.
 RADIUS = 0.75
 # Of a quick look: most of what it takes is compiling, and small networks compile sooner.
 QUICK = {'counts': (0, 1, 1), 'depth': 1}
