@@ -38,7 +38,7 @@ class TeacherSource(NamedTuple):
     variables: Tree
     tables: Mapping[str, np.ndarray]
     padded: Mapping[str, int] = {}
-    columns: Mapping[str, Shared] = {}  # its answers to what examples share
+    columns: Mapping[str, Any] = {}  # its answers to what examples share, and what it reads where it has other words
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -115,7 +115,8 @@ def grid_program(
     batches = training_feed(context.execution.stream)(
         streams, fit.batch_size,
         {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
-        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
+        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables,
+        **build.presentation(inputs, beside=teachers.ALIGNED in source.columns),
         buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
         padded={**build.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
@@ -255,21 +256,34 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
-        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        task, ours = context.task(inputs), context.datasets(inputs.data)
+        questions = task.questions(ours)
         if questions:
-            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
-                       for name, question in questions.items()}  # fmt: skip
+            kept = {name: np.asarray(tables[teachers.PREFIX + name]) for name in questions}
+            if pretrained.other_data(inputs):
+                theirs = context.datasets(inputs.source.data)
+                kept = {name: task.carried(column, theirs, ours) for name, column in kept.items()}
+            answers = {name: Shared(question.rows, kept[name]) for name, question in questions.items()}
             shared = {teachers.PREFIX + name: column for name, column in answers.items()}
-            return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
+            return _asked(context, inputs, variables, shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
-    return TeacherSource(asked_teacher(context, inputs), variables, {})
+    return _asked(context, inputs, variables, {})
+
+
+def _asked(context: Context, inputs: Trained, variables: Tree, known: Mapping[str, Any]) -> TeacherSource:
+    """A network that is asked in every step, beside what is known of it already."""
+    columns = pretrained.beside(inputs, context.datasets(inputs.data), context.datasets)
+    teacher = asked_teacher(context, inputs)
+    if not columns:
+        return TeacherSource(teacher, variables, {}, columns=known)
+    return TeacherSource(teachers.aligned(teacher), variables, {}, {teachers.ALIGNED: 1}, {**known, **columns})
 
 
 def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
-    if isinstance(who, GivenTeacher):
+    if isinstance(who, GivenTeacher) or not inputs.fit.asks:
         return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 
