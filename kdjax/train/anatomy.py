@@ -106,7 +106,7 @@ def reach(
     variables = {'params': state.params['student'], 'stats': state.stats}
     own_vars = source(state, teacher_vars, knobs)
     steady = Objective(tuple((name, dataclasses.replace(term, schedules=())) for name, term in objective.terms))
-    taps = [tuple({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
+    taps = [sorted({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
     said = _made_up(lambda: net.apply(variables, batch['inputs'], train=False, key=None)[0], taps[0])
     asked = functools.partial(teacher, own_vars, batch)
     taught = asked() if teacher is cached() else _made_up(asked, taps[1])
