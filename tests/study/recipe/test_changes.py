@@ -1,16 +1,12 @@
 """Chains of fits that change their student: what was done stays, in grids, with averages, and again after a stop."""
 
-import runpy
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 import rotation
-from ml_collections import ConfigDict
+from compressed import chain, config, put
 
 import kdjax
-from configs import base
 from kdjax import trees
 from kdjax.compress import shared, sizes
 from kdjax.compress.quantized import ROUNDING
@@ -27,53 +23,8 @@ from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
 from kdjax.types import State
 
-TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
-FITS = {
-    'prune': {'optim.pruning': 'global', 'optim.prune_every': 3, 'sparsity': 0.5},
-    'qat': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'before'},
-    'pqk': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'dense'},
-    'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
-    'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
-    'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
-    'share': {'change': {'kind': 'share', 'bits': 3}},
-    'after': {},
-    'own': {'teacher': 'dense'},
-}  # fmt: skip
-
 # A whole run, which all of its tests look at.
 every_other_day = pytest.mark.rotating(0, 2)
-
-
-def config(methods, search=None, **fields):
-    """The tiny run with these methods beside the baseline; fields by dotted name."""
-    new = TINY()
-    with new.unlocked(), new.ignore_type():
-        for name in ('distill', 'finetune', 'combined'):
-            del new.fits[name]
-        for name, settings in FITS.items():
-            new.fits[name] = base.fit(hard=0.1, soft=0.9)
-            new.fits[name].steps, new.fits[name].learning_rate = 20, 1e-2
-            for field, value in settings.items():
-                put(new.fits[name], field, value)
-        new.methods = ConfigDict({'hard labels': ('baseline',), **methods})
-        new.accept.method = next(iter(methods))
-        new.search = base.Search(search or {})
-        for field, value in fields.items():
-            put(new, field.replace('__', '.'), value)
-    return new.lock()
-
-
-def put(node, field, value):
-    *way, last = field.split('.')
-    for name in way:
-        node = node[name]
-    node[last] = ConfigDict(value) if isinstance(value, dict) else value
-
-
-def chain(*fits):
-    """What the last fit of a chain reads."""
-    made = config({'method': fits})
-    return plan.stages_of(resolve(made))['+'.join(fits)].inputs
 
 
 def traced(config):
@@ -243,6 +194,8 @@ def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
         ('qat', 'change', {'kind': 'quantize', 'form': 'max'}, "unknown form 'max' of rounding"),
         ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow': missing a required argument: 'keep'"),
         ('narrow', 'change', {'kind': 'narrow', 'keep': 50}, r'must be in \(0, 1\], got 50'),
+        ('narrow', 'change', {'kind': 'narrow', 'keep': 0.5, 'score': 'l1'}, "unknown score 'l1' of change narrow"),
+        ('narrow', 'change', {'kind': 'narrow', 'keep': 0.5, 'batches': 3}, "of, >= 1, or 0 for 10; got 3 and score"),
         ('qat', 'bits', 1.0, 'bits must be whole numbers from 2 on'),
         ('qat', 'bits', 4.5, 'bits must be whole numbers from 2 on'),
         ('after', 'bits', 4.0, "bits are of a fit that rounds: set change to {'kind': 'quantize'}"),
@@ -332,7 +285,7 @@ def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize('fits', [('prune',), ('prune', 'qat'), ('narrow', 'factor'), ('prune', 'share')])
+@pytest.mark.parametrize('fits', [('prune',), ('prune', 'qat'), ('narrow', 'factor'), ('prune', 'share'), ('qat', 'taylor')])
 def test_a_chain_that_is_stopped_in_its_last_fit_goes_on_to_the_same_bits(tmp_path, fits):
     class Once(StopSignals):
         """Asks for a stop in the middle of a stage."""
@@ -381,9 +334,9 @@ def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
 @pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
 @pytest.mark.parametrize('runner', ['single', 'pmap', 'shard_map', 'cells'])
 def test_chains_are_the_same_over_runners_and_in_bfloat16(tmp_path, runner, precision):
-    methods = {'all': ('baseline', 'narrow', 'prune', 'qat')}
+    methods = {'all': ('baseline', 'taylor', 'prune', 'qat')}
     run.run(config(methods, run__runner=runner, run__precision=precision), tmp_path, 'test')
-    found, result = variables(tmp_path, 'baseline+narrow+prune+qat')
+    found, result = variables(tmp_path, 'baseline+taylor+prune+qat')
     assert result['failures'] == []
     assert found['params']['dense1']['kernel'].shape == (2, 64, 4)
     for cell in range(2):
