@@ -3,11 +3,14 @@
 import runpy
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from configs import base
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.resolve import resolve
+from kdjax.train import storage
+from kdjax.train.checkpoint import load_variables
 
 TINY = runpy.run_path(str(Path(__file__).resolve().parent / 'configs' / 'tiny.py'))['get_config']
 FITS = {
@@ -54,3 +57,12 @@ def chain(*fits, **fields):
     """What the last fit of a chain reads."""
     made = config({'method': fits}, **fields)
     return plan.stages_of(resolve(made))['+'.join(fits)].inputs
+
+
+def variables(workdir, chain, which='variables'):
+    (folder,) = workdir.glob(f'{chain}-*')
+    return load_variables(folder / which), storage.read_json(folder / storage.ARTIFACT)['result']
+
+
+def zeros(variables):
+    return [np.asarray(variables['params'][layer]['kernel']) == 0 for layer in ('dense1', 'head')]

@@ -21,7 +21,6 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kdjax.compress import quantized
@@ -153,8 +152,10 @@ def main() -> None:
         print(f'{name:8s} {1e6 * row["median"]:7.1f} us  {row["ratio"]:.3f} [{low:.3f}, {high:.3f}]  '
               f'cpu {row["cpu_ratio"]:.3f}')  # fmt: skip
     if names == list(ARMS):
-        kept = {'arms': found, 'rounds': given.rounds, 'cells': CELLS, 'batch': BATCH, 'steps': STEPS * DISPATCHES,
-                'versions': ledger.versions(), 'machine': ledger.machine(), 'git_commit': ledger.git_commit()}  # fmt: skip
+        kept = {
+            'arms': found, 'rounds': given.rounds, 'cells': CELLS, 'batch': BATCH, 'steps': STEPS * DISPATCHES,
+            'versions': ledger.versions(), 'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
+        }  # fmt: skip
         (HERE / 'results' / 'smaller.json').write_text(json.dumps(ledger.plain(kept), indent=1) + '\n')
 
 

@@ -151,13 +151,10 @@ def present(kernel: Array) -> Array:
 
 
 def _gone(kernels: Sequence[Array], scope: str) -> Array:
-    """The share of weights that are not there, of every kernel where they are pruned by 'layer', else of all. float32"""
-    parts = [[kernel] for kernel in kernels] if scope == 'layer' else [kernels]
-    return jnp.stack([
-        sum((jnp.sum(~present(kernel), dtype=jnp.int32) for kernel in part), jnp.zeros((), jnp.int32)).astype(jnp.float32)
-        / max(sum(kernel.size for kernel in part), 1)
-        for part in parts
-    ]).reshape(() if scope != 'layer' else (-1,))  # fmt: skip
+    """The share of weights that are not there: of every kernel where they are pruned by 'layer', else of all."""
+    gone = jnp.asarray([jnp.sum(~present(kernel), dtype=jnp.float32) for kernel in kernels], jnp.float32)
+    sizes = jnp.asarray([kernel.size for kernel in kernels], jnp.float32)
+    return gone / sizes if scope == 'layer' else jnp.sum(gone) / jnp.maximum(jnp.sum(sizes), 1)
 
 
 def refilled(params: Tree, dense: Tree) -> Tree:

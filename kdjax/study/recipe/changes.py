@@ -145,6 +145,11 @@ def reached(inputs: Any) -> bool:
     return made(inputs) or sparse(inputs)
 
 
+def ranked(inputs: Any) -> bool:
+    """Whether the factors of a fit's student have a rank that is a number of each cell."""
+    return any('rank' in fit.knobs for fit in fits(inputs))
+
+
 def network(spec: NetSpec, inputs: Any) -> NetSpec:
     """The network of a fit, as narrow as it has been made.
 
@@ -176,7 +181,7 @@ def widths_of(spec: NetSpec) -> tuple[int, ...]:
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
     """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
     net, how = shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
-    if how is not None and how.form == 'lsq' and any('rank' in fit.knobs for fit in fits(inputs)):
+    if how is not None and how.form == 'lsq' and ranked(inputs):
         raise UsageError("form 'lsq' learns steps for all directions of factors, and their rank is a knob here: set "
                          'rank=0, or form absmax')  # fmt: skip
     return net if how is None else build.rounded(net, how)

@@ -90,7 +90,5 @@ def test_a_term_that_cannot_read_the_student_as_it_comes_in_is_met_before_traini
     recipe = resolve(config({'method': ('baseline', 'narrow')}, **fields))
     plan.check_shapes(recipe, Datasets()(recipe.data))
     scored = resolve(config({'method': ('baseline', 'narrow')}, **fields, **BY_GRADIENTS))
-    with pytest.raises(
-        UsageError, match=r"asks gradients at the student as it comes in, and .*; take group_norm"
-    ):
+    with pytest.raises(UsageError, match=r'asks gradients at the student as it comes in, and .*; take group_norm'):
         plan.check_shapes(scored, Datasets()(scored.data))
