@@ -1,7 +1,7 @@
 """Makes measurements the ones that the project shows.
 
 Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
-         after measure.py, sweeps.py, parts.py and start.py
+         after measure.py, sweeps.py, parts.py, start.py and smaller.py
 
 Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results
 and, where there is one, from that of accelerator.py. A test holds README.md to them. Given the workdirs of
@@ -24,7 +24,7 @@ from kdjax.study.report import document, figure_style, formatting
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
-RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision')
+RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'smaller')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -48,7 +48,13 @@ def filled(text: str, content: str) -> str:
 
 
 def content(
-    found: Results, sweeps: Results, parts: Results, start: Results, precision: Results, device: Results | None = None
+    found: Results,
+    sweeps: Results,
+    parts: Results,
+    start: Results,
+    precision: Results,
+    made_smaller: Results,
+    device: Results | None = None,
 ) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
@@ -69,6 +75,7 @@ def content(
         document.Heading('Whole sweeps', 3), whole(sweeps),
         document.Heading('From the start of the process to the first step', 3), starts(start),
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
+        document.Heading('A step that makes the student smaller', 3), smaller(made_smaller),
         document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
@@ -166,6 +173,25 @@ def precisions(precision: Results) -> document.Table:
             rows.append((trained, row['name'], f'{100 * row["last"]["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
     return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
+
+
+def smaller(found: Results) -> document.Table:
+    """What is done to students in every step, and what it costs."""
+    machine, versions = found['machine'], found['versions']
+    rows = []
+    for name, each in found['arms'].items():
+        low, high = each['quartiles']
+        goal = each['goal']
+        met = '' if goal is None else f'{goal:.1f}, {"met" if each["ratio"] <= goal else "not met"}'
+        rows.append((name, each['says'], f'{1e6 * each["median"]:.0f}', f'{each["ratio"]:.2f}',
+                     f'{low:.2f} to {high:.2f}', f'{each["cpu_ratio"]:.2f}', met))  # fmt: skip
+    header = ('', 'in every step', 'step (us)', 'ratio', 'middle half', 'ratio of processor time', 'goal, at most')
+    says = (
+        f'{found["cells"]} students of 1.2 k parameters as one grid, batches of {found["batch"]}, cached logits; '
+        f'medians of {found["rounds"]} turns of {found["steps"]} steps, over the plain step of the same turn; '
+        f'{machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
+    )
+    return document.Table(says, 'llrrrrl', header, tuple(rows))
 
 
 def folding(parts: Results) -> document.Table:

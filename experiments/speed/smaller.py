@@ -9,7 +9,6 @@ distillation step, and the same with zeros or rounding. In turns; ratios are of 
 import argparse
 import functools
 import json
-import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -89,12 +88,10 @@ def knobs(arm: Arm) -> dict[str, Any]:
     return {**cells, 'seed': np.arange(CELLS, dtype=np.uint32)}
 
 
-def program(arm: Arm, examples: Tree) -> Callable[[], Any]:
-    """One turn of an arm: dispatches of the same steps, from the same start."""
-    net, first = arm.net, jax.tree.map(lambda leaf: leaf[0], examples)
+def functions(arm: Arm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes the states of a grid, of keys, knobs and the first batch; and its steps of a dispatch."""
     tx = optim.build('adamw', schedule='cosine', steps=STEPS * DISPATCHES, **arm.optim)
-    parts: dict[str, Any] = {'net': net, 'teacher': teachers.cached(), 'objective': OBJECTIVE, 'tx': tx}
-    own = jax.device_put(knobs(arm))
+    parts: dict[str, Any] = {'net': arm.net, 'teacher': teachers.cached(), 'objective': OBJECTIVE, 'tx': tx}
 
     def begun(key: jax.Array, given: Any, batch: Any) -> Any:
         student = NET.init(key, batch['inputs'])
@@ -102,40 +99,45 @@ def program(arm: Arm, examples: Tree) -> Callable[[], Any]:
             student = quantized.begun(NET, arm.rounding, student, batch['inputs'], (4.0, 8.0))
         return init_state(given, {}, batch, student, {}, **parts)
 
-    state = jax.jit(jax.vmap(begun))(jax.random.split(jax.random.key(0), CELLS), own, first)
-    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+    return jax.vmap(begun), grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+
+
+def program(arm: Arm, examples: Tree) -> tuple[Tree, Callable[[Tree], Tree]]:
+    """The state that an arm begins with, and a dispatch of it, compiled."""
+    (begin, step), own = functions(arm), jax.device_put(knobs(arm))
+    first = jax.tree.map(lambda leaf: leaf[0], examples)
+    state = jax.jit(begin)(jax.random.split(jax.random.key(0), CELLS), own, first)
     compiled = jax.jit(step, donate_argnums=0).lower(state, {}, examples, own).compile()
-
-    def turn() -> Any:
-        now = layout.copied(state)
-        for _ in range(DISPATCHES):
-            now, _ = compiled(now, {}, examples, own)
-        return jax.block_until_ready(now)
-
-    return turn
+    return state, lambda state: jax.block_until_ready(compiled(state, {}, examples, own)[0])
 
 
 def measured(rounds: int, names: Sequence[str] = tuple(ARMS)) -> dict[str, dict[str, Any]]:
-    """Of every arm seconds and processor seconds of a step by round, and medians of their ratios to the plain step."""
+    """Of every arm seconds and processor seconds of a step by round, and medians of their ratios to the first arm's.
+
+    In a round all take turns after each dispatch, so that what else the machine does is shared by all.
+    """
     examples = jax.device_put(batches())
-    turns = {name: program(ARMS[name], examples) for name in names}
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in turns}
+    programs = {name: program(ARMS[name], examples) for name in names}
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in programs}
     for number in range(rounds + 1):
-        for name, turn in turns.items():
-            wall, cpu = time.perf_counter(), time.process_time()
-            turn()
-            taken = time.perf_counter() - wall, time.process_time() - cpu
-            if number:  # the first warms up
-                samples[name].append((taken[0] / STEPS / DISPATCHES, taken[1] / STEPS / DISPATCHES))
-    return {name: _summary(of, samples[names[0]]) for name, of in samples.items()}
+        states = {name: layout.copied(state) for name, (state, _) in programs.items()}
+        taken = {name: np.zeros(2) for name in programs}
+        for _ in range(DISPATCHES):
+            for name, (_, dispatch) in programs.items():
+                before = np.array([time.perf_counter(), time.process_time()])
+                states[name] = dispatch(states[name])
+                taken[name] += np.array([time.perf_counter(), time.process_time()]) - before
+        for name in programs if number else ():  # the first warms up
+            samples[name].append(taken[name] / STEPS / DISPATCHES)
+    said = {name: {'says': ARMS[name].says, 'goal': ARMS[name].goal} for name in names}
+    return {name: {**said[name], **_summary(of, samples[names[0]])} for name, of in samples.items()}
 
 
-def _summary(own: Sequence[tuple[float, float]], plain: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    ratios = [[one[which] / other[which] for one, other in zip(own, plain, strict=True)] for which in (0, 1)]
+def _summary(own: Sequence[np.ndarray], plain: Sequence[np.ndarray]) -> dict[str, Any]:
+    (seconds, processor), (ratios, of_processor) = np.stack(own).T, (np.stack(own) / np.stack(plain)).T
     return {
-        'seconds': [wall for wall, _ in own], 'cpu_seconds': [cpu for _, cpu in own],
-        'median': statistics.median(wall for wall, _ in own), 'ratio': statistics.median(ratios[0]),
-        'cpu_ratio': statistics.median(ratios[1]), 'quartiles': statistics.quantiles(ratios[0], n=4)[::2],
+        'seconds': seconds, 'cpu_seconds': processor, 'median': np.median(seconds), 'ratio': np.median(ratios),
+        'cpu_ratio': np.median(of_processor), 'quartiles': np.quantile(ratios, (0.25, 0.75)),
     }  # fmt: skip
 
 
