@@ -8,7 +8,7 @@ from kdjax.compress.quantized import ROUNDING
 from kdjax.train import optim
 
 
-@pytest.mark.parametrize('name', ['layer', 'LSQ'])
+@pytest.mark.parametrize('name', [pytest.param('layer', marks=pytest.mark.slow), 'LSQ'])
 def test_steps_make_students_smaller(name):
     arm = smaller.ARMS[name]
     begin, step = smaller.functions(arm)
