@@ -23,10 +23,12 @@ def test_steps_make_students_smaller(name):
 
 
 def test_arms_are_held_against_their_goals():
-    own = {'says': 'zeros', 'median': 2e-4, 'ratio': 1.12, 'cpu_ratio': 1.1, 'quartiles': [1.0, 1.2], 'goal': 1.1}
-    found = {'arms': {'layer': own, 'RigL': {**own, 'goal': None}}, 'cells': 2, 'batch': 3, 'rounds': 4, 'steps': 5,
-             'machine': {'processor': 'fast', 'cores': 6}, 'versions': {'jax': '7'}}  # fmt: skip
-    rows = publish.smaller(found).rows
-    assert [row[0] for row in rows] == ['layer', 'RigL']
-    assert rows[0][2:] == ('200', '1.12', '1.00 to 1.20', '1.10', '1.1, not met')
-    assert rows[1][-1] == ''
+    plain = {'says': 'nothing', 'cpu_seconds': [2e-4, 1e-4, 4e-4], 'ratio': 1.0, 'goal': None}
+    layer = {'says': 'zeros', 'cpu_seconds': [2.2e-4, 1.2e-4, 4.8e-4], 'ratio': 1.4, 'goal': 1.1}
+    arms = {'plain': plain, 'layer': layer, 'keep': {**layer, 'goal': 1.3}}
+    found = {'arms': arms, 'cells': 2, 'batch': 3, 'rounds': 4, 'steps': 5, 'versions': {'jax': '7'},
+             'machine': {'processor': 'fast', 'cores': 6}}  # fmt: skip
+    plain, layer, keep = publish.smaller(found).rows
+    assert plain[2:] == ('200', '1.00', '1.00 to 1.00', '', '1.00')
+    assert layer[2:] == ('220', '1.20', '1.10 to 1.20', '1.1, not met', '1.40')
+    assert keep[-2] == '1.3, met'
