@@ -10,7 +10,6 @@ precision.py, takes their summaries over as results/precision.json.
 
 import argparse
 import json
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments.speed import smaller
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
@@ -76,7 +76,7 @@ def content(
         document.Heading('Whole sweeps', 3), whole(sweeps),
         document.Heading('From the start of the process to the first step', 3), starts(start),
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
-        document.Heading('A step that makes the student smaller', 3), smaller(made_smaller),
+        document.Heading('A step that makes the student smaller', 3), smaller.table(made_smaller),
         document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
@@ -174,25 +174,6 @@ def precisions(precision: Results) -> document.Table:
             rows.append((trained, row['name'], f'{100 * row["last"]["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
     return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
-
-
-def smaller(found: Results) -> document.Table:
-    """What is done to students in every step, and what it costs in processor time, which others do not lengthen."""
-    machine, versions, rows = found['machine'], found['versions'], []
-    plain, *_ = found['arms'].values()
-    for name, each in found['arms'].items():
-        ratios = [own / first for own, first in zip(each['cpu_seconds'], plain['cpu_seconds'], strict=True)]
-        ratio, (low, _, high) = statistics.median(ratios), statistics.quantiles(ratios, n=4)
-        met = '' if each['goal'] is None else f'{each["goal"]:.1f}, {"met" if ratio <= each["goal"] else "not met"}'
-        rows.append((name, each['says'], f'{1e6 * statistics.median(each["cpu_seconds"]):.0f}', f'{ratio:.2f}',
-                     f'{low:.2f} to {high:.2f}', met, f'{each["ratio"]:.2f}'))  # fmt: skip
-    header = ('', 'in every step', 'processor (us)', 'ratio', 'middle half', 'goal, at most', 'ratio by the clock')
-    says = (
-        f'{found["cells"]} students of 1.2 k parameters as one grid, batches of {found["batch"]}, cached logits; '
-        f'medians of {found["rounds"]} turns of {found["steps"]} steps, over the plain step of the same turn; '
-        f'{machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
-    )
-    return document.Table(says, 'llrrrlr', header, tuple(rows))
 
 
 def folding(parts: Results) -> document.Table:

@@ -9,6 +9,7 @@ distillation step, and the same with zeros or rounding. In turns; ratios are of 
 import argparse
 import functools
 import json
+import statistics
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -26,6 +27,7 @@ from kdjax.compress import quantized
 from kdjax.compress.quantized import Rounding
 from kdjax.cpu import allocator
 from kdjax.nets import mlp
+from kdjax.study.report import document
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import grid, layout, ledger, optim, teachers
@@ -139,6 +141,25 @@ def _summary(own: Sequence[np.ndarray], plain: Sequence[np.ndarray]) -> dict[str
         'seconds': seconds, 'cpu_seconds': processor, 'median': np.median(seconds), 'ratio': np.median(ratios),
         'cpu_ratio': np.median(of_processor), 'quartiles': np.quantile(ratios, (0.25, 0.75)),
     }  # fmt: skip
+
+
+def table(found: Mapping[str, Any]) -> document.Table:
+    """What is done to students in every step, and what it costs in processor time, which others do not lengthen."""
+    machine, versions, rows = found['machine'], found['versions'], []
+    plain, *_ = found['arms'].values()
+    for name, each in found['arms'].items():
+        ratios = [own / first for own, first in zip(each['cpu_seconds'], plain['cpu_seconds'], strict=True)]
+        ratio, (low, _, high) = statistics.median(ratios), statistics.quantiles(ratios, n=4)
+        met = '' if each['goal'] is None else f'{each["goal"]:.1f}, {"met" if ratio <= each["goal"] else "not met"}'
+        rows.append((name, each['says'], f'{1e6 * statistics.median(each["cpu_seconds"]):.0f}', f'{ratio:.2f}',
+                     f'{low:.2f} to {high:.2f}', met, f'{each["ratio"]:.2f}'))  # fmt: skip
+    header = ('', 'in every step', 'processor (us)', 'ratio', 'middle half', 'goal, at most', 'ratio by the clock')
+    says = (
+        f'{found["cells"]} students of 1.2 k parameters as one grid, batches of {found["batch"]}, cached logits; '
+        f'medians of {found["rounds"]} turns of {found["steps"]} steps, over the plain step of the same turn; '
+        f'{machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
+    )
+    return document.Table(says, 'llrrrlr', header, tuple(rows))
 
 
 def main() -> None:

@@ -3,7 +3,7 @@
 import jax
 import pytest
 
-from experiments.speed import publish, smaller
+from experiments.speed import smaller
 from kdjax.compress.quantized import ROUNDING
 from kdjax.train import optim
 
@@ -28,7 +28,7 @@ def test_arms_are_held_against_their_goals():
     arms = {'plain': plain, 'layer': layer, 'keep': {**layer, 'goal': 1.3}}
     found = {'arms': arms, 'cells': 2, 'batch': 3, 'rounds': 4, 'steps': 5, 'versions': {'jax': '7'},
              'machine': {'processor': 'fast', 'cores': 6}}  # fmt: skip
-    plain, layer, keep = publish.smaller(found).rows
+    plain, layer, keep = smaller.table(found).rows
     assert plain[2:] == ('200', '1.00', '1.00 to 1.00', '', '1.00')
     assert layer[2:] == ('220', '1.20', '1.10 to 1.20', '1.1, not met', '1.40')
     assert keep[-2] == '1.3, met'
