@@ -28,7 +28,7 @@ from kdjax.study.recipe.inputs import (
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.train import cache, given, teachers
-from kdjax.train.inherit import inherited
+from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
@@ -59,7 +59,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     fit = inputs.fit
     _check_batch(inputs, dataset)
     net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
-    if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
+    if isinstance(inputs, TrainedStudents) and inputs.parent is not None and inputs.start:
         assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
@@ -74,7 +74,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         'net': net,
         'teacher': teacher,
         'objective': fit.objective,
-        'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
+        'tx': build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains),
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -124,6 +124,13 @@ def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Data
         for spec, side in ((inputs.student, inputs), (parent.network, parent))
     )
     inherited(student, teacher, inputs.start)
+
+
+def check_carried(inputs: Trained, dataset: Dataset, start: Trained | TeachingNetwork, other: Dataset) -> None:
+    """Raises UsageError where a fit cannot go on from the network of another, whose data are `other`."""
+    own, left = (variables(_changed(side, of, side.precision), side, of)
+                 for side, of in ((inputs, dataset), (start, other)))  # fmt: skip
+    jax.eval_shape(functools.partial(carried, new=inputs.new), own, left)
 
 
 def variables(net: Net, inputs: Trained | TeachingNetwork, dataset: Dataset) -> Tree:

@@ -24,7 +24,7 @@ from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
-from kdjax.train.inherit import inherited
+from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -108,7 +108,7 @@ def grid_program(
     if fit.own_dense:
         teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
-    tx = build.optimiser(changes.optimiser(inputs), fit.steps)
+    tx = build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
@@ -121,7 +121,8 @@ def grid_program(
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
     plain = build.trained_net(context.net(inputs.network, inputs), fit)
-    begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
+    begun = _onward(start, plain, inputs, cells, context) if start else WarmStart(
+        _begun(plain, inputs, cells, context), {})  # fmt: skip
     if fit.own_start or fit.own_dense:
         knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
@@ -157,11 +158,24 @@ def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Contex
         names = context.net(inputs.network, inputs).names
         started = [pretrained.start(inputs.path, trees.take(new, cell), names) for cell in range(len(cells))]
         return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *started))
-    if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
+    if inputs.parent is None:
         return new
     if inputs.fit.spec.peers > 1:
-        raise UsageError('student.start is of one student, and this fit has several peers')
-    return inherited(new, context.teacher_variables(inputs.parent), inputs.start, cells=True)
+        raise UsageError('student.start and student.pretrained are of one student, and this fit has several peers')
+    other = context.teacher_variables(inputs.parent)
+    if isinstance(inputs, TrainedStudents) and inputs.start:
+        return inherited(new, other, inputs.start, cells=True)
+    return carried(new, other, inputs.new, cells=True)
+
+
+def _onward(
+    start: WarmStart, net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context
+) -> WarmStart:
+    """Where the cells of a later fit start: as they were left, after a fit upstream with modules that begin anew."""
+    if not (isinstance(inputs, TrainedStudents) and inputs.before and inputs.before.fit.upstream) or inputs.fit.upstream:
+        return start
+    new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
+    return WarmStart(carried(new, jax.device_put(start.student), inputs.new), {})
 
 
 def _begin(

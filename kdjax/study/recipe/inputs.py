@@ -67,6 +67,8 @@ class TrainedTeacher(Inputs):
     teaching: str = field(default='', metadata=UNLESS_DEFAULT)  # precision in which its own teacher teaches
     pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the file of weights that it starts from
     path: str = field(default='', metadata=BY_KEY)  # of that file
+    new: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)  # modules that are not as of `parent`
+    parent: 'Teacher | None' = field(default=None, metadata=BY_KEY)  # the network that it starts as
     source: 'Teacher | None' = field(default=None, metadata=BY_KEY)  # who teaches it
 
     @property
@@ -164,9 +166,10 @@ class TrainedStudents(Inputs):
     pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the weights that the first fit starts from
     path: str = field(default='', metadata=BY_KEY)  # of them
     start: Mapping[str, str] = field(default_factory=dict, metadata=UNLESS_EMPTY)  # modules, as those of the teacher
+    new: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)  # those that begin anew after what was upstream
     source: Teacher | CachedTeacher | None = field(default=None, metadata=BY_KEY)  # who teaches them
     before: 'TrainedStudents | None' = field(default=None, metadata=BY_KEY)  # the fit that they start from
-    parent: Teacher | None = field(default=None, metadata=BY_KEY)  # the network that `start` takes modules of
+    parent: Teacher | None = field(default=None, metadata=BY_KEY)  # who `start` takes modules of; or all, without it
 
     @property
     def network(self) -> NetSpec:
