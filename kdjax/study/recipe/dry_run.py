@@ -12,7 +12,7 @@ from kdjax import errors, trees
 from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, is_column
-from kdjax.errors import UsageError
+from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build, changes, pretrained
 from kdjax.study.recipe.inputs import (
@@ -174,7 +174,12 @@ def _check_cache(tables: Tree, source: CachedTeacher, examples: int, batch: int)
 
 
 def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
-    return build.net(spec, build.told(spec, build.task(inputs.task), dataset, inputs.column), precision, None)
+    task = build.task(inputs.task)
+    net = build.net(spec, build.told(spec, task, dataset, inputs.column), precision, None)
+    for tap in task.taps:
+        if tap not in net.taps:
+            raise unknown('tap', tap, net.taps, f' of network {spec.net!r}, which {type(task).__name__} looks at')
+    return net
 
 
 def _changed(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:
