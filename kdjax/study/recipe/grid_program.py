@@ -168,11 +168,12 @@ def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Contex
     return carried(new, other, inputs.new, cells=True)
 
 
-def _onward(
-    start: WarmStart, net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context
-) -> WarmStart:
+def _onward(start: WarmStart, net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> WarmStart:
     """Where the cells of a later fit start: as they were left, after a fit upstream with modules that begin anew."""
-    if not (isinstance(inputs, TrainedStudents) and inputs.before and inputs.before.fit.upstream) or inputs.fit.upstream:
+    if (
+        not (isinstance(inputs, TrainedStudents) and inputs.before and inputs.before.fit.upstream)
+        or inputs.fit.upstream
+    ):
         return start
     new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
     return WarmStart(carried(new, jax.device_put(start.student), inputs.new), {})

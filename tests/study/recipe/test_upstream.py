@@ -97,7 +97,7 @@ def test_another_task_upstream_is_judged_by_its_own_metrics():
         ({'upstream.source': ''}, "fit 'pre' has examples='upstream', and there is no such data set: set upstream.source"),
         ({'methods.probe': ('probe', 'pre')}, "fit 'pre' of method 'probe' is upstream and comes after 'probe'"),
         ({'methods.probe': ('pre',)}, "method 'probe' ends with fit 'pre', which is upstream"),
-        ({'teacher.fit.examples': 'upstream'}, "teacher.fit teaches the task of `data`"),
+        ({'teacher.fit.examples': 'upstream'}, 'teacher.fit teaches the task of `data`'),
         ({'fits.tune.teacher': 'before'}, "fit 'tune' has the teacher 'before', which is the student upstream"),
         ({'fits.distill.teacher': 'base'}, "fit 'distill' learns from `data` and its teacher 'base' upstream"),
         ({'fits.pre.weights.soft': 1.0}, "fit 'pre' learns upstream and its teacher 'teacher' from `data`"),
