@@ -133,7 +133,8 @@ def teacher() -> ConfigDict:
             # Weights of this network, which then is not trained: a file of PyTorch's (nets/torch_weights.py), or the
             # folder of an exported student
             'weights': '',
-            # Such weights, from which its training starts, or the name of an assistant; a file may leave the head to be new
+            # Such weights, from which its training starts, or the name of an assistant to start as; a file may leave
+            # the head to be new
             'pretrained': '',
             # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
             # `net` is not looked at

@@ -8,8 +8,8 @@ learns from the same few.
 Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/transfer/config.py --mode=sweep
           where FOLDER has the original files of MNIST in a folder 'mnist', of Fashion-MNIST in 'fashion_mnist'
 Cost:     see README.md
-Expected: pretraining helps the fewer labels there are, and more from 5 ... 9 than from clothes; a teacher that knows all
-          digits helps at every size
+Expected: pretraining helps the more the fewer labels there are, and more from 5 ... 9 than from clothes; a teacher that
+          knows all labels helps at every size
 Arguments: quick (few steps, 2 seeds: a look at the machinery), seeds=N
 """
 
@@ -61,13 +61,13 @@ def get_config(arg: str = '') -> ConfigDict:
             'taught': _fit(quick, 200, hard=0.1, soft=0.9),
             'head': _fit(quick, 200, hard=1.0),
             'pretraining': _fit(quick, 1000, hard=1.0),
-            'features': _fit(quick, 600, near=1.0),
+            'features': _fit(quick, 400, near=1.0),
         })  # fmt: skip
         config.methods = ConfigDict(METHODS)
     config.fits.head.trains = ('head',)
     config.fits.head.learning_rate = 1e-2
     config.fits.pretraining.examples, config.fits.features.examples = 'upstream', 'all'
-    config.fits.features.batch_size = config.fits.pretraining.batch_size = 128
+    config.fits.features.batch_size, config.fits.pretraining.batch_size = 64, 128
     config.teacher.fit = _fit(quick, 1000, hard=1.0)
     config.teacher.fit.batch_size = 128
     config.assistants.base = ConfigDict(config.teacher.to_dict())

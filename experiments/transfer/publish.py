@@ -2,8 +2,8 @@
 
 Command: KDJAX_DATA=FOLDER python experiments/transfer/publish.py [WORKDIR]
 
-Writes results/ (every accuracy by seed, operations of training by arm, features judged as embeddings, the figure) and the
-part of README.md between the marks. A test holds README.md to results/transfer.json.
+Writes results/ (every accuracy by seed, operations of training by arm, features judged as embeddings, the figure) and
+the part of README.md between the marks. A test holds README.md to results/transfer.json.
 """
 
 import functools
@@ -78,8 +78,8 @@ def content(found: Results) -> str:
     says = 'Test accuracy against labels a class, and against the operations of all training that it took'
     blocks = [
         *(scored(found, pair) for pair in config.PAIRS), document.Picture('results/aims.png', says),
-        *(asked(found, pair) for pair in config.PAIRS), teachers(found), *(judged(found, pair) for pair in config.PAIRS),
-        document.Text(students.where(found)),
+        *(asked(found, pair) for pair in config.PAIRS), teachers(found),
+        *(judged(found, pair) for pair in config.PAIRS), document.Text(students.where(found)),
     ]  # fmt: skip
     return document.markdown(blocks).strip()
 

@@ -22,8 +22,8 @@ def check(config: ConfigDict, teachers: Mapping[str, ConfigDict]) -> None:
     for name, fit in {**used, **{name: spec.fit for name, spec in teachers.items()}}.items():
         _check_fit(config, name, fit)
     if _upstream(config.teacher.fit):
-        raise UsageError("teacher.fit teaches the task of `data`, so its examples cannot be 'upstream': give that fit to "
-                         'an assistant, and name it in teacher.pretrained')  # fmt: skip
+        raise UsageError("teacher.fit teaches the task of `data`, so its examples cannot be 'upstream': give that fit "
+                         'to an assistant, and name it in teacher.pretrained')  # fmt: skip
     for method, names in config.methods.items():
         _check_order(config, method, [name for name in names if name in config.fits])
     for name, spec in teachers.items():
@@ -63,8 +63,8 @@ def _check_order(config: ConfigDict, method: str, names: list[str]) -> None:
                              '`data`: put it first')  # fmt: skip
         teacher = config.fits[later].teacher
         if _upstream(config.fits[earlier]) and not _upstream(config.fits[later]) and teacher in ('before', 'dense'):
-            raise UsageError(f'fit {later!r} has the teacher {teacher!r}, which is the student upstream, of another task; '
-                             'name a network that teaches')  # fmt: skip
+            raise UsageError(f'fit {later!r} has the teacher {teacher!r}, which is the student upstream, of another '
+                             'task; name a network that teaches')  # fmt: skip
     if names and _upstream(config.fits[names[-1]]):
         raise UsageError(f'method {method!r} ends with fit {names[-1]!r}, which is upstream; end it with one on `data`')
 

@@ -94,7 +94,7 @@ def test_another_task_upstream_is_judged_by_its_own_metrics():
 @pytest.mark.parametrize(
     ('changes', 'said'),
     [
-        ({'upstream.source': ''}, "fit 'pre' has examples='upstream', and there is no such data set: set upstream.source"),
+        ({'upstream.source': ''}, "fit 'pre' has examples='upstream', and there is no such data set: set upstream"),
         ({'methods.probe': ('probe', 'pre')}, "fit 'pre' of method 'probe' is upstream and comes after 'probe'"),
         ({'methods.probe': ('pre',)}, "method 'probe' ends with fit 'pre', which is upstream"),
         ({'teacher.fit.examples': 'upstream'}, 'teacher.fit teaches the task of `data`'),
@@ -105,7 +105,7 @@ def test_another_task_upstream_is_judged_by_its_own_metrics():
         ({'fits.probe.optim.ema': 0.9}, r"fit 'probe' trains \('head',\) alone, and optim.ema is of whole networks"),
         ({'fits.probe.optim.name': 'dot'}, 'alone, and optim.name is of whole networks'),
         ({'teacher.pretrained': 'teacher'}, "teacher.pretrained is 'teacher' itself"),
-        ({'assistants.base.pretrained': 'teacher'}, "base.pretrained: 'teacher' learns from `data`, and 'base' upstream"),
+        ({'assistants.base.pretrained': 'teacher'}, "base.pretrained: 'teacher' learns from `data`, and 'base'"),
         ({'assistants.base.members': 2}, "teacher.pretrained: 'base' is 2 networks, and one network is"),
         ({'upstream.task': ConfigDict({'kind': 'nothing.Nothing'})}, "upstream: unknown task module 'nothing'|nothing"),
         ({'fits.pre.examples': 'upstreem'}, "unknown fits.pre.examples 'upstreem'; there is: 'upstream'"),
@@ -125,8 +125,8 @@ def test_students_start_as_an_assistant():
     assert stages['baseline'].inputs.new == ('head',)
     assert stages['pre'].inputs.new == ()
     plan.check_shapes(recipe, data(recipe.data))
+    wrong = resolve(config(**{'student.pretrained': 'base'}))
     with pytest.raises(UsageError, match="fit 'baseline': dense1/bias has the shape"):
-        wrong = resolve(config(**{'student.pretrained': 'base'}))
         plan.check_shapes(wrong, data(recipe.data))
 
 
