@@ -1,7 +1,7 @@
 """Distillation and transfer learning: the same small network, the same few labels, and what each of them brings.
 
 A perceptron of 64 and 64 units learns to tell digits from 1, 5, 20 or 100 examples of each: from their labels alone;
-after another data set (whole, or its last layer alone); from a teacher of 400 and 400 units; from both. The teacher has
+after another data set (whole, or its last layer alone); from a teacher of 256 and 256 units; from both. The teacher has
 seen all digits with their labels, or 100 of each, alone or after the other data set. Beside it the large network itself
 learns from the same few.
 
@@ -23,7 +23,7 @@ from kdjax.study.sweep import rows
 
 SEEDS = 10
 PER_CLASS = (1, 5, 20, 100)
-SMALL, LARGE = (64, 64), (400, 400)
+SMALL, LARGE = (64, 64), (256, 256)
 SOURCE = 'experiments.transfer.pairs:images'
 LOW, HIGH = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 # What is learned first, and then: its name -> fields of both, and how many classes there are then.
@@ -57,9 +57,9 @@ def get_config(arg: str = '') -> ConfigDict:
         # Neighbours within a batch, of which the teacher knows the likelihood: no label is read
         config.terms.near = ConfigDict({'kind': 'pkt.ProbabilisticTransfer', 'layer': 'hidden2', 'form': 'paper'})
         config.fits = ConfigDict({
-            'labels': _fit(quick, 200, hard=1.0),
-            'taught': _fit(quick, 200, hard=0.1, soft=0.9),
-            'head': _fit(quick, 200, hard=1.0),
+            'labels': _fit(quick, 300, hard=1.0),
+            'taught': _fit(quick, 300, hard=0.1, soft=0.9),
+            'head': _fit(quick, 300, hard=1.0),
             'pretraining': _fit(quick, 1000, hard=1.0),
             'features': _fit(quick, 400, near=1.0),
         })  # fmt: skip
@@ -86,7 +86,7 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
 
 def _pair(pair: str, sizes: Sequence[int]) -> list[rows.Row]:
     first, then, classes = PAIRS[pair]
-    data = rows.choice('pair', {pair: {'upstream.args': first, 'data.args': then}})
+    data = rows.choice('pair', {pair: {'upstream.args': first, 'data.args': {**then, 'train': 0}}})
     size = [rows.Row({'labels a class': count}, {'data.transfer_sizes': (count * classes,)}) for count in sizes]
     student = rows.choice('network', {'small': {}})
     alone = rows.product(data, student, size, rows.choice('teacher', {'all labels': {}}),
