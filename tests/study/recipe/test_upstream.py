@@ -9,13 +9,14 @@ from ml_collections import ConfigDict
 from kdjax.errors import UsageError
 from kdjax.study import run
 from kdjax.study.config import fields
-from kdjax.study.recipe import evaluation, plan
-from kdjax.study.recipe.context import Datasets
+from kdjax.study.recipe import evaluation, execute, plan
+from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.recipe import ALL
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep import expand, rows, worker
-from kdjax.train import storage
 from kdjax.train.checkpoint import load_variables
+from kdjax.train.screen import Screen
+from kdjax.train.stop import StopSignals
 from tests.configs import tiny
 
 METHODS = {'scratch': ('baseline',), 'tuned': ('pre', 'tune'), 'probe': ('pre', 'probe'), 'soft': ('pre', 'distill')}
@@ -44,8 +45,9 @@ def of_fit(workdir, name, what='variables'):
 
 
 def test_a_chain_goes_on_from_what_was_learned_upstream(tmp_path):
-    few = {'methods': ConfigDict({'scratch': ('baseline',), 'probe': ('pre', 'probe')}), 'teacher.fit.steps': 10}
-    run.run(config(**few), tmp_path, 'command')
+    recipe = resolve(config())
+    stages, context = plan.stages_of(recipe), Context(recipe.execution, Screen(quiet=True), StopSignals())
+    execute.execute([stages[name] for name in ('pre', 'pre+probe')], context, tmp_path)
     before, after = of_fit(tmp_path, 'pre'), of_fit(tmp_path, 'pre+probe')
     assert before['head']['kernel'].shape == (2, 8, 6)  # one for each seed, whatever the sizes
     assert after['head']['kernel'].shape == (4, 8, 5)
@@ -53,8 +55,7 @@ def test_a_chain_goes_on_from_what_was_learned_upstream(tmp_path):
         chosen = slice(2 * size, 2 * size + 2)
         for name, leaf in before['dense1'].items():
             np.testing.assert_array_equal(after['dense1'][name][chosen], leaf)
-    first, then = (storage.read_json(next(tmp_path.glob(f'{name}-*')) / 'artifact.json', '')['result']
-                   for name in ('pre', 'pre+probe'))  # fmt: skip
+    first, then = (context.done[name].result for name in ('pre', 'pre+probe'))
     assert {cell['transfer_size'] for cell in first['cells']} == {ALL}
     curve, _ = evaluation.curves([first, then], [1, 3])
     assert [line['step'] for line in curve] == [40, 50, 60]  # steps upstream count, their accuracy is of other classes
@@ -142,10 +143,16 @@ def test_a_sweep_shares_what_is_learned_upstream_among_sizes():
 
 @pytest.mark.slow
 def test_a_sweep_trains_what_a_run_trains(tmp_path):
-    new = config(**{'data.transfer_sizes': (10,), 'methods': ConfigDict({k: METHODS[k] for k in ('scratch', 'soft')})})
+    """The teacher, which is not moved here, is the network upstream but for its head."""
+    methods = ConfigDict({name: METHODS[name] for name in ('scratch', 'soft')})
+    new = config(**{'data.transfer_sizes': (10,), 'methods': methods, 'teacher.fit.learning_rate': 0.0})
     run.run(fields.changed(new, {'accept.method': 'soft'}), tmp_path / 'run', 'command')
     worker.run(new, rows.axis('method', 'scratch', 'soft'), tmp_path / 'sweep', 'command')
     said = [[*csv.DictReader((tmp_path / name / 'report' / 'runs.csv').open())] for name in ('run', 'sweep')]
     found = [{(row['method'], row['seed']): float(row['last_accuracy']) for row in table} for table in said]
     assert found[0].keys() == found[1].keys()
     assert all(found[1][key] == pytest.approx(value, abs=1e-3) for key, value in found[0].items())
+    first, then = of_fit(tmp_path / 'sweep', 'base'), of_fit(tmp_path / 'sweep', 'teacher')
+    for name, leaf in first['dense1'].items():
+        np.testing.assert_array_equal(then['dense1'][name], leaf)
+    assert then['head']['kernel'].shape != first['head']['kernel'].shape
