@@ -19,6 +19,7 @@ from kdjax.study.recipe.recipe import (
     DataSource,
     Fit,
     NetSpec,
+    Recipe,
     TaskSpec,
     Views,
 )
@@ -214,6 +215,13 @@ class Examined(Addressed):
 def teacher_of(source: Teacher | CachedTeacher) -> Teacher:
     """The network that teaches, looked up or asked."""
     return source.teacher if isinstance(source, CachedTeacher) else source
+
+
+def new_modules(recipe: Recipe, fit: Fit, start: Teacher | TrainedStudents | None) -> tuple[str, ...]:
+    """The modules that begin anew in a fit that starts as a network was left: those of another task."""
+    left = getattr(start, 'fit', None)
+    other = isinstance(left, Fit) and left.upstream and not fit.upstream
+    return recipe.upstream.new if other and recipe.upstream else ()
 
 
 def plain(value: Any) -> Any:

@@ -25,8 +25,10 @@ from kdjax.study.recipe.inputs import (
     Teacher,
     TrainedStudents,
     TrainedTeacher,
+    new_modules,
 )
 from kdjax.study.recipe.recipe import ALL, BucketSpec, Fit, GridCell, Recipe, TeacherSpec
+from kdjax.train import parallel
 from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
 
@@ -100,7 +102,8 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
             fit = recipe.fits[chain[-1]]
             source = caches.get(fit.teacher) or teachers.get(fit.teacher)
             before = fits.get(chain[:-1])
-            parent = '' if before else _parent(recipe, recipe.pretrained) or ('teacher' if recipe.start else '')
+            named = recipe.pretrained if recipe.pretrained in teachers else 'teacher' if recipe.start else ''
+            parent = '' if before else named
             fits[chain] = _students_inputs(recipe, chain, source, before, teachers.get(parent))
             origin = () if source is None else ((cache_name if fit.teacher in caches else str)(fit.teacher),)
             earlier = (stage_name(chain[:-1]),) if before else ()
@@ -140,20 +143,8 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     return TrainedTeacher(
         **common, members=spec.members, augment=spec.augment, views=spec.views, fit=spec.fit,
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
-        pretrained=content, path=path, parent=parent, new=_new(recipe, spec.fit, parent),
+        pretrained=content, path=path, parent=parent, new=new_modules(recipe, spec.fit, parent),
     )  # fmt: skip
-
-
-def _parent(recipe: Recipe, name: str) -> str:
-    """The network of this name that others start as; '' where it is a path, or nothing."""
-    return name if name in recipe.teachers else ''
-
-
-def _new(recipe: Recipe, fit: Fit, start: Teacher | TrainedStudents | None) -> tuple[str, ...]:
-    """The modules that begin anew in a fit that starts as a network was left: those of another task."""
-    left = getattr(start, 'fit', None)
-    upstream = recipe.upstream is not None and isinstance(left, Fit) and left.upstream and not fit.upstream
-    return recipe.upstream.new if upstream and recipe.upstream else ()
 
 
 def _content_of(path: str) -> str:
@@ -198,11 +189,11 @@ def _students_inputs(
 ) -> TrainedStudents:
     fit = recipe.fits[chain[-1]]
     sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
-    path = '' if _parent(recipe, recipe.pretrained) else recipe.pretrained
+    path = '' if recipe.pretrained in recipe.teachers else recipe.pretrained
     start: dict[str, Any] = {} if before else {
         'start': recipe.start, 'parent': parent, 'pretrained': _content_of(path), 'path': path,
     }  # fmt: skip
-    start |= {'new': _new(recipe, fit, before or parent)}
+    start |= {'new': new_modules(recipe, fit, before or parent)}
     drawn: dict[str, Any] = {'transfer_sizes': (ALL,)} if fit.upstream else {
         'transfer_sizes': recipe.transfer_sizes, 'draw': recipe.draw, 'classes': recipe.classes,
         'label_noise': recipe.label_noise,
@@ -251,37 +242,32 @@ def check_shapes(recipe: Recipe, dataset: Dataset, upstream: Dataset | None = No
         if not isinstance(inputs, TrainedTeacher | TrainedStudents):
             continue
         try:
-            check_start(inputs, data_of)
+            dry_run.check_start(inputs, data_of)
             if inputs.fit.name in costs and not changes.made(inputs):  # what is changed has other shapes in every chain
                 continue
             before = inputs.before if isinstance(inputs, TrainedStudents) else None
             earlier = costs[before.fit.name].terms if before and not inputs.new else None
-            cells = cells_of(inputs)
-            costs[inputs.fit.name] = cost = traced(inputs, data_of(inputs), earlier, cells)
-            dry_run.check_memory(
-                f'the state of {len(cells)} cells', len(cells) * cost.bytes, dry_run.device_bytes(), 'lower seeds'
-            )
+            cells, runner = cells_of(inputs), recipe.execution.runner
+            costs[inputs.fit.name] = cost = traced(inputs, data_of(inputs), earlier, cells, runner)
+            kept = len(cells) * cost.kept(runner)
+            dry_run.check_memory(f'the state of {len(cells)} cells', kept, dry_run.device_bytes(), 'lower seeds')
         except UsageError as error:
             raise UsageError(f'fit {inputs.fit.name!r}: {error}') from error
     return costs
 
 
-def check_start(inputs: TrainedTeacher | TrainedStudents, data_of: Callable[[Any], Dataset]) -> None:
-    """Raises UsageError where a fit cannot go on from the network that it starts as, whole, or after a fit upstream."""
-    students = inputs if isinstance(inputs, TrainedStudents) else None
-    before = students.before if students and students.before and students.before.fit.upstream else None
-    start = before or (None if students and students.start else inputs.parent)
-    if start is not None and not isinstance(start, GivenTeacher):
-        dry_run.check_carried(inputs, data_of(inputs), start, data_of(start))
-
-
 def traced(
-    inputs: TrainedTeacher | TrainedStudents, dataset: Dataset, earlier: Tree | None, cells: Sequence[GridCell]
+    inputs: TrainedTeacher | TrainedStudents,
+    dataset: Dataset,
+    earlier: Tree | None,
+    cells: Sequence[GridCell],
+    runner: str,
 ) -> dry_run.Traced:
     """What a step of a fit costs, whose cells all have examples to see.
 
     Raises:
-      UsageError: the data are not for the task, a cell has no examples, or whatever its shapes forbid.
+      UsageError: the data are not for the task, a cell has no examples, its state is more than a device has memory for,
+        or whatever its shapes forbid.
     """
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
@@ -289,7 +275,12 @@ def traced(
         streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
         build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
-    return dry_run.trace(inputs, dataset, earlier)
+    cost = dry_run.trace(inputs, dataset, earlier)
+    dry_run.check_memory(
+        'the state of a student and its optimiser', cost.kept(runner), dry_run.device_bytes(),
+        "choose a smaller one, or cut it over devices: run.runner='fsdp'",
+    )  # fmt: skip
+    return cost
 
 
 def cells_of(inputs: TrainedTeacher | FoldedTeacher | TrainedStudents) -> list[GridCell]:
@@ -323,10 +314,12 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
         cells, steps, cost = len(cells_of(inputs)), fit.steps, costs[fit.name]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
-            f'{cells * cost.bytes / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
+            f'{cells * cost.kept(recipe.execution.runner) / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
         )  # fmt: skip
-    if recipe.buckets.widths:
-        shown.caption = _padding(recipe, dataset)
+    said = [_padding(recipe, dataset)] if recipe.buckets.widths else []
+    if recipe.execution.runner == parallel.CUT:
+        said.append(f'MB of state are those of each of {len(parallel.all_devices())} devices')
+    shown.caption = '; '.join(said) or None
     return shown
 
 
