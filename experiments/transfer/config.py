@@ -38,6 +38,7 @@ METHODS = {
     'distilled': ('taught',),
     'pretrained, distilled': ('pretraining', 'taught'),
     'label-free features, head': ('features', 'head'),
+    'pretrained once': ('labels',),  # as the one large network upstream, whatever the seed
 }
 TAUGHT = ('distilled', 'pretrained, distilled')
 # Who teaches: from how many labels of each class (0 for all), and whether after the other data set.
@@ -90,15 +91,15 @@ def _pair(pair: str, sizes: Sequence[int]) -> list[rows.Row]:
     size = [rows.Row({'labels a class': count}, {'data.transfer_sizes': (count * classes,)}) for count in sizes]
     student = rows.choice('network', {'small': {}})
     alone = rows.product(data, student, size, rows.choice('teacher', {'all labels': {}}),
-                         rows.axis('method', *(name for name in METHODS if name not in TAUGHT)))  # fmt: skip
+                         rows.axis('method', *(name for name in METHODS if name not in (*TAUGHT, 'pretrained once'))))  # fmt: skip
     taught = rows.product(
         rows.choice('pair', {pair: {'upstream.args': first}}), student, size, _teachers(then, classes),
         rows.axis('method', *TAUGHT),
     )  # fmt: skip
     large = rows.choice('network', {'large': {'student.args.widths': LARGE}})
-    begun = rows.choice('method', {  # one network upstream serves all seeds
+    begun = rows.choice('method', {
         'from scratch': {'method': 'from scratch'},
-        'pretrained': {'method': 'from scratch', 'student.pretrained': 'base'},
+        'pretrained once': {'method': 'pretrained once', 'student.pretrained': 'base'},
     })  # fmt: skip
     whole = rows.product(data, large, size, rows.choice('teacher', {'all labels': {}}), begun)
     return rows.chained(alone, taught, whole)

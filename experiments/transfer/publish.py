@@ -49,7 +49,7 @@ ARMS = (
     ('small', 'pretrained, distilled', BEGUN),
     ('small', 'label-free features, head', ALL),
     ('large', 'from scratch', ALL),
-    ('large', 'pretrained', ALL),
+    ('large', 'pretrained once', ALL),
 )
 # What is asked: a sentence, one arm and the other.
 QUESTIONS = (

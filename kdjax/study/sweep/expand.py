@@ -166,6 +166,7 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         if isinstance(inputs, GivenTeacher):
             dry_run.check_outputs(inputs, datasets(inputs.data))
         if isinstance(inputs, TrainedTeacher):
+            dry_run.check_start(inputs, lambda other: datasets(other.data))
             runner = next(iter(sweep.cells.values())).execution.runner
             costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs), runner)
     return costs
