@@ -90,8 +90,8 @@ def _pair(pair: str, sizes: Sequence[int]) -> list[rows.Row]:
     data = rows.choice('pair', {pair: {'upstream.args': first, 'data.args': {**then, 'train': 0}}})
     size = [rows.Row({'labels a class': count}, {'data.transfer_sizes': (count * classes,)}) for count in sizes]
     student = rows.choice('network', {'small': {}})
-    alone = rows.product(data, student, size, rows.choice('teacher', {'all labels': {}}),
-                         rows.axis('method', *(name for name in METHODS if name not in (*TAUGHT, 'pretrained once'))))  # fmt: skip
+    plain = (name for name in METHODS if name not in (*TAUGHT, 'pretrained once'))
+    alone = rows.product(data, student, size, rows.choice('teacher', {'all labels': {}}), rows.axis('method', *plain))
     taught = rows.product(
         rows.choice('pair', {pair: {'upstream.args': first}}), student, size, _teachers(then, classes),
         rows.axis('method', *TAUGHT),
