@@ -202,7 +202,7 @@ def operations(planned: Sweep, found: Results) -> dict[str, dict[str, dict[str, 
     """Of every arm, as counted in the programs: one run of it, with all that it needs."""
     datasets = Datasets()
     costs = expand.check_shapes(planned, datasets)
-    answer = {key: one['cost']['flops'] for key, one in found['teachers'].items()}
+    answer = {cell: found['teachers'][judge]['cost']['flops'] for cell, judge in planned.judges.items()}
     result: dict[str, dict[str, dict[str, float]]] = {pair: {} for pair in config.PAIRS}
     for run in planned.runs:
         where = result[run.point['pair']]
@@ -219,7 +219,7 @@ def _counted(run: Run, costs: Mapping[str, Any], answer: Mapping[str, float], da
     for stage in {stage.key: stage for cell in run.cells for stage in cell.needs}.values():
         if stage.name == 'cache':
             examples = datasets(stage.inputs.data).splits['train'].size
-            took['teacher'] += examples * answer[run.teacher.key]
+            took['teacher'] += examples * answer[run.cells[-1].key]
         else:
             upstream = stage.inputs.fit.upstream
             took['source' if upstream else 'teacher'] += stage.inputs.fit.steps * costs[stage.key].flops
@@ -254,9 +254,9 @@ def taught(planned: Sweep, workdir: Path, found: Results) -> dict[str, dict[str,
     result: dict[str, dict[str, Any]] = {pair: {} for pair in config.PAIRS}
     for run in planned.runs:
         pair, name, stage = run.point['pair'], run.point['teacher'], run.teacher
-        if stage.key in found['teachers'] and name not in result[pair] and run.method in config.TAUGHT:
+        if name not in result[pair] and run.method in config.TAUGHT:
             variables = students.load_variables(workdir / stage.folder / 'variables')
-            accuracy = found['teachers'][stage.key]['metrics']['accuracy']
+            accuracy = found['teachers'][planned.judges[run.cells[-1].key]]['metrics']['accuracy']
             result[pair][name] = {'accuracy': accuracy, 'embedding': embedded(pair, variables)}
     return result
 
