@@ -51,6 +51,8 @@ ARMS = (
     ('large', 'from scratch', ALL),
     ('large', 'pretrained once', ALL),
 )
+# The arms of the figure.
+DRAWN = tuple(ARMS[place] for place in (0, 1, 2, 3, 4, 8, 9, 10))
 # What is asked: a sentence, one arm and the other.
 QUESTIONS = (
     ('Learning something else first helps', 2, 0),
@@ -169,12 +171,12 @@ def drawn(found: Results) -> bytes:
         figure_style.dress(right, '', '')
         left.set_title(f'{pair}: few labels', fontsize=figure_style.FONT)
         right.set_title('5 labels a class: what training took', fontsize=figure_style.FONT)
-        for place, shown in enumerate(ARMS):
+        for place, shown in enumerate(DRAWN):
             look = {**figure_style.style(place), 'linestyle': '--' if shown[0] == 'large' else '-'}
             points = [(float(count), statistics.estimate(accuracies(of(found, pair, shown, count)).values()))
                       for count in config.PER_CLASS]  # fmt: skip
             known = [(count, one) for count, one in points if one.mean is not None]
-            figure_style.curve(left, known, _short(*shown), look, shade=0.08)
+            figure_style.curve(left, known, named(*shown), look, shade=0.08)
             for count, one in known:
                 if count == 5 and one.ci95:
                     took = sum(counted(found, pair, shown).values()) / 1e9
@@ -182,15 +184,10 @@ def drawn(found: Results) -> bytes:
                     form: dict[str, Any] = {'fillstyle': 'none'} if shown[0] == 'large' else {}
                     right.errorbar([took], [one.mean], error, color=look['color'], marker=look['marker'], **form)
         figure_style.number_axis(left, config.PER_CLASS, 'labels a class')
-        figure_style.scale(right, [sum(counted(found, pair, shown).values()) / 1e9 for shown in ARMS],
+        figure_style.scale(right, [sum(counted(found, pair, shown).values()) / 1e9 for shown in DRAWN],
                            'operations of all training (GFLOP)')  # fmt: skip
     figure_style.legend(figure, every[0][0])
     return figure_style.png(figure)
-
-
-def _short(network: str, method: str, teacher: str) -> str:
-    few = {ALL: '', FEW: ' (few)', BEGUN: ' (few, pretrained)'}[teacher]
-    return f'{network}: {method.replace("label-free features", "label-free")}{few}'
 
 
 def counted(found: Results, pair: str, shown: Sequence[str]) -> Mapping[str, float]:
