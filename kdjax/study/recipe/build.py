@@ -55,6 +55,11 @@ def task(spec: TaskSpec) -> Task:
     return result
 
 
+def fitted_task(spec: TaskSpec, own: Mapping[str, Any]) -> Task:
+    """The task of a fit, some of whose attributes may be its own."""
+    return task(TaskSpec(spec.kind, {**spec.args, **own}))
+
+
 def dataset(data: DataSource) -> Dataset:
     """The data set of a source, checked; 'tfds:mnist' is one that TFDS has prepared."""
     source, arguments = data.source, dict(data.args)
@@ -75,15 +80,18 @@ def preprocess(data: DataSource) -> Preprocess:
     return _of_data(data.preprocess, 'preprocessing')
 
 
-def presentation(inputs: Trained) -> dict[str, Any]:
-    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`."""
+def presentation(inputs: Trained, beside: bool = False) -> dict[str, Any]:
+    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`.
+
+    With `beside` its batches have what a teacher of other words reads.
+    """
     views = inputs.presented
     return {
         'preprocess': preprocess(inputs.data),
         'mix': _of_data(views.mix, 'mixing') if views.mix else None,
         'consistent': views.consistent,
-        'task': task(inputs.task),
-        'teacher': teacher_view(inputs),
+        'task': fitted_task(inputs.task, inputs.fit.spec.task),
+        'teacher': TeacherView(TEACHER_INPUTS, preprocess(inputs.data)) if beside else teacher_view(inputs),
     }
 
 
@@ -199,6 +207,11 @@ def step_of(fit: Fit) -> Callable[..., Any]:
     return bound(train_step, source=_source(fit), split_gradients=split, accumulate=fit.spec.accumulate)
 
 
+def reach_of(fit: Fit) -> Callable[..., Any]:
+    """What says which terms of a fit can move anything, still without its parts."""
+    return bound(anatomy.reach, source=_source(fit))
+
+
 def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     """A look at the gradients of its terms, likewise."""
     return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)
@@ -263,8 +276,7 @@ def streams(
         do not say.
     """
     if fit is not None and fit.upstream:
-        orders = {cell.seed: Stream(np.arange(split.size), base_seed + cell.seed) for cell in cells}
-        return [orders[cell.seed] for cell in cells]
+        return [Stream(np.arange(split.size), base_seed + cell.seed) for cell in cells]
     labels = split.labels if classes else None
     for label in classes:
         if labels is None or isinstance(label, bool) or label not in labels:

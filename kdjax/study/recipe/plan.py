@@ -16,12 +16,14 @@ from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name, folds_name, weights_file
 from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, stages
+from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
     FoldedTeacher,
     GivenTeacher,
     ImportedTeacher,
+    Inputs,
     Teacher,
     TrainedStudents,
     TrainedTeacher,
@@ -134,6 +136,7 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         return GivenTeacher(**common, name=spec.name, outputs=_content_of(spec.outputs), path=spec.outputs)
     common = _common(recipe, spec.column, spec.fit)
     data = common['data']._replace(preprocess=spec.preprocess) if spec.preprocess else common['data']
+    data = data._replace(args={**data.args, **spec.data_args}) if spec.data_args else data
     common |= {'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column}
     parent = known.get(spec.pretrained)
     path = spec.weights or ('' if parent else spec.pretrained)
@@ -212,26 +215,22 @@ def _teaching(recipe: Recipe, fit: Fit) -> str:
     return spec.precision if spec else ''
 
 
-def check_shapes(recipe: Recipe, dataset: Dataset, upstream: Dataset | None = None) -> dict[str, dry_run.Traced]:
+def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
     """Traces every fit once, so that what its shapes forbid is met before anything trains; returns costs by fit.
 
     Args:
       recipe: of the run.
-      dataset: its data.
-      upstream: those that fits upstream learn from; loaded if left out.
+      dataset: its data; others, that a network learns from first or a teacher has to itself, are loaded.
 
     Raises:
       UsageError: the first error met, naming the fit.
     """
     costs: dict[str, dry_run.Traced] = {}
 
-    @functools.cache
-    def first() -> Dataset:
-        assert recipe.upstream is not None
-        return upstream or build.dataset(recipe.upstream.data)
+    others = Datasets()
 
-    def data_of(inputs: Any) -> Dataset:
-        return first() if recipe.upstream and inputs.data[:2] == recipe.upstream.data[:2] else dataset
+    def data_of(inputs: Inputs) -> Dataset:
+        return dataset if inputs.data[:2] == recipe.data[:2] else others(inputs.data)
 
     for stage in stages_of(recipe).values():
         inputs = stage.inputs

@@ -103,6 +103,8 @@ class FitSpec:
     rank: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
     trains: tuple[str, ...] = dataclasses.field(default=(), metadata=UNLESS_DEFAULT)  # modules; all of them if empty
+    # Attributes of the task that are its own, of what its batches are made of.
+    task: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,6 +141,11 @@ class Fit:
     def upstream(self) -> bool:
         """Whether it learns from another data set than that of the run."""
         return self.spec.examples == UPSTREAM
+
+    @property
+    def asks(self) -> bool:
+        """Whether a term reads what a teacher says; if none does, its task may still read answers looked up."""
+        return any(term.TEACHER for _, term in self.objective.terms)
 
     @property
     def own_average(self) -> bool:
@@ -215,6 +222,7 @@ class TeacherSpec:
     folds: int  # networks of this kind that each label what they were not trained on; 0 for none
     keep: int  # classes that are kept of what it says; 0 for all
     bound: float  # nats by which what is kept may be off, which then chooses how many are; 0 for no bound
+    data_args: Mapping[str, Any]  # arguments of the source of data that are its own
 
 
 @dataclasses.dataclass(frozen=True)

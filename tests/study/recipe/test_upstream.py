@@ -148,7 +148,8 @@ def test_a_sweep_trains_what_a_run_trains(tmp_path):
     new = config(**{'data.transfer_sizes': (10,), 'methods': methods, 'teacher.fit.learning_rate': 0.0})
     run.run(fields.changed(new, {'accept.method': 'soft'}), tmp_path / 'run', 'command')
     worker.run(new, rows.axis('method', 'scratch', 'soft'), tmp_path / 'sweep', 'command')
-    said = [[*csv.DictReader((tmp_path / name / 'report' / 'runs.csv').open())] for name in ('run', 'sweep')]
+    said = [[*csv.DictReader((tmp_path / name / 'report' / 'runs.csv').read_text().splitlines())]
+            for name in ('run', 'sweep')]  # fmt: skip
     found = [{(row['method'], row['seed']): float(row['last_accuracy']) for row in table} for table in said]
     assert found[0].keys() == found[1].keys()
     assert all(found[1][key] == pytest.approx(value, abs=1e-3) for key, value in found[0].items())
