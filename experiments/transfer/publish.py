@@ -65,6 +65,7 @@ QUESTIONS = (
     ('A teacher of 100 labels a class teaches better after something else', 6, 5),
     ('Features learned of a teacher without labels are better than those of other data', 8, 1),
     ('The large network from scratch is better than the small one', 9, 0),
+    ('Learning something else first helps the large one', 10, 9),
     ('The small network with the teacher is better than the large one pretrained', 3, 10),
 )
 
@@ -183,6 +184,9 @@ def drawn(found: Results) -> bytes:
                     error = [[one.mean - one.ci95[0]], [one.ci95[1] - one.mean]]
                     form: dict[str, Any] = {'fillstyle': 'none'} if shown[0] == 'large' else {}
                     right.errorbar([took], [one.mean], error, color=look['color'], marker=look['marker'], **form)
+        for axes in (left, right):  # what there is to be kept
+            level = 100 * found['taught'][pair][ALL]['accuracy']
+            axes.axhline(level, color=figure_style.INK, linestyle=':', label='the teacher')
         figure_style.number_axis(left, config.PER_CLASS, 'labels a class')
         figure_style.scale(right, [sum(counted(found, pair, shown).values()) / 1e9 for shown in DRAWN],
                            'operations of all training (GFLOP)')  # fmt: skip
