@@ -27,6 +27,7 @@ def config() -> ConfigDict:
             # decides: which step is best, which candidate is chosen, what is accepted, what the report judges
             'task': {'kind': 'classification.Classification'},
             'data': data(),
+            'upstream': upstream(),
             'teacher': teacher(),
             'assistants': {},  # further networks that teach, by name, as 'teacher'; their fits may be taught themselves
             'student': student(),
@@ -94,6 +95,20 @@ def data() -> ConfigDict:
     )
 
 
+def upstream() -> ConfigDict:
+    """Another data set, from which fits with examples='upstream' learn before others learn from `data` (transfer)."""
+    return ConfigDict(
+        {
+            'source': '',  # as data.source; '' for none
+            'args': {},
+            'preprocess': {},  # as data.preprocess if empty
+            'task': {},  # what it is used for; `task` if empty
+            # Modules that are not carried over, and begin anew on `data`, by path or pattern: its classes are others
+            'new': ('head',),
+        }
+    )
+
+
 def student() -> ConfigDict:
     """The network that is to be small."""
     return ConfigDict(
@@ -101,7 +116,8 @@ def student() -> ConfigDict:
             'net': 'mlp.mlp',  # module.function in kdjax/nets, or 'my.module:function'
             'args': {'widths': (16,)},  # of that function; what the data say (classes, vocabulary) it is told
             'inputs': 'inputs',  # the column of the data that it reads
-            'pretrained': '',  # weights that it starts from: the folder of an exported student, or such a file
+            # Weights that it starts from: the folder of an exported student, such a file, or the name of an assistant
+            'pretrained': '',
             # Its modules that start as modules of the teacher: {'embedding': 'embedding', 'layer1': 'layer2'}
             'start': {},
         }
@@ -117,7 +133,9 @@ def teacher() -> ConfigDict:
             # Weights of this network, which then is not trained: a file of PyTorch's (nets/torch_weights.py), or the
             # folder of an exported student
             'weights': '',
-            'pretrained': '',  # such weights, from which its training starts; a file may leave the head to be new
+            # Such weights, from which its training starts, or the name of an assistant to start as; a file may leave
+            # the head to be new
+            'pretrained': '',
             # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
             # `net` is not looked at
             'outputs': '',
@@ -157,8 +175,11 @@ def fit(**weights: float) -> ConfigDict:
             # 'before', the student as the fit before left it, or 'dense', the student with the weights that are gone
             # put back, and nothing rounded
             # Which examples students see: 'transfer', their transfer set; or 'all' of the training split, of which
-            # those outside the transfer set have no labels: they serve the terms that read none
+            # those outside the transfer set have no labels: they serve the terms that read none; or 'upstream', all of
+            # the training split of `upstream`, in the place of these data, at the beginning of a method
             'examples': 'transfer',
+            # Modules of the network that are trained, by path or pattern, the rest being frozen: ('head',); () for all
+            'trains': (),
             # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
             'answer': '',
             # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and

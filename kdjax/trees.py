@@ -1,5 +1,6 @@
 """Arithmetic and identity of pytrees."""
 
+import fnmatch
 import hashlib
 import json
 import math
@@ -44,6 +45,21 @@ def norm(tree: Tree) -> Array:
     """Euclidean norm over all leaves, in float32; 0 for an empty tree."""
     squares = [jnp.sum(jnp.square(leaf.astype(jnp.float32))) for leaf in jax.tree.leaves(tree)]
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
+
+
+def path(keys: Sequence[Any]) -> str:
+    """The way to a leaf, as 'layer1/dense/kernel'."""
+    return jax.tree_util.keystr(tuple(keys), simple=True, separator='/')
+
+
+def under(tree: Tree, names: Sequence[str]) -> Tree:
+    """Of every leaf whether it is one of `names`, or lies in one: paths ('head') or patterns ('layer4_*')."""
+
+    def named(keys: Sequence[Any], _: Any) -> bool:
+        way = path(keys)
+        return any(fnmatch.fnmatchcase(way, name) or fnmatch.fnmatchcase(way, f'{name}/*') for name in names)
+
+    return jax.tree_util.tree_map_with_path(named, tree)
 
 
 def detached(tree: Tree) -> Tree:

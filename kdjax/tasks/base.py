@@ -87,6 +87,11 @@ class Task:
         """Whether metrics are measured on predictions that are gathered on the host."""
         return type(self).measure is not Task.measure
 
+    @property
+    def taps(self) -> tuple[str, ...]:
+        """What it reads of every network beside what that answers."""
+        return ()
+
     def check(self, dataset: Dataset) -> None:
         """Raises UsageError where a data set does not have what the task needs, before anything trains."""
 

@@ -1,13 +1,14 @@
 """What a config alone can show to be wrong: types, ranges, names. Without JAX, so that the answer comes at once."""
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from kdjax.errors import Problems, UsageError, shown, unknown
 from kdjax.export import WEIGHTS, formats
-from kdjax.study.config import schema
+from kdjax.study.config import schema, transfer
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
 KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits', 'rank')  # numbers of a fit beside the weights of its terms
@@ -49,7 +50,9 @@ def check(config: ConfigDict) -> None:
                 _check_fit(config, fit)
         for name, spec in teachers(config).items():
             with problems.collected():
-                _check_teacher(name, spec)
+                _check_teacher(name, spec, teachers(config))
+        with problems.collected():
+            transfer.check(config, teachers(config))
     problems.report()
 
 
@@ -89,9 +92,10 @@ def _check_fit(config: ConfigDict, fit: ConfigDict) -> None:
             raise unknown('term', name, config.terms, ' in the weights of a fit')
 
 
-def _check_teacher(name: str, spec: ConfigDict) -> None:
-    for field in ('weights', 'pretrained'):
-        _check_weights(f'{name}.{field}', spec[field])
+def _check_teacher(name: str, spec: ConfigDict, known: Mapping[str, ConfigDict]) -> None:
+    _check_weights(f'{name}.weights', spec.weights)
+    if spec.pretrained not in known:
+        _check_weights(f'{name}.pretrained', spec.pretrained)
     if spec.weights and spec.pretrained:
         raise UsageError(f'{name}.weights are not trained and {name}.pretrained are: set one of them, not both')
     if spec.folds and (spec.mode != 'cached' or spec.weights or spec.folds < 2):
@@ -136,7 +140,8 @@ def _check_weights(field: str, path: str) -> None:
 def _check_start(config: ConfigDict) -> None:
     """Where students start is one place."""
     path = config.student.get('pretrained', '')
-    _check_weights('student.pretrained', path)
+    if path not in teachers(config):
+        _check_weights('student.pretrained', path)
     if path and config.student.get('start'):
         raise UsageError(
             'student.start takes modules of the teacher, student.pretrained a whole student: set one of them'

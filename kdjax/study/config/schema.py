@@ -28,7 +28,7 @@ from kdjax.study.config.search import Search
 
 # More than anyone means: beyond them lists of cells and tables of outputs fill the memory before anything is said.
 MOST_SEEDS, MOST_VIEWS, MOST_ATTEMPTS, MOST_NETWORKS = 100_000, 10_000, 1_000, 1_000
-EXAMPLES = ('transfer', 'all')
+EXAMPLES = ('transfer', 'all', 'upstream')
 DRAWS = ('examples', 'groups')
 MODES = ('cached', 'online')
 PLACES = ('here', 'pool', 'slurm')
@@ -55,6 +55,7 @@ FIT = Part({
     'optim': ARGUMENTS,
     'teacher': TEXT,
     'examples': Choice(EXAMPLES),
+    'trains': Many(TEXT),
     'answer': TEXT,
     'peers': whole(1, MOST_NETWORKS),
     'change': Optional(KIND),
@@ -103,6 +104,13 @@ CONFIG = Part({
         'draw': Choice(DRAWS),
         'classes': Many(whole(0)),
         'label_noise': real(0.0, 1.0),
+    }),
+    'upstream': Part({
+        'source': TEXT,
+        'args': ARGUMENTS,
+        'preprocess': Optional(KIND),
+        'task': Optional(KIND),
+        'new': Many(TEXT),
     }),
     'teacher': TEACHER,
     'assistants': Named(TEACHER),

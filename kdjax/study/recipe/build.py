@@ -33,7 +33,7 @@ from kdjax.study.recipe.recipe import (
     TaskSpec,
 )
 from kdjax.tasks.base import Task
-from kdjax.train import anatomy, optim, probes
+from kdjax.train import anatomy, frozen, optim, probes
 from kdjax.train import teachers as training
 from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
@@ -119,6 +119,8 @@ ensemble = shared(team.ensemble)
 peers = shared(team.peers)
 answered = shared(team.answered)
 probed = shared(probes.probed)
+frozen_net = shared(frozen.frozen)
+_of_part = shared(frozen.optimiser)
 rounded = shared(quantized.quantized)
 
 
@@ -189,6 +191,7 @@ def classes(task: Task, dataset: Dataset) -> int:
 def trained_net(one: Net, fit: Fit) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
     asked = probed(one, tuple(tap for _, term in fit.objective.terms for tap in term.taps().student))
+    asked = frozen_net(asked, tuple(fit.spec.trains)) if fit.spec.trains else asked
     return peers(asked, fit.spec.peers) if fit.spec.peers > 1 else asked
 
 
@@ -224,15 +227,16 @@ def _source(fit: Fit) -> training.Source:
     return own.get(fit.teacher, training.given)
 
 
-def optimiser(spec: Mapping[str, Any], steps: int) -> Any:
-    """The optimiser of a fit of so many steps.
+def optimiser(spec: Mapping[str, Any], steps: int, trains: Sequence[str] = ()) -> Any:
+    """The optimiser of a fit of so many steps, which trains these modules, all of them if none is named.
 
     Raises:
       UsageError: arguments that it does not take.
     """
     if 'steps' in spec:
         raise UsageError(f"steps are the fit's, not its optimiser's: got optim.steps={shown(spec['steps'])}")
-    return _optimiser(FrozenConfigDict({**spec, 'steps': max(steps, 1)}))
+    whole = _optimiser(FrozenConfigDict({**spec, 'steps': max(steps, 1)}))
+    return _of_part(whole, tuple(trains)) if trains else whole
 
 
 def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
@@ -270,12 +274,14 @@ def streams(
 
     Draws, of 'examples' or of 'groups', of one seed are nested: the larger transfer set holds the smaller one. Where
     `classes` names classes, the examples of others are left out after the draw. A fit may see all examples, of which
-    those outside the draw have no labels.
+    those outside the draw have no labels; one upstream sees all there are.
 
     Raises:
       UsageError: a transfer set larger than the training split, a class of which it has none, or groups that the data
         do not say.
     """
+    if fit is not None and fit.upstream:
+        return [Stream(np.arange(split.size), base_seed + cell.seed) for cell in cells]
     labels = split.labels if classes else None
     for label in classes:
         if labels is None or isinstance(label, bool) or label not in labels:

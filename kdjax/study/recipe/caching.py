@@ -10,14 +10,16 @@ import numpy as np
 
 from kdjax import trees
 from kdjax.dataset import leaves, taken
+from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name
 from kdjax.study.recipe import build, grid_program
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TeachingNetwork
+from kdjax.study.recipe.recipe import Fit, Recipe, Views
 from kdjax.study.recipe.stages import folds_of
 from kdjax.tasks.base import Question, Task
 from kdjax.tasks.evaluation import answers
-from kdjax.train import cache, given, teachers
+from kdjax.train import cache, given, probes, teachers
 from kdjax.types import Net, Outputs, Tree
 
 
@@ -159,3 +161,40 @@ def _by_fold(
             result.setdefault(name, np.empty((len(fold), *table.shape[1:]), table.dtype))[own] = table
         context.screen.step(views * (place + 1))
     return result
+
+
+def check_source(recipe: Recipe, fit: Fit) -> None:
+    """Raises UsageError where a teacher has learned from other data than those that it is to answer for."""
+    source = recipe.teachers.get(fit.teacher)
+    if source is not None and source.fit.upstream != fit.upstream:
+        places = {True: 'upstream', False: 'from `data`'}
+        raise UsageError(f'fit {fit.name!r} learns {places[fit.upstream]} and its teacher {fit.teacher!r} '
+                         f'{places[source.fit.upstream]}: name one that knows the same data, or let one start as that '
+                         'network (pretrained)')  # fmt: skip
+
+
+def check_views(recipe: Recipe, fit: Fit) -> None:
+    """Raises UsageError where students see what their teacher cannot speak of."""
+    if not fit.teacher:
+        return
+    spec = recipe.teachers.get(fit.teacher)
+    if spec and spec.keep and spec.mode == 'online':
+        raise UsageError(f"{fit.teacher}.keep is of what is cached: set mode='cached' of {fit.teacher!r}, or keep=0")
+    if spec and spec.outputs and _seen_otherwise(recipe.views):
+        raise UsageError(
+            f'{fit.teacher}.outputs are answers to examples as they are, and students see {recipe.views.views} views '
+            'of each: set data.views=1, or data.consistent=False for a teacher that sees another view than they'
+        )
+    if recipe.views.mix and spec and spec.mode == 'cached':
+        raise UsageError(
+            f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '
+            f"cached: set mode='online' of {fit.teacher!r}"
+        )
+    drawn = sorted({*fit.taps()} & {tap for probe in probes.PROBES for tap in probe.taps})
+    if drawn and not recipe.views.consistent:
+        raise UsageError(f'fit {fit.name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
+
+
+def _seen_otherwise(views: Views) -> bool:
+    """Whether students are to see what their teacher sees, and that is not the examples as they are."""
+    return views.consistent and views.views > 1 and views.augment != {'kind': 'augment.identity'}

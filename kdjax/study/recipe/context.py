@@ -134,9 +134,11 @@ class Context:
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
 
     def incoming_net(self, inputs: TrainedTeacher | TrainedStudents) -> Net:
-        """The network of a fit as it comes in: as the fit before left it, or new."""
+        """The network of a fit as it comes in: as the fit before left it, or new, as after a fit upstream."""
         before = getattr(inputs, 'before', None)
-        return self.changed_net(before) if before else self.net(inputs.network, inputs)
+        if before is None or before.fit.upstream != inputs.fit.upstream:
+            return self.net(inputs.network, inputs)
+        return self.changed_net(before)
 
     def alone(self) -> 'Context':
         """This, on one device."""

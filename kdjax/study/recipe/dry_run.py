@@ -14,7 +14,7 @@ from kdjax import errors, trees
 from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, Split, is_column, taken
-from kdjax.errors import UsageError
+from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build, changes, pretrained
 from kdjax.study.recipe.inputs import (
@@ -30,7 +30,7 @@ from kdjax.study.recipe.inputs import (
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.tasks.base import Question, Task
 from kdjax.train import cache, given, parallel, teachers
-from kdjax.train.inherit import inherited
+from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -74,7 +74,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     fit = inputs.fit
     _check_batch(inputs, dataset)
     net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
-    if isinstance(inputs, TrainedStudents) and inputs.parent is not None:
+    if isinstance(inputs, TrainedStudents) and inputs.parent is not None and inputs.start:
         assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
@@ -87,7 +87,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective,
-                             'tx': build.optimiser(changes.optimiser(inputs), fit.steps)}  # fmt: skip
+                             'tx': build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)}  # fmt: skip
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
     traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
@@ -99,7 +99,8 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
 def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree | None) -> None:
     """Raises UsageError where the terms of a fit do not fit its student as it comes in, whose gradients are asked."""
     before, how = getattr(inputs, 'before', None), inputs.precision
-    one = _changed(before, dataset, how) if before else _net(inputs.network, inputs, dataset, how)
+    kept = before and before.fit.upstream == inputs.fit.upstream
+    one = _changed(before, dataset, how) if kept else _net(inputs.network, inputs, dataset, how)
     net = build.trained_net(one, inputs.fit)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     parts = {'net': net, 'teacher': teacher, 'objective': inputs.fit.objective}
@@ -156,6 +157,17 @@ def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Data
     inherited(student, teacher, inputs.start)
 
 
+def check_start(inputs: Trained, data_of: Callable[[Inputs], Dataset]) -> None:
+    """Raises UsageError where a fit cannot go on from the network that it starts as, whole, or after a fit upstream."""
+    students = inputs if isinstance(inputs, TrainedStudents) else None
+    before = students.before if students and students.before and students.before.fit.upstream else None
+    start = before or (None if students and students.start else inputs.parent)
+    if start is not None and not isinstance(start, GivenTeacher):
+        own, left = (variables(_changed(side, data_of(side), side.precision), side, data_of(side))
+                     for side in (inputs, start))  # fmt: skip
+        jax.eval_shape(functools.partial(carried, new=inputs.new), own, left)
+
+
 def variables(net: Net, inputs: Trained | TeachingNetwork, dataset: Dataset) -> Tree:
     """Shapes of the variables of a network."""
     read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(inputs, dataset))
@@ -197,7 +209,12 @@ def _check_cache(tables: Tree, source: CachedTeacher, examples: int, batch: int)
 
 
 def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
-    return build.net(spec, build.told(spec, build.task(inputs.task), dataset, inputs.column), precision, None)
+    task = build.task(inputs.task)
+    net = build.net(spec, build.told(spec, task, dataset, inputs.column), precision, None)
+    for tap in task.taps:
+        if tap not in net.taps:
+            raise unknown('tap', tap, net.taps, f' of network {spec.net!r}, which {type(task).__name__} looks at')
+    return net
 
 
 def _changed(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:

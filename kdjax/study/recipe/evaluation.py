@@ -15,7 +15,7 @@ from kdjax.study.recipe import build, changed, changes, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, GivenTeacher, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
-from kdjax.study.recipe.recipe import Recipe
+from kdjax.study.recipe.recipe import ALL, Recipe
 from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells
 from kdjax.tasks.base import Task
 from kdjax.train import distributed, storage
@@ -277,7 +277,7 @@ def curves(chain: Sequence[Mapping[str, Any]], cells: Sequence[int]) -> tuple[li
     """
     history, gradients, offset = [], [], 0
     for result, cell in zip(chain, cells, strict=True):
-        for line in result['history']:
+        for line in () if str(ALL) in result['chosen'] else result['history']:  # upstream it is of another task
             values = {name: of[cell] for name, of in line.items() if name != 'step'}
             history.append({'step': offset + line['step'], 'metrics': values})
         for line in result.get('anatomy', ()):  # artifacts made before there was one are still good

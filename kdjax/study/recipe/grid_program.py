@@ -24,7 +24,7 @@ from kdjax.study.recipe.recipe import Fit, GridCell, Views
 from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
-from kdjax.train.inherit import inherited
+from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
@@ -102,7 +102,7 @@ def grid_program(
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
     parts = _parts(context, inputs, context.changed_net(inputs), source)
-    tx = build.optimiser(changes.optimiser(inputs), fit.steps)
+    tx = build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
@@ -115,7 +115,9 @@ def grid_program(
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    begun = start or WarmStart(_begun(build.trained_net(context.incoming_net(inputs), fit), inputs, cells, context), {})
+    plain = build.trained_net(context.incoming_net(inputs), fit)
+    begun = _onward(start, plain, inputs, cells, context) if start else WarmStart(
+        _begun(plain, inputs, cells, context), {})  # fmt: skip
     if fit.own_start or fit.own_dense:
         knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
@@ -203,11 +205,25 @@ def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Contex
         names = context.net(inputs.network, inputs).names
         started = [pretrained.start(inputs.path, trees.take(new, cell), names) for cell in range(len(cells))]
         return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *started))
-    if not isinstance(inputs, TrainedStudents) or inputs.parent is None:
+    if inputs.parent is None:
         return new
     if inputs.fit.spec.peers > 1:
-        raise UsageError('student.start is of one student, and this fit has several peers')
-    return inherited(new, context.teacher_variables(inputs.parent), inputs.start, cells=True)
+        raise UsageError('student.start and student.pretrained are of one student, and this fit has several peers')
+    other = context.teacher_variables(inputs.parent)
+    if isinstance(inputs, TrainedStudents) and inputs.start:
+        return inherited(new, other, inputs.start, cells=True)
+    return carried(new, other, inputs.new, cells=True)
+
+
+def _onward(start: WarmStart, net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> WarmStart:
+    """Where the cells of a later fit start: as they were left, after a fit upstream with modules that begin anew."""
+    if (
+        not (isinstance(inputs, TrainedStudents) and inputs.before and inputs.before.fit.upstream)
+        or inputs.fit.upstream
+    ):
+        return start
+    new = _new_students(net, inputs.seed, [cell.seed for cell in cells], build.alone(context.example(inputs)))
+    return WarmStart(carried(new, jax.device_put(start.student), inputs.new), {})
 
 
 def _begin(

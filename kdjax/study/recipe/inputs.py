@@ -19,6 +19,7 @@ from kdjax.study.recipe.recipe import (
     DataSource,
     Fit,
     NetSpec,
+    Recipe,
     TaskSpec,
     Views,
 )
@@ -67,6 +68,8 @@ class TrainedTeacher(Inputs):
     teaching: str = field(default='', metadata=UNLESS_DEFAULT)  # precision in which its own teacher teaches
     pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the file of weights that it starts from
     path: str = field(default='', metadata=BY_KEY)  # of that file
+    new: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)  # modules that are not as of `parent`
+    parent: 'Teacher | None' = field(default=None, metadata=BY_KEY)  # the network that it starts as
     source: 'Teacher | None' = field(default=None, metadata=BY_KEY)  # who teaches it
 
     @property
@@ -164,9 +167,10 @@ class TrainedStudents(Inputs):
     pretrained: str = field(default='', metadata=UNLESS_DEFAULT)  # hash of the weights that the first fit starts from
     path: str = field(default='', metadata=BY_KEY)  # of them
     start: Mapping[str, str] = field(default_factory=dict, metadata=UNLESS_EMPTY)  # modules, as those of the teacher
+    new: tuple[str, ...] = field(default=(), metadata=UNLESS_DEFAULT)  # those that begin anew after what was upstream
     source: Teacher | CachedTeacher | None = field(default=None, metadata=BY_KEY)  # who teaches them
     before: 'TrainedStudents | None' = field(default=None, metadata=BY_KEY)  # the fit that they start from
-    parent: Teacher | None = field(default=None, metadata=BY_KEY)  # the network that `start` takes modules of
+    parent: Teacher | None = field(default=None, metadata=BY_KEY)  # who `start` takes modules of; or all, without it
 
     @property
     def network(self) -> NetSpec:
@@ -211,6 +215,13 @@ class Examined(Addressed):
 def teacher_of(source: Teacher | CachedTeacher) -> Teacher:
     """The network that teaches, looked up or asked."""
     return source.teacher if isinstance(source, CachedTeacher) else source
+
+
+def new_modules(recipe: Recipe, fit: Fit, start: Teacher | TrainedStudents | None) -> tuple[str, ...]:
+    """The modules that begin anew in a fit that starts as a network was left: those of another task."""
+    left = getattr(start, 'fit', None)
+    other = isinstance(left, Fit) and left.upstream and not fit.upstream
+    return recipe.upstream.new if other and recipe.upstream else ()
 
 
 def plain(value: Any) -> Any:

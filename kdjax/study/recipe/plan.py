@@ -16,17 +16,20 @@ from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name, folds_name, weights_file
 from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, stages
+from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     Evaluated,
     FoldedTeacher,
     GivenTeacher,
     ImportedTeacher,
+    Inputs,
     Teacher,
     TrainedStudents,
     TrainedTeacher,
+    new_modules,
 )
-from kdjax.study.recipe.recipe import BucketSpec, Fit, GridCell, Recipe, TeacherSpec
+from kdjax.study.recipe.recipe import ALL, BucketSpec, Fit, GridCell, Recipe, TeacherSpec
 from kdjax.train import parallel
 from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
@@ -83,7 +86,8 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
     teachers: dict[str, Teacher] = {}
     for name, spec in recipe.teachers.items():
         teachers[name] = inputs = _teacher_inputs(recipe, spec, teachers)
-        needs = (spec.fit.teacher,) if spec.fit.teacher in teachers and isinstance(inputs, TrainedTeacher) else ()
+        above = (spec.fit.teacher, spec.pretrained) if isinstance(inputs, TrainedTeacher) else ()
+        needs = tuple(dict.fromkeys(one for one in above if one in teachers))
         add(name, inputs, needs, TEACHING[type(inputs)])
     caches: dict[str, CachedTeacher] = {}
     for name, spec in sorted(recipe.teachers.items(), key=lambda item: (item[0] != 'teacher', item[0])):
@@ -99,11 +103,14 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
         for chain in recipe.chains(method):
             fit = recipe.fits[chain[-1]]
             source = caches.get(fit.teacher) or teachers.get(fit.teacher)
-            fits[chain] = _students_inputs(recipe, chain, source, fits.get(chain[:-1]), teachers['teacher'])
+            before = fits.get(chain[:-1])
+            named = recipe.pretrained if recipe.pretrained in teachers else 'teacher' if recipe.start else ''
+            parent = '' if before else named
+            fits[chain] = _students_inputs(recipe, chain, source, before, teachers.get(parent))
             origin = () if source is None else ((cache_name if fit.teacher in caches else str)(fit.teacher),)
-            before = (stage_name(chain[:-1]),) if len(chain) > 1 else ()
-            parent = ('teacher',) if recipe.start and not before and 'teacher' not in origin else ()
-            add(stage_name(chain), fits[chain], (*origin, *before, *parent), stages.train_students)
+            earlier = (stage_name(chain[:-1]),) if before else ()
+            started = (parent,) if parent and parent not in origin else ()
+            add(stage_name(chain), fits[chain], (*origin, *earlier, *started), stages.train_students)
     ends = {method: fits[chain] for method, chain in recipe.methods.items()}
     compared = Evaluated(methods=recipe.methods, baseline=recipe.baseline, teacher=teachers['teacher'], ends=ends)
     names = dict.fromkeys(map(stage_name, recipe.methods.values()))
@@ -127,19 +134,19 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     if spec.outputs:
         common: dict[str, Any] = {**_common(recipe, recipe.column), 'column': recipe.column}
         return GivenTeacher(**common, name=spec.name, outputs=_content_of(spec.outputs), path=spec.outputs)
-    data = recipe.data._replace(preprocess=spec.preprocess) if spec.preprocess else recipe.data
+    common = _common(recipe, spec.column, spec.fit)
+    data = common['data']._replace(preprocess=spec.preprocess) if spec.preprocess else common['data']
     data = data._replace(args={**data.args, **spec.data_args}) if spec.data_args else data
-    common = {
-        **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
-    }  # fmt: skip
-    path = spec.weights or spec.pretrained
+    common |= {'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column}
+    parent = known.get(spec.pretrained)
+    path = spec.weights or ('' if parent else spec.pretrained)
     content = _content_of(path)
     if spec.weights:
         return ImportedTeacher(**common, weights=content, path=path)
     return TrainedTeacher(
         **common, members=spec.members, augment=spec.augment, views=spec.views, fit=spec.fit,
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
-        pretrained=content, path=path,
+        pretrained=content, path=path, parent=parent, new=new_modules(recipe, spec.fit, parent),
     )  # fmt: skip
 
 
@@ -151,10 +158,11 @@ def _content_of(path: str) -> str:
     return _content(str(file), file.stat().st_mtime_ns)
 
 
-def _common(recipe: Recipe, column: str) -> dict[str, Any]:
+def _common(recipe: Recipe, column: str, fit: Fit | None = None) -> dict[str, Any]:
     """What every stage that trains reads, of a network that reads a column. Buckets are of the widths of 'inputs'."""
+    learns = recipe.upstream if fit is not None and fit.upstream and recipe.upstream else recipe
     return {
-        'data': recipe.data, 'seed': recipe.seed, 'precision': recipe.precision, 'task': recipe.task,
+        'data': learns.data, 'seed': recipe.seed, 'precision': recipe.precision, 'task': learns.task,
         'buckets': recipe.buckets if column == 'inputs' else BucketSpec(),
     }  # fmt: skip
 
@@ -180,20 +188,24 @@ def _students_inputs(
     chain: tuple[str, ...],
     source: Teacher | CachedTeacher | None,
     before: TrainedStudents | None,
-    parent: Teacher,
+    parent: Teacher | None,
 ) -> TrainedStudents:
     fit = recipe.fits[chain[-1]]
     sparse: dict[str, Any] = {'keep': source.keep, 'bound': source.bound} if isinstance(source, CachedTeacher) else {}
+    path = '' if recipe.pretrained in recipe.teachers else recipe.pretrained
     start: dict[str, Any] = {} if before else {
-        'start': recipe.start, 'parent': parent if recipe.start else None,
-        'pretrained': _content_of(recipe.pretrained), 'path': recipe.pretrained,
+        'start': recipe.start, 'parent': parent, 'pretrained': _content_of(path), 'path': path,
+    }  # fmt: skip
+    start |= {'new': new_modules(recipe, fit, before or parent)}
+    drawn: dict[str, Any] = {'transfer_sizes': (ALL,)} if fit.upstream else {
+        'transfer_sizes': recipe.transfer_sizes, 'draw': recipe.draw, 'classes': recipe.classes,
+        'label_noise': recipe.label_noise,
     }  # fmt: skip
     return TrainedStudents(
-        **_common(recipe, recipe.column), column=recipe.column, views=recipe.views, fit=fit,
+        **_common(recipe, recipe.column, fit), column=recipe.column, views=recipe.views, fit=fit,
         validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
-        transfer_sizes=recipe.transfer_sizes, draw=recipe.draw, classes=recipe.classes, label_noise=recipe.label_noise,
-        gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start,
+        gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start, **drawn,
     )  # fmt: skip
 
 
@@ -206,27 +218,36 @@ def _teaching(recipe: Recipe, fit: Fit) -> str:
 def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
     """Traces every fit once, so that what its shapes forbid is met before anything trains; returns costs by fit.
 
+    Args:
+      recipe: of the run.
+      dataset: its data; others, that a network learns from first or a teacher has to itself, are loaded.
+
     Raises:
       UsageError: the first error met, naming the fit.
     """
     costs: dict[str, dry_run.Traced] = {}
+
+    others = Datasets()
+
+    def data_of(inputs: Inputs) -> Dataset:
+        return dataset if inputs.data[:2] == recipe.data[:2] else others(inputs.data)
+
     for stage in stages_of(recipe).values():
-        inputs, known = stage.inputs, dataset
-        if isinstance(inputs, TrainedTeacher | ImportedTeacher) and recipe.teachers[inputs.name].data_args:
-            known = build.dataset(inputs.data)
+        inputs = stage.inputs
         if isinstance(inputs, ImportedTeacher):
-            dry_run.check_weights(inputs, known)
+            dry_run.check_weights(inputs, data_of(inputs))
         if isinstance(inputs, GivenTeacher):
             dry_run.check_outputs(inputs, dataset)
         if not isinstance(inputs, TrainedTeacher | TrainedStudents):
             continue
-        if inputs.fit.name in costs and not changes.made(inputs):  # a changed student has other shapes in every chain
-            continue
         try:
+            dry_run.check_start(inputs, data_of)
+            if inputs.fit.name in costs and not changes.made(inputs):  # what is changed has other shapes in every chain
+                continue
             before = inputs.before if isinstance(inputs, TrainedStudents) else None
-            earlier = costs[before.fit.name].terms if before else None
+            earlier = costs[before.fit.name].terms if before and not inputs.new else None
             cells, runner = cells_of(inputs), recipe.execution.runner
-            costs[inputs.fit.name] = cost = traced(inputs, known, earlier, cells, runner)
+            costs[inputs.fit.name] = cost = traced(inputs, data_of(inputs), earlier, cells, runner)
             kept = len(cells) * cost.kept(runner)
             dry_run.check_memory(f'the state of {len(cells)} cells', kept, dry_run.device_bytes(), 'lower seeds')
         except UsageError as error:

@@ -22,7 +22,9 @@ DENSE = 'dense'  # likewise: the student with the weights that are gone put back
 OWN = (AVERAGE, BEFORE, DENSE)
 
 
-TRANSFER, EVERY = EXAMPLES  # what students see: their transfer set; or the others too, unlabelled
+# What students see: their transfer set; or the others too, unlabelled; or all of another data set.
+TRANSFER, EVERY, UPSTREAM = EXAMPLES
+ALL = 0  # as the transfer-set size of a fit upstream
 # Of a field: left out of an address where it is its default, so that what it adds is worth another run.
 UNLESS_DEFAULT = {'unless_default': True}
 UNLESS_EMPTY = {'unless_empty': True}  # likewise, of a mapping
@@ -43,6 +45,14 @@ class TaskSpec:
 
     kind: str = CLASSIFICATION
     args: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+class Upstream(NamedTuple):
+    """Another data set that networks learn from first, what for, and which of their modules then begin anew."""
+
+    data: DataSource
+    task: TaskSpec
+    new: tuple[str, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +102,7 @@ class FitSpec:
     input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     rank: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
+    trains: tuple[str, ...] = dataclasses.field(default=(), metadata=UNLESS_DEFAULT)  # modules; all of them if empty
     # Attributes of the task that are its own, of what its batches are made of.
     task: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
 
@@ -125,6 +136,11 @@ class Fit:
     def batch_size(self) -> int:
         """Examples per update."""
         return self.spec.batch_size
+
+    @property
+    def upstream(self) -> bool:
+        """Whether it learns from another data set than that of the run."""
+        return self.spec.examples == UPSTREAM
 
     @property
     def asks(self) -> bool:
@@ -193,7 +209,7 @@ class TeacherSpec:
     name: str
     network: NetSpec
     weights: str  # file of its weights, where it is not trained
-    pretrained: str  # file of weights that its training starts from
+    pretrained: str  # file of weights that its training starts from, or the name of another
     outputs: str  # file of its answers, where it is a table
     members: int
     augment: Any
@@ -250,13 +266,14 @@ class Recipe:
       title, seed, seeds, baseline, precision: as there.
       task: what the data are used for.
       data: the source.
+      upstream: the one that fits upstream learn from.
       buckets: widths of padded examples.
       views: what students see.
       transfer_sizes, draw, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
-      pretrained: weights that students start from; '' for none.
+      pretrained: weights that students start from, or the name of the network; '' for none.
       start: modules of the student that start as modules of the teacher, by name.
       fits: of students, by name, those that a method uses.
       methods: names of fits by method, the baseline first.
@@ -270,6 +287,7 @@ class Recipe:
     seeds: int
     task: TaskSpec
     data: DataSource
+    upstream: Upstream | None
     buckets: BucketSpec
     views: Views
     transfer_sizes: tuple[int, ...]

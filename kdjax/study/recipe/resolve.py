@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import graphlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS, RATES
 from kdjax.study.config.search import combinations, number
-from kdjax.study.recipe import build, changes
+from kdjax.study.recipe import build, caching, changes
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
@@ -32,11 +33,12 @@ from kdjax.study.recipe.recipe import (
     Recipe,
     TaskSpec,
     TeacherSpec,
+    Upstream,
     Views,
 )
 from kdjax.tasks.base import Task
 from kdjax.techniques.base import Term
-from kdjax.train import grid, layout, parallel, probes
+from kdjax.train import grid, layout, parallel
 from kdjax.train.objective import Objective
 
 Candidates = Mapping[str, tuple[float, ...]]  # config.search, without stars
@@ -72,13 +74,19 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
         _check_search(searched, config)
     with problems.collected():
         build.task(task_of(config))
+    if config.upstream.task:
+        with problems.collected('upstream'):
+            build.task(task_of(config.upstream))
     problems.report()
     with problems.collected():
         teachers = _ordered(config, teachers)
     recipe = _recipe(config, teachers, fits, datasets)
+    for fit in recipe.all_fits().values():
+        with problems.collected():
+            caching.check_source(recipe, fit)
     for fit in fits.values():
         with problems.collected():
-            _check_views(recipe, fit)
+            caching.check_views(recipe, fit)
     with problems.collected():
         _check_execution(recipe)
     problems.report()
@@ -102,6 +110,7 @@ def _recipe(
         task=task_of(config),
         buckets=_buckets(config),
         data=DataSource(data.source, arguments, data.preprocess.to_dict(), datasets.content(data.source, arguments)),
+        upstream=_upstream(config, datasets),
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
         draw=data.draw,
@@ -127,6 +136,16 @@ def task_of(config: ConfigDict) -> TaskSpec:
     """The task, with the score that is given in the place of its own."""
     arguments = config.task.to_dict()
     return TaskSpec(arguments.pop('kind'), arguments)
+
+
+def _upstream(config: ConfigDict, datasets: Datasets) -> Upstream | None:
+    """The data set that fits upstream learn from; what is left out is as of `data`."""
+    spec = config.upstream
+    if not spec.source:
+        return None
+    arguments, preprocess = spec.args.to_dict(), (spec.preprocess or config.data.preprocess).to_dict()
+    data = DataSource(spec.source, arguments, preprocess, datasets.content(spec.source, arguments))
+    return Upstream(data, task_of(spec if spec.task else config), tuple(spec.new))
 
 
 def _buckets(config: ConfigDict) -> BucketSpec:
@@ -295,47 +314,18 @@ def _check_search(searched: Candidates, config: ConfigDict) -> None:
 
 
 def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[str, TeacherSpec]:
-    """The networks that teach, each after the one that teaches it."""
-    ordered = dict.fromkeys(['teacher'])
-    for name in config.assistants:
-        path = [name]
-        while path[-1] not in ordered and (above := teachers[path[-1]].fit.teacher) not in ('', *OWN):
-            if above in path:
-                raise UsageError(f'assistants {path} teach each other in a circle')
-            path.append(above)
-        ordered.update(dict.fromkeys(reversed(path)))
+    """The networks that teach, each after the one that teaches it and the one that it starts as."""
+    above = {name: [one for one in (spec.fit.teacher, spec.pretrained) if one in teachers]
+             for name, spec in teachers.items()}  # fmt: skip
+    try:
+        ordered = [*graphlib.TopologicalSorter(above).static_order()]
+    except graphlib.CycleError as error:
+        raise UsageError(f'assistants {error.args[1]} teach each other in a circle, or start as each other') from error
     for name in config.assistants:
         source = teachers.get(teachers[name].fit.teacher)
         if source and source.outputs and not teachers[name].outputs:
             raise UsageError(f'{name} asks its teacher in every step, and {source.name}.outputs can only be looked up')
     return {name: teachers[name] for name in ordered}
-
-
-def _check_views(recipe: Recipe, fit: Fit) -> None:
-    """What students see must be something that their teachers can speak of."""
-    if not fit.teacher:
-        return
-    spec = recipe.teachers.get(fit.teacher)
-    if spec and spec.keep and spec.mode == 'online':
-        raise UsageError(f"{fit.teacher}.keep is of what is cached: set mode='cached' of {fit.teacher!r}, or keep=0")
-    if spec and spec.outputs and _seen_otherwise(recipe.views):
-        raise UsageError(
-            f'{fit.teacher}.outputs are answers to examples as they are, and students see {recipe.views.views} views '
-            'of each: set data.views=1, or data.consistent=False for a teacher that sees another view than they'
-        )
-    if recipe.views.mix and spec and spec.mode == 'cached':
-        raise UsageError(
-            f'data.mix makes new examples in every step, so what {fit.teacher!r} tells fit {fit.name!r} cannot be '
-            f"cached: set mode='online' of {fit.teacher!r}"
-        )
-    drawn = sorted({*fit.taps()} & {tap for probe in probes.PROBES for tap in probe.taps})
-    if drawn and not recipe.views.consistent:
-        raise UsageError(f'fit {fit.name!r} compares {drawn} at the pixels of the student: set data.consistent=True')
-
-
-def _seen_otherwise(views: Views) -> bool:
-    """Whether students are to see what their teacher sees, and that is not the examples as they are."""
-    return views.consistent and views.views > 1 and views.augment != {'kind': 'augment.identity'}
 
 
 def _check_execution(recipe: Recipe) -> None:

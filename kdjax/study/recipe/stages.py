@@ -20,7 +20,7 @@ from kdjax.study.recipe import build, changed, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
-from kdjax.study.recipe.recipe import GridCell
+from kdjax.study.recipe.recipe import ALL, GridCell
 from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, NullLogger, plain
@@ -173,12 +173,10 @@ def best_step(history: Sequence[Mapping[str, Any]], cell: int | None, metric: Me
 
 
 def chosen_cells(result: Mapping[str, Any], size: int) -> list[int]:
-    """Positions of the cells of the chosen candidate for `size`, by seed."""
-    return [
-        position
-        for position, cell in enumerate(result['cells'])
-        if cell['transfer_size'] == size and cell['candidate'] == result['chosen'][str(size)]
-    ]
+    """Positions of the cells of the chosen candidate for `size`, by seed; of a fit upstream for the size of all."""
+    size = size if str(size) in result['chosen'] else ALL
+    return [position for position, cell in enumerate(result['cells'])
+            if cell['transfer_size'] == size and cell['candidate'] == result['chosen'][str(size)]]  # fmt: skip
 
 
 def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]) -> WarmStart | None:
@@ -201,7 +199,7 @@ def _chosen(inputs: TrainedStudents, context: Context, cells: Sequence[GridCell]
         for size in inputs.transfer_sizes
         for position in chosen_cells(done.result, size)
     }
-    index = np.array([positions[cell.transfer_size, cell.seed] for cell in cells])
+    index = np.array([positions[ALL if inputs.fit.upstream else cell.transfer_size, cell.seed] for cell in cells])
     return trees.take(load_variables(done.folder / name), index)
 
 

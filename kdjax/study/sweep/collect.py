@@ -150,7 +150,8 @@ def _history(run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[di
     joined, offset = [], 0
     for cell in run.cells:
         place = index.places.get(cell.key)
-        for line in place.record['history'] if place else under_way.get(cell.key, []):
+        lines = place.record['history'] if place else under_way.get(cell.key, [])
+        for line in () if cell.fit.upstream else lines:  # what is measured there is of another task
             values = {name: value for name, value in line.items() if name != 'step'}
             joined.append({'step': offset + line['step'], 'metrics': values})
         offset += cell.fit.steps

@@ -123,7 +123,8 @@ def expand(config: ConfigDict, listed: Iterable[rows.Row], datasets: Datasets | 
                 cells[cell.key], teacher[cell.key] = cell, run.teacher.key
     needed = {stage.key: stage for cell in cells.values() for stage in cell.needs}
     examined = {key: _examination(stage) for key, stage in needed.items() if stage.name == 'teacher'}
-    judges = {key: examined[taught].key for key, taught in teacher.items() if taught in examined}
+    judges = {key: examined[taught].key for key, taught in teacher.items()
+              if taught in examined and not cells[key].fit.upstream}  # fmt: skip
     stages_ = {**needed, **{stage.key: stage for stage in examined.values()}}
     axes = dict.fromkeys(axis for run in runs for axis in run.point)
     return Sweep(config, tuple(_distinct(runs)), cells, stages_, judges, tuple(axes))
@@ -150,8 +151,9 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
     for structure, cells in sweep.structures().items():
         cell, inputs = cells[0], cells[0].inputs
         dataset: Dataset = datasets(inputs.data)
-        earlier = costs[sweep.cells[cell.before].structure].terms if cell.before else None
+        earlier = costs[sweep.cells[cell.before].structure].terms if cell.before and not inputs.new else None
         try:
+            dry_run.check_start(inputs, lambda other: datasets(other.data))
             costs[structure] = plan.traced(
                 inputs, dataset, earlier, [each.drawn for each in cells], cell.execution.runner
             )
@@ -164,6 +166,7 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         if isinstance(inputs, GivenTeacher):
             dry_run.check_outputs(inputs, datasets(inputs.data))
         if isinstance(inputs, TrainedTeacher):
+            dry_run.check_start(inputs, lambda other: datasets(other.data))
             runner = next(iter(sweep.cells.values())).execution.runner
             costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs), runner)
     return costs
@@ -282,6 +285,12 @@ def _whole_teacher(inputs: TrainedStudents) -> tuple[str, ...]:
     return (source.name,) if isinstance(source, CachedTeacher) and source.folded is not None else ()
 
 
+def with_needs(sweep: Sweep, key: str) -> tuple[plan.Stage, ...]:
+    """The stage of this key, which some cell needs, after those that it needs itself."""
+    beside = next(cell.needs for cell in sweep.cells.values() if any(stage.key == key for stage in cell.needs))
+    return _needed({stage.name: stage for stage in beside}, (sweep.stages[key].name,))
+
+
 def _needed(stages: Mapping[str, plan.Stage], wanted: Sequence[str]) -> tuple[plan.Stage, ...]:
     """The stages called `wanted` and all that they need, in order."""
     reached = set(wanted)
@@ -303,7 +312,7 @@ def _program(reads: Mapping[str, Any]) -> dict[str, Any]:
 
 def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> list[Run]:
     """The runs of an arm, one per seed."""
-    (size,), point = recipe.transfer_sizes, {k: v for k, v in arm[0].point.items() if k != 'seed'}
+    (total,), point = recipe.transfer_sizes, {k: v for k, v in arm[0].point.items() if k != 'seed'}
     named_seeds = [row.changes['seed'] for row in arm if 'seed' in row.changes]
     for seed in named_seeds:
         if not isinstance(seed, int) or isinstance(seed, bool) or not 0 <= seed < check.SEEDS - recipe.seed:
@@ -315,6 +324,7 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
         cells: list[FitTask] = []
         for link in links:
             before = cells[-1] if cells else None
+            (size,) = link.inputs.transfer_sizes
             key = trees.digest([link.reads, size, seed, link.teacher, before and before.key, plan.VERSION])
             needs = [stage.key for stage in link.needs]
             structure = trees.digest([link.program, needs, before and before.structure, plan.VERSION])
@@ -323,7 +333,7 @@ def _runs(recipe: Recipe, arm: Sequence[rows.Row], links: Sequence[_Link]) -> li
             cells.append(
                 FitTask(key, structure, link.inputs, recipe.execution, drawn, before and before.key, way, link.needs)
             )
-        runs.append(Run(point, recipe.config.accept.method, seed, size, tuple(cells), links[0].root))
+        runs.append(Run(point, recipe.config.accept.method, seed, total, tuple(cells), links[0].root))
     return runs
 
 

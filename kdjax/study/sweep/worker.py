@@ -139,7 +139,8 @@ class Worker:
         context = Context(cell.execution, self._screen, self._stop, datasets=self.datasets, earlier=self._earlier)
         stages = self._sweep.stages
         judge = [stages[self._sweep.judges[cell.key]]] if cell.key in self._sweep.judges else []
-        for stage in (*cell.needs, *(stages[judging.inputs.teacher] for judging in judge), *judge):
+        judged = [stage for one in judge for stage in expand.with_needs(self._sweep, one.inputs.teacher)]
+        for stage in (*cell.needs, *judged, *judge):
             if stage.key not in self._artifacts:
                 with grids.claimed(self._workdir / stage.folder, wait=True):
                     execute.execute([stage], context, self._workdir)

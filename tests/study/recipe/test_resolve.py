@@ -189,7 +189,7 @@ def test_a_field_of_the_inputs_that_changes_changes_the_address():
         'views': dataclasses.replace(stage.inputs.views, views=9),
         'fit': dataclasses.replace(stage.inputs.fit, spec=dataclasses.replace(stage.inputs.fit.spec, steps=9)),
         'data': stage.inputs.data._replace(source='x'), 'task': TaskSpec('x'), 'column': 'x', 'start': {'a': 'b'},
-        'buckets': BucketSpec((8,)), 'keep': 4, 'bound': 0.1, 'pretrained': 'x',
+        'buckets': BucketSpec((8,)), 'keep': 4, 'bound': 0.1, 'pretrained': 'x', 'new': ('x',),
     }  # fmt: skip
     hashed = {f.name for f in dataclasses.fields(stage.inputs) if 'by_key' not in f.metadata}
     assert set(others) == hashed
