@@ -99,8 +99,9 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
 def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree | None) -> None:
     """Raises UsageError where the terms of a fit do not fit its student as it comes in, whose gradients are asked."""
     before, how = getattr(inputs, 'before', None), inputs.precision
-    kept = before and before.fit.upstream == inputs.fit.upstream
-    one = _changed(before, dataset, how) if kept else _net(inputs.network, inputs, dataset, how)
+    if before is not None and before.fit.upstream != inputs.fit.upstream:
+        before = None
+    one = _changed(before, dataset, how) if before else _net(inputs.network, inputs, dataset, how)
     net = build.trained_net(one, inputs.fit)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     parts = {'net': net, 'teacher': teacher, 'objective': inputs.fit.objective}
