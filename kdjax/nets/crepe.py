@@ -1,10 +1,14 @@
 """CREPE: the pitch of 64 ms of sound, from its samples."""
 
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import Layers
+from kdjax.nets.layers import Layers, he_normal
 from kdjax.nets.sequences import at_least
 from kdjax.types import Array, Net
 
@@ -12,6 +16,32 @@ SAMPLES = 1024  # of a frame, at 16 kHz
 WIDTHS = (32, 4, 4, 4, 8, 16)  # channels of the convolutions, for a capacity of 1
 EPSILON = 1e-3  # of batch normalisation, Keras' and not PyTorch's
 FIRST, LATER = (512, 4, (254, 254)), (64, 1, (31, 32))  # size, stride and zeros on either side of the convolutions
+
+
+class _Products(nn.Module):
+    """A convolution over time as matrix products, (B, T, I) -> (B, T / stride, width), many times as fast on a CPU.
+
+    With one channel the products are of windows, with many one for each tap of the filter.
+    """
+
+    width: int
+    size: int
+    stride: int
+    zeros: tuple[int, int]
+    dtype: Any
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        kernel = self.param('kernel', he_normal, (self.size, 1, x.shape[-1], self.width)).astype(self.dtype)[:, 0]
+        bias = self.param('bias', nn.initializers.zeros, (self.width,)).astype(self.dtype)
+        padded = jnp.pad(x, [(0, 0), self.zeros, (0, 0)])
+        count = 1 + (padded.shape[1] - self.size) // self.stride
+        if x.shape[-1] == 1:
+            places = self.stride * np.arange(count)[:, None] + np.arange(self.size)
+            return padded[:, places, 0] @ kernel[:, 0] + bias
+        last = self.stride * (count - 1) + 1
+        parts = (padded[:, tap : tap + last : self.stride] @ kernel[tap] for tap in range(self.size))
+        return sum(parts, bias)
 
 
 class _Crepe(Layers):
@@ -22,17 +52,14 @@ class _Crepe(Layers):
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         if inputs.ndim != 2 or inputs.shape[1] != SAMPLES:
             raise UsageError(f'crepe reads frames (B, {SAMPLES}), got {inputs.shape}')
-        x = inputs[:, :, None, None].astype(self.dtype)
+        x = inputs[:, :, None].astype(self.dtype)
         for place, width in enumerate(self.widths, start=1):
             size, stride, zeros = FIRST if place == 1 else LATER
-            layer = nn.Conv(
-                width, (size, 1), (stride, 1), padding=(zeros, (0, 0)), dtype=self.dtype, name=f'conv{place}'
-            )
+            x = nn.relu(_Products(width, size, stride, zeros, self.dtype, name=f'conv{place}')(x))
             x = nn.BatchNorm(
                 not train, momentum=0.9, epsilon=EPSILON, axis_name=self.axis, dtype=self.dtype, name=f'conv{place}_BN'
-            )(nn.relu(layer(x)))
-            x = nn.max_pool(x, (2, 1), (2, 1))
-            tap(self, f'block{place}', x[:, :, 0])
+            )(x)
+            x = tap(self, f'block{place}', nn.max_pool(x, (2,), (2,)))
         x = tap(self, 'penult', x.reshape(len(x), -1))
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 

@@ -32,7 +32,8 @@ class Pitch(Task):
     `binary_cross_entropy.BinaryCrossEntropy`, then reads. The answer is the mean of the pitches about the likeliest,
     four on either side, weighed by their probabilities. A frame is right where it is within 50 cents of its label.
 
-    Reference: Kim, Salamon, Li, Bello, CREPE: A Convolutional Representation for Pitch Estimation, ICASSP 2018, eq. 1-3.
+    Reference: Kim, Salamon, Li, Bello, CREPE: A Convolutional Representation for Pitch Estimation, ICASSP 2018,
+    eq. 1-3.
     """
 
     score: str = 'rpa'
