@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
@@ -39,9 +40,15 @@ class _Products(nn.Module):
         if x.shape[-1] == 1:
             places = self.stride * np.arange(count)[:, None] + np.arange(self.size)
             return padded[:, places, 0] @ kernel[:, 0] + bias
-        last = self.stride * (count - 1) + 1
-        parts = (padded[:, tap : tap + last : self.stride] @ kernel[tap] for tap in range(self.size))
-        return sum(parts, bias)
+        reach = self.stride * (count - 1) + 1
+
+        def more(summed: Array, tap: tuple[Array, Array]) -> tuple[Array, None]:
+            place, weights = tap
+            part = jax.lax.dynamic_slice_in_dim(padded, place, reach, axis=1)[:, :: self.stride]
+            return summed + part @ weights, None
+
+        start = jnp.zeros((len(x), count, self.width), self.dtype) + bias
+        return jax.lax.scan(more, start, (jnp.arange(self.size), kernel))[0]
 
 
 class _Crepe(Layers):

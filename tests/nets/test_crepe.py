@@ -32,8 +32,11 @@ def published(capacity):
     for place, width in enumerate((32, 4, 4, 4, 8, 16), start=1):
         width *= capacity
         size = 512 if place == 1 else 64
-        state |= {f'conv{place}.weight': RANDOM.normal(0, (size * into) ** -0.5, (width, into, size, 1)),
-                  f'conv{place}.bias': RANDOM.normal(size=width), f'conv{place}_BN.num_batches_tracked': np.asarray(0)}
+        state |= {
+            f'conv{place}.weight': RANDOM.normal(0, (size * into) ** -0.5, (width, into, size, 1)),
+            f'conv{place}.bias': RANDOM.normal(size=width),
+            f'conv{place}_BN.num_batches_tracked': np.asarray(0),
+        }
         for name in ('weight', 'bias', 'running_mean'):
             state[f'conv{place}_BN.{name}'] = RANDOM.normal(size=width)
         state[f'conv{place}_BN.running_var'] = RANDOM.uniform(0.5, 2, width)
@@ -93,9 +96,6 @@ def test_published_weights_hear_tones_as_pytorch_does():
         logits = jax.jit(lambda x, v=variables, n=net: n.apply(v, x, train=False, key=None)[0].logits)(frames)
         np.testing.assert_allclose(jax.nn.sigmoid(logits).max(axis=1), sure, atol=1e-5)
         np.testing.assert_allclose(10 * 2 ** (answered(logits) / 1200), (110, 220, 333), rtol=5e-3)
-
-
-
 
 
 def test_harmonics_lie_side_by_side():
