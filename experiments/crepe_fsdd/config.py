@@ -5,7 +5,7 @@ Command:  KDJAX_DATA=folder python run.py --config=experiments/crepe_fsdd/config
 Cost:     see README.md
 Expected: raw pitch accuracy, within 50 cents of CREPE full, on a speaker that no student heard, beside that of the
           published CREPE tiny (487 k): README.md
-Arguments: answers=FOLDER, fold=N (the speaker of the test split, 0 to 5), student=small|large, seeds=N, quick
+Arguments: answers=FOLDER, fold=N (the speaker of the test split, 0 to 5), student=small|large, seeds=N, steps=N, quick
 """
 
 from ml_collections import ConfigDict
@@ -18,7 +18,7 @@ STUDENTS = {'small': {'widths': (16, 16), 'size': 15}, 'large': {'widths': (48, 
 
 def get_config(arg: str = '') -> ConfigDict:
     """Pitch, locked."""
-    given = base.arguments(arg, answers='', fold=4, student='small', seeds=10, quick=False)
+    given = base.arguments(arg, answers='', fold=4, student='small', seeds=10, steps=300, quick=False)
     if given['student'] not in STUDENTS:
         raise unknown('student', given['student'], STUDENTS)
     config = base.config()
@@ -35,7 +35,7 @@ def get_config(arg: str = '') -> ConfigDict:
         'answer': {'kind': 'binary_cross_entropy.BinaryCrossEntropy', 'form': 'sum'},
         'doubt': {'kind': 'mld.MultiLabelTargets'},
     })  # fmt: skip
-    steps = 30 if given['quick'] else 300
+    steps = 30 if given['quick'] else given['steps']
     config.fits = ConfigDict({'baseline': _fit(steps, answer=1.0), 'taught': _fit(steps, doubt=1.0),
                               'both': _fit(steps, answer=0.5, doubt=0.5)})  # fmt: skip
     config.methods = ConfigDict({'its answer': ('baseline',), 'its doubt': ('taught',), 'both': ('both',)})

@@ -16,7 +16,8 @@ class Expert(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return nn.Dense(self.target)(nn.relu(nn.Dense(self.width)(x)))
+        x = nn.relu(nn.Dense(self.width)(x))
+        return nn.Dense(self.target)(x)
 
 
 def init(key: Array, experts: int, width: int, student_BD: Array, teacher_BT: Array) -> Tree:
