@@ -32,7 +32,7 @@ BATCH = 20
 
 
 def asked(weights: Path, name: str, frames: np.ndarray) -> np.ndarray:
-    """Logits (N, 360) of a published network for frames (N, 1024) int16."""
+    """Logits (N, 360) of a published network for frames (N, 1024)."""
     net = crepe(capacity=CAPACITIES[name])
     like = jax.eval_shape(net.init, jax.random.key(0), jnp.zeros((1, SAMPLES)))
     variables = jax.device_put(torch_weights.load(weights / f'{name}.pth', like))

@@ -64,7 +64,7 @@ def frames(
 ) -> Dataset:
     """The loudest 64 ms of recordings, at 16 kHz, and their pitch, which somebody has to have heard: a file says it.
 
-    'inputs' (N, 1024) int16, labels (N,) float32 in cents above 10 Hz, the speaker is the group.
+    'inputs' (N, 1024) float32, labels (N,) float32 in cents above 10 Hz, the speaker is the group.
 
     Args:
       folder, division, fold: as of `keywords`.
@@ -96,13 +96,13 @@ def frames(
 
 
 def loudest(samples: np.ndarray) -> np.ndarray:
-    """Of a recording at twice its rate the 1,024 samples with most energy, (1024,) int16; zeros behind its end."""
+    """Of a recording at twice its rate the 1,024 samples with most energy, (1024,) in [-1, 1]; zeros behind its end."""
     spectrum = np.fft.rfft(samples)
-    doubled = 2 * np.fft.irfft(spectrum, 2 * len(samples)) if len(samples) else np.zeros(0)
+    doubled = 2 * np.fft.irfft(spectrum, 2 * len(samples))
     doubled = np.pad(doubled, (0, max(0, FRAME - len(doubled))))
     energy = np.cumsum(np.square(np.pad(doubled, (1, 0))))
     start = int(np.argmax(energy[FRAME:] - energy[:-FRAME]))
-    return np.clip(np.round(doubled[start : start + FRAME]), -(2**15), 2**15 - 1).astype(np.int16)
+    return (doubled[start : start + FRAME] / 2**15).astype(np.float32)
 
 
 WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
