@@ -36,6 +36,7 @@ def get_config(arg: str = '') -> ConfigDict:
         'doubt': {'kind': 'mld.MultiLabelTargets'},
     })  # fmt: skip
     steps = 30 if given['quick'] else given['steps']
+    config.teacher.fit = _fit(steps, answer=1.0)  # nothing is trained: it is a table
     config.fits = ConfigDict({'baseline': _fit(steps, answer=1.0), 'taught': _fit(steps, doubt=1.0),
                               'both': _fit(steps, answer=0.5, doubt=0.5)})  # fmt: skip
     config.methods = ConfigDict({'its answer': ('baseline',), 'its doubt': ('taught',), 'both': ('both',)})
