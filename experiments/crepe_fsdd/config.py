@@ -37,9 +37,8 @@ def get_config(arg: str = '') -> ConfigDict:
     })  # fmt: skip
     steps = 30 if given['quick'] else given['steps']
     config.teacher.fit = _fit(steps, answer=1.0)  # nothing is trained: it is a table
-    config.fits = ConfigDict({'baseline': _fit(steps, answer=1.0), 'taught': _fit(steps, doubt=1.0),
-                              'both': _fit(steps, answer=0.5, doubt=0.5)})  # fmt: skip
-    config.methods = ConfigDict({'its answer': ('baseline',), 'its doubt': ('taught',), 'both': ('both',)})
+    config.fits = ConfigDict({'baseline': _fit(steps, answer=1.0), 'taught': _fit(steps, doubt=1.0)})
+    config.methods = ConfigDict({'its answer': ('baseline',), 'its doubt': ('taught',)})
     config.baseline, config.accept.method = 'its answer', 'its doubt'
     config.run.update({'validate_every': steps // 3})
     return config.lock()
