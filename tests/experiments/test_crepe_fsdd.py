@@ -51,4 +51,4 @@ def test_a_student_learns_to_hear(answers):
     assert teacher['metrics']['rpa'] == 1
     found = {row['method']: row['last']['rpa']['mean'] for row in summary['rows']}
     assert set(found) == {'its answer', 'its doubt'}
-    assert max(found.values()) > 0.5
+    assert min(found.values()) > 0.2  # of 360 pitches 5 are near enough
