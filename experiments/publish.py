@@ -6,6 +6,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
          KDJAX_DATA=folder python run.py --config=configs/bccd_masks.py && python experiments/publish.py bccd_masks
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
+         and experiments/crepe_fsdd/config.py likewise
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
 compression_order), whose pages have the commands.
@@ -37,6 +38,7 @@ FIGURES = {  # by experiment
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
+    'crepe_fsdd': ('gains.png', 'learning_curves.png'),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
 }

@@ -26,7 +26,7 @@ FLOORS = {
 SHARED = {
     'techniques': {
         'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
-        'anchors',
+        'anchors', 'mixture',
     },
     'nets': {
         'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'pyramid', 'torch_weights',

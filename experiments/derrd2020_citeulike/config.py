@@ -5,7 +5,9 @@ Command:  KDJAX_DATA=folder python run.py --config=experiments/derrd2020_citeuli
 Cost:     see README.md
 Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD, .4773 DE
 Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
-    width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N
+    width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N, teacher_batch=N (that of
+    the students), every=N (of so many interactions of a batch one asks about its user and item; 1 for all), looks=N
+    (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -45,6 +47,8 @@ METHODS: Mapping[str, Mapping[str, float]] = {
     'FTD': {'full': 1e-3},
     'HTD': {'groups': 1e-3},
 }
+# As long as the authors trained: until 20 epochs after the best, of their logs.
+EPOCHS = {'alone': 396, 'RRD': 385, 'RRD_drawn': 385, 'IR-RRD': 194, 'DE': 273}
 GROUPS = {
     'position': ('first',), 'drawn': ('interesting', 'uninteresting'), 'first': ('first', 'uninteresting'),
     'users': ('first_users', 'uninteresting_users'), 'soft': ('interesting',), 'dual': ('first', 'uninteresting'),
@@ -55,30 +59,41 @@ def get_config(arg: str = '') -> ConfigDict:
     """The base that the rows change, locked."""
     given = _arguments(arg)
     batch = given['batch'] or (4096 if given['short'] else 1024)
-    length = citeulike.steps(given['epochs'] or (30 if given['short'] else 400), batch)
     config = citeulike.get_config(f'split={given["split"]},width={given["width"]},seeds={given["seeds"]}')
     methods = _methods(given)
+    lengths = {method: citeulike.steps(_epochs(method, given), batch) for method in methods}
     used = [term for method in methods for term in METHODS[method]]
     with config.unlocked(), config.ignore_type():
         config.title = 'DE-RRD on CiteULike'
         config.expected = '' if given['short'] else EXPECTED  # which is of the authors' recipe
         config.task = ConfigDict({'kind': 'recommendation.Recommendation', **_groups(used)})
+        if given['every'] > 1:
+            config.task.asked_every = given['every']
         config.terms = ConfigDict({name: TERMS[name] for name in ('bpr', *used)})
         for name in ('experts_users', 'experts_items'):
             if name in used:  # ever sharper
-                config.terms[name].schedules = (('temperature', 1.0, 1e-3, length, 'linear'),)
+                config.terms[name].schedules = (('temperature', 1.0, 1e-3, lengths['DE'], 'linear'),)
         taught = given['teacher_epochs'] or (40 if given['short'] else 100)
-        config.teacher.fit = _fit(batch, citeulike.steps(taught, batch), {})
-        config.fits = ConfigDict({_name(method): _fit(batch, length, METHODS[method]) for method in methods})
+        rows = given['teacher_batch'] or batch
+        config.teacher.fit = _fit(rows, citeulike.steps(taught, rows), {})
+        config.fits = ConfigDict({
+            _name(method): _fit(batch, lengths[method], METHODS[method]) for method in methods
+        })  # fmt: skip
         config.methods = ConfigDict({method: (_name(method),) for method in methods})
         config.baseline, config.accept.method = 'alone', 'alone'
-        config.run.update({'validate_every': max(1, length // (3 if given['short'] else 40)), 'save_every': length})
+        looks = given['looks'] or (3 if given['short'] else 40)
+        longest = max(lengths.values())
+        config.run.update({'chunk': 28, 'validate_every': max(1, longest // looks), 'save_every': longest})
     return config
 
 
 def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Every method, from several seeds."""
     return [rows.Row({'method': method}, {'method': method}) for method in _methods(_arguments(arg))]
+
+
+def _epochs(method: str, given: Mapping[str, Any]) -> int:
+    return given['epochs'] or (30 if given['short'] else EPOCHS.get(method, 400))
 
 
 def _fit(batch: int, steps: int, weights: Mapping[str, float]) -> ConfigDict:
@@ -106,4 +121,4 @@ def _methods(given: Mapping[str, Any]) -> list[str]:
 
 def _arguments(arg: str) -> dict[str, Any]:
     return base.arguments(arg, short=False, methods='RRD+IR-RRD+DE', width=20, split='loo', seeds=5, epochs=0,
-                          teacher_epochs=0, batch=0)  # fmt: skip
+                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, looks=0)  # fmt: skip

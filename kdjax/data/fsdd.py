@@ -56,6 +56,55 @@ def keywords(*, folder: str = '', division: str = 'speaker', fold: int = 0, seco
     return Dataset(splits, CLASSES, {'rate': RATE})
 
 
+FRAME, DOUBLED = 1024, 2 * RATE  # samples of a frame, and per second of those that networks of pitch read
+
+
+def frames(
+    *, folder: str = '', pitch: str = '', division: str = 'speaker', fold: int = 0, confidence: float = 0.5
+) -> Dataset:
+    """The loudest 64 ms of recordings, at 16 kHz, and their pitch, which somebody has to have heard: a file says it.
+
+    'inputs' (N, 1024) float32, labels (N,) float32 in cents above 10 Hz, the speaker is the group.
+
+    Args:
+      folder, division, fold: as of `keywords`.
+      pitch: an .npz with 'recordings' (n,), positions among all of them, and of each 'cents' and 'confidence' (n,),
+        such as experiments/crepe_fsdd/ask.py writes.
+      confidence: frames with less are left out.
+
+    Raises:
+      UsageError: a file is missing or is another than the published one, an argument is out of range, or a split is
+        left without frames.
+    """
+    try:
+        with np.load(pitch) as file:
+            which, cents, sure = (np.asarray(file[name]) for name in ('recordings', 'cents', 'confidence'))
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f'frames of fsdd need their pitch: data.args.pitch={pitch!r} is no .npz with recordings, '
+                         f'cents and confidence ({str(error)[:60]})') from error  # fmt: skip
+    found = recordings(folder)
+    if which.ndim != 1 or not which.shape == cents.shape == sure.shape or not set(which) <= {*range(len(found.digits))}:
+        raise UsageError(f'{pitch} must have a row for each of its recordings, of {len(found.digits)}')
+    splits = {}
+    for name, part in members(found, division, fold).items():
+        rows = np.flatnonzero(np.isin(which, part) & (sure >= confidence))
+        if not len(rows):
+            raise UsageError(f'split {name!r} of fsdd has no frame with confidence >= {confidence} in {pitch}')
+        sounds = np.stack([loudest(found.samples[place]) for place in which[rows]])
+        splits[name] = Split(sounds, cents[rows].astype(np.float32), {GROUPS: found.speakers[which[rows]]})
+    return Dataset(splits, (), {'rate': DOUBLED})
+
+
+def loudest(samples: np.ndarray) -> np.ndarray:
+    """Of a recording at twice its rate the 1,024 samples with most energy, (1024,) in [-1, 1]; zeros behind its end."""
+    spectrum = np.fft.rfft(samples)
+    doubled = 2 * np.fft.irfft(spectrum, 2 * len(samples))
+    doubled = np.pad(doubled, (0, max(0, FRAME - len(doubled))))
+    energy = np.cumsum(np.square(np.pad(doubled, (1, 0))))
+    start = int(np.argmax(energy[FRAME:] - energy[:-FRAME]))
+    return (doubled[start : start + FRAME] / 2**15).astype(np.float32)
+
+
 WORDS = ('zero', 'one', 'two', 'three', 'four', 'five', 'six', 'seven', 'eight', 'nine')
 SHORTEST, LONGEST, GAP = 3, 5, 640  # digits of a string; the longest silence between two of them, samples
 

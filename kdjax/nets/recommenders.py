@@ -6,10 +6,12 @@ Inputs say who is asked about what:
 - {'item': (B,)}: all users for each item, logits (B, users);
 - {'user': (B,), 'items': {group: (B, M)}}, and {'item': (B,), 'users': {group: (B, M)}} beside it or not: chosen ones,
   in groups. The scores of a group are the tap of its name, (B, M); logits are those of all groups of items, one after
-  the other. Beside them are the taps 'user_vector' (B, D) and, where there are the groups 'positive' and 'negative',
+  the other. Groups may be of the first of every r rows alone, (B / r, M), and are then no logits. Beside them are the
+  taps 'user_vector' (B, D) and, where there are the groups 'positive' and 'negative',
   'item_vectors' (B, 2, D): of the item of the interaction, and of the first that is held against it.
 """
 
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -66,13 +68,29 @@ def answered(module: nn.Module, inputs: Mapping[str, Any], users_UD: Array, item
             return everything(score, rows(users_UD, inputs['user']), items_ID)
         return everything(lambda item, user: score(user, item), rows(items_ID, inputs['item']), users_UD)
     user_BD = tap(module, 'user_vector', rows(users_UD, inputs['user']))
-    vectors = {group: rows(items_ID, ids) for group, ids in inputs['items'].items()}
-    if {'positive', 'negative'} <= vectors.keys():
-        tap(module, 'item_vectors', jnp.stack([vectors[group][:, 0] for group in ('positive', 'negative')], axis=1))
-    scores = [tap(module, group, score(user_BD[:, None], items_BMD)) for group, items_BMD in vectors.items()]
-    for group, ids in inputs.get('users', {}).items():
-        tap(module, group, score(rows(users_UD, ids), rows(items_ID, inputs['item'])[:, None]))
-    return jnp.concatenate(scores, axis=1)
+    items = inputs['items']
+    if {'positive', 'negative'} <= items.keys():
+        pair_B2 = jnp.stack([items[group][:, 0] for group in ('positive', 'negative')], axis=1)
+        tap(module, 'item_vectors', rows(items_ID, pair_B2))
+    if users := inputs.get('users', {}):
+        _scored(module, users, users_UD, rows(items_ID, inputs['item']), lambda item, user: score(user, item))
+    return _scored(module, items, items_ID, user_BD, score)
+
+
+def _scored(module: nn.Module, groups: Mapping[str, Array], table_ND: Array, own_BD: Array, score: Score) -> Array:
+    """The scores of the members of groups, those of each as a tap; of all groups of B rows, (B, M).
+
+    Groups of as many rows are looked up as one: a table has one gradient to add up then, however many groups read it.
+    """
+    scores = {}
+    for size in {len(ids): None for ids in groups.values()}:
+        alike = {group: ids for group, ids in groups.items() if len(ids) == size}
+        vectors_AMD = rows(table_ND, jnp.concatenate(list(alike.values()), axis=1))
+        scores[size] = score(own_BD[:: len(own_BD) // size, None], vectors_AMD)
+        ends = itertools.accumulate(ids.shape[1] for ids in alike.values())
+        for (group, ids), end in zip(alike.items(), ends, strict=True):
+            tap(module, group, scores[size][:, end - ids.shape[1] : end])
+    return scores.get(len(own_BD), own_BD[:, :0])
 
 
 def rows(table: Array, ids: Array) -> Array:

@@ -61,6 +61,9 @@ class Recommendation(Task):
         chance is in proportion to exp(-rank / sharpness).
       uninteresting: in the group 'uninteresting', drawn uniformly from what the user did not take, outside of the pool.
       first_users, interesting_users, uninteresting_users: the same of users for the item of an interaction.
+      asked_every: of so many interactions of a batch the first asks about groups that terms of a teacher read, and
+        stands for the others; 1 for all. A batch of 1,024 that asks 128 users costs little more than one that asks
+        none, and a user is asked as often as it has items, for all that.
       pool: items, or users, that the teacher ranks first of which some are interesting.
       sharpness: over how many ranks the chance falls by a factor e.
       kept: items that are kept of a ranking.
@@ -74,13 +77,14 @@ class Recommendation(Task):
     first_users: int = 0
     interesting_users: int = 0
     uninteresting_users: int = 0
+    asked_every: int = 1
     pool: int = 150
     sharpness: float = 10.0
     kept: int = 500
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ('negatives', 'pool', 'kept'):
+        for name in ('negatives', 'asked_every', 'pool', 'kept'):
             if getattr(self, name) < 1:
                 raise UsageError(f'{name} of Recommendation must be >= 1, got {getattr(self, name)}')
         counts = {name: getattr(self, name) for name in (*OF_ITEMS, *OF_USERS)}
@@ -160,13 +164,27 @@ class Recommendation(Task):
         item = batch['labels']
         items = {'positive': item[:, None], 'negative': _drawn(keys[:, 0], self.negatives, batch['seen'])}
         inputs: dict[str, Any] = {'user': user, 'items': items}
+        asking = self._asking(batch, lookups)
         if f'teacher/{ITEMS}' in batch:
-            items |= self._groups(keys[:, 1:3], batch[f'teacher/{ITEMS}'], batch['seen'], OF_ITEMS)
+            items |= self._groups(keys[:: self.asked_every, 1:3], asking[f'teacher/{ITEMS}'], asking['seen'], OF_ITEMS)
         if f'teacher/{USERS}' in batch:
-            users = self._groups(keys[:, 3:5], batch[f'teacher/{USERS}'], batch['seen_by'], OF_USERS)
+            keys_A2 = keys[:: self.asked_every, 3:5]
+            users = self._groups(keys_A2, asking[f'teacher/{USERS}'], asking['seen_by'], OF_USERS)
             inputs |= {'item': item, 'users': users}
         both = jnp.stack([item, items['negative'][:, 0]], axis=1)
         return {**whole, 'inputs': inputs, 'user': user, 'item': item, 'items': both}
+
+    def _asking(self, batch: Batch, names: Sequence[str]) -> dict[str, Any]:
+        """The columns of those interactions that ask.
+
+        Raises:
+          UsageError: a batch of which so many are no whole part.
+        """
+        if (size := len(batch['id'])) % self.asked_every:
+            raise UsageError(f'asked_every of Recommendation must divide the batch of {size}, got {self.asked_every}')
+        part = slice(None, None, self.asked_every)
+        return {name: column.of(part) if isinstance(column := batch[name], Shared) else column[part]
+                for name in names if name in batch}  # fmt: skip
 
     def _groups(self, keys_B2: Array, ranked: Any, seen: Any, names: Sequence[str]) -> dict[str, Array]:
         """Those of the three groups that have members, each (B, count)."""
@@ -305,11 +323,13 @@ def _drawn(keys_B: Array, count: int, seen: Any, avoided_BP: Array | None = None
     bad_BD = _bit(picked(seen, drawn_BD // 32), drawn_BD)
     if avoided_BP is not None:
         bad_BD |= jnp.any(drawn_BD[:, :, None] == avoided_BP[:, None], axis=2)
-    good_BD = jnp.cumsum((~bad_BD).astype(jnp.int32), axis=1)
-    wanted_BC = jnp.arange(count) % jnp.maximum(good_BD[:, -1:], 1)
-    # The place of the n-th that may be is how many have fewer than n up to theirs.
-    place_BC = jnp.sum((good_BD[:, None] <= wanted_BC[:, :, None]).astype(jnp.int32), axis=2)
-    return jnp.take_along_axis(drawn_BD, jnp.minimum(place_BC, size - 1), axis=1)
+    before_BD = jnp.cumsum((~bad_BD).astype(jnp.int32), axis=1)
+    # Those that may be move to the front, the others behind the end, where nothing is kept.
+    place_BD = jnp.where(bad_BD, size, before_BD - 1)
+    row_B1 = jnp.arange(len(drawn_BD))[:, None]
+    front_BD = drawn_BD.at[row_B1, place_BD].set(drawn_BD, mode='drop')
+    wanted_BC = jnp.arange(count) % jnp.maximum(before_BD[:, -1:], 1)
+    return jnp.take_along_axis(front_BD, wanted_BC, axis=1)
 
 
 def _bit(words: Array, ids: Array) -> Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import example_keys
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Taps, knob, number
-from kdjax.techniques.candidates import CandidateTerm
+from kdjax.techniques.candidates import CandidateTerm, asking
 from kdjax.types import Array, TermInputs, TermOut, Tree
 
 NOTHING = -1e30  # the score of an item that was not drawn: nothing beside any other
@@ -67,7 +67,7 @@ class DualCorrection(CandidateTerm):
                              f'{student_BM.shape}')  # fmt: skip
         rank_BM = ranks(teacher_BM)
         gap_BM = jax.lax.stop_gradient(ranks(student_BM) - rank_BM)
-        keys = jax.vmap(jax.random.split)(example_keys(key, inputs))
+        keys = jax.vmap(jax.random.split)(asking(example_keys(key, inputs), len(student_BM)))
         under = drawn(jnp.tanh(knobs['slope'] * jnp.maximum(gap_BM, 0)), self.under, keys[:, 0])
         over = drawn(jnp.tanh(knobs['slope'] * jnp.maximum(-gap_BM, 0)), self.over, keys[:, 1])
         values = corrected(student_BM, rank_BM, under, over)

@@ -3,15 +3,16 @@
 import dataclasses
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
+from kdjax.techniques import mixture
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
-from kdjax.techniques.base import Knobs, Paper, Term, apply_module, init_module, knob
+from kdjax.techniques.base import Knobs, Paper, Term, apply_module, knob
 from kdjax.techniques.candidates import RankedCandidates, relaxed
 from kdjax.techniques.distributions import real_logits
 from kdjax.techniques.layers import LayerTerm, Pair
@@ -22,18 +23,6 @@ PAPER = Paper(
     '2012.04357',
 )  # fmt: skip
 ADDED = 1e-10  # to the probabilities of experts, as in the authors' code
-
-
-class _Expert(nn.Module):
-    """Two layers with ReLU between."""
-
-    width: int
-    target: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        x = nn.relu(nn.Dense(self.width)(x))
-        return nn.Dense(self.target)(x)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -69,22 +58,17 @@ class DistillationExperts(LayerTerm):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         student, teacher = self.features(inputs)
-        own, gate = jax.random.split(key)
-        module = self._expert(student, teacher)
-        experts = jax.vmap(lambda key: init_module(module, key, student))(jax.random.split(own, self.experts))
-        return {'experts': experts, 'gate': init_module(nn.Dense(self.experts), gate, teacher)}, {}
+        width = self.width or (student.shape[1] + teacher.shape[1]) // 2
+        return mixture.init(key, self.experts, width, student, teacher), {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         student, teacher = self.features(inputs)
-        module = self._expert(student, teacher)
-        guesses_MBD = jax.vmap(lambda own: apply_module(module, own, student))(params['experts'])
         log_p_BM = log_softmax(apply_module(nn.Dense(self.experts), params['gate'], teacher))
         noise_BM = self.noise(_apart(example_keys(key, inputs), teacher.shape[0])).astype(log_p_BM.dtype)
         chosen_BM = jax.nn.softmax((jnp.logaddexp(log_p_BM, math.log(ADDED)) + noise_BM) / knobs['temperature'])
-        guess = jnp.einsum('bm,mbd->bd', chosen_BM, guesses_MBD)
-        distance = jnp.sum(jnp.square(teacher - guess), axis=1)
+        distance = jnp.sum(jnp.square(teacher - mixture.guessed(params['experts'], chosen_BM, student)), axis=1)
         return TermOut(jnp.mean(distance.reshape(inputs.batch['id'].shape[0], -1), axis=1), memory, {})
 
     def noise(self, keys_B: Array) -> Array:
@@ -98,9 +82,6 @@ class DistillationExperts(LayerTerm):
                              f'{teacher.shape}')  # fmt: skip
         rows = (lambda x: (-1, x.shape[2])) if self.each else (lambda x: (x.shape[0], -1))
         return real_rows(student, inputs).reshape(rows(student)), real_rows(teacher, inputs).reshape(rows(teacher))
-
-    def _expert(self, student: Array, teacher: Array) -> Any:
-        return _Expert(self.width or (student.shape[1] + teacher.shape[1]) // 2, teacher.shape[1])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -2,15 +2,16 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import ClassVar, NamedTuple, Self
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError, unknown
+from kdjax.techniques import mixture
 from kdjax.techniques.algebra import example_keys, example_mask, log_softmax, unit, wide
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, init_module, knob, number
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, knob, number
 from kdjax.techniques.candidates import once
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
@@ -102,17 +103,6 @@ class FullTopology(_Topology):
         return [cls(), cls(columns=('user', 'items'))]
 
 
-class _Expert(nn.Module):
-    """Two layers with ReLU between."""
-
-    width: int
-    target: int
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:
-        return nn.Dense(self.target)(nn.relu(nn.Dense(self.width)(x)))
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class HierarchicalTopology(_Topology):
     """alpha (topology within groups, and of the groups) + (1 - alpha) (assignment to groups). Values: (B,).
@@ -144,12 +134,11 @@ class HierarchicalTopology(_Topology):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         known = self.entities(inputs)
-        module, params = self._expert(known), {}
-        for place, side in enumerate(('users', 'items')):
-            own, gate = jax.random.split(jax.random.fold_in(key, place))
-            experts = jax.vmap(lambda key: init_module(module, key, known.student))(jax.random.split(own, self.groups))
-            params[side] = {'experts': experts, 'gate': init_module(nn.Dense(self.groups), gate, known.teacher)}
-        return params, {}
+        width, sides = (known.student.shape[1] + known.teacher.shape[1]) // 2, ('users', 'items')
+        return {
+            side: mixture.init(jax.random.fold_in(key, place), self.groups, width, known.student, known.teacher)
+            for place, side in enumerate(sides)
+        }, {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
@@ -171,14 +160,12 @@ class HierarchicalTopology(_Topology):
     def _assigned(self, params: Tree, known: Entities, part: slice, keys_E: Array, knobs: Knobs) -> tuple[Array, Array]:
         """Of users or of items the distance of what the experts say (E,), and the likeliest group (E,)."""
         student, teacher = known.student[part], known.teacher[part]
-        module = self._expert(known)
-        guesses_GED = jax.vmap(lambda own: apply_module(module, own, student))(params['experts'])
         log_p_EG = log_softmax(apply_module(nn.Dense(self.groups), params['gate'], teacher))
         noise_EG = jax.vmap(lambda key: jax.random.gumbel(key, (self.groups,), jnp.float32))(keys_E)
         softened = jnp.logaddexp(log_p_EG, jnp.log(jnp.asarray(ADDED, log_p_EG.dtype))) + noise_EG.astype(
             log_p_EG.dtype
         )
-        guess = jnp.einsum('eg,ged->ed', jax.nn.softmax(softened / knobs['temperature']), guesses_GED)
+        guess = mixture.guessed(params['experts'], jax.nn.softmax(softened / knobs['temperature']), student)
         return jnp.sum(jnp.square(teacher - guess), axis=1), jnp.argmax(log_p_EG, axis=1)
 
     def _topology(self, known: Entities, member_EG: Array) -> Array:
@@ -198,9 +185,6 @@ class HierarchicalTopology(_Topology):
             gap_GG = jnp.square(cosines(centres[0], centres[0]) - cosines(centres[1], centres[1]))
             across = share_EG @ (filled_G * (gap_GG @ filled_G))
         return by_example(within + across, known.examples)
-
-    def _expert(self, known: Entities) -> Any:
-        return _Expert((known.student.shape[1] + known.teacher.shape[1]) // 2, known.teacher.shape[1])
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:

@@ -1,5 +1,6 @@
 """Recommendation: ranks, metrics and draws by hand, the authors' metrics, and a teacher that is asked once."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -165,6 +166,33 @@ def test_a_batch_asks_about_what_the_user_did_not_take():
     users = found['inputs']['users']
     assert not seen[users['interesting_users'], item[..., None]].any()
     assert {name: ids.shape[-1] for name, ids in users.items()} == {'interesting_users': 2, 'uninteresting_users': 3}
+
+
+def test_a_batch_may_ask_about_some_of_its_users():
+    """The first of every four as it is asked by itself; what belongs to the interaction is of all."""
+    train = DATA.splits['train']
+    columns = {**train.columns(), **{f'teacher/{name}': column for name, column in asked().items()}}
+    task = dataclasses.replace(TASK, asked_every=4)
+    some = jax.device_get(
+        feed([Stream(np.arange(len(KNOWN.train)), 0)], 16, columns, identity(), 0, 1000, task=task)(0, 2)
+    )
+    every = batches()
+    for group, ids in some['inputs']['items'].items():
+        step = 1 if group in ('positive', 'negative') else 4
+        np.testing.assert_array_equal(ids, every['inputs']['items'][group][:2, ::step])
+    for group, ids in some['inputs']['users'].items():
+        np.testing.assert_array_equal(ids, every['inputs']['users'][group][:2, ::4])
+    whole, part = (
+        NET.apply(jax.tree.map(lambda leaf: leaf[0], CELLS), jax.tree.map(lambda leaf: leaf[0], batch['inputs']),
+                  train=True, key=None)[0]
+        for batch in (every, some)
+    )  # fmt: skip
+    for group in ('first', 'uninteresting', 'interesting_users'):
+        np.testing.assert_allclose(part.features[group], whole.features[group][::4], rtol=1e-5)
+    np.testing.assert_allclose(part.features['positive'], whole.features['positive'], rtol=1e-5)
+    assert part.logits.shape == (16, 2)
+    with pytest.raises(UsageError, match='asked_every of Recommendation must divide the batch of 16, got 5'):
+        feed([Stream(np.arange(9), 0)], 16, columns, identity(), 0, 9, task=Recommendation(asked_every=5))(0, 1)
 
 
 def test_draws_are_new_in_every_epoch_and_those_of_a_batch_do_not_depend_on_its_place():

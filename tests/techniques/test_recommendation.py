@@ -88,6 +88,19 @@ def test_relaxed_rankings_of_items_and_of_users():
     close(ask(ItemSideRanking()), relaxed(STUDENT['interesting_users'], STUDENT['uninteresting_users']))
 
 
+def test_those_that_are_asked_stand_for_the_others():
+    """Of six interactions the first of each three: its value is that of all three, and rows of one user count once."""
+    sides = [{name: np.concatenate([side[name], side[name][:1]]) for name in side} for side in (STUDENT, TEACHER)]
+    some = [side | {name: side[name][::3] for name in ('first', 'uninteresting')} for side in sides]
+    batch = {'mask': np.ones(6), 'id': np.arange(6), 'view': np.zeros(6, int), 'user': np.array([7, 0, 1, 7, 2, 2])}
+    for term in (CandidateRanking(interesting='first'), CandidateRanking(interesting='first', once='user'),
+                 DualCorrection(under=10, over=10)):  # fmt: skip
+        inputs = (jax.tree.map(jnp.asarray, TermInputs(*(Outputs(None, side) for side in seen), batch))
+                  for seen in (sides, some))  # fmt: skip
+        whole, part = (term({}, {}, seen, term.knobs(), step=0, key=jax.random.key(1)).values for seen in inputs)
+        np.testing.assert_allclose(part, np.repeat(np.asarray(whole)[::3], 3), rtol=1e-9)
+
+
 def test_first_items_by_position_and_by_discrepancy():
     first, samples = STUDENT['first'], STUDENT['uninteresting']
     weight = np.exp(-np.arange(1, 5) / 2)
