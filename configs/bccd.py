@@ -9,8 +9,9 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder
           --mode=prepare --data=bccd --data_dir=folder fetches it)
 Cost:     about 15 minutes on 2 CPU cores, reckoned from single steps of 16 pictures, which take 0.5 s of a core for the
           teacher and 0.15 s for the student, and half a minute for each program; with :quick 3 minutes of a core
-Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=few|fgd|all,
-    width=N, height=N (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
+Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=NAME+NAME+...
+    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone), width=N, height=N (of
+    pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
 
 from ml_collections import ConfigDict
@@ -61,7 +62,9 @@ METHODS = {
     'FBKD': {'fbkd': 1.0},
     'MGD': {'mgd': 2e-5},
 }
-SETS = {'few': tuple(METHODS)[:6], 'fgd': ('student alone', 'FGD'), 'all': tuple(METHODS)}
+ALONE = 'student alone'
+FITS = {method: method.lower().replace(' ', '_') for method in METHODS}  # what each is called in `methods=`
+DEFAULT = 'ld+fgd+cwd+pkd+ld_and_cwd'
 AUGMENT = (
     {'kind': 'augment_boxes.flip', 'vertical': 0.5},
     {'kind': 'augment_boxes.scale', 'share': 0.2},  # a shift beside it costs as much again, and maps move with pictures
@@ -70,10 +73,8 @@ AUGMENT = (
 
 def get_config(arg: str = '') -> ConfigDict:
     """Detection, locked."""
-    arguments = base.arguments(arg, quick=False, methods='few', width=160, height=120, stride=8, seeds=5, epochs=0,
+    arguments = base.arguments(arg, quick=False, methods=DEFAULT, width=160, height=120, stride=8, seeds=5, epochs=0,
                                teacher_epochs=0, inherit=False)  # fmt: skip
-    if arguments['methods'] not in SETS:
-        raise unknown('methods', arguments['methods'], SETS)
     if arguments['stride'] not in BINS:
         raise UsageError(f'stride of bccd must be 4 or 8, got {arguments["stride"]}')
     quick, stride = arguments['quick'], arguments['stride']
@@ -112,14 +113,17 @@ def _networks(config: ConfigDict, quick: bool, inherit: bool) -> None:
 
 def _fits(config: ConfigDict, arguments: dict) -> None:
     quick = arguments['quick']
-    methods = {name: METHODS[name] for name in (('student alone', 'LD') if quick else SETS[arguments['methods']])}
-    names = {method: method.lower().replace(' ', '_') for method in methods}
+    chosen = ['ld'] if quick else arguments['methods'].split('+')
+    for name in chosen:
+        if name not in FITS.values():
+            raise unknown('method', name, FITS.values(), ' of bccd')
+    methods = {method: own for method, own in METHODS.items() if method == ALONE or FITS[method] in chosen}
     used = {*TASK, *(term for own in methods.values() for term in own)}
     config.terms = ConfigDict({name: spec for name, spec in TERMS.items() if name in used})
     epochs = arguments['epochs'] or (1 if quick else 12)
-    config.fits = ConfigDict({names[method]: _fit(epochs, 4e-3, **TASK, **own) for method, own in methods.items()})
-    config.methods = ConfigDict({method: (name,) for method, name in names.items()})
-    config.baseline, config.accept.method = 'student alone', list(methods)[1]
+    config.fits = ConfigDict({FITS[method]: _fit(epochs, 4e-3, **TASK, **own) for method, own in methods.items()})
+    config.methods = ConfigDict({method: (FITS[method],) for method in methods})
+    config.baseline, config.accept.method = ALONE, [*methods, ALONE][1]
     config.teacher.fit = _fit(arguments['teacher_epochs'] or (1 if quick else 30), 2e-3, **TASK)
 
 
