@@ -127,6 +127,8 @@ def teacher() -> ConfigDict:
             'fit': fit(hard=1.0),
             'inputs': 'inputs',  # the column of the data that it reads: 'teacher_inputs' where they have another for it
             'preprocess': {},  # from that column as stored to what it sees; as data.preprocess if empty
+            # Arguments of data.source that are its own, such as a vocabulary: students learn what it writes, as text
+            'data_args': {},
             # Networks of this kind, each trained on all training examples but a fold, which label the examples of it:
             # an over-fitted teacher says nothing new about what it was trained on. 0 for none
             'folds': 0,
@@ -168,6 +170,9 @@ def fit(**weights: float) -> ConfigDict:
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
             'input_bits': 8.0,  # of what is multiplied with them; knob
             'rank': 0.0,  # of the factors, where the fit makes such, at most; 0 for what `change` says; knob
+            # Attributes of the task that this fit has for itself, of those that say what a batch teaches: of
+            # translation {'learned': 'best'}, a teacher's translations in the place of references
+            'task': {},
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

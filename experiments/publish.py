@@ -5,6 +5,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
          KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
          KDJAX_DATA=folder python run.py --config=configs/bccd.py && python experiments/publish.py bccd
+         KDJAX_DATA=folder python run.py --config=configs/bccd_masks.py && python experiments/publish.py bccd_masks
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
@@ -38,6 +39,7 @@ FIGURES = {  # by experiment
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
     'bccd': ('gains.png', 'boxes.png'),
+    'bccd_masks': ('gains.png',),
 }
 SEVERAL = ('ap50',)  # scores of tasks of which other metrics are read beside it, with their intervals
 ALSO_IN = {'digits': ROOT / 'README.md'}

@@ -13,7 +13,7 @@ FLOORS = {
     'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0, 'decoding': 0.5,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
-    'train.anatomy': 2, 'train.inherit': 2,
+    'train.anatomy': 2, 'train.inherit': 2, 'train.optim.schedules': 2, 'train.optim.averages': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.storage': 3, 'train.given': 3,
     'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,

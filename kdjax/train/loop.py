@@ -1,6 +1,6 @@
 """The training loop: one `fit` for teachers, students, fine-tuning; a single run is a grid of one cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -33,6 +33,7 @@ class Fitted(NamedTuple):
     history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
     anatomy: list[dict[str, Any]]  # {'step', 'norm/<term>', 'cosine/<a>|<b>': [C values]}, where it was asked for
     failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
+    unreached: Sequence[str] = ()  # terms by which nothing can be learned, as far as the first batches say
 
 
 class Best(NamedTuple):

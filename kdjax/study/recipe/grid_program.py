@@ -21,7 +21,7 @@ from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
 from kdjax.study.recipe.recipe import Fit, GridCell, Views
-from kdjax.train import cache, grid, layout, parallel, storage, teachers
+from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
@@ -38,7 +38,7 @@ class TeacherSource(NamedTuple):
     variables: Tree
     tables: Mapping[str, np.ndarray]
     padded: Mapping[str, int] = {}
-    columns: Mapping[str, Shared] = {}  # its answers to what examples share
+    columns: Mapping[str, Any] = {}  # its answers to what examples share, and what it reads where it has other words
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -82,6 +82,7 @@ class GridProgram(NamedTuple):
     knobs: Any
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+    unreached: Callable[[], list[str]]  # the terms by which the first cell can learn nothing, in the first steps
     calibrated: Callable[[Tree], Tree] | None  # variables of rounded students, with ranges taken anew
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
@@ -114,7 +115,8 @@ def grid_program(
     batches = training_feed(context.execution.stream)(
         streams, fit.batch_size,
         {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
-        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
+        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables,
+        **build.presentation(inputs, beside=teachers.ALIGNED in source.columns),
         buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
         padded={**build.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
@@ -130,15 +132,29 @@ def grid_program(
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
+    state = begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+    reach = compiled(bound(_reach, reach=bound(build.reach_of(fit), **parts), own_batches=own_batches))
     return GridProgram(
-        begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun),
+        state,
         source.variables,
         batches,
         knobs,
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
+        lambda: anatomy.unreached(
+            jax.device_get(reach(state, source.variables, batches(step, step + 1), knobs))
+            for step in range(min(anatomy.LOOKS, fit.steps))
+        ),
         _calibration(context, inputs, batches, own_batches),
     )
+
+
+def _reach(
+    state: State, variables: Tree, batches: Batch, knobs: Any, *, reach: Callable[..., Tree], own_batches: bool
+) -> Tree:
+    """What terms of the first cell reach on the batches of one step."""
+    batch = trees.take(batches, 0)
+    return reach(trees.take(state, 0), variables, trees.take(batch, 0) if own_batches else batch, trees.take(knobs, 0))
 
 
 def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
@@ -240,21 +256,34 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
-        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        task, ours = context.task(inputs), context.datasets(inputs.data)
+        questions = task.questions(ours)
         if questions:
-            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
-                       for name, question in questions.items()}  # fmt: skip
+            kept = {name: np.asarray(tables[teachers.PREFIX + name]) for name in questions}
+            if pretrained.other_data(inputs):
+                theirs = context.datasets(inputs.source.data)
+                kept = {name: task.carried(column, theirs, ours) for name, column in kept.items()}
+            answers = {name: Shared(question.rows, kept[name]) for name, question in questions.items()}
             shared = {teachers.PREFIX + name: column for name, column in answers.items()}
-            return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
+            return _asked(context, inputs, variables, shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
-    return TeacherSource(asked_teacher(context, inputs), variables, {})
+    return _asked(context, inputs, variables, {})
+
+
+def _asked(context: Context, inputs: Trained, variables: Tree, known: Mapping[str, Any]) -> TeacherSource:
+    """A network that is asked in every step, beside what is known of it already."""
+    columns = pretrained.beside(inputs, context.datasets(inputs.data), context.datasets)
+    teacher = asked_teacher(context, inputs)
+    if not columns:
+        return TeacherSource(teacher, variables, {}, columns=known)
+    return TeacherSource(teachers.aligned(teacher), variables, {}, {teachers.ALIGNED: 1}, {**known, **columns})
 
 
 def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
-    if isinstance(who, GivenTeacher):
+    if isinstance(who, GivenTeacher) or not inputs.fit.asks:
         return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 

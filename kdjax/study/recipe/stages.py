@@ -128,7 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        **context.looked_at(folder, fitted.anatomy),
+        **context.looked_at(folder, fitted),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
     })  # fmt: skip
@@ -272,8 +272,10 @@ def fit(
     told = _told(context, folder, cells) if run.wandb else None
     distributed.by_first(lambda: _note_runner(folder, run.runner, len(devices)))
     ledger = Ledger(folder, tensorboard=run.tensorboard, wandb=told) if distributed.first() else NullLogger(folder)
+    silent = program.unreached()
     with ledger:
-        return loop.fit(
+        context.warn(folder, ledger, silent)
+        fitted = loop.fit(
             step,
             distributed.of_first(state),
             parallel.placed(source.variables, run.runner, devices),
@@ -296,6 +298,7 @@ def fit(
             anatomy=program.gradient_stats(chosen) if gradient_every else None,
             anatomy_every=gradient_every,
         )
+    return fitted._replace(unreached=silent)
 
 
 def _note_runner(folder: Path, runner: str, devices: int) -> None:
