@@ -10,7 +10,7 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder
 Cost:     about 15 minutes on 2 CPU cores, reckoned from single steps of 16 pictures, which take 0.5 s of a core for the
           teacher and 0.15 s for the student, and half a minute for each program; with :quick 3 minutes of a core
 Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, two methods, two seeds), methods=NAME+NAME+...
-    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone), width=N, height=N (of
+    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone; or all), width=N, height=N (of
     pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
 
@@ -113,7 +113,8 @@ def _networks(config: ConfigDict, quick: bool, inherit: bool) -> None:
 
 def _fits(config: ConfigDict, arguments: dict) -> None:
     quick = arguments['quick']
-    chosen = ['ld'] if quick else arguments['methods'].split('+')
+    wanted = arguments['methods']
+    chosen = ['ld'] if quick else [*FITS.values()] if wanted == 'all' else wanted.split('+')
     for name in chosen:
         if name not in FITS.values():
             raise unknown('method', name, FITS.values(), ' of bccd')
