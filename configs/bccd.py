@@ -7,11 +7,11 @@ ceiling below 100 %, and published numbers, 86 to 95 %, are of other divisions a
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/bccd.py   (the folder has bccd/BCCD; python run.py
           --mode=prepare --data=bccd --data_dir=folder fetches it)
-Cost:     ten minutes on 2 CPU cores, reckoned from 1,100 s of processors; with :quick 2 minutes of one, nearly all of it
+Cost:     ten minutes on 2 CPU cores, reckoned from 1,200 s of processors; with :quick two minutes of one, most of it
           compiling
 Expected: AP50 of the test split: teacher 84 %, student alone 60, LD and FGD the same, CWD and PKD 64: experiments/bccd
-Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, LD alone, two seeds), methods=NAME+NAME+... (of
-    ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone; or all), width=N, height=N
+Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, LD alone, two seeds), methods=NAME+NAME+...
+    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone; or all), width=N, height=N
     (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
 

@@ -39,6 +39,7 @@ FIGURES = {  # by experiment
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
     'bccd': ('gains.png', 'boxes.png'),
+    'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
 }
 SEVERAL = ('ap50',)  # scores of tasks of which other metrics are read beside it, with their intervals

@@ -214,6 +214,11 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)
 
 
+def slopes_of(fit: Fit) -> Callable[..., Any]:
+    """The gradient of its objective, likewise, of whole batches."""
+    return bound(anatomy.slopes, source=_source(fit), accumulate=fit.spec.accumulate)
+
+
 def _source(fit: Fit) -> training.Source:
     own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
     return own.get(fit.teacher, training.given)

@@ -1,7 +1,7 @@
 """The variables of a grid as what a fit does to its student makes of them: smaller, factored, rounded, calibrated."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from kdjax import trees
 from kdjax.compress import built, factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.study.recipe import build, changes
 from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
@@ -37,6 +38,7 @@ def applied(
     variables: Tree,
     nets: tuple[Callable[[NetSpec], Net], NetSpec],
     example: Tree,
+    slopes: Iterable[Tree] = (),
 ) -> Tree:
     """Variables of the students of a grid after the change of their fit.
 
@@ -46,6 +48,11 @@ def applied(
       variables: before it, with a leading axis of cells.
       nets: from a specification to a plain network, and that of the config.
       example: a batch as networks see it.
+      slopes: gradients of the fit by the parameters of the students as they come in, with a leading axis of cells, of
+        one batch after the other; made where they are asked for.
+
+    Raises:
+      UsageError: no gradient reaches a student whose channels are chosen by it.
     """
     change = inputs.fit.spec.change
     if not change:
@@ -56,7 +63,7 @@ def applied(
     variables = quantized.plain(variables) if old is not None else variables
     if change['kind'] == changes.NARROW:
         before = changes.network(spec, earlier) if earlier else spec
-        variables = _narrowed(make, before, change, variables, example)
+        variables = _narrowed(make, before, change, variables, example, slopes)
     if change['kind'] == changes.FACTOR:
         variables = _factored(inputs.fit, cells, variables, dict(changes.ranks_of(change)))
     if change['kind'] == changes.SHARE:
@@ -104,13 +111,26 @@ def _bits(fit: Fit, cells: Sequence[GridCell]) -> np.ndarray:
 
 def _each(function: Callable[[Tree], Tree], cells: Tree) -> Tree:
     """A function of the variables of one network, for all of a grid."""
+    return _stacked([function(own) for own in _apart(cells)])
+
+
+def _apart(cells: Tree) -> list[Tree]:
+    """The networks of a grid one by one, on the host."""
     cells = jax.device_get(cells)
-    count = jax.tree.leaves(cells)[0].shape[0]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *(function(trees.take(cells, cell)) for cell in range(count)))
+    return [trees.take(cells, cell) for cell in range(jax.tree.leaves(cells)[0].shape[0])]
+
+
+def _stacked(cells: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *cells)
 
 
 def _narrowed(
-    make: Callable[[NetSpec], Net], spec: NetSpec, change: Mapping[str, Any], variables: Tree, example: Tree
+    make: Callable[[NetSpec], Net],
+    spec: NetSpec,
+    change: Mapping[str, Any],
+    variables: Tree,
+    example: Tree,
+    slopes: Iterable[Tree],
 ) -> Tree:
     def of(widths: tuple[int, ...]) -> Net:
         return make(NetSpec(spec.net, {**spec.args, 'widths': tuple(widths)}))
@@ -118,13 +138,33 @@ def _narrowed(
     widths, checked = changes.widths_of(spec), [example]
     groups = narrowed.groups(of, widths, example)
 
-    def one(own: Tree) -> Tree:
-        keep = [(group, narrowed.kept(narrowed.scores(group, own, change.get('score', 'group_norm')), change['keep'],
-                                      change.get('multiple', 1))) for group in groups]  # fmt: skip
+    def one(own: Tree, scores: Sequence[np.ndarray]) -> Tree:
+        keep = [(group, narrowed.kept(score, change['keep'], change.get('multiple', 1)))
+                for group, score in zip(groups, scores, strict=True)]  # fmt: skip
         # What is wrong with one cell is wrong with all.
         return narrowed.narrowed(of, widths, own, keep, checked.pop() if checked else None)[1]
 
-    return _each(one, variables)
+    cells, kind = _apart(variables), change.get('score', 'group_norm')
+    if kind == changes.TAYLOR:
+        scored = _by_gradients(groups, cells, slopes)
+    else:
+        scored = [[narrowed.scores(group, own, kind) for group in groups] for own in cells]
+    return _stacked([one(own, scores) for own, scores in zip(cells, scored, strict=True)])
+
+
+def _by_gradients(
+    groups: Sequence[narrowed.Group], cells: Sequence[Tree], slopes: Iterable[Tree]
+) -> list[list[np.ndarray]]:
+    """Taylor scores of the channels of every group, by cell, summed over batches: each says how far the loss moves."""
+    scored = [[np.zeros(group.size) for group in groups] for _ in cells]
+    for batch in slopes:
+        for own, scores, gradients in zip(cells, scored, _apart(batch), strict=True):
+            for group, score in zip(groups, scores, strict=True):
+                score += narrowed.scores(group, own, changes.TAYLOR, gradients)
+    if not all(np.any(score) for scores in scored for score in scores):
+        raise UsageError(f'score {changes.TAYLOR!r} asks gradients, and none reaches the channels of a student: its '
+                         'terms have no weight, or they are all met; take group_norm')  # fmt: skip
+    return scored
 
 
 def calibrated(variables: Tree, batches: Tree, *, net: Net, how: Rounding, own_batches: bool) -> Tree:

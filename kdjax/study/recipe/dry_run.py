@@ -86,15 +86,31 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
     if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
-    parts: dict[str, Any] = {
-        'net': net,
-        'teacher': teacher,
-        'objective': fit.objective,
-        'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
-    }
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective,
+                             'tx': build.optimiser(changes.optimiser(inputs), fit.steps)}  # fmt: skip
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
-    return _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
+    traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
+    if changes.scored_on(inputs):
+        _check_scored(inputs, dataset, knobs, earlier)
+    return traced
+
+
+def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree | None) -> None:
+    """Raises UsageError where the terms of a fit do not fit its student as it comes in, whose gradients are asked."""
+    before, how = getattr(inputs, 'before', None), inputs.precision
+    one = _changed(before, dataset, how) if before else _net(inputs.network, inputs, dataset, how)
+    net = build.trained_net(one, inputs.fit)
+    teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
+    parts = {'net': net, 'teacher': teacher, 'objective': inputs.fit.objective}
+    init = bound(init_state, **parts, tx=build.optimiser({'momentum': 0.0}, 1))
+    new = _initial(net, inputs.network, batch['inputs'])
+    try:
+        state = jax.eval_shape(init, knobs, teacher_vars, batch, new, earlier)
+        jax.eval_shape(bound(build.slopes_of(inputs.fit), **parts), state, teacher_vars, batch, knobs)
+    except UsageError as error:
+        what = "score 'taylor' asks gradients at the student as it comes in, and"
+        raise UsageError(f'{what} {error}; take group_norm') from error
 
 
 @shared  # fits that differ in numbers alone cost the same

@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -101,14 +101,7 @@ def grid_program(
     """What trains a grid, and where it begins; arguments are those of `fit`."""
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
-    net = build.trained_net(context.changed_net(inputs), fit)
-    # The student's own average cannot be computed before there is a state.
-    teacher = teachers.frozen(net) if fit.own_average else source.teacher
-    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
-        teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
-    if fit.own_dense:
-        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
+    parts = _parts(context, inputs, context.changed_net(inputs), source)
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
@@ -122,13 +115,13 @@ def grid_program(
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    plain = build.trained_net(context.net(inputs.network, inputs), fit)
-    begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
+    begun = start or WarmStart(_begun(build.trained_net(context.incoming_net(inputs), fit), inputs, cells, context), {})
     if fit.own_start or fit.own_dense:
         knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
     example = build.alone(context.example(inputs))
-    begun = begun._replace(student=changed.applied(inputs, cells, begun.student, making, example), dense=None)
+    slopes = _slopes(context.alone(), inputs, source, batches, knobs, begun, own_batches)
+    begun = begun._replace(student=changed.applied(inputs, cells, begun.student, making, example, slopes), dense=None)
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -147,6 +140,43 @@ def grid_program(
         ),
         _calibration(context, inputs, batches, own_batches),
     )
+
+
+def _parts(context: Context, inputs: Trained, net: Net, source: TeacherSource) -> dict[str, Any]:
+    """The structure of the step that trains a network, but for its optimiser."""
+    fit = inputs.fit
+    net, teacher = build.trained_net(net, fit), source.teacher
+    if fit.own_average:  # it cannot be computed before there is a state
+        teacher = teachers.frozen(net)
+    elif fit.own_start:
+        teacher = teachers.frozen(build.probed(context.incoming_net(inputs), fit.taps()))
+    elif fit.own_dense:
+        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
+    return {'net': net, 'teacher': teacher, 'objective': fit.objective}
+
+
+def _slopes(
+    context: Context, inputs: Trained, source: TeacherSource, batches: Feed, knobs: Any, begun: WarmStart,
+    own_batches: bool,
+) -> Iterator[Tree]:  # fmt: skip
+    """Gradients of the objective by the students as they come in, of the first batches of the fit, one after the other.
+
+    One cell after the other, whatever the layout of the fit: leaves (C, ...).
+    """
+    parts = _parts(context, inputs, context.incoming_net(inputs), source)
+    init = bound(init_state, **parts, tx=build.optimiser({'momentum': 0.0}, 1))
+    begin = compiled(bound(_begin, init=init, own_batches=own_batches))
+    step = compiled(_one_by_one(bound(build.slopes_of(inputs.fit), **parts), own_batches))
+    own = None if inputs.fit.own_average else source.variables
+    state = begin(knobs, own, batches(0, 1), begun._replace(dense=None))
+    for place in range(changes.scored_on(inputs)):
+        state, found = step(state, source.variables, trees.take(batches(place, place + 1), 0), knobs)
+        yield found
+
+
+@shared
+def _one_by_one(step: Step, own_batches: bool) -> Step:
+    return grid.gridded(step, 'map', own_batches)
 
 
 def _reach(

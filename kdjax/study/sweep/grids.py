@@ -197,22 +197,31 @@ def _train(
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     variables = jax.device_get(fitted.variables)
     several = [trees.take(variables, position) for position in range(len(cells))]
-    sized = [{'size': size} for size in _sizes(several, inputs, context)] if first.sized else []
+    sized = _sizes(several, inputs, context) if first.sized else [{}] * len(cells)
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
-                   **(sized[position] if sized else {})} for position, cell in enumerate(cells)],
+                   **sized[position]} for position, cell in enumerate(cells)],
         'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
 
-def _sizes(students: Sequence[Tree], inputs: TrainedStudents, context: Context) -> list[dict[str, float]]:
-    """The size of every student, with the directions of its factors that it uses."""
+def _sizes(students: Sequence[Tree], inputs: TrainedStudents, context: Context) -> list[dict[str, Any]]:
+    """The size of every student; where each has a rank of its own, what it costs too, with the factors that it uses."""
     example = context.example(inputs)
-    if not any('rank' in fit.knobs for fit in changes.fits(inputs)):
-        return compressions(context.changed_net(inputs), students, example)
+    if not changes.ranked(inputs):
+        return [{'size': size} for size in compressions(context.changed_net(inputs), students, example)]
     make = functools.partial(context.net, inputs=inputs)
-    return [compression(*changed.as_built(make, inputs.network, inputs, student), example) for student in students]
+    built = [changed.as_built(make, inputs.network, inputs, student) for student in students]
+    costs: dict[str, Any] = {}
+    for net, variables in built:
+        if _shapes(variables) not in costs:
+            costs[_shapes(variables)] = evaluation.costs(net, variables, inputs, context)
+    return [{'size': compression(*one, example), 'cost': costs[_shapes(one[1])]} for one in built]
+
+
+def _shapes(variables: Tree) -> str:
+    return str([leaf.shape for leaf in jax.tree.leaves(variables)])
 
 
 def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
