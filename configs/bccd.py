@@ -11,8 +11,8 @@ Cost:     ten minutes on 2 CPU cores, reckoned from 1,200 s of processors; with 
           compiling
 Expected: AP50 of the test split: teacher 84 %, student alone 60, LD and FGD the same, CWD and PKD 64: experiments/bccd
 Arguments: quick (a look at the machinery: an epoch of pictures of 80x60, LD alone, two seeds), methods=NAME+NAME+...
-    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone; or all), width=N, height=N
-    (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
+    (of ld, fgd, cwd, pkd, ld_and_cwd, cwd_of_classes, fbkd and mgd, beside the student alone; or all), width=N and
+    height=N (of pictures), stride=8|4, seeds=N, epochs=N (of students), teacher_epochs=N, inherit
 """
 
 from ml_collections import ConfigDict
