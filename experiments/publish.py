@@ -4,6 +4,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
          KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
+         KDJAX_DATA=folder python run.py --config=configs/bccd.py && python experiments/publish.py bccd
          KDJAX_DATA=folder python run.py --config=configs/bccd_masks.py && python experiments/publish.py bccd_masks
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
          and experiments/crepe_fsdd/config.py likewise
@@ -39,9 +40,11 @@ FIGURES = {  # by experiment
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
     'crepe_fsdd': ('gains.png', 'learning_curves.png'),
+    'bccd': ('gains.png', 'boxes.png'),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
 }
+SEVERAL = ('ap50',)  # scores of tasks of which other metrics are read beside it, with their intervals
 ALSO_IN = {'digits': ROOT / 'README.md'}
 
 
@@ -61,7 +64,8 @@ def table(content: dict) -> str:
     )
     costs = [networks.costs(summary)] if any(row.cost and row.cost.more for row in summary.rows) else []
     paper = [tables.paper(summary)] if summary.published else []
-    blocks = [tables.plain(summary), *tables.further(summary), *paper, *costs]
+    several = [tables.leading(summary)] if summary.score in SEVERAL else []
+    blocks = [tables.plain(summary), *several, *tables.further(summary), *paper, *costs]
     return f'{document.markdown(blocks).strip()}\n\n{where}'
 
 

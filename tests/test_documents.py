@@ -22,6 +22,7 @@ SEEDS = {
     'fsdd_ctc': 5,
     'crepe_fsdd': 5,
     'tfmot_keywords': 5,
+    'bccd': 5,
     'bccd_masks': 5,
     'multi30k': 3,
 }

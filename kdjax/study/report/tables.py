@@ -98,6 +98,13 @@ def beyond(summary: Summary) -> Table:
     return _arms(summary, caption, [*columns, *(_mean(other, other.head) for other in others)])
 
 
+def leading(summary: Summary) -> Table:
+    """The leading metrics with half their intervals, of the teacher and every arm, where a score is one of several."""
+    columns = [_score(metric, metric.head) for metric in summary.metrics[:LEADING]]
+    caption = f'On the test split after the last step, {_with(summary)}'
+    return _arms(summary, caption, columns, teacher=True)
+
+
 def further(summary: Summary) -> list[Table]:
     """The metrics beyond the leading ones, such as those by class, of the teacher and every arm; if there are any."""
     metrics = [metric for metric in summary.metrics[LEADING:] if metric is not summary.judged]

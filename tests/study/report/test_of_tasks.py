@@ -169,6 +169,10 @@ def test_metrics_beyond_the_first_eight_have_a_table_of_their_own():
     summary = report.summarise(by_type(6))
     header = tables.beyond(summary).header
     assert header[-3:] == ('F1 of type 0', 'F1 of type 1', 'F1 of type 2')
+    shown = tables.leading(summary)
+    assert shown.header[-1] == 'F1 of type 2 (%)'
+    assert len(shown.header) == 2 + tables.LEADING
+    assert shown.rows[1][-1].text == '50.00 (50.00–50.00)'
     (table,) = tables.further(summary)
     assert table.header == ('method', 'temperature', 'F1 of type 3 (%)', 'F1 of type 4 (%)', 'F1 of type 5 (%)')
     assert [cell.text for cell in table.rows[0]] == ['teacher', '–', '75.00', '–', '–']
