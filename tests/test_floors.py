@@ -13,9 +13,10 @@ FLOORS = {
     'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0, 'decoding': 0.5,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
-    'train.anatomy': 2, 'train.inherit': 2,
+    'train.anatomy': 2, 'train.inherit': 2, 'train.texts': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.storage': 3, 'train.given': 3,
+    'train.timing': 3,
     'train.loop': 3, 'train.pace': 3, 'train.stop': 3, 'train.screen': 3, 'train.distributed': 3, 'train.profile': 3,
     'cost': 4, 'export': 4,
     'study.report': 5.1, 'study.config': 5.15, 'study.recipe': 5.2, 'study.sweep': 5.3, 'study': 5.4,
@@ -34,7 +35,8 @@ SHARED = {
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
     },
     'tasks': {
-        'base', 'classification', 'entities', 'evaluation', 'next_token', 'speech', 'targets', 'average_precision',
+        'base', 'classification', 'entities', 'evaluation', 'next_token', 'own_text', 'speech', 'targets',
+        'average_precision',
     },
     'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman', 'factored'},
 }  # fmt: skip

@@ -98,7 +98,10 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     said = {'transcripts': strings, 'transcript_length': own.integers(1, 3, batch, np.int32)}
     own = np.random.default_rng([seed, 4])
     student, teacher = added(own, {'anchor_logits': (ANCHORS, CLASSES)}, student, teacher)
-    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **anchors(own, batch)})
+    found = anchors(own, batch)
+    own = np.random.default_rng([seed, 5])
+    texts = {'written': own.integers(1, CLASSES, batch, np.int32), 'teacher_share': np.full(batch, 0.2, np.float32)}
+    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **found, **texts})
 
 
 def anchors(rng: np.random.Generator, batch: int) -> dict[str, Any]:

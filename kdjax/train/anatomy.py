@@ -12,6 +12,7 @@ from kdjax import trees
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.step import Knobs, Logs, Pull, gradients
 from kdjax.train.teachers import Source, given
+from kdjax.train.texts import Texts
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree
 
 
@@ -25,6 +26,7 @@ def anatomy(
     teacher: Teacher,
     objective: Objective,
     source: Source = given,
+    writes: Texts | None = None,
     axis: str | None = None,
     accumulate: int = 1,
 ) -> dict[str, dict[str, Array]]:
@@ -50,7 +52,7 @@ def anatomy(
 
     result = gradients(
         state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, losses=losses,
-        pulled=_batched, source=source, axis=axis, accumulate=accumulate,
+        pulled=_batched, source=source, writes=writes, axis=axis, accumulate=accumulate,
     )  # fmt: skip
     norms, cosines = compared(result.grads)
     pairs = itertools.combinations(range(len(terms)), 2)

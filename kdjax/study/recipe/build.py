@@ -33,8 +33,9 @@ from kdjax.study.recipe.recipe import (
     TaskSpec,
 )
 from kdjax.tasks.base import Task
-from kdjax.train import anatomy, optim, probes
+from kdjax.train import anatomy, optim, probes, timing
 from kdjax.train import teachers as training
+from kdjax.train import texts as writing
 from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
 from kdjax.types import Net
@@ -194,6 +195,24 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)
 
 
+def parts_of(fit: Fit, writes: writing.Texts | None, teacher: Any) -> dict[str, Callable[..., Any]]:
+    """The parts of its step that are timed by themselves, still without their device axis."""
+    found = {'sampling': bound(timing.written, writes=writes, source=_source(fit))} if writes else {}
+    return found | ({'teacher': bound(timing.asked, teacher=teacher, source=_source(fit))} if fit.teacher else {})
+
+
+def texts(inputs: Trained, dataset: Dataset, student: Net, teacher: Net | None) -> writing.Texts | None:
+    """Who writes texts in the steps of a fit; None where all are of the data. Raises UsageError as `train.texts`."""
+    fit, what = inputs.fit, task(inputs.task)
+    if not fit.writes:
+        return None
+    looked_up = isinstance(inputs.source, CachedTeacher) and not what.questions(dataset)
+    writing.check_batches(fit.spec.texts, fit.teacher if looked_up else '', inputs.buckets.widths)
+    found = writing.build(fit.spec.texts, what, student, teacher, fit.steps)
+    writing.check_terms(fit.objective, found, fit.knobs['on_policy'], fit.knobs['sampling_temperature'])
+    return found
+
+
 def _source(fit: Fit) -> training.Source:
     own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
     return own.get(fit.teacher, training.given)
@@ -227,7 +246,8 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
             'student': {name: values[name] for name in ('learning_rate', 'weight_decay', 'sparsity') if name in values},
             'terms': {'learning_rate': values['terms_learning_rate'], 'weight_decay': values['terms_weight_decay']},
         }
-        rows.append({'terms': terms, 'optim': groups})
+        texts = {'on_policy': values['on_policy'], 'temperature': values['sampling_temperature']} if fit.writes else {}
+        rows.append({'terms': terms, 'optim': groups, **({'texts': texts} if texts else {})})
     stacked = jax.tree.map(lambda *leaves: np.asarray(leaves, np.float32), *rows)
     return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in cells], np.uint32)}
 

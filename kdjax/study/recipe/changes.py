@@ -26,6 +26,7 @@ from kdjax.types import Net
 QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
+WRITING = ('on_policy', 'sampling_temperature')
 
 
 def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
@@ -58,7 +59,24 @@ def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, 
         if not all(float(number).is_integer() and number >= 2 for number in given[which]):
             raise UsageError(f'{which} must be whole numbers from 2 on, got {given[which]}')
     ranked = _check_rank(change, given['rank'])
-    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()), *(('rank',) if ranked else ()))
+    writes = _check_texts(spec, given)
+    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()), *(('rank',) if ranked else ()),
+            *(WRITING if writes else ()))  # fmt: skip
+
+
+def _check_texts(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> bool:
+    """Whether texts of a fit are written in its steps."""
+    shares, temperatures = (given[name] for name in WRITING)
+    if not len(spec.texts):
+        if set(shares) != {0.5} or set(temperatures) != {1.0}:
+            raise UsageError(f'on_policy and sampling_temperature are of a fit whose texts are written in its steps: '
+                             f"set texts to {{'kind': 'student'}}, got {shares} and {temperatures}")  # fmt: skip
+        return False
+    if not all(0 <= share <= 1 for share in shares):
+        raise UsageError(f'on_policy must be in [0, 1], got {shares}')
+    if min(temperatures) <= 0:
+        raise UsageError(f'sampling_temperature must be > 0, got {temperatures}')
+    return True
 
 
 def _check_rank(change: Mapping[str, Any], given: Sequence[float]) -> bool:

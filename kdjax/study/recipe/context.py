@@ -168,10 +168,20 @@ class Context:
             return {}
         return load_variables(self.done[teacher.name].folder / 'variables')
 
-    def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
-        """Metrics of a network on a split of the data of `inputs`."""
-        examples = self.datasets(inputs.data).splits[split]
-        return evaluator(self.informed_task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
+    def evaluator(
+        self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None,
+        teacher: Teacher | None = None,
+    ) -> Evaluate:  # fmt: skip
+        """Metrics of a network on a split of the data of `inputs`; of what it writes too, where a teacher judges it."""
+        examples, task = self.datasets(inputs.data).splits[split], self.informed_task(inputs)
+        measure = evaluator(task, net, examples, teacher_logits, **self._evaluation(inputs))
+        if teacher is None or isinstance(teacher, GivenTeacher):
+            return measure
+        judge = task.own_texts(net, self.teacher_net(teacher), examples)
+        if judge is None:
+            return measure
+        variables = self.teacher_variables(teacher)
+        return lambda cells: {**measure(cells), **judge(cells, variables)}
 
     def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
         """What networks predict on a split of the data of `inputs`."""

@@ -75,6 +75,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         'teacher': teacher,
         'objective': fit.objective,
         'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
+        'writes': build.texts(inputs, dataset, net, _teaching(inputs, dataset, net)[0]),
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -224,30 +225,17 @@ def _teacher(
     inputs: Trained, dataset: Dataset, batch: dict[str, Any], student: Net
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
-    if inputs.fit.own_average:
-        net, spec = student, inputs.network
-    elif inputs.fit.own_start:
-        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
-            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
-        net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
-        spec = inputs.network
-    elif inputs.fit.own_dense:
-        changes.check_dense(inputs)
-        net = build.probed(changes.factored_net(_net(changes.network(inputs.network, inputs), inputs, dataset,
-                                                     inputs.precision), inputs), inputs.fit.taps())  # fmt: skip
-        spec = inputs.network
-    elif inputs.source is None:
+    who = teacher_of(inputs.source) if inputs.source is not None else None
+    if isinstance(who, GivenTeacher):
+        return _looked_up(inputs, who, dataset, batch)
+    asked, spec = _teaching(inputs, dataset, student)
+    if asked is None:
         return teachers.none(), {}, batch
-    else:
-        who = teacher_of(inputs.source)
-        if isinstance(who, GivenTeacher):
-            return _looked_up(inputs, who, dataset, batch)
-        spec = who.network
-        one = _changed(who, dataset, inputs.teaching or who.precision)
-        net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
+    net = asked if inputs.fit.own_average else build.probed(asked, inputs.fit.taps())
     online = teachers.frozen(net)
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
+    assert isinstance(who, TeachingNetwork)  # which is who answered
     read = jax.tree.map(
         lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)
     )
@@ -261,6 +249,26 @@ def _teacher(
     )
     _check_cache(tables, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
     return teachers.cached(), found, {**batch, **tables}
+
+
+def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | None, NetSpec]:
+    """The network that teaches a fit, as it is, and what it is; None where nobody does or a table."""
+    fit, spec = inputs.fit, inputs.network
+    if fit.own_average:
+        return student, spec
+    if fit.own_start:
+        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
+            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
+        return _changed(inputs.before, dataset, inputs.precision), spec
+    if fit.own_dense:
+        changes.check_dense(inputs)
+        plain = _net(changes.network(inputs.network, inputs), inputs, dataset, inputs.precision)
+        return changes.factored_net(plain, inputs), spec
+    who = teacher_of(inputs.source) if inputs.source is not None else None
+    if who is None or isinstance(who, GivenTeacher):
+        return None, spec
+    one = _changed(who, dataset, inputs.teaching or who.precision)
+    return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
 
 
 def _looked_up(

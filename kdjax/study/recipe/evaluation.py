@@ -47,7 +47,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
     # Then all have the columns that they are compared by.
     smaller = any(changes.reached(end) for end in inputs.ends.values())
-    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits))
+    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits, inputs.teacher))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
     dataset, classes = context.datasets(shared.data), {}
@@ -64,6 +64,9 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
             heads[method] = costs(student, trees.take(cells['last'], best or 0), end, context, made_smaller=smaller)
         else:
             cost = cost or costs(student, trees.take(cells['last'], 0), shared, context, made_smaller=smaller)
+        if parts := artifact.result.get('parts'):
+            own = heads.get(method, cost)
+            heads[method] = {**own, 'more': {**own.get('more', {}), **parts}}
         measured = {name: measure(variables) for name, variables in cells.items()}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
@@ -306,7 +309,8 @@ def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndar
         shown = context.task(inputs).exhibit(context.datasets(inputs.data), context.given_logits(inputs, 'validation'))
         return {**context.given_metrics(inputs, 'test'), EXHIBIT: shown}, context.given_logits(inputs, 'test')
     net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
-    metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
+    measure = context.evaluator(net, inputs, 'test', teacher=inputs)
+    metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
     dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},

@@ -16,16 +16,18 @@ from kdjax.data.stream import training_feed
 from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
+from kdjax.nets import team
 from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import Fit, GridCell, Views
-from kdjax.train import cache, grid, layout, parallel, storage, teachers
+from kdjax.study.recipe.recipe import Fit, FitSpec, GridCell, Views
+from kdjax.train import cache, grid, layout, loop, parallel, storage, teachers, timing
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
+from kdjax.train.texts import Replay
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
@@ -82,7 +84,9 @@ class GridProgram(NamedTuple):
     knobs: Any
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
-    calibrated: Callable[[Tree], Tree] | None  # variables of rounded students, with ranges taken anew
+    student_of: Callable[[State], Tree]  # the variables of the students, as they are used
+    observed: Callable[[State, Any], State] | None  # the state after a validation, where it depends on that
+    split: Callable[[str, float], dict[str, float]]  # layout, seconds of a step -> ms of its parts, for one network
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
         """New arguments of one dispatch of so many steps, from the first on."""
@@ -101,13 +105,14 @@ def grid_program(
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
     net = build.trained_net(context.changed_net(inputs), fit)
+    teaching = _teaching_net(context, inputs, net)
+    teacher = source.teacher
     # The student's own average cannot be computed before there is a state.
-    teacher = teachers.frozen(net) if fit.own_average else source.teacher
-    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
-        teacher = teachers.frozen(build.probed(context.changed_net(inputs.before), fit.taps()))
-    if fit.own_dense:
-        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective}
+    if fit.own_average or fit.own_start or fit.own_dense:
+        assert teaching is not None
+        teacher = teachers.frozen(teaching if fit.own_average else build.probed(teaching, fit.taps()))
+    writes = build.texts(inputs, dataset, net, teaching)
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes}
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
@@ -130,15 +135,61 @@ def grid_program(
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
+    state = begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+
+    def split(chosen: str, seconds: float) -> dict[str, float]:
+        timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
+                 for name, part in build.parts_of(fit, writes, teacher).items()}  # fmt: skip
+        first = trees.take(batches(0, 1), 0)
+        given = lambda: (layout.copied(state), source.variables, first, knobs)  # noqa: E731
+        return timing.split(timed, given, fit.steps, seconds, len(cells))
+
     return GridProgram(
-        begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun),
+        state,
         source.variables,
         batches,
         knobs,
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
-        _calibration(context, inputs, batches, own_batches),
+        student_of(fit.spec, _calibration(context, inputs, batches, own_batches)),
+        compiled(writes.observed) if isinstance(writes, Replay) else None,
+        split,
     )
+
+
+def _teaching_net(context: Context, inputs: Trained, net: Net) -> Net | None:
+    """The network that teaches a fit, which trains `net`, as it is; None where nobody does or a table."""
+    fit = inputs.fit
+    if fit.own_average:
+        return net
+    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
+        return context.changed_net(inputs.before)
+    if fit.own_dense:
+        return context.dense_net(inputs)
+    who = None if inputs.source is None else teacher_of(inputs.source)
+    return None if who is None or isinstance(who, GivenTeacher) else context.teacher_net(who, inputs.teaching)
+
+
+@shared
+def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
+    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
+    if answer:
+        return functools.partial(loop.answering, term=answer)
+    if peers == 1:
+        return loop.student
+    first = jax.jit(jax.vmap(team.first_peer))
+    return lambda state: first(loop.student(state))
+
+
+def student_of(spec: FitSpec, calibrated: Callable[[Tree], Tree] | None) -> Callable[[State], Tree]:
+    """The same of a fit, with the ranges of what is rounded taken anew by `calibrated`."""
+    one = _student_of(spec.peers, spec.answer)
+    return one if calibrated is None else functools.partial(_calibrated, calibrated, one)
+
+
+def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+    """The students of a grid, with the ranges of what they round as they are outside of training."""
+    return calibrated(student_of(state))
 
 
 def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:

@@ -91,6 +91,9 @@ class FitSpec:
     bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     rank: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
+    texts: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)  # who writes them
+    on_policy: tuple[float, ...] = dataclasses.field(default=(0.5,), metadata=UNLESS_DEFAULT)
+    sampling_temperature: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
 
 
@@ -123,6 +126,11 @@ class Fit:
     def batch_size(self) -> int:
         """Examples per update."""
         return self.spec.batch_size
+
+    @property
+    def writes(self) -> bool:
+        """Whether texts are written in its steps."""
+        return bool(self.spec.texts)
 
     @property
     def own_average(self) -> bool:
