@@ -177,6 +177,7 @@ class Task:
         """What judges texts that networks write by themselves: a function from variables of cells C and of the teacher
         to further metrics, (C,) each; None where they are not asked for any."""
         del student, teacher, split
+        return None
 
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """What is asked of a cached teacher in the place of its logits on every view of every training example.

@@ -150,7 +150,7 @@ def fit(
                 history.append({'step': done, **metrics})
                 validated = _told(history, score)
                 best = _better(best, score.sign * metrics[score.name], student_of(state))
-                state = observed(state, metrics['nll']) if observed else state
+                state = observed(state, jnp.asarray(metrics['nll'])) if observed else state
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)

@@ -233,7 +233,7 @@ def build(spec: Mapping[str, Any], task: Task, student: Net, teacher: Net | None
     if kind == MIXED and not 0 < fields.get('share', Texts.share) < 1:
         raise UsageError(f'share of texts must be in (0, 1), got {fields["share"]}; 0 and 1 are the kinds '
                          f'{STUDENT!r} and {TEACHER!r}')  # fmt: skip
-    more = {'steps': steps} if kind == REPLAY else {}
+    more: dict[str, Any] = {'steps': steps} if kind == REPLAY else {}
     return cls(kind=kind, task=task, writer=_writer(kind, student, teacher, fields), **fields, **more)
 
 

@@ -135,17 +135,18 @@ def grid_program(
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
-    state = begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+
+    def fresh() -> State:
+        return begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
 
     def split(chosen: str, seconds: float) -> dict[str, float]:
         timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
                  for name, part in build.parts_of(fit, writes, teacher).items()}  # fmt: skip
         first = trees.take(batches(0, 1), 0)
-        given = lambda: (layout.copied(state), source.variables, first, knobs)  # noqa: E731
-        return timing.split(timed, given, fit.steps, seconds, len(cells))
+        return timing.split(timed, lambda: (fresh(), source.variables, first, knobs), fit.steps, seconds, len(cells))
 
     return GridProgram(
-        state,
+        fresh(),
         source.variables,
         batches,
         knobs,
