@@ -28,7 +28,7 @@ def get_config(arg: str = '') -> ConfigDict:
     arguments = base.arguments(arg, quick=False)
     config = base.config()
     config.title = 'Characters of Shakespeare'
-    config.task = ConfigDict({'kind': 'language_model.LanguageModel', 'own': 128, 'prompt': PROMPT})
+    config.task = ConfigDict({'kind': 'language_model.LanguageModel', 'own': 64, 'prompt': PROMPT})
     config.data.source = 'tiny_shakespeare.characters'
     config.data.args = ConfigDict({'window': 64})
     config.data.transfer_sizes = ()
@@ -60,17 +60,17 @@ def get_config(arg: str = '') -> ConfigDict:
     })  # fmt: skip
     config.baseline, config.accept.method = 'the plays alone', 'GKD'
     for fit in (config.teacher.fit, *config.fits.values()):
-        fit.update({'steps': 250, 'batch_size': 32, 'learning_rate': 2e-3, 'weight_decay': 1e-2})
-        fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 25, 'clip': 1.0})
+        fit.update({'steps': 80, 'batch_size': 16, 'learning_rate': 2e-3, 'weight_decay': 1e-2})
+        fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 10, 'clip': 1.0})
     for name, texts in (
         ('gkd', {'kind': 'student'}),
         ('minillm', {'kind': 'mixed', 'share': 0.2}),
         # So few steps do not wait for validation to get worse: half of the batches are own texts from the first on
-        ('distillm', {'kind': 'replay', 'capacity': 512, 'tolerance': 0.0}),
+        ('distillm', {'kind': 'replay', 'capacity': 128, 'tolerance': 0.0}),
     ):
         config.fits[name].texts = ConfigDict({**texts, **OWN})
-    config.fits.start.update({'steps': 500, 'learning_rate': 4e-3})
-    config.teacher.fit.steps = 700
+    config.fits.start.update({'steps': 250, 'learning_rate': 4e-3})
+    config.teacher.fit.steps = 450
     config.seeds = 5
     config.run.layout = 'map'  # a batch without own texts then takes no time to write them
     if arguments['quick']:

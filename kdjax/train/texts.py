@@ -164,7 +164,7 @@ class Replay(Texts):
         return {
             'kept': jax.tree.map(lambda leaf: jnp.zeros((self.capacity, *leaf.shape[1:]), leaf.dtype), row),
             'count': jnp.zeros((), jnp.int32),
-            'share': jnp.asarray(knobs['on_policy'], jnp.float32),
+            'share': jnp.array(knobs['on_policy'], jnp.float32),  # a copy: states are donated
             'nll': jnp.full((), jnp.inf, jnp.float32),
         }
 
@@ -306,7 +306,7 @@ def _read(
         **batch,
         'inputs': jax.tree.map(lambda old, new: jnp.where(_like(own, old), new, old), batch['inputs'], inputs),
         'labels': jnp.where(here, jnp.asarray(UNLABELLED, batch['labels'].dtype), batch['labels']),
-        'mask': jnp.where(here, real * counted, batch['mask']),
+        'mask': jnp.where(here, real * counted.astype(real.dtype), batch['mask']),
         'token_mask': jnp.where(here, (text > 0).astype(batch['token_mask'].dtype), batch['token_mask']),
         WRITTEN: jnp.where(here, jnp.where(counted, written, 0).astype(jnp.int32), batch.get(WRITTEN, nothing)),
         SHARE: jnp.where(own, share, batch.get(SHARE, jnp.zeros(own.shape, jnp.float32))),
