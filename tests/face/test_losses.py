@@ -28,7 +28,7 @@ STUDENT, TEACHER = np.random.default_rng(0).normal(0, 2, (2, 4, 10)).astype(np.f
 LABELS = np.asarray([3, 1, -1, 9], np.int32)
 # Of fields that name columns, which are given by keyword, those of the laws' world.
 WORLD = {'lengths': 'transcript_length', 'classes': 'anchor_class', 'targets': 'anchor_edges',
-         'anchors': 'anchor_valuable'}  # fmt: skip
+         'anchors': 'anchor_valuable', 'tokens': 'written', 'mixed': 'teacher_share'}  # fmt: skip
 
 
 def cases():
