@@ -36,6 +36,7 @@ FIGURES = {  # by experiment
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
+    'shakespeare': ('gains.png',),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}
 
@@ -54,9 +55,12 @@ def table(content: dict) -> str:
         f'JAX {made.versions["jax"]}; {sum(made.seconds.values()):.0f} s in all stages; '
         f'configuration {made.config_hash}; `{made.command}`.'
     )
-    costs = [networks.costs(summary)] if any(row.cost and row.cost.more for row in summary.rows) else []
+    costly = any(row.cost and row.cost.more for row in summary.rows)
+    costs = [networks.costs(summary), *networks.steps(summary)] if costly else []
+    # Of networks that write, what they write counts as much as what decides
+    own = [tables.leading(summary)] if any(metric.name == 'own_kl' for metric in summary.metrics) else []
     paper = [tables.paper(summary)] if summary.published else []
-    blocks = [tables.plain(summary), *tables.further(summary), *paper, *costs]
+    blocks = [tables.plain(summary), *own, *tables.further(summary), *paper, *costs]
     return f'{document.markdown(blocks).strip()}\n\n{where}'
 
 

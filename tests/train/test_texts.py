@@ -1,6 +1,7 @@
 """Texts that are written inside of a step: what networks and terms then see, and that all else is as without them."""
 
 import functools
+import signal
 
 import jax
 import jax.numpy as jnp
@@ -8,16 +9,20 @@ import numpy as np
 import pytest
 
 from kdjax import trees
+from kdjax.data.feed import Feed
 from kdjax.decoding.base import BEGIN, END
-from kdjax.errors import UsageError
+from kdjax.errors import Interrupted, UsageError
 from kdjax.tasks.classification import Classification
 from kdjax.tasks.language_model import LanguageModel
+from kdjax.tasks.next_token import NLL
 from kdjax.tasks.translation import Translation
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.gkd import GeneralizedJSD
 from kdjax.techniques.minillm import SequenceReverseKL
 from kdjax.techniques.word_level import WordLevel
-from kdjax.train import grid, optim, parallel, teachers, texts
+from kdjax.train import grid, loop, optim, parallel, teachers, texts
+from kdjax.train.checkpoint import Checkpoints
+from kdjax.train.ledger import Ledger
 from kdjax.train.objective import Objective
 from kdjax.train.step import gradients, init_state, train_step
 from kdjax.types import Cache, Generator, Net, Outputs
@@ -115,7 +120,7 @@ def text_of(batch):
 
 
 @pytest.mark.parametrize('name', TASKS)
-@pytest.mark.parametrize('kind', ['student', 'teacher', 'mixed'])
+@pytest.mark.parametrize('kind', ['student', pytest.param('teacher', marks=pytest.mark.slow), 'mixed'])
 def test_what_is_written_is_masked_outside_of_what_was_drawn(name, kind):
     before, after = trees.take(BATCHES[name], 0), written(name, kind)
     text, drawn, old = text_of(after), after['written'], text_of(before)
@@ -161,7 +166,7 @@ def test_a_share_of_the_examples_is_written(by):
         np.testing.assert_array_equal(half[name][~own], none[name][~own])
 
 
-@pytest.mark.parametrize('name', TASKS)
+@pytest.mark.parametrize('name', ['model', pytest.param('translation', marks=pytest.mark.slow)])
 def test_without_any_the_step_is_that_of_the_data_in_every_bit(name):
     own = trained(parts(writes(name, 'student')), knobs(on_policy=0.0), name)
     assert trees.fingerprint(own) == trees.fingerprint(trained(parts(), knobs(), name))
@@ -225,18 +230,21 @@ def test_the_share_grows_where_validation_gets_worse():
     assert state.memory[texts.MEMORY]['nll'][0] == np.float32(2.4)
 
 
-RUNNERS = [('single', 'vmap'), ('pmap', None), ('shard_map', None), ('sharded', None), ('single', 'map'),
+RUNNERS = [('shard_map', None), ('pmap', None), ('sharded', None), ('single', 'vmap'), ('single', 'map'),
            ('cells', 'vmap')]  # fmt: skip
 
 
-@pytest.mark.parametrize('kind', ['student', pytest.param('mixed', marks=pytest.mark.slow), 'replay'])
-def test_all_runners_agree(kind):
+@pytest.mark.parametrize(
+    ('kind', 'runners'),
+    [('replay', RUNNERS[:1]), *(pytest.param(kind, RUNNERS, marks=pytest.mark.slow) for kind in ('replay', 'mixed'))],
+)
+def test_all_runners_agree(kind, runners):
     """Alone and in a grid, on one device and on two; of 'replay' what is kept too."""
     objective = Objective((('soft', WordLevel(form='kl')),))
     more = {'capacity': 12} if kind == 'replay' else {}
     how, given = writes('model', kind, prompt=PROMPT, **more), knobs(objective, on_policy=0.7)
     alone = trained(parts(how, objective), given, 'model')[0]
-    for runner, layout in RUNNERS if kind == 'replay' else RUNNERS[1:4]:
+    for runner, layout in runners:
         step = functools.partial(train_step, **parts(how, objective), axis=parallel.axis_of(runner))
         state = begun(parts(how, objective), given, 'model')
         if layout:
@@ -248,6 +256,45 @@ def test_all_runners_agree(kind):
         found = jax.device_get(run(state, TEACHER, BATCHES['model'], numbers)[0])
         found = trees.take(found, 1) if layout else found
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, alone)
+
+
+def test_a_run_that_is_stopped_and_goes_on_is_one_that_is_not_in_every_bit(tmp_path):
+    """With what is kept, and how much of it is read, which validation moves."""
+    how, given = writes('model', 'replay', prompt=PROMPT, capacity=12, tolerance=0.0), knobs(on_policy=0.6)
+    given = jax.tree.map(lambda leaf: leaf[None], given)
+    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts(how)), 'vmap', own_batches=False))
+    run = parallel.wrap(step, 'single', jax.devices()[:1], batch_axis=1)
+    begin = jax.jit(lambda: jax.tree.map(lambda leaf: leaf[None], begun(parts(how), knobs(on_policy=0.6), 'model')))
+    feed = Feed(lambda start, stop, part: jax.tree.map(lambda leaf: leaf[start:stop], BATCHES['model']))
+
+    def validate(variables):
+        return {'nll': np.asarray([np.square(variables['params']['table']).sum()], np.float32)}
+
+    def fit(folder, stop_after=None):
+        stop = loop.StopSignals()
+
+        def running(*arguments):
+            state, logs = run(*arguments)
+            stop.asked = signal.SIGTERM if stop_after and state.step[0] >= stop_after else None
+            return state, logs
+
+        with Ledger(folder) as ledger:
+            loop.fit(
+                running, begin(), TEACHER, given, feed, validate, score=NLL, steps=STEPS, chunk=1, validate_every=1,
+                save_every=STEPS, folder=folder / 'checkpoints', identity='this', ledger=ledger, stop=stop,
+                progress=lambda done, loss, validated: None, observed=jax.jit(how.observed),
+            )  # fmt: skip
+        like = {'state': begin(), 'best': loop.unscored(loop.student(begin()), 1)}
+        with Checkpoints(folder / 'checkpoints', 'this') as checkpoints:
+            return checkpoints.restore(like)[0]
+
+    whole = fit(tmp_path / 'whole')
+    with pytest.raises(Interrupted):
+        fit(tmp_path / 'stopped', stop_after=2)
+    assert trees.fingerprint(fit(tmp_path / 'stopped')) == trees.fingerprint(whole)
+    kept = loop.State(*whole['state']).memory[texts.MEMORY]
+    assert kept['count'][0] > 5
+    assert kept['share'][0] != np.float32(0.6)
 
 
 def test_accumulating_changes_nothing():

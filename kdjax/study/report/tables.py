@@ -98,6 +98,14 @@ def beyond(summary: Summary) -> Table:
     return _arms(summary, caption, [*columns, *(_mean(other, other.head) for other in others)])
 
 
+def leading(summary: Summary) -> Table:
+    """The leading metrics beside the judged one, of the teacher and every arm, each with half its interval."""
+    metrics = [metric for metric in summary.metrics[:LEADING] if metric is not summary.judged]
+    titles = ', '.join(formatting.in_unit(metric.title, metric.unit) for metric in metrics)
+    caption = f'On the test split after the last step, {_with(summary)}: {titles}'
+    return _arms(summary, caption, [_score(metric, metric.head) for metric in metrics], teacher=True)
+
+
 def further(summary: Summary) -> list[Table]:
     """The metrics beyond the leading ones, such as those by class, of the teacher and every arm; if there are any."""
     metrics = [metric for metric in summary.metrics[LEADING:] if metric is not summary.judged]
