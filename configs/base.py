@@ -184,7 +184,8 @@ def run() -> ConfigDict:
     return ConfigDict(
         {
             # 'auto': all devices, grids split by cells and single networks by the examples of a batch; or 'single',
-            # 'pmap', 'sharded', 'shard_map' or 'cells': see kdjax/train/parallel.py
+            # 'pmap', 'sharded', 'shard_map', 'cells', or 'fsdp' for networks that one device has no memory for: see
+            # kdjax/train/parallel.py
             'runner': 'auto',
             # Of a grid: 'vmap' (small dense networks), 'map' (one after the other: large ones), 'unroll' (a list, of a
             # few cells), 'cells' (over devices), or 'auto': as a short measurement on this machine chooses.

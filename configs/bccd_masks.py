@@ -35,6 +35,9 @@ def get_config(arg: str = '') -> ConfigDict:
     config.task = ConfigDict({'kind': 'segmentation.Segmentation', 'classes': CLASSES})
     config.data.source = 'bccd.masks'
     config.data.args = ConfigDict({'width': 80, 'height': 60} if quick else {'width': 160, 'height': 120})
+    config.data.preprocess = ConfigDict({
+        'kind': 'preprocess.normalise', 'mean': (0.73, 0.69, 0.72), 'std': (0.15, 0.16, 0.08),
+    })  # fmt: skip
     config.data.transfer_sizes = (PICTURES,)
     config.seeds = 2 if quick else arguments['seeds']
     config.teacher.net = config.student.net = 'fcn.segmenter'
@@ -56,5 +59,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
 def _fit(epochs: int, **weights: float) -> ConfigDict:
     found = base.fit(**weights)
-    found.update({'steps': max(1, round(epochs * PICTURES / BATCH)), 'batch_size': BATCH, 'learning_rate': 2e-3})
+    found.update({'steps': max(1, round(epochs * PICTURES / BATCH)), 'batch_size': BATCH, 'learning_rate': 4e-3,
+                  'weight_decay': 1e-2})  # fmt: skip
+    found.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': PICTURES // BATCH})
     return found

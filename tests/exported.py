@@ -45,6 +45,7 @@ FAMILIES = {
     'depthwise.transcriber': ({'classes': 3, 'first': 4, 'widths': (6, 6), 'strides': (2, 1), 'size': 3}, FRAMES),
     'conv_bilstm.transcriber': ({'classes': 3, 'width': 4, 'units': 4}, FRAMES),
     'fcn.segmenter': ({'classes': 3, 'widths': (4, 6, 8)}, IMAGES),
+    'centernet.detector': ({'classes': 3, 'widths': (4, 6, 8), 'neck': 4, 'head': 4}, IMAGES),
     'gfl.detector': ({'classes': 3, 'widths': (4, 6, 8), 'neck': 4, 'bins': 5}, IMAGES),
     'decoder_only.transformer': ({'vocabulary': len(WORDS), **LAYERS}, IDS),
     'encoder_decoder.transformer': ({'vocabulary': len(WORDS), **LAYERS}, WRITTEN),

@@ -29,13 +29,15 @@ SHARED = {
         'base', 'algebra', 'distributions', 'tokens', 'layers', 'exits', 'chains', 'candidates', 'alignments',
         'anchors',
     },
-    'nets': {'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'torch_weights'},
+    'nets': {
+        'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'pyramid', 'torch_weights',
+    },
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
     },
     'tasks': {
-        'base', 'classification', 'entities', 'evaluation', 'next_token', 'own_text', 'speech', 'targets',
+        'base', 'classification', 'entities', 'evaluation', 'next_token', 'own_text', 'speech', 'targets', 'centres',
         'average_precision',
     },
     'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman', 'factored'},

@@ -19,7 +19,7 @@ PRESETS = sweep.presets()
 WITHOUT = {
     'fgd', 'localization', 'binary_cross_entropy', 'mld', 'mean_squared_error', 'bounded_regression', 'crf',
     'structural', 'structural_kl', 'bpr', 'ncf', 'ir_rrd', 'cd', 'dcd', 'topology', 'ctc',
-    'ctc_frames', 'ctc_guided', 'ctc_sequences', 'focal', 'gfl', 'giou', 'diou',
+    'ctc_frames', 'ctc_guided', 'ctc_sequences', 'focal', 'gfl', 'giou', 'diou', 'centernet',
 }  # fmt: skip
 
 

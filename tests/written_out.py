@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 
 from kdjax.data import digits
-from kdjax.export import bundle, c, integers, operators
+from kdjax.export import bundle
+from kdjax.export.c import code, integers, operators
 from kdjax.nets import cnn, mlp, resnet_cifar, tcresnet
 
 ABOUT = {
@@ -19,7 +20,7 @@ ABOUT = {
     'step': 0, 'metrics': {}, 'data': {'source': 'digits.digits', 'args': {}, 'checksum': ''}, 'license': '',
     'inputs': {'shape': [8, 8], 'dtype': 'float32', 'padded': False},
 }  # fmt: skip
-NEEDS_CC = pytest.mark.skipif(c.compiler() is None, reason='no C compiler is here (cc, gcc or clang)')
+NEEDS_CC = pytest.mark.skipif(code.compiler() is None, reason='no C compiler is here (cc, gcc or clang)')
 SPEECH = {'frames': (16, 8), 'mask': (16,)}
 NETS = {
     'mlp': (mlp.mlp(classes=5, widths=(8,)), {'inputs': (4, 4)}),
@@ -68,7 +69,7 @@ def graph(name):
 
 @functools.cache
 def whole(name):
-    return integers.integers(graph(name), integers.ranges(graph(name), c.examples(case(name).examples)))
+    return integers.integers(graph(name), integers.ranges(graph(name), code.examples(case(name).examples)))
 
 
 @functools.cache

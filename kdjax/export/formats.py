@@ -30,7 +30,7 @@ class Format(NamedTuple):
     """What a format is."""
 
     file: str  # name of its file in the folder of a student
-    module: str  # in kdjax.export
+    module: str  # in kdjax.export, where it is written and asked
     title: str  # what pages call it
     int8: bool = False  # whole numbers of 8 bits
 
@@ -41,7 +41,7 @@ FORMATS = {
     'litert-int8': Format('student.int8.tflite', 'litert', 'LiteRT, int8', int8=True),
     'onnx': Format('student.onnx', 'onnx', 'ONNX'),
     'onnx-int8': Format('student.int8.onnx', 'onnx', 'ONNX, int8', int8=True),
-    'c': Format('student.h', 'c', 'C, int8', int8=True),
+    'c': Format('student.h', 'c.code', 'C, int8', int8=True),
     'torch': Format('student.torch.safetensors', 'torch', 'PyTorch state dict'),
 }
 

@@ -22,8 +22,9 @@ import numpy as np
 
 from kdjax.compress import products
 from kdjax.errors import UsageError
-from kdjax.export import c, energy, formats, micro
+from kdjax.export import energy, formats, micro
 from kdjax.export.bundle import Student
+from kdjax.export.c import code
 from kdjax.export.formats import FORMATS
 from kdjax.export.program import named
 from kdjax.train import ledger
@@ -78,7 +79,7 @@ def measured(name: str, path: Path, inputs: Mapping[str, np.ndarray], calls: int
     told = json.loads(done.stdout.splitlines()[-1])
     content = path.read_bytes()
     asked = micro.asked(path) if FORMATS[name].module == 'litert' else None
-    compiled = c.Compiled(path) if FORMATS[name].module == 'c' else None
+    compiled = code.Compiled(path) if name == 'c' else None
     ram = compiled.ram if compiled else asked.ram if asked else None
     return Measured(
         compiled.constants if compiled else len(content),

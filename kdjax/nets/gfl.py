@@ -1,6 +1,5 @@
 """A one-stage detector without anchors of several shapes: each cell says a class, and a distribution for every edge."""
 
-import itertools
 from typing import Any
 
 import jax.numpy as jnp
@@ -9,19 +8,14 @@ from flax import linen as nn
 
 from kdjax.boxes import Cells, around, cells, clipped, expected_distance
 from kdjax.cpu.convolution import Conv
-from kdjax.errors import UsageError, unknown
+from kdjax.errors import UsageError
+from kdjax.nets import pyramid
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.layers import Layers, Residual, images, stage_taps
-from kdjax.nets.torch_weights import PUBLISHED
-from kdjax.types import Array, Names, Net
+from kdjax.nets.layers import stage_taps
+from kdjax.nets.pyramid import NAMES, PRIOR, Pyramid
+from kdjax.types import Array, Net
 
-STEMS = {'small': 2, 'imagenet': 4}  # and their strides
-PRIOR = 0.01  # probability of a class at first: nearly all cells are background
 GROUPS = 8  # channels that are normalised together, at most so many groups
-# A file of a backbone, such as a ResNet of ImageNet, has a classifier that is of no use, and none of the rest.
-NAMES: Names = PUBLISHED._replace(
-    spare=('head_',), fresh=tuple(f'{part}/{module}' for part in ('params', 'stats') for module in ('neck', 'detect'))
-)
 
 
 class _Detect(nn.Module):
@@ -47,22 +41,18 @@ class _Detect(nn.Module):
         return x, classes, edges
 
 
-class _Detector(Layers):
+class _Detector(Pyramid):
     classes: int
     strides: tuple[int, ...]
     bins: int
-    stem: str
-    first: int
-    widths: tuple[int, ...]
-    counts: tuple[int, ...]
-    neck: int
     depth: int
 
     @nn.compact
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         height, width = inputs.shape[1:3]
-        stages = self._backbone(inputs, train)
-        maps = self._neck({stride: stages[stride] for stride in self.strides})
+        stages = self.backbone(inputs, train)
+        merged = self.merged({stride: stages[stride] for stride in self.strides})
+        maps = [self.smoothed(x, number) for number, x in enumerate(merged, start=1)]
         detect = _Detect(self.classes, self.bins, self.neck, self.depth, self.dtype, name='detect')
         logits, edges = [], []
         for number, x in enumerate(maps, start=1):
@@ -75,30 +65,6 @@ class _Detector(Layers):
         every = tap(self, 'edges', jnp.concatenate(edges, axis=1))
         tap(self, 'boxes', decoded(every, cells(height, width, self.strides), height, width))
         return jnp.concatenate(logits, axis=1)
-
-    def _backbone(self, inputs: Array, train: bool) -> dict[int, Array]:
-        """The maps of the stages, by their strides."""
-        size = 7 if self.stem == 'imagenet' else 3
-        x = images(inputs, self.dtype)
-        x = tap(self, 'stem', self.conv_norm(x, self.first, size, ('conv1', 'bn1'), train, stride=2, relu=True))
-        if self.stem == 'imagenet':
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
-        found = {}
-        for stage, (width, count) in enumerate(zip(self.widths, self.counts, strict=True), start=1):
-            x = self.stage(x, Residual, stage, width, count, train)
-            found[STEMS[self.stem] * 2 ** (stage - 1)] = x
-        return found
-
-    def _neck(self, maps: dict[int, Array]) -> list[Array]:
-        """A feature pyramid (Lin et al., 2017, sec. 3): every map in as many channels, and what coarser ones say."""
-        found: list[Array] = []
-        for number, (_, x) in reversed(list(enumerate(maps.items(), start=1))):
-            own = Conv(self.neck, (1, 1), dtype=self.dtype, name=f'neck_lateral{number}')(x)
-            if found:
-                above = jnp.repeat(jnp.repeat(found[0], 2, axis=1), 2, axis=2)
-                own = own + above[:, : own.shape[1], : own.shape[2]]
-            found.insert(0, own)
-        return [Conv(self.neck, (3, 3), dtype=self.dtype, name=f'neck_out{k}')(x) for k, x in enumerate(found, start=1)]
 
 
 def decoded(edges: Array, places: Cells, height: int, width: int) -> Array:
@@ -151,22 +117,13 @@ def detector(
 
     Reference: Li et al., Generalized Focal Loss, NeurIPS 2020; Lin et al., Feature Pyramid Networks, CVPR 2017.
     """
-    if stem not in STEMS:
-        raise unknown('stem', stem, STEMS, ' of a detector')
-    if len(widths) != len(counts) or min(classes, bins - 1, *widths, neck) < 1 or min(*counts, depth, first) < 0:
-        raise UsageError(f'a detector needs as many widths as counts, numbers >= 1 and bins >= 2, got '
-                         f'{widths}, {counts}, classes={classes}, bins={bins}, neck={neck}, depth={depth}')  # fmt: skip
-    known = [STEMS[stem] * 2**k for k in range(len(widths))]
-    if (
-        not strides
-        or any(stride not in known for stride in strides)
-        or any(2 * one != other for one, other in itertools.pairwise(strides))
-    ):
-        raise UsageError(f'strides of a detector must follow each other among those of its stages, {known}, got '
-                         f'{tuple(strides)}')  # fmt: skip
+    pyramid.check(strides, stem, widths, counts, neck)
+    if min(classes, bins - 1) < 1 or min(depth, first) < 0:
+        raise UsageError(f'a detector needs numbers >= 1 and bins >= 2, got classes={classes}, bins={bins}, '
+                         f'depth={depth}, first={first}')  # fmt: skip
     module = _Detector(
-        compute_dtype(precision), axis, classes, tuple(strides), bins, stem, first or widths[0], tuple(widths),
-        tuple(counts), neck, depth,
+        compute_dtype(precision), axis, stem, first or widths[0], tuple(widths), tuple(counts), neck, classes,
+        tuple(strides), bins, depth,
     )  # fmt: skip
     maps = [f'{name}{k}' for k in range(1, len(strides) + 1) for name in ('neck', 'tower', 'class_map', 'edge_map')]
     net = from_linen(module, ('stem', *stage_taps(len(widths)), *maps, 'edges', 'boxes'))

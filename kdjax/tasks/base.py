@@ -85,6 +85,11 @@ class Task:
         del dataset
         return {}
 
+    def net_offers(self, dataset: Dataset) -> dict[str, Any]:
+        """What a network is told besides if it has an argument of that name; nothing if left out."""
+        del dataset
+        return {}
+
     def strata(self, split: Split) -> np.ndarray:
         """What draws of examples keep the proportions of, (N,) integers; all alike if left out."""
         return np.zeros(split.size, np.int32)

@@ -6,6 +6,7 @@ one map after the other (`boxes.cells`): logits (B, M, K), and what they find as
 """
 
 import dataclasses
+import functools
 import statistics
 import time
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ from kdjax.metrics import Metric, mean
 from kdjax.tasks import average_precision
 from kdjax.tasks.average_precision import AREAS, Cut
 from kdjax.tasks.base import Task
+from kdjax.tasks.centres import centres
 from kdjax.tasks.targets import objects, targets
 from kdjax.types import Array, Batch, Net, Outputs, Tree
 
@@ -133,14 +135,18 @@ class Detection(Task):
                 raise UsageError(f'boxes of split {name!r} must be in [0, 1], got {whole.min():g} to {whole.max():g}')
 
     def net_arguments(self, dataset: Dataset) -> dict[str, Any]:
-        return {'classes': len(self.classes), 'strides': self.strides, 'bins': self.bins}
+        return {'classes': len(self.classes), 'strides': self.strides}
+
+    def net_offers(self, dataset: Dataset) -> dict[str, Any]:
+        return {'bins': self.bins}
 
     # ---- what is asked
 
     def prepare(self, batch: Batch) -> Batch:
         """Targets of every cell: 'anchor_class' (B, M), -1 of the background, 'anchor_edges' (B, M, 4), distances in
-        strides, 'anchor_mask' (B, M), 1 of those with an object, and 'anchor_valuable'. Boxes of which no label is
-        known, or that have no area, become 0."""
+        strides, 'anchor_mask' (B, M), 1 of those with an object, and 'anchor_valuable'. For networks that look for
+        centres on a single map 'centre_heat' (B, M, K), 'centre_class' (B, M), 'centre_size' and 'centre_offset'
+        (B, M, 2), see `centres`. Boxes of which no label is known, or that have no area, become 0."""
         if 'boxes' not in batch or 'labels' not in batch:
             return batch
         height, width = batch['inputs'].shape[1:3]
@@ -149,6 +155,10 @@ class Detection(Task):
         cells = geometry.cells(height, width, self.strides)
         found = targets(seen, cells, self.bins, self.assign, self.radius, self.anchor, self.valuable)
         more = {'anchor_valuable': found.valuable} if self.valuable else {}
+        if len(self.strides) == 1:  # what no term reads is not computed
+            point = centres(seen, cells, len(self.classes))
+            more |= {'centre_heat': point.heat, 'centre_class': point.classes, 'centre_size': point.sizes,
+                     'centre_offset': point.offsets}  # fmt: skip
         return {
             **batch,
             **more,
@@ -161,20 +171,30 @@ class Detection(Task):
     # ---- what is found
 
     def detections(self, outputs: Outputs) -> Array:
-        """Boxes after suppression, best first: x0, y0, x1, y1, score and class; -1 as class where there are no more.
-        (B, kept, 6)"""
+        """Boxes best first: x0, y0, x1, y1, score and class; -1 as class where there are no more. (B, kept, 6)
+
+        A network with the tap 'peaks' (B, M, K) says itself where an object is, 1, and where not; of others' boxes
+        those that overlap with a better one are dropped.
+        """
         if 'boxes' not in outputs.features:
             raise UsageError(f"detection needs a network with the tap 'boxes', this one has: "
                              f'{", ".join(sorted(outputs.features))}')  # fmt: skip
         scores_BMK = jax.nn.sigmoid(outputs.logits.astype(jnp.float32))
         scores_BMK = jnp.where(scores_BMK >= self.least, scores_BMK, -jnp.inf)  # nan is none either
-        return jax.vmap(self._suppressed)(outputs.features['boxes'].astype(jnp.float32), scores_BMK)
+        peaks = outputs.features.get('peaks')
+        if peaks is not None:
+            scores_BMK = jnp.where(peaks > 0, scores_BMK, -jnp.inf)
+        best = functools.partial(self._best, suppressed=peaks is None)
+        return jax.vmap(best)(outputs.features['boxes'].astype(jnp.float32), scores_BMK)
 
-    def _suppressed(self, boxes_M4: Array, scores_MK: Array) -> Array:
+    def _best(self, boxes_M4: Array, scores_MK: Array, suppressed: bool) -> Array:
         classes = scores_MK.shape[1]
         best, place = jax.lax.top_k(scores_MK.reshape(-1), min(self.considered, scores_MK.size))
         boxes, labels = boxes_M4[place // classes], place % classes
-        chosen, valid = geometry.nms(boxes, best, self.suppress, min(self.kept, len(best)), labels)
+        count = min(self.kept, len(best))
+        chosen, valid = jnp.arange(count), jnp.isfinite(best[:count])
+        if suppressed:
+            chosen, valid = geometry.nms(boxes, best, self.suppress, count, labels)
         rows = jnp.concatenate(
             [boxes[chosen], best[chosen][:, None], labels[chosen][:, None].astype(boxes.dtype)], axis=1
         )

@@ -82,7 +82,7 @@ class AnchorTerm(Term):
         return known_images(labels)
 
     def divisor(self, batch: Batch) -> Array:
-        positive = jnp.sum(_column(batch, self.classes) >= 0, axis=1)
+        positive = jnp.sum(column(batch, self.classes) >= 0, axis=1)
         mask = batch['mask']
         return jnp.where(mask > 0, mask * positive.astype(mask.dtype), 0)
 
@@ -96,8 +96,8 @@ class AnchorTerm(Term):
         Raises:
           UsageError: shapes that do not fit.
         """
-        logits, classes = self.student_logits(inputs), _column(inputs.batch, self.classes)
-        edges, targets = inputs.student.features[self.edges], _column(inputs.batch, self.targets)
+        logits, classes = self.student_logits(inputs), column(inputs.batch, self.classes)
+        edges, targets = inputs.student.features[self.edges], column(inputs.batch, self.targets)
         check_anchors(logits, classes)
         if edges.ndim != 4 or edges.shape[:3] != (*classes.shape, 4) or targets.shape != edges.shape[:3]:
             raise UsageError(f'edges {edges.shape} of {self.edges!r} and distances {targets.shape} must be '
@@ -116,7 +116,8 @@ def check_anchors(logits: Array, classes: Array) -> None:
                          f'{classes.shape}; task and network must have the same strides')  # fmt: skip
 
 
-def _column(batch: Batch, name: str) -> Array:
+def column(batch: Batch, name: str) -> Array:
+    """A column that the task prepares; raises UsageError where there is none."""
     if name not in batch:
         raise UsageError(f'needs the column {name!r}, which the task of detection prepares')
     return batch[name]
@@ -143,7 +144,7 @@ class BoxTerm(AnchorTerm):
     def student_logits(self, inputs: TermInputs) -> Array:
         if self.weighted:
             return super().student_logits(inputs)
-        return jnp.zeros((*_column(inputs.batch, self.classes).shape, 1), jnp.float32)
+        return jnp.zeros((*column(inputs.batch, self.classes).shape, 1), jnp.float32)
 
     @property
     def weighing(self) -> tuple[str, ...]:

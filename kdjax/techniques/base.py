@@ -270,7 +270,9 @@ class Term:
         their embeddings 'rotated_penult' (B, 4, D). Derivatives of the logits: 'tangents' (B, M, K), 'jacobian'
         (B, K, H, W, C). Of the teacher, its most probable classes: 'top_ids', 'top_log_probs' (B, 4). Of a detector:
         'edges' (B, M, 4, bins), 'anchor_logits' (B, M, K), and batch['boxes'] (B, 2, 4), batch['anchor_class'] (B, M),
-        batch['anchor_edges'] (B, M, 4), batch['anchor_valuable'] (B, M). Of a tagger of N tokens that is a CRF:
+        batch['anchor_edges'] (B, M, 4), batch['anchor_valuable'] (B, M); of one of points 'centre_sizes' (B, M, 2),
+        batch['centre_class'] (B, M), batch['centre_heat'] (B, M, K), batch['centre_size'] (B, M, 2). Of a tagger of N
+        tokens that is a CRF:
         'emissions' (B, N, K), 'transitions' (B, K + 2, K), and batch['tags'] (B, N). Of what is spoken: 'frame_logits'
         (B, N, K), batch['transcripts'] (B, 2), batch['transcript_length'] (B,). Members of a teacher: 'member0/logits',
         'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of

@@ -28,7 +28,7 @@ class MultiLabelTargets(Term):
         'Yang, Xie, Zong, Feng, Niu, Sugiyama, Huang', 'Multi-Label Knowledge Distillation', 'ICCV', 2023, '2308.06453'
     )
     at_teacher: ClassVar[AtTeacher] = 'zero'
-    TASKS: ClassVar[tuple[str, ...]] = ('multilabel',)
+    TASKS: ClassVar[tuple[str, ...]] = ('multilabel', 'detection')
 
     temperature: float = knob(1.0, above=0.0)
 

@@ -99,18 +99,22 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     own = np.random.default_rng([seed, 4])
     student, teacher = added(own, {'anchor_logits': (ANCHORS, CLASSES)}, student, teacher)
     found = anchors(own, batch)
+    student, teacher = added(own, {'centre_sizes': (ANCHORS, 2)}, student, teacher)
     own = np.random.default_rng([seed, 5])
     texts = {'written': own.integers(1, CLASSES, batch, np.int32), 'teacher_share': np.full(batch, 0.2, np.float32)}
     return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **found, **texts})
 
 
 def anchors(rng: np.random.Generator, batch: int) -> dict[str, Any]:
-    """What a detector's anchors should find: one of three is background."""
+    """What a detector's anchors should find, or have the centre of: one of three is background."""
     classes = np.where(np.arange(ANCHORS) == 1, -1, rng.integers(0, CLASSES, (batch, ANCHORS))).astype(np.int32)
     return {
         'anchor_class': classes,
         'anchor_edges': rng.uniform(0.3, 4, (batch, ANCHORS, 4)).astype(np.float32),
         'anchor_valuable': rng.uniform(0, 2, (batch, ANCHORS)).astype(np.float32),
+        'centre_class': classes,
+        'centre_heat': np.maximum(np.eye(CLASSES)[classes] * (classes[..., None] >= 0), 0.5).astype(np.float32),
+        'centre_size': rng.uniform(0.5, 4, (batch, ANCHORS, 2)).astype(np.float32),
     }
 
 

@@ -1,17 +1,22 @@
 """Runners: how a step is laid over devices. All give the same parameters up to rounding.
 
-| runner    | wraps                  | splits over devices |
-|-----------|------------------------|---------------------|
-| single    | jit                    | nothing             |
-| pmap      | pmap                   | examples            |
-| sharded   | jit with NamedSharding | examples            |
-| shard_map | jit of shard_map       | examples            |
-| cells     | jit of shard_map       | cells               |
+| runner    | wraps                  | splits over devices                            |
+|-----------|------------------------|------------------------------------------------|
+| single    | jit                    | nothing                                        |
+| pmap      | pmap                   | examples                                       |
+| sharded   | jit with NamedSharding | examples                                       |
+| fsdp      | jit with NamedSharding | examples; parameters, their optimiser, teacher |
+| shard_map | jit of shard_map       | examples                                       |
+| cells     | jit of shard_map       | cells                                          |
 
-'auto' is one of these, by `chosen`. 'sharded' also runs over several processes: each holds its own examples of a batch,
-and everything else whole.
+'auto' is one of these, by `chosen`; never 'fsdp', which trades time for memory. 'sharded' also runs over several
+processes: each holds its own examples of a batch, and everything else whole.
+
+Reference of 'fsdp': Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, SC 2020,
+stage 3: every device keeps a part of each array, and gets the rest when it is needed.
 """
 
+import functools
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -28,8 +33,10 @@ from kdjax.types import Batch, State, Tree
 
 AXIS = 'data'
 AUTO = 'auto'
+CUT = 'fsdp'  # the runner that cuts arrays up
 SPANNING = 'sharded'  # the runner that several processes share
-BY_EXAMPLES = ('pmap', 'sharded', 'shard_map')  # runners that split a batch
+BY_EXAMPLES = ('pmap', 'sharded', CUT, 'shard_map')  # runners that split a batch
+WHOLE = 1024  # numbers up to which an array is not cut: to gather it costs more than it takes
 Devices = Sequence[jax.Device]
 
 
@@ -139,10 +146,28 @@ def everywhere(tree: Tree, devices: Devices) -> Tree:
     """`tree` whole on every device, where these span processes, of which each gives the same."""
     if not spans(devices):
         return tree
-    whole = NamedSharding(_mesh((AXIS,), (len(devices),), devices), P())
+    whole = NamedSharding(_data_mesh(devices), P())
     return jax.tree.map(
         lambda leaf: leaf if _spanning(leaf) else jax.make_array_from_process_local_data(whole, leaf), tree
     )
+
+
+def placed(tree: Tree, runner: str, devices: Devices) -> Tree:
+    """The variables of a teacher where the programs of a runner want them, once and for all steps."""
+    if runner == CUT:
+        return jax.device_put(tree, _in_parts(tree, devices, 0))
+    return everywhere(tree, devices)
+
+
+def kept_bytes(tree: Tree, runner: str, devices: Devices) -> int:
+    """Bytes that each device keeps of arrays, or of their shapes, of one cell."""
+    parts = len(devices) if runner == CUT else 1
+
+    def size(leaf: Any) -> int:
+        whole = math.prod(leaf.shape) * leaf.dtype.itemsize
+        return whole if _cut(leaf.shape, parts, 0) is None else whole // parts
+
+    return sum(map(size, jax.tree.leaves(tree)))
 
 
 def local(tree: Tree) -> Tree:
@@ -177,7 +202,7 @@ def _pmap(step: Step, devices: Devices, batch_axis: int) -> Step:
 
 
 def _sharded(step: Step, devices: Devices, batch_axis: int) -> Step:
-    mesh = _mesh((AXIS,), (len(devices),), devices)
+    mesh = _data_mesh(devices)
     whole, split = NamedSharding(mesh, P()), NamedSharding(mesh, _spec({batch_axis: AXIS}))
     compiled = jax.jit(step, in_shardings=(whole, whole, split, whole), out_shardings=(whole, whole), donate_argnums=0)
 
@@ -191,8 +216,51 @@ def _sharded(step: Step, devices: Devices, batch_axis: int) -> Step:
     return run
 
 
+def _fsdp(step: Step, devices: Devices, batch_axis: int) -> Step:
+    whole, split = (NamedSharding(_data_mesh(devices), spec) for spec in (P(), _spec({batch_axis: AXIS})))
+
+    @functools.cache
+    def program(structure: Any, shapes: tuple[tuple[int, ...], ...]) -> tuple[Any, Any]:
+        like = jax.tree.unflatten(structure, [jax.ShapeDtypeStruct(shape, np.float32) for shape in shapes])
+        state, teacher_vars = (_in_parts(tree, devices, first) for tree, first in zip(like, (1, 0), strict=True))
+        compiled = jax.jit(
+            step, in_shardings=(state, teacher_vars, split, whole), out_shardings=(state, whole), donate_argnums=0
+        )
+        return compiled, state
+
+    def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        _check_split(batch, batch_axis, len(devices), 'batch')
+        leaves, structure = jax.tree.flatten((state, teacher_vars))
+        compiled, parts = program(structure, tuple(leaf.shape for leaf in leaves))
+        return compiled(jax.device_put(state, parts), teacher_vars, batch, knobs)
+
+    return run
+
+
+def _in_parts(tree: Tree, devices: Devices, first: int) -> Tree:
+    """How each array lies over devices: cut along one axis, from `first` on, or whole on all of them."""
+    mesh = _data_mesh(devices)
+
+    def sharding(leaf: Any) -> NamedSharding:
+        axis = _cut(leaf.shape, len(devices), first)
+        return NamedSharding(mesh, P() if axis is None else _spec({axis: AXIS}))
+
+    return jax.tree.map(sharding, tree)
+
+
+def _cut(shape: Sequence[int], parts: int, first: int) -> int | None:
+    """The longest axis that divides, the last of equal ones; None for an array that stays whole."""
+    axes = [axis for axis in range(first, len(shape)) if shape[axis] % parts == 0]
+    small = math.prod(shape[first:]) <= WHOLE
+    return None if small or not axes else max(axes, key=lambda axis: (shape[axis], axis))
+
+
+def _data_mesh(devices: Devices) -> Mesh:
+    return _mesh((AXIS,), (len(devices),), devices)
+
+
 def _shard_map(step: Step, devices: Devices, batch_axis: int) -> Step:
-    mesh = _mesh((AXIS,), (len(devices),), devices)
+    mesh = _data_mesh(devices)
     specs = (P(), P(), _spec({batch_axis: AXIS}), P())
     # check_vma=False: the step sums its gradients itself, once; with the check on they would be summed twice.
     mapped = jax.shard_map(step, mesh=mesh, in_specs=specs, out_specs=(P(), P()), check_vma=False)
@@ -230,6 +298,7 @@ RUNNERS: dict[str, Callable[..., Step]] = {
     'single': _single,
     'pmap': _pmap,
     'sharded': _sharded,
+    CUT: _fsdp,
     'shard_map': _shard_map,
     'cells': _cells,
 }

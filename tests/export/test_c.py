@@ -12,7 +12,8 @@ from written_out import NEEDS_CC, NETS, SPEECH, case, graph, whole
 
 from kdjax.compress import quantized
 from kdjax.errors import UsageError
-from kdjax.export import bundle, c, integers, layouts, memory, operators, program, ranges
+from kdjax.export import bundle, memory, program, ranges
+from kdjax.export.c import code, integers, layouts, operators
 from kdjax.export.memory import Buffer
 from kdjax.export.program import Calibration
 from kdjax.nets import depthwise, vit
@@ -25,13 +26,13 @@ def logits(name):
 
 @pytest.mark.parametrize('name', NETS)
 def test_the_operators_are_the_network(name):
-    found = integers.floats(graph(name), c.examples(case(name).examples))[graph(name).operators[-1].makes]
+    found = integers.floats(graph(name), code.examples(case(name).examples))[graph(name).operators[-1].makes]
     np.testing.assert_allclose(found, logits(name), atol=2e-5 * np.abs(logits(name)).max())
 
 
 @pytest.mark.parametrize('name', NETS)
 def test_whole_numbers_say_nearly_the_same(name):
-    found = integers.logits(whole(name), c.examples(case(name).examples))
+    found = integers.logits(whole(name), code.examples(case(name).examples))
     assert np.abs(found - logits(name)).max() < 0.06 * np.abs(logits(name)).max()
     assert np.mean(found.argmax(1) == logits(name).argmax(1)) > 0.9
 
@@ -39,18 +40,18 @@ def test_whole_numbers_say_nearly_the_same(name):
 @NEEDS_CC
 @pytest.mark.parametrize('name', NETS)
 def test_the_compiled_header_equals_the_oracle_to_the_last_bit(name, tmp_path):
-    (tmp_path / 'student.h').write_text(c.header(whole(name), {'classes': list('abcde')}))
-    compiled = c.Compiled(tmp_path / 'student.h')
-    inputs = 3 * c.examples(case(name).examples)  # beyond the ranges, too
+    (tmp_path / 'student.h').write_text(code.header(whole(name), {'classes': list('abcde')}))
+    compiled = code.Compiled(tmp_path / 'student.h')
+    inputs = 3 * code.examples(case(name).examples)  # beyond the ranges, too
     codes = integers.coded(whole(name), inputs)
     np.testing.assert_array_equal(compiled.sums(codes), integers.sums(whole(name), codes))
     np.testing.assert_array_equal(compiled.logits(inputs), integers.logits(whole(name), inputs))
-    assert compiled.ram == c.ram(graph(name))
+    assert compiled.ram == code.ram(graph(name))
 
 
 @NEEDS_CC
 def test_the_header_is_strict_c99_without_a_warning_and_needs_no_library(tmp_path):
-    (tmp_path / 'student.h').write_text(c.header(whole('resnet'), {}))
+    (tmp_path / 'student.h').write_text(code.header(whole('resnet'), {}))
     (tmp_path / 'main.c').write_text("""#include "student.h"
 int main(void)
 {
@@ -62,7 +63,7 @@ int main(void)
 """)
     strict = ['-std=c99', '-O2', '-Wall', '-Wextra', '-Wpedantic', '-Wconversion', '-Werror']
     sanitized = ['-fsanitize=undefined,address', '-fno-sanitize-recover=all']
-    command = [c.compiler(), *strict, *sanitized, '-o', str(tmp_path / 'main'), str(tmp_path / 'main.c')]
+    command = [code.compiler(), *strict, *sanitized, '-o', str(tmp_path / 'main'), str(tmp_path / 'main.c')]
     done = subprocess.run(command, capture_output=True, text=True)
     assert not done.stderr
     assert subprocess.run([str(tmp_path / 'main')]).returncode == 0
@@ -87,7 +88,7 @@ def test_a_network_that_was_trained_rounded_keeps_its_grid(bits):
     student = bundle.build(about, variables)
     plain = program.program(ranges.with_whole_inputs(student), x)
     known = ranges.learned(student, plain.example)
-    found = c.network(plain, Calibration(one.examples, known))
+    found = code.network(plain, Calibration(one.examples, known))
     assert np.abs(integers.logits(found, x) - want).max() < 2e-3 * np.abs(want).max()
     assert max(np.abs(step.codes).max() for step in found.steps) == 2 ** (bits - 1) - 1
 
@@ -135,8 +136,8 @@ def test_windows_in_another_order_are_no_convolution():
 
 
 def test_without_a_compiler_the_header_is_written_and_cannot_be_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr(c.shutil, 'which', lambda name: None)
-    c._compiled.cache_clear()
-    Path(tmp_path / 'student.h').write_text(c.header(whole('mlp'), {}))
+    monkeypatch.setattr(code.shutil, 'which', lambda name: None)
+    code._compiled.cache_clear()
+    Path(tmp_path / 'student.h').write_text(code.header(whole('mlp'), {}))
     with pytest.raises(UsageError, match='no C compiler is here'):
-        c.Compiled(tmp_path / 'student.h')
+        code.Compiled(tmp_path / 'student.h')

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from written_out import NEEDS_CC, case, graph, whole
 
-from kdjax.export import c, energy, measure
+from kdjax.export import energy, measure
+from kdjax.export.c import code
 from kdjax.export.measure import Measured
 
 
@@ -43,11 +44,11 @@ def test_whole_numbers_that_are_not_faster_are_called_so(whole, plain, says):
 @pytest.mark.slow
 def test_a_file_is_measured_in_a_process_of_its_own(tmp_path):
     path = tmp_path / 'student.h'
-    path.write_text(c.header(whole('mlp'), {}))
+    path.write_text(code.header(whole('mlp'), {}))
     one = measure.measured('c', path, {'inputs': np.zeros((3, 4, 4), np.float32)}, calls=30)
     assert one.calls == 30
     assert 0 < one.p50_ms <= one.p90_ms < 100
-    assert one.ram_bytes == c.ram(graph('mlp'))
+    assert one.ram_bytes == code.ram(graph('mlp'))
     assert one.bytes == whole('mlp').weight_bytes + 8 + 4 * 5 < path.stat().st_size
     assert one.deflated is None
     assert one.memory_bytes is None or one.memory_bytes >= 0

@@ -27,8 +27,10 @@ PLAIN = {name: kind for kind in terms.kinds().values() if (name := losses.snake_
 STUDENT, TEACHER = np.random.default_rng(0).normal(0, 2, (2, 4, 10)).astype(np.float32)
 LABELS = np.asarray([3, 1, -1, 9], np.int32)
 # Of fields that name columns, which are given by keyword, those of the laws' world.
-WORLD = {'lengths': 'transcript_length', 'classes': 'anchor_class', 'targets': 'anchor_edges',
-         'anchors': 'anchor_valuable', 'tokens': 'written', 'mixed': 'teacher_share'}  # fmt: skip
+WORLD = {
+    'heat': 'centre_heat', 'wanted': 'centre_size', 'lengths': 'transcript_length', 'classes': 'anchor_class',
+    'targets': 'anchor_edges', 'anchors': 'anchor_valuable', 'tokens': 'written', 'mixed': 'teacher_share',
+}  # fmt: skip
 
 
 def cases():

@@ -320,7 +320,8 @@ def test_data_of_boxes_are_checked_counted_and_shown(monkeypatch):
     monkeypatch.setattr(average_precision, 'find_spec', lambda name: name)
     task = Detection(classes=CLASSES)
     task.check(dataset())
-    assert task.net_arguments(dataset()) == {'classes': 2, 'strides': (8,), 'bins': 12}
+    assert task.net_arguments(dataset()) == {'classes': 2, 'strides': (8,)}
+    assert task.net_offers(dataset()) == {'bins': 12}
     assert task.balance(dataset()) == {'ring': 2, 'dot': 1}
     shown = task.exhibit(dataset(), np.concatenate([PREDICTED['boxes'], PREDICTED['scores'][..., None],
                                                     PREDICTED['classes'][..., None]], axis=-1))  # fmt: skip

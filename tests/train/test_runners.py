@@ -204,6 +204,34 @@ def test_scanned_steps_agree(runner, reference):
     np.testing.assert_allclose(logs['loss'], [log['loss'] for log in reference[1]], **CLOSE)
 
 
+def test_each_device_keeps_a_part_of_a_wide_network():
+    wide, tx = mlp(classes=5, widths=(64, 50)), optim.build('adamw', steps=STEPS, clip=5.0, ema=0.9)
+    given = setting(None, (('hard', CrossEntropy()), ('soft', SoftTargets())), wide)
+    teacher = mlp(classes=5, widths=(128,))
+    parts = {**given.parts, 'tx': tx, 'teacher': teachers.frozen(teacher)}
+    given = Setting(parts, teacher.init(jax.random.key(7), given.batches['inputs'][0]), given.batches, given.knobs)
+    knobs, devices = cells(given, 2), jax.devices()[:4]
+    step = grid.scanned(grid.gridded(functools.partial(train_step, **given.parts), 'vmap', own_batches=False))
+    begun = begin_grid(given, knobs)
+    wanted, _ = jax.jit(step)(begun, given.teacher_vars, given.batches, knobs)
+    placed = parallel.placed(given.teacher_vars, 'fsdp', devices)
+    states, logs = parallel.wrap(step, 'fsdp', devices, batch_axis=1)(begun, placed, given.batches, knobs)
+    assert_same(states, jax.device_get(wanted))
+    assert logs['loss'].shape == (STEPS, 2)
+
+    def shapes(tree):
+        return {leaf.shape: leaf.addressable_shards[0].data.shape for leaf in jax.tree.leaves(tree)}
+
+    # An axis that counts cells is never cut, nor one that does not divide, nor what is small.
+    known = {(2, 36, 64): (2, 36, 16), (2, 64, 50): (2, 16, 50), (2, 50, 5): (2, 50, 5), (2, 64): (2, 64)}
+    assert known.items() <= shapes(states.params).items()
+    assert known.items() <= shapes(states.opt).items()  # moments and averages lie as their weights do
+    assert shapes(placed)[36, 128] == (36, 32)
+    one = trees.take(wanted, 0)
+    held = sum(leaf.addressable_shards[0].data.nbytes for leaf in jax.tree.leaves(states)) / 2
+    assert parallel.kept_bytes(one, 'fsdp', devices) == held < 0.4 * parallel.kept_bytes(one, 'single', devices)
+
+
 def cells(given: Setting, count: int = 4) -> Any:
     """Knobs of a grid whose cell k has seed k and its own temperature, weights and learning rate."""
     grown = jax.tree.map(lambda leaf: jnp.stack([leaf * jnp.float32(1 + 0.2 * k) for k in range(count)]),

@@ -156,7 +156,14 @@ def told(spec: NetSpec, task: Task, dataset: Dataset, column: str = 'inputs') ->
     facts = {name: fact for name, fact in dataset.facts.items() if name in accepted}
     if column == 'inputs' and 'vocabulary' in dataset.facts and 'vocabulary' not in accepted:
         raise UsageError(f"network {spec.net!r} does not read tokens, and the data are such: it has no 'vocabulary'")
-    return {**task.net_arguments(dataset), **facts}
+    return {**told_by_task(spec.net, task, dataset), **facts}
+
+
+def told_by_task(net: str, task: Task, dataset: Dataset) -> dict[str, Any]:
+    """What a task tells the network called `net`: what it tells every one, and of its offers those that fit."""
+    accepted = signature_of(resolve('kdjax.nets', net, 'network'), f'network {shown(net)}').parameters
+    offers = {name: value for name, value in task.net_offers(dataset).items() if name in accepted}
+    return {**task.net_arguments(dataset), **offers}
 
 
 def classes(task: Task, dataset: Dataset) -> int:

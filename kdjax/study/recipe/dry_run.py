@@ -27,7 +27,7 @@ from kdjax.study.recipe.inputs import (
 )
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.tasks.base import Task
-from kdjax.train import cache, given, teachers
+from kdjax.train import cache, given, parallel, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.types import Array, Batch, Net, State, Teacher, Tree
@@ -39,9 +39,22 @@ class Traced(NamedTuple):
     """What one cell of a fit costs."""
 
     flops: float  # of a step, as counted on the unoptimised program
-    bytes: int  # of everything that a step changes: parameters, optimiser state, memory
     moved: float  # bytes that the unoptimised program of a step reads and writes: more than it ever holds at once
-    terms: Tree  # shapes of what terms learn, by name
+    state: Tree  # shapes of everything that a step changes: parameters, optimiser state, memory
+
+    @property
+    def bytes(self) -> int:
+        """Of the state."""
+        return trees.nbytes(self.state)
+
+    @property
+    def terms(self) -> Tree:
+        """Shapes of what terms learn, by name."""
+        return self.state.params['terms']
+
+    def kept(self, runner: str) -> int:
+        """Bytes of the state on each device."""
+        return parallel.kept_bytes(self.state, runner, parallel.all_devices())
 
 
 def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Traced:
@@ -53,8 +66,8 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
       earlier: what terms had learned in the fit before.
 
     Raises:
-      UsageError: more than there is memory for, or whatever `objective`, networks and terms object to: a missing tap,
-        shapes that do not fit, ...
+      UsageError: a batch that there is no memory for, or whatever `objective`, networks and terms object to: a missing
+        tap, shapes that do not fit, ...
     """
     fit = inputs.fit
     _check_batch(inputs, dataset)
@@ -79,9 +92,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
-    traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
-    check_memory('the state of a student and its optimiser', traced.bytes, device_bytes(), 'choose a smaller one')
-    return traced
+    return _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
 
 
 @shared  # fits that differ in numbers alone cost the same
@@ -94,8 +105,7 @@ def _traced(
     knobs, teacher_vars, batch, student, earlier = jax.tree.unflatten(structure, given)
     state = jax.eval_shape(init, knobs, teacher_vars, batch, student, earlier)
     analysis = counted(jax.jit(step), state, teacher_vars, batch, knobs)
-    return Traced(float(analysis.get('flops', 0.0)), trees.nbytes(state),
-                  float(analysis.get('bytes accessed', 0.0)), state.params['terms'])  # fmt: skip
+    return Traced(float(analysis.get('flops', 0.0)), float(analysis.get('bytes accessed', 0.0)), state)
 
 
 def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:

@@ -27,6 +27,7 @@ from kdjax.study.recipe.inputs import (
     TrainedTeacher,
 )
 from kdjax.study.recipe.recipe import BucketSpec, Fit, GridCell, Recipe, TeacherSpec
+from kdjax.train import parallel
 from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
 
@@ -221,23 +222,27 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
         try:
             before = inputs.before if isinstance(inputs, TrainedStudents) else None
             earlier = costs[before.fit.name].terms if before else None
-            cells = cells_of(inputs)
-            costs[inputs.fit.name] = cost = traced(inputs, dataset, earlier, cells)
-            dry_run.check_memory(
-                f'the state of {len(cells)} cells', len(cells) * cost.bytes, dry_run.device_bytes(), 'lower seeds'
-            )
+            cells, runner = cells_of(inputs), recipe.execution.runner
+            costs[inputs.fit.name] = cost = traced(inputs, dataset, earlier, cells, runner)
+            kept = len(cells) * cost.kept(runner)
+            dry_run.check_memory(f'the state of {len(cells)} cells', kept, dry_run.device_bytes(), 'lower seeds')
         except UsageError as error:
             raise UsageError(f'fit {inputs.fit.name!r}: {error}') from error
     return costs
 
 
 def traced(
-    inputs: TrainedTeacher | TrainedStudents, dataset: Dataset, earlier: Tree | None, cells: Sequence[GridCell]
+    inputs: TrainedTeacher | TrainedStudents,
+    dataset: Dataset,
+    earlier: Tree | None,
+    cells: Sequence[GridCell],
+    runner: str,
 ) -> dry_run.Traced:
     """What a step of a fit costs, whose cells all have examples to see.
 
     Raises:
-      UsageError: the data are not for the task, a cell has no examples, or whatever its shapes forbid.
+      UsageError: the data are not for the task, a cell has no examples, its state is more than a device has memory for,
+        or whatever its shapes forbid.
     """
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
@@ -245,7 +250,12 @@ def traced(
         streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
         build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
-    return dry_run.trace(inputs, dataset, earlier)
+    cost = dry_run.trace(inputs, dataset, earlier)
+    dry_run.check_memory(
+        'the state of a student and its optimiser', cost.kept(runner), dry_run.device_bytes(),
+        "choose a smaller one, or cut it over devices: run.runner='fsdp'",
+    )  # fmt: skip
+    return cost
 
 
 def cells_of(inputs: TrainedTeacher | FoldedTeacher | TrainedStudents) -> list[GridCell]:
@@ -279,10 +289,12 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
         cells, steps, cost = len(cells_of(inputs)), fit.steps, costs[fit.name]
         shown.add_row(
             stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
-            f'{cells * cost.bytes / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
+            f'{cells * cost.kept(recipe.execution.runner) / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
         )  # fmt: skip
-    if recipe.buckets.widths:
-        shown.caption = _padding(recipe, dataset)
+    said = [_padding(recipe, dataset)] if recipe.buckets.widths else []
+    if recipe.execution.runner == parallel.CUT:
+        said.append(f'MB of state are those of each of {len(parallel.all_devices())} devices')
+    shown.caption = '; '.join(said) or None
     return shown
 
 

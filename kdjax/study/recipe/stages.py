@@ -272,7 +272,7 @@ def fit(
         fitted = loop.fit(
             step,
             distributed.of_first(state),
-            parallel.everywhere(source.variables, devices),
+            parallel.placed(source.variables, run.runner, devices),
             program.knobs,
             program.batches.of(parallel.own_part(devices, spec.batch_size)),
             context.evaluator(context.fitted_net(inputs), inputs, 'validation'),

@@ -43,7 +43,7 @@ def described(shared: TrainedStudents, context: Context) -> dict[str, Any]:
         'kdjax': __version__,
         'network': {
             'net': shared.student.net,
-            'args': plain({**task.net_arguments(dataset), **shared.student.args, **given}),
+            'args': plain({**build.told_by_task(shared.student.net, task, dataset), **shared.student.args, **given}),
             'told': told,
         },
         'task': plain(shared.task),

@@ -152,7 +152,9 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         dataset: Dataset = datasets(inputs.data)
         earlier = costs[sweep.cells[cell.before].structure].terms if cell.before else None
         try:
-            costs[structure] = plan.traced(inputs, dataset, earlier, [each.drawn for each in cells])
+            costs[structure] = plan.traced(
+                inputs, dataset, earlier, [each.drawn for each in cells], cell.execution.runner
+            )
         except UsageError as error:
             raise UsageError(f'{_called(sweep, cell)}, fit {cell.fit.name!r}: {error}') from error
     for stage in sweep.stages.values():
@@ -162,7 +164,8 @@ def check_shapes(sweep: Sweep, datasets: Datasets) -> dict[str, dry_run.Traced]:
         if isinstance(inputs, GivenTeacher):
             dry_run.check_outputs(inputs, datasets(inputs.data))
         if isinstance(inputs, TrainedTeacher):
-            costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs))
+            runner = next(iter(sweep.cells.values())).execution.runner
+            costs[stage.key] = plan.traced(inputs, datasets(inputs.data), None, plan.cells_of(inputs), runner)
     return costs
 
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from kdjax.export.kinds import ADD, AFFINE, MAXIMUM, PRODUCT, RELU, Operator
+from kdjax.export.c.kinds import ADD, AFFINE, MAXIMUM, PRODUCT, RELU, Operator
 
 
 def joined(operators: Sequence[Operator], last: int) -> tuple[np.ndarray, np.ndarray, tuple[Operator, ...], int]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kdjax.compress import products
-from kdjax.export.kinds import Map, Pads
+from kdjax.export.c.kinds import Map, Pads
 
 Places = np.ndarray
 STRIDES = 8  # that windows over time are looked for with, at most

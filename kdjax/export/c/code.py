@@ -18,11 +18,12 @@ import numpy as np
 
 from kdjax.compress.quantized import ROUNDING
 from kdjax.errors import UsageError
-from kdjax.export import integers, memory, operators
-from kdjax.export.integers import Integers, Step
-from kdjax.export.kinds import MAXIMUM, PRODUCT, Graph
+from kdjax.export import memory
+from kdjax.export.c import integers, operators
+from kdjax.export.c.integers import Integers, Step
+from kdjax.export.c.kinds import MAXIMUM, PRODUCT, Graph
+from kdjax.export.c.operators import FRAMES
 from kdjax.export.memory import Buffer
-from kdjax.export.operators import FRAMES
 from kdjax.export.program import Calibration, Program
 from kdjax.types import Tree
 

@@ -15,9 +15,9 @@ import numpy as np
 
 from kdjax.compress import products
 from kdjax.errors import UsageError
-from kdjax.export import joining, layouts
-from kdjax.export.equations import Equation, Equations, Value, computed
-from kdjax.export.kinds import ADD, AFFINE, MAXIMUM, PRODUCT, RELU, SUM, Graph, Operator
+from kdjax.export.c import joining, layouts
+from kdjax.export.c.equations import Equation, Equations, Value, computed
+from kdjax.export.c.kinds import ADD, AFFINE, MAXIMUM, PRODUCT, RELU, SUM, Graph, Operator
 
 PASSED = ('convert_element_type', 'copy', 'copy_p', 'stop_gradient', 'reduce_precision', 'optimization_barrier')
 FACTORS: Mapping[str, Callable[[Any, Any], Any]] = {'mul': np.multiply, 'div': np.divide}

@@ -15,8 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax.errors import UsageError
-from kdjax.export import layouts
-from kdjax.export.kinds import MAXIMUM, PRODUCT, SUM, Graph, Operator
+from kdjax.export.c import layouts
+from kdjax.export.c.kinds import MAXIMUM, PRODUCT, SUM, Graph, Operator
 
 LARGEST = 2**31 - 1  # of a sum
 SHIFT = 62  # at most

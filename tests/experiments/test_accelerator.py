@@ -1,0 +1,75 @@
+"""What an accelerator is lent for: parts end in time, keep what they wrote, and none keeps others from their turn."""
+
+import importlib.util
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+
+import pytest
+
+from experiments.accelerator import parts
+from kdjax.errors import UsageError
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+HERE = ROOT / 'experiments' / 'accelerator'
+
+
+def script(text, minutes=1.0):
+    words = ('-c', f'import pathlib, time; work = pathlib.Path(r"{{work}}"); {text}')
+    return parts.Part('one', words, minutes, ('*.json',))
+
+
+@pytest.mark.parametrize(
+    ('text', 'seconds', 'state'),
+    [
+        ('(work / "a.json").write_text("1")', 60, parts.DONE),
+        ('(work / "a.json").write_text("1"); exit(3)', 60, f'{parts.FAILED} with code 3'),
+        ('(work / "a.json").write_text("1"); time.sleep(60)', 2, parts.STOPPED),
+    ],
+)
+def test_a_part_keeps_what_it_wrote_however_it_ends(text, seconds, state, tmp_path):
+    (tmp_path / 'work').mkdir()
+    found = parts.done(script(text), seconds, tmp_path, tmp_path / 'work')
+    assert found['state'] == state
+    assert found['seconds'] < seconds + parts.GRACE
+    assert (tmp_path / 'one' / 'a.json').read_text() == '1'
+
+
+def test_parts_are_asked_for_by_name():
+    assert [part.name for part in parts.chosen('', tiny=False)] == ['devices', 'golden', 'cifar100', 'speed', 'text']
+    assert [part.name for part in parts.chosen('text,golden', tiny=True)] == ['golden', 'text']
+    with pytest.raises(UsageError, match=r"unknown part 'sped'; there is: 'speed', 'text'"):
+        parts.chosen('sped', tiny=False)
+
+
+def test_together_they_end_in_nine_minutes_or_are_cut():
+    """The last ones may be cut; what is worth most has its whole time."""
+    minutes = [part.minutes for part in parts.parts(tiny=False)]
+    assert sum(minutes[:3]) < 9
+
+
+def test_what_an_image_may_lack_is_what_kdjax_needs():
+    needed = {line for line in (HERE / 'needs.txt').read_text().splitlines() if line and not line.startswith('#')}
+    setup = (ROOT / 'setup.cfg').read_text()
+    wanted = setup.partition('install_requires =')[2].partition('[options.entry_points]')[0].split()
+    assert {line for line in wanted if not line.startswith(('jax>', 'numpy>'))} <= needed
+
+
+@pytest.mark.slow
+def test_all_of_it_runs_small_from_what_was_packed(tmp_path, restored):
+    data, shared = tmp_path / 'data', pathlib.Path(os.environ.get('KDJAX_SHARED') or ROOT.parent / 'shared')
+    for name in ('cifar100', 'tiny_shakespeare'):
+        shutil.copytree(restored(name) / name, data / name)
+    subprocess.run([HERE / 'pack.sh', data, shared, tmp_path / 'packed'], check=True, capture_output=True)
+    assert all(path.stat().st_size < 60e6 for path in (tmp_path / 'packed').iterdir())
+    own = {name: value for name, value in os.environ.items() if name not in ('KDJAX_DATA', 'KDJAX_SHARED')}
+    own |= {'PACKED': str(tmp_path / 'packed'), 'TMPDIR': str(tmp_path), 'JAX_PLATFORMS': 'cpu'}
+    names = 'devices,golden,cifar100,text' + ',speed' * (importlib.util.find_spec('torch') is not None)
+    command = [HERE / 'run.sh', '--tiny', '--minutes=60', f'--out={tmp_path / "out"}', f'--parts={names}']
+    done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+    found = json.loads((tmp_path / 'out' / 'parts.json').read_text())['parts']
+    assert {result['state'] for result in found.values()} == {parts.DONE}
+    assert (tmp_path / 'out' / 'cifar100' / 'summary.json').exists()
