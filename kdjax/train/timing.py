@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kdjax.jit_cache import bound
 from kdjax.train import texts
 from kdjax.train.grid import Step
 from kdjax.train.step import Knobs, Logs
@@ -38,6 +39,12 @@ def asked(
     outputs = teacher(source(state, teacher_vars, knobs), batch)
     # Of the state: else a program of many cells would ask once for all, which a step that writes cannot.
     return state, {'logits': _summed(jnp.sum(outputs.logits) + state.step.astype(jnp.float32), axis)}
+
+
+def parts(writes: Texts | None, teacher: Teacher | None, source: Source) -> dict[str, Callable[..., Any]]:
+    """The parts that a step has: 'sampling', 'teacher', or neither."""
+    found = {'sampling': bound(written, writes=writes, source=source)} if writes else {}
+    return found | ({'teacher': bound(asked, teacher=teacher, source=source)} if teacher else {})
 
 
 def split(

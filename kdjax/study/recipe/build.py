@@ -204,8 +204,7 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
 
 def parts_of(fit: Fit, writes: writing.Texts | None, teacher: Any) -> dict[str, Callable[..., Any]]:
     """The parts of its step that are timed by themselves, still without their device axis."""
-    found = {'sampling': bound(timing.written, writes=writes, source=_source(fit))} if writes else {}
-    return found | ({'teacher': bound(timing.asked, teacher=teacher, source=_source(fit))} if fit.teacher else {})
+    return timing.parts(writes, teacher if fit.teacher else None, _source(fit))
 
 
 def texts(inputs: Trained, dataset: Dataset, student: Net, teacher: Net | None) -> writing.Texts | None:
