@@ -100,9 +100,8 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     student, teacher = added(own, {'anchor_logits': (ANCHORS, CLASSES)}, student, teacher)
     found = anchors(own, batch)
     student, teacher = added(own, {'centre_sizes': (ANCHORS, 2)}, student, teacher)
-    own = np.random.default_rng([seed, 5])
-    texts = {'written': own.integers(1, CLASSES, batch, np.int32), 'teacher_share': np.full(batch, 0.2, np.float32)}
-    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **found, **texts})
+    found |= {'written': strings[:, 0] + 1, 'teacher_share': np.full(batch, 0.2, np.float32)}
+    return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **found})
 
 
 def anchors(rng: np.random.Generator, batch: int) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from kdjax.train.stop import StopSignals
 LITTLE = {'width': 8, 'depth': 1, 'heads': 2, 'inner': 8, 'dropout': 0.0, 'scanned': True}
 SHORT = {'fits.*.steps': 2, 'teacher.fit.steps': 2, 'fits.*.batch_size': 8, 'teacher.fit.batch_size': 8,
          'run.chunk': 2, 'run.validate_every': 2, 'seeds': 1, 'student.args': LITTLE,
-         'teacher.args': LITTLE}  # fmt: skip
+         'teacher.args': LITTLE, 'fits.*.optim.warmup': 0, 'teacher.fit.optim.warmup': 0}  # fmt: skip
 
 
 def characters():

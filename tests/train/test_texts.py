@@ -268,7 +268,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_that_is_not_in_every_bit(tmp_p
     feed = Feed(lambda start, stop, part: jax.tree.map(lambda leaf: leaf[start:stop], BATCHES['model']))
 
     def validate(variables):
-        return {'nll': np.asarray([np.square(variables['params']['table']).sum()], np.float32)}
+        return {'nll': -np.asarray([np.square(variables['params']['table']).sum()], np.float32)}
 
     def fit(folder, stop_after=None):
         stop = loop.StopSignals()
