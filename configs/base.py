@@ -127,6 +127,8 @@ def teacher() -> ConfigDict:
             'fit': fit(hard=1.0),
             'inputs': 'inputs',  # the column of the data that it reads: 'teacher_inputs' where they have another for it
             'preprocess': {},  # from that column as stored to what it sees; as data.preprocess if empty
+            # Arguments of data.source that are its own, such as a vocabulary: students learn what it writes, as text
+            'data_args': {},
             # Networks of this kind, each trained on all training examples but a fold, which label the examples of it:
             # an over-fitted teacher says nothing new about what it was trained on. 0 for none
             'folds': 0,
@@ -174,6 +176,9 @@ def fit(**weights: float) -> ConfigDict:
             'texts': {},
             'on_policy': 0.5,  # share of the examples that are so written; of 'replay' at first; knob
             'sampling_temperature': 1.0,  # of what is drawn from, apart from those of terms; knob
+            # Attributes of the task that this fit has for itself, of those that say what a batch teaches: of
+            # translation {'learned': 'best'}, a teacher's translations in the place of references
+            'task': {},
             'peers': 1,  # students that learn side by side, for terms that read the tap 'peers'; the first is kept
         }
     )

@@ -4,6 +4,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/sst2.py && python experiments/publish.py sst2
          KDJAX_DATA=folder python run.py --config=configs/wnut17.py && python experiments/publish.py wnut17
          KDJAX_DATA=folder python run.py --config=configs/fsdd.py && python experiments/publish.py fsdd
+         KDJAX_DATA=folder python run.py --config=configs/bccd_masks.py && python experiments/publish.py bccd_masks
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
@@ -36,6 +37,7 @@ FIGURES = {  # by experiment
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
+    'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),
 }
 ALSO_IN = {'digits': ROOT / 'README.md'}

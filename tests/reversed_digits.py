@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from kdjax import trees
 from kdjax.dataset import Dataset, Split
 from kdjax.decoding.base import BEGIN, END
 
@@ -9,9 +10,21 @@ PIECES = ('<pad>', '<unk>', '<s>', '</s>', *(f'▁{digit}' for digit in range(8)
 WIDTH = 7  # ids of the longest, its end included
 
 
-def pairs():
-    """Four to six digits each."""
-    splits = {}
+class Subwords:
+    """What makes ids of texts."""
+
+    def __init__(self, pieces):
+        self.known = {piece[1:]: place for place, piece in enumerate(pieces) if place > END}
+
+    def encoded(self, texts):
+        return [[self.known[word] for word in text.split()] for text in texts]
+
+
+def pairs(turned=False):
+    """Four to six digits each; `turned`, the same sentences with as many pieces in another order."""
+    splits, special = {}, PIECES[: END + 1]
+    pieces = (*special, *reversed(PIECES[END + 1 :])) if turned else PIECES
+    as_written = np.asarray([*range(END + 1), *reversed(range(END + 1, len(PIECES)))] if turned else range(len(PIECES)))
     for seed, (name, size) in enumerate({'train': 1500, 'validation': 40, 'test': 100}.items()):
         random = np.random.default_rng(seed)
         count = random.integers(4, WIDTH, size).astype(np.int32)[:, None]
@@ -27,4 +40,12 @@ def pairs():
             texts = [''.join(PIECES[token] for token in row if token > END).replace('▁', ' ').strip() for row in labels]
             more['reference'] = np.asarray([list(text.encode().ljust(12, b'\0')) for text in texts], np.uint8)
         splits[name] = Split({'source': source, 'target': target}, labels, more)
-    return Dataset(splits, (), {'vocabulary': len(PIECES), 'pieces': PIECES}, ('inputs', 'labels'))
+        splits[name] = splits[name]._replace(
+            inputs={side: as_written[ids].astype(np.int32) for side, ids in splits[name].inputs.items()},
+            labels=as_written[splits[name].labels].astype(np.int32),
+        )
+    facts = {
+        'vocabulary': len(pieces), 'pieces': pieces, 'fingerprint': trees.digest(list(pieces)),
+        'source_fingerprint': trees.digest(list(pieces)), 'subwords': Subwords(pieces),
+    }  # fmt: skip
+    return Dataset(splits, (), facts, ('inputs', 'labels'))

@@ -15,7 +15,14 @@ from kdjax.testing import world
 ROOT = Path(__file__).resolve().parents[1]
 PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'publish.py'))
 # Where there are fewer than usual.
-SEEDS = {'sst2_techniques': 5, 'derrd2020_citeulike': 5, 'fsdd': 10, 'fsdd_ctc': 5, 'tfmot_keywords': 5}
+SEEDS = {
+    'sst2_techniques': 5,
+    'derrd2020_citeulike': 5,
+    'fsdd': 10,
+    'fsdd_ctc': 5,
+    'tfmot_keywords': 5,
+    'bccd_masks': 5,
+}
 PAGES = [(name, path) for name in PUBLISH['FIGURES'] for path in PUBLISH['shown'](name)]
 
 

@@ -28,6 +28,7 @@ def pairs(
     shared: bool = True,
     longest: int = 0,
     longest_evaluated: int = 0,
+    words: int = 0,
     test: str = '2016_flickr',
 ) -> Dataset:
     """29,000 training, 1,014 validation and 461 to 1,071 test sentences with their translations, as sub-words.
@@ -38,7 +39,8 @@ def pairs(
     with 0, which BLEU is measured against.
 
     Facts are 'vocabulary', how many ids targets have, 'source_vocabulary', 'pieces', what those of targets are,
-    'fingerprint', their hash, and 'left_out', how many pairs of each split were too long.
+    'fingerprint', their hash, 'source_fingerprint', that of the pieces of sources, 'subwords', what makes ids of
+    targets, and 'left_out', how many pairs of each split were too long.
 
     Args:
       folder: where the files are, or a folder that has them in 'multi30k_en_de'; by default what KDJAX_DATA names.
@@ -47,6 +49,7 @@ def pairs(
       shared: whether both languages have one vocabulary; if not, each has one of so many.
       longest: ids of a side above which a pair is left out of training; 0 for none.
       longest_evaluated: the same of validation and test, whose results are then no others' results; 0 for none.
+      words: words of a side above which a pair is left out of every split, whatever the vocabulary; 0 for none.
       test: which test split, of TESTS.
 
     Raises:
@@ -64,11 +67,16 @@ def pairs(
     limits = {'train': longest, 'validation': longest_evaluated, 'test': longest_evaluated}
     splits, left_out = {}, {}
     for split, own in texts.items():
-        splits[split], left_out[split] = _split(own, read, written, limits[split], split)
+        brief = [pair for pair in own if not words or max(len(side.split()) for side in pair) <= words]
+        if not brief:
+            raise UsageError(f'multi30k has no pair of at most {words} words in {split!r}')
+        splits[split], cut = _split(brief, read, written, limits[split], split)
+        left_out[split] = len(own) - len(brief) + cut
     splits = _alike(splits)
     facts = {
         'vocabulary': len(written.pieces), 'source_vocabulary': len(read.pieces), 'pieces': written.pieces,
-        'fingerprint': written.fingerprint, 'left_out': left_out,
+        'fingerprint': written.fingerprint, 'source_fingerprint': read.fingerprint, 'subwords': written,
+        'left_out': left_out,
     }  # fmt: skip
     return Dataset(splits, facts=facts, padded=('inputs', 'labels'))
 

@@ -1,1 +1,1 @@
-"""What networks write: greedily, at random, or by a search over several texts at once."""
+"""What networks write: greedily, at random, or by a search; how good it is, and what it costs."""

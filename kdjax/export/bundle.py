@@ -196,19 +196,19 @@ def read(folder: Path) -> Student:
     Raises:
       UsageError: a file is missing or damaged, or the format is a later one.
     """
-    return build(_about(folder), variables(folder))
+    return build(about_of(folder), variables(folder))
 
 
 def variables(folder: Path) -> Tree:
     """The variables of the student that `Student.save` wrote, numpy arrays; raises as `read`."""
-    about = _about(folder)
+    about = about_of(folder)
     arrays = _library().load_file(folder / WEIGHTS)
     leaves = {path: weights.taken_in(arrays[name], path) for path, name in about['weights'].items()}
     return weights.tree(leaves)
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What is known of the student of a folder, whose weights are whole."""
+def about_of(folder: Path) -> dict[str, Any]:
+    """What is known of the student of a folder, whose weights are whole; raises as `read`."""
     advice = 'export the student again'
     about = storage.read_json(folder / ABOUT, advice, format=int, network=dict, task=dict, weights=dict, sha256=str)
     if about['format'] > FORMAT:

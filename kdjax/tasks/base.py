@@ -6,7 +6,7 @@ A task is a frozen dataclass in a file of its own; a config names it: {'kind': '
 
 import dataclasses
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -33,6 +33,14 @@ class Question(NamedTuple):
     rows: np.ndarray  # (N,) of every training example the position in `split` of what it shares
 
 
+class Kept(NamedTuple):
+    """What a cache keeps of a teacher's answers to a question."""
+
+    column: np.ndarray  # (R, ...), which batches have as 'teacher/<name>'
+    tables: Mapping[str, np.ndarray] = {}  # what lies beside it, (R, ...)
+    said: Mapping[str, Any] = {}  # of them in the record, JSON-able
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Task:
     """What a data set is used for.
@@ -40,6 +48,8 @@ class Task:
     Attributes:
       score: the name of the metric that decides: which step is best, which candidate is chosen, what is accepted.
     """
+
+    OF_FITS: ClassVar[tuple[str, ...]] = ()  # attributes that a fit may have for itself: what `prepare` reads alone
 
     score: str
 
@@ -70,6 +80,11 @@ class Task:
     @property
     def writes(self) -> bool:
         """Whether its networks may write texts in training, so that it is told what a step spends its time on."""
+        return False
+
+    @property
+    def reads_teacher(self) -> bool:
+        """Whether `prepare` makes something of what a teacher answers, so that a fit has one whatever its terms are."""
         return False
 
     @property
@@ -162,7 +177,7 @@ class Task:
         """What is kept of a network's answers to a prepared batch: logits (B, ...), or less where they are too many."""
         return outputs.logits
 
-    def reply(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Array:
+    def reply(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """The same of a network that is asked for more than its outputs, as one that writes; `answer` if left out."""
         del net, variables
         return self.answer(outputs, batch)
@@ -187,11 +202,35 @@ class Task:
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """What is asked of a cached teacher in the place of its logits on every view of every training example.
 
-        Its `answer` to each is the column 'teacher/<name>' of a batch, which `prepare` then reads; whatever else terms
-        read of that teacher it is asked in every step. {} where each example has an answer of its own.
+        What `keep` makes of its replies is the column 'teacher/<name>' of a batch, which `prepare` then reads; whatever
+        else terms read of that teacher it is asked in every step. {} where each example has an answer of its own.
         """
         del dataset
         return {}
+
+    def keep(self, answer: Tree, split: Split) -> Kept:
+        """What is kept of replies (R, ...) to a question of `split`; of arrays they themselves, if left out."""
+        del split
+        return Kept(np.asarray(answer))
+
+    def carried(self, column: np.ndarray, theirs: Dataset, ours: Dataset) -> np.ndarray:
+        """What is kept of replies (R, ...) of a teacher to `theirs`, as students of `ours` read it: the same examples,
+        otherwise written down; itself where both are the same.
+
+        Raises:
+          UsageError: they are others, or of a task that does not know how.
+        """
+        del column, theirs, ours
+        raise UsageError(f'a teacher of {type(self).__name__} has the data of its students: leave its data_args empty')
+
+    def aligned(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
+        """Columns of training examples for a teacher of other words: 'teacher_inputs', what it reads, and 'aligned'
+        (N, W), at which of its tokens it says what is held against a student's, -1 for none.
+
+        Raises:
+          UsageError: as `carried`.
+        """
+        raise UsageError(f'a teacher of {type(self).__name__} has the words of its students: leave its data_args empty')
 
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
@@ -224,6 +263,16 @@ class Task:
         Args:
           dataset: all splits.
           outputs: the teacher's logits on the validation split, (N, ...).
+        """
+        del dataset, outputs
+        return None
+
+    def beside(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any] | None:
+        """What the report shows of one test example, of the teacher and of students, in the place of `exhibit`.
+
+        Args:
+          dataset: all splits.
+          outputs: logits on the test split, (N, ...), of 'teacher' and of a student of every method, by its name.
         """
         del dataset, outputs
         return None

@@ -9,7 +9,7 @@ import dataclasses
 import functools
 import statistics
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -253,23 +253,10 @@ class Detection(Task):
     # ---- what is shown, and what it costs
 
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
-        """The validation picture with most classes, of those the one with the fewest objects; true boxes and found."""
-        split = dataset.splits['validation']
-        labels = np.asarray(split.labels)
-        kinds = [len(np.unique(row[row >= 0])) for row in labels]
-        example = min(range(len(labels)), key=lambda row: (-kinds[row], np.sum(labels[row] >= 0)))
-        found = outputs[example][outputs[example][:, 4] >= SHOWN]
-        real = labels[example] >= 0
-        return {
-            'kind': 'boxes',
-            'image': np.asarray(split.inputs[example]).tolist(),
-            'class_names': list(self.classes),
-            'boxes': np.asarray(split.column('boxes'))[example][real].tolist(),
-            'labels': labels[example][real].tolist(),
-            'found': found[:, :4].tolist(),
-            'scores': found[:, 4].tolist(),
-            'classes': found[:, 5].astype(int).tolist(),
-        }
+        return _exhibited(dataset.splits['validation'], self.classes, {'teacher': outputs})
+
+    def beside(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+        return _exhibited(dataset.splits['test'], self.classes, outputs)
 
     @property
     def cost_metrics(self) -> tuple[Metric, ...]:
@@ -284,6 +271,30 @@ class Detection(Task):
             'ms_per_image': latency_ms['1'],
             'ms_without_nms': _milliseconds(net, variables, example),
         }
+
+
+def _exhibited(split: Split, classes: Sequence[str], outputs: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """The picture with most classes, of those the one with the fewest objects; true boxes, and those found by each."""
+    labels = np.asarray(split.labels)
+    kinds = [len(np.unique(row[row >= 0])) for row in labels]
+    example = min(range(len(labels)), key=lambda row: (-kinds[row], np.sum(labels[row] >= 0)))
+    real = labels[example] >= 0
+    sure = {name: of[example][of[example][:, 4] >= SHOWN] for name, of in outputs.items()}
+    return {
+        'kind': 'boxes',
+        'image': np.asarray(split.inputs[example]).tolist(),
+        'class_names': list(classes),
+        'boxes': np.asarray(split.column('boxes'))[example][real].tolist(),
+        'labels': labels[example][real].tolist(),
+        'found': {
+            name: {
+                'boxes': found[:, :4].tolist(),
+                'scores': found[:, 4].tolist(),
+                'classes': found[:, 5].astype(int).tolist(),
+            }
+            for name, found in sure.items()
+        },
+    }
 
 
 def _best(found: Array, boxes: Array, labels: Array) -> Array:

@@ -178,6 +178,12 @@ def two_vocabularies(inputs: TermInputs, matched: Sequence[tuple[int, int]]) -> 
     return student, teacher
 
 
+def where_aligned(values: Array, inputs: TermInputs) -> Array:
+    """Values (B, N), 0 where a teacher of other words has not read just as much: batch['aligned'] (B, N) is -1."""
+    places = inputs.batch.get('aligned')
+    return values if places is None else jnp.where(places >= 0, values, 0)
+
+
 def kl_divergence(log_p: Array, log_q: Array) -> Array:
     """KL(p || q) over the last axis. A class that either rules out (log-probability -inf) adds 0."""
     both = (log_p > -jnp.inf) & (log_q > -jnp.inf)

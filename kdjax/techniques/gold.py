@@ -8,7 +8,13 @@ import jax.numpy as jnp
 
 from kdjax.techniques.algebra import log_softmax
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
-from kdjax.techniques.distributions import jensen_shannon, kl_divergence, real_logits, two_vocabularies
+from kdjax.techniques.distributions import (
+    jensen_shannon,
+    kl_divergence,
+    real_logits,
+    two_vocabularies,
+    where_aligned,
+)
 from kdjax.types import Array, TermInputs
 
 FLOOR = 1e-8  # of probabilities, before the logarithm, as in TRL
@@ -60,7 +66,7 @@ class MatchedTokens(Term):
             ]
             for logits, ids in zip((student, teacher), zip(*(self.matched or same), strict=True), strict=True)
         )
-        return _generalised(log_p, log_q, knobs['beta'])
+        return where_aligned(_generalised(log_p, log_q, knobs['beta']), inputs)
 
     def probabilities(self, logits: Array, temperature: Array) -> Array:
         """softmax(logits / T)."""

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import log_softmax, magnitude
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
-from kdjax.techniques.distributions import real_logits, two_vocabularies
+from kdjax.techniques.distributions import real_logits, two_vocabularies, where_aligned
 from kdjax.types import Array, TermInputs
 
 
@@ -17,7 +17,8 @@ from kdjax.types import Array, TermInputs
 class UniversalLogits(Term):
     """sum_i |p_(i) - q_(i)|, p and q sorted: the Wasserstein distance at uniform cost (sec. 3). Values: (B,) or (B, N).
 
-    The smaller vocabulary is filled up with probability 0. Tokens must be aligned already: (B, N) on both sides. With
+    The smaller vocabulary is filled up with probability 0. Tokens are aligned already, (B, N) on both sides; where the
+    batch says that there is no such token of the teacher ('aligned', -1), the value is 0. With
     `matched`, what is left of two vocabularies that share some tokens, as in GOLD (see gold.MatchedTokens).
 
     Attributes:
@@ -48,7 +49,8 @@ class UniversalLogits(Term):
             for logits, ids in zip(sides, tuple(zip(*self.matched, strict=True)) or ((), ()), strict=True)
         )
         size = max(student.shape[-1], teacher.shape[-1])
-        return jnp.sum(magnitude(_filled(student, size) - _filled(teacher, size)), axis=-1)
+        apart = jnp.sum(magnitude(_filled(student, size) - _filled(teacher, size)), axis=-1)
+        return where_aligned(apart, inputs)
 
     def probabilities(self, logits: Array, temperature: Array) -> Array:
         """softmax(logits / T)."""

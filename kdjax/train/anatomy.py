@@ -1,7 +1,9 @@
-"""Anatomy of a step: how strongly each term pulls at the student, and whether the terms pull the same way."""
+"""Anatomy of a step: how strongly each term pulls at the student, whether terms pull the same way, and if all can."""
 
+import dataclasses
+import functools
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,9 +13,11 @@ import numpy as np
 from kdjax import trees
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.step import Knobs, Logs, Pull, gradients
-from kdjax.train.teachers import Source, given
+from kdjax.train.teachers import Source, cached, given
 from kdjax.train.texts import Texts
-from kdjax.types import Array, Batch, Net, State, Teacher, Tree
+from kdjax.types import Array, Batch, Net, Outputs, State, Teacher, TermInputs, Tree
+
+LOOKS = 8  # batches that a term may be silent on before that is said
 
 
 def anatomy(
@@ -78,6 +82,82 @@ def silent(looks: Sequence[Mapping[str, Any]]) -> list[str]:
     names = [name for name in (looks[0] if looks else {}) if name.startswith('norm/')]
     still = [name for name in names if all(np.all(np.asarray(line[name], np.float64) == 0) for line in looks)]
     return [name.removeprefix('norm/') for name in still]
+
+
+def reach(
+    state: State,
+    teacher_vars: Tree,
+    batch: Batch,
+    knobs: Knobs,
+    *,
+    net: Net,
+    teacher: Teacher,
+    objective: Objective,
+    source: Source = given,
+    writes: Texts | None = None,
+) -> dict[str, Array]:
+    """Whether a term can move anything on a batch, whatever the networks say: () bool by name.
+
+    What the student says is made up, and what a teacher says that is asked: so no network is in the program, which is
+    small, and neither a student that equals its teacher nor layers that begin at zero look like a term that does
+    nothing. Gradients are those of the terms' means, without their weights and without schedules: a term that is warmed
+    up from a weight of 0 can move something. Where a term learns itself, its own parameters count.
+
+    Args:
+      state, ...: as for `train_step`, on one device.
+    """
+    variables = {'params': state.params['student'], 'stats': state.stats}
+    batch = batch if writes is None else writes.made_up(batch)
+    own_vars = source(state, teacher_vars, knobs)
+    steady = Objective(tuple((name, dataclasses.replace(term, schedules=())) for name, term in objective.terms))
+    taps = [tuple({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
+    said = _made_up(lambda: net.apply(variables, batch['inputs'], train=False, key=None)[0], taps[0])
+    asked = functools.partial(teacher, own_vars, batch)
+    taught = asked() if teacher is cached() else _made_up(asked, taps[1])
+    moved = {tap: leaf for tap, leaf in said.features.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}
+
+    def parts(answer: tuple[Array, Tree], learned: Tree) -> Mapping[str, Array]:
+        student = said._replace(logits=answer[0], features={**said.features, **answer[1]})
+        inputs, key = TermInputs(student, taught, batch), jax.random.key(knobs['seed'])
+        return steady.shares(learned, state.memory, inputs, knobs['terms'], step=state.step, key=key).parts
+
+    values, pull = jax.vjp(parts, (said.logits, moved), state.params['terms'])
+
+    def reached(row: Array) -> Array:
+        chosen = {name: row[k].astype(value.dtype) for k, (name, value) in enumerate(values.items())}
+        return jnp.any(jnp.stack([jnp.any(leaf != 0) for leaf in jax.tree.leaves(pull(chosen))]))
+
+    return dict(zip(values, jax.vmap(reached)(jnp.eye(len(values))), strict=True))
+
+
+def _made_up(ask: Callable[[], Outputs], taps: Collection[str]) -> Outputs:
+    """Waves of unlike lengths, between -2 and 2, in the place of what a network would say; all tokens are real.
+
+    They are made in a program that is far smaller than one that draws.
+    """
+    shapes = jax.eval_shape(ask)
+    read = {tap: shapes.features[tap] for tap in taps}
+
+    def wave(place: int, leaf: jax.ShapeDtypeStruct) -> Array:
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return jnp.zeros(leaf.shape, leaf.dtype)
+        steps = jnp.arange(leaf.size, dtype=jnp.float32)
+        return (2 * jnp.sin(steps * (1.7 + 0.31 * place) + steps**2 * 1e-3)).reshape(leaf.shape).astype(leaf.dtype)
+
+    leaves, structure = jax.tree.flatten((shapes.logits, read))
+    logits, features = jax.tree.unflatten(structure, [wave(place, leaf) for place, leaf in enumerate(leaves)])
+    masks = jax.tree.map(lambda leaf: jnp.ones(leaf.shape, leaf.dtype), shapes.masks)
+    return Outputs(logits, features, masks)
+
+
+def unreached(looks: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The terms that could move nothing in any of some looks (`reach`); those after the first are seldom needed."""
+    names: list[str] | None = None
+    for look in looks:
+        names = [name for name, reached in look.items() if not reached and (names is None or name in names)]
+        if not names:
+            break
+    return names or []
 
 
 def compared(grads: Tree) -> tuple[Array, Array]:

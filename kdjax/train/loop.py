@@ -1,6 +1,6 @@
 """The training loop: one `fit` for teachers, students, fine-tuning; a single run is a grid of one cell."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ class Fitted(NamedTuple):
     failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
     seconds: float = 0.0  # that a step of all cells took, the shortest of those that were sent together
     parts: Mapping[str, float] = {}  # of a step of one network, in ms, where they were timed
+    unreached: Sequence[str] = ()  # terms by which nothing can be learned, as far as the first batches say
 
 
 class Best(NamedTuple):

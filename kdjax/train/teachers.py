@@ -3,12 +3,14 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax.numpy as jnp
+
 from kdjax.compress import masks
 from kdjax.jit_cache import shared
 from kdjax.train import optim
 from kdjax.types import Batch, Net, Outputs, State, Teacher, Tree
 
-PREFIX = 'teacher/'
+PREFIX, ALIGNED = 'teacher/', 'aligned'
 
 
 @shared
@@ -24,6 +26,18 @@ def frozen(net: Net) -> Teacher:
     def teach(variables: Tree, batch: Batch) -> Outputs:
         seen = batch['teacher_inputs'] if 'teacher_inputs' in batch else batch['inputs']
         return net.apply(variables, seen, train=False, key=None)[0]
+
+    return teach
+
+
+@shared
+def aligned(teacher: Teacher) -> Teacher:
+    """What a teacher of other words says at the tokens of its students: its logits (B, M, L) at the places 'aligned'
+    (B, N) of a batch, (B, N, L). Where there is none, -1, terms read nothing."""
+
+    def teach(variables: Tree, batch: Batch) -> Outputs:
+        logits, places = teacher(variables, batch).logits, jnp.maximum(batch[ALIGNED], 0)
+        return Outputs(jnp.take_along_axis(logits, places[..., None], axis=1), {})
 
     return teach
 

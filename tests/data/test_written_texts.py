@@ -50,6 +50,10 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(pairs):
     assert short.facts['left_out'] == {'train': int(np.sum(lengths > limit)), 'validation': 0, 'test': 0}
     assert short.splits['train'].labels.shape == (int(np.sum(lengths <= limit)), limit)
     assert short.splits['test'].size == 12
+    most = np.asarray([max(len(a.split()), len(b.split())) for a, b in zip(ENGLISH, GERMAN, strict=True)])
+    few = [multi30k.pairs(folder=pairs, vocabulary=size, words=int(np.median(most))) for size in (60, 70)]
+    assert [each.splits['test'].size for each in few] == [np.sum(most <= np.median(most))] * 2
+    assert few[0].facts['fingerprint'] != few[1].facts['fingerprint']
     for arguments, message in (
         ({'longest': 1}, "no pair of at most 1 ids in 'train'"),
         ({'source': 'fr'}, "unknown source 'fr' of multi30k"),

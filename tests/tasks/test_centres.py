@@ -8,9 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from configs import bccd, bccd_points
 from kdjax import boxes as geometry
+from kdjax.dataset import SPLITS, Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.nets import centernet, gfl
+from kdjax.study.recipe import plan
+from kdjax.study.recipe.resolve import resolve
 from kdjax.tasks import centres as points
 from kdjax.tasks.detection import Detection
 from kdjax.techniques.centernet import CentreDistance, CentreFocal
@@ -177,6 +181,26 @@ def test_shapes_and_peaks():
     assert shapes['class_map1'] == (ROWS, COLUMNS, 2)
     with pytest.raises(UsageError, match='needs one stride'):
         centernet.detector(classes=2, strides=(4, 8))
+
+
+def test_the_config_is_that_of_cells_with_the_terms_of_points():
+    found = resolve(bccd_points.get_config('quick'))
+    assert found.baseline == 'student alone'
+    assert set(resolve(bccd_points.get_config('methods=all')).methods) == {
+        *(method for method, own in bccd.METHODS.items() if 'ld' not in own), bccd_points.METHOD[0]
+    }  # fmt: skip
+
+
+@pytest.mark.slow
+def test_every_method_could_run_on_blood_cells():
+    count = bccd.PICTURES
+    labels, boxes = np.zeros((count, 2), np.int32), np.full((count, 2, 4), 0.5, np.float32)
+    columns = {'boxes': boxes, 'size': np.full((count, 2), 100, np.int32)}
+    data = dict.fromkeys(SPLITS, Split(np.zeros((count, 32, 40, 3), np.uint8), labels, columns))
+    recipe = resolve(bccd_points.get_config('methods=all'))
+    costs = plan.check_shapes(recipe, Dataset(data, bccd.CLASSES))
+    assert len(costs) == 1 + len(recipe.methods)
+    assert all(cost.flops > 0 for cost in costs.values())
 
 
 @pytest.mark.slow

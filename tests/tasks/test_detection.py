@@ -326,7 +326,9 @@ def test_data_of_boxes_are_checked_counted_and_shown(monkeypatch):
     shown = task.exhibit(dataset(), np.concatenate([PREDICTED['boxes'], PREDICTED['scores'][..., None],
                                                     PREDICTED['classes'][..., None]], axis=-1))  # fmt: skip
     assert shown['kind'] == 'boxes'
-    assert (len(shown['boxes']), len(shown['found'])) == (2, 3)
+    assert (len(shown['boxes']), len(shown['found']['teacher']['boxes'])) == (2, 3)
+    rows = np.zeros((SPLIT.size, 1, 6))
+    assert task.beside(dataset(), {'teacher': rows, 'LD': rows})['found']['LD']['boxes'] == []
     with pytest.raises(UsageError, match=r'boxes of split .train. must be in'):
         task.check(dataset(boxes=TRUE * 100))
     with pytest.raises(UsageError, match=r"'boxes' \(N, M, 4\) and 'size'"):

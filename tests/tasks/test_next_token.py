@@ -9,13 +9,14 @@ import numpy as np
 import pytest
 from scipy.special import log_softmax
 
-from kdjax.dataset import Dataset, Shared, Split
+from kdjax.dataset import Dataset, Split
 from kdjax.decoding.base import BEGIN, END
+from kdjax.decoding.bleu import SIGNATURES, bleu, counts
 from kdjax.errors import UsageError
 from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.language_model import LanguageModel
 from kdjax.tasks.own_text import distinct
-from kdjax.tasks.translation import SIGNATURES, Translation, bleu, counts
+from kdjax.tasks.translation import Translation
 from kdjax.types import Cache, Generator, Net, Outputs
 
 CELLS, EXAMPLES, LONGEST, K = 2, 9, 5, 8
@@ -228,37 +229,8 @@ def test_a_search_needs_what_writes_and_may_be_left_out():
     assert set(task.by_name) == {'nll', 'bits', 'perplexity', 'accuracy', 'agreement'}
     with pytest.raises(UsageError, match='decoding needs a network that has a generator'):
         predictor(Translation(pieces=PIECES), TABLE._replace(generator=None), split)(VARIABLES)
-    found = predictor(Translation(beam=2, pieces=PIECES), TABLE, split)(VARIABLES)['written']
-    assert found.shape == (CELLS, EXAMPLES, 2 * LONGEST + 8)
-
-
-def test_a_teachers_translations_take_the_place_of_references_where_they_end():
-    task, split = Translation(sequences=1, pieces=PIECES), pairs()
-    question = task.questions(dataset(split))['written']
-    np.testing.assert_array_equal(question.rows, np.arange(EXAMPLES))
-    assert not Translation().questions(dataset(split))
-    ended = np.zeros((EXAMPLES, 18), np.int32)
-    ended[:, :3] = (5, 6, END)
-    ended[1, :3] = 5  # never ends
-    ended[2, :6] = (4, 4, 4, 4, 4, END)  # is too long
-    batch = {'inputs': split.inputs, 'labels': split.labels, 'mask': np.ones(EXAMPLES, np.float32)}
-    rows = np.arange(EXAMPLES)[::-1]
-    told = task.prepare({**batch, 'teacher/written': Shared(rows, jnp.asarray(ended[rows]))})
-    own = task.prepare(batch)
-    for row in range(EXAMPLES):
-        if row in (1, 2):
-            for one, other in ((told['inputs']['target'], own['inputs']['target']), (told['labels'], own['labels'])):
-                np.testing.assert_array_equal(one[row], other[row])
-        else:
-            np.testing.assert_array_equal(told['inputs']['target'][row], [BEGIN, 5, 6, 0, 0])
-            np.testing.assert_array_equal(told['labels'][row], [5, 6, END, 0, 0])
-            np.testing.assert_array_equal(told['mask'][row], [1, 1, 1, 0, 0])
-    assert 'teacher/written' not in told
-    asked = {**batch, 'asked': np.ones(EXAMPLES)}
-    variables = {'params': jnp.asarray(TABLES[0]), 'stats': {}}
-    found = task.reply(TABLE, variables, Outputs(jnp.asarray(TEACHER), {}), asked)
-    np.testing.assert_array_equal(found, task.written(TABLE, variables, split.inputs['source'], 1))
-    np.testing.assert_array_equal(task.reply(TABLE, variables, Outputs(TEACHER, {}), batch), TEACHER.argmax(axis=-1))
+    found = predictor(Translation(beam=2, pieces=PIECES), TABLE, split)(VARIABLES)
+    assert found['written'].shape == found['searched'].shape == (CELLS, EXAMPLES, 2 * LONGEST + 8)
 
 
 def test_what_the_data_must_have():

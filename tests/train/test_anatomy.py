@@ -13,6 +13,7 @@ from kdjax import trees
 from kdjax.nets.cnn import cnn
 from kdjax.nets.mlp import mlp
 from kdjax.techniques.cross_entropy import CrossEntropy
+from kdjax.techniques.dkd import DecoupledTargets
 from kdjax.techniques.fitnets import Hint
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.techniques.similarity import SimilarityPreserving
@@ -235,3 +236,39 @@ def test_a_term_that_never_pulls_is_named():
     assert anatomy.silent(looks) == ['cwd']
     assert anatomy.silent([{**looks[0], 'norm/cwd': [float('nan'), 0.0]}]) == []
     assert anatomy.silent([]) == []
+
+
+NOTHING = DecoupledTargets(alpha=0.0, beta=0.0)
+REACHING = (
+    *HARD_SOFT,
+    ('off', CrossEntropy(weight=0.0)),
+    ('later', SoftTargets(schedules=(('weight', 0.0, 1.0, 100), ('temperature', 2.0, 1.0, 10)))),
+    ('nothing', NOTHING),
+)
+
+
+def reached(given, batch=None, **how):
+    look = jax.jit(functools.partial(anatomy.reach, **given.parts, **how))
+    return jax.device_get(look(given.state, given.teacher_vars, batch or given.batch, given.knobs))
+
+
+def test_what_can_move_nothing_is_told_from_what_is_off_or_comes_later():
+    """Also where the student is its own teacher, and where no example has a label."""
+    given = setting(mlp(classes=5, widths=(7,)), REACHING)
+    found = reached(given)
+    assert [name for name, reach in found.items() if not reach] == ['nothing']
+    unlabelled = reached(given, {**given.batch, 'labels': jnp.full(BATCH, -1)})
+    assert {name for name, reach in unlabelled.items() if not reach} == {'hard', 'off', 'nothing'}
+    assert anatomy.unreached(iter([unlabelled, found])) == ['nothing']
+
+
+def test_no_further_batch_is_looked_at_where_all_terms_reach_the_student():
+    looks = iter([{'soft': True}, {'soft': False}])
+    assert anatomy.unreached(looks) == []
+    assert next(looks) == {'soft': False}
+
+
+@pytest.mark.rotating(0, 3)
+def test_a_student_that_is_its_own_teacher_is_reached():
+    given = setting(mlp(classes=5, widths=(7,)), HARD_SOFT, average=True)
+    assert all(reached(given._replace(teacher_vars={}), source=teachers.average).values())

@@ -104,6 +104,24 @@ def test_an_optimiser_does_what_its_formula_says_with_each_groups_knobs(name, op
     assert_close(run(name, **options)[0], by_hand(rule))
 
 
+def test_the_last_checkpoints_are_averaged_and_before_them_there_is_no_average():
+    moved, state = run('sgd', average_last=3, average_every=2)
+    means = optim.averaged(moved, state)
+    for step in range(STEPS):
+        met = [place for place in (STEPS - 5, STEPS - 3, STEPS - 1) if place <= step]
+        places = np.asarray(met or [step])
+        want = jax.tree.map(lambda leaf, places=places: leaf[places].mean(axis=0), moved)
+        assert_close(jax.tree.map(lambda leaf, step=step: leaf[step], means), want)
+    for options, message in (
+        ({'average_last': 3, 'average_every': STEPS}, f'lie within the {STEPS} steps'),
+        ({'average_last': 2, 'ema': 0.9}, 'keeps one average'),
+        ({'average_every': 0}, 'average_every of the optimiser must be >= 1'),
+        ({'schedule': 'inverse_sqrt'}, "'inverse_sqrt' is .* set warmup >= 1"),
+    ):
+        with pytest.raises(UsageError, match=message):
+            optim.build('sgd', steps=STEPS, **options)
+
+
 def test_a_mean_trains_as_a_sum_does_with_less_decay():
     """Adam does not see the scale of what it is given, and the L2 that is added to it scales alike."""
     batch = 1024.0
@@ -210,6 +228,12 @@ def test_a_schedule_warms_up_linearly_and_then_has_its_shape(name, warmup):
     wanted = np.concatenate([rising, FORMULAS[name](done)])
     found = shape(name, warmup=warmup, milestones=(0.5, 0.75), factor=0.2)
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=2e-6)
+
+
+def test_inverse_sqrt_falls_with_the_steps_since_the_start():
+    found = shape('inverse_sqrt', warmup=4)
+    np.testing.assert_allclose(found[:4], np.arange(1, 5) / 5, rtol=1e-5)
+    np.testing.assert_allclose(found[4:], np.sqrt(4 / np.arange(4, 20)), rtol=1e-5, atol=2e-6)
 
 
 @pytest.mark.parametrize(

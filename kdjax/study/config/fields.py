@@ -13,7 +13,7 @@ from kdjax.errors import UsageError, unknown
 
 # Parts of a config in which names are the user's, so that a value may be added.
 OPEN = ('terms', 'fits', 'methods', 'assistants', 'weights', 'args', 'optim', 'augment', 'task', 'start', 'preprocess',
-        'change')  # fmt: skip
+        'change', 'data_args')  # fmt: skip
 
 
 def find(config: ConfigDict, field: str) -> list[str]:

@@ -33,9 +33,8 @@ from kdjax.study.recipe.recipe import (
     TaskSpec,
 )
 from kdjax.tasks.base import Task
-from kdjax.train import anatomy, optim, probes, timing
+from kdjax.train import anatomy, optim, probes
 from kdjax.train import teachers as training
-from kdjax.train import texts as writing
 from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
 from kdjax.types import Net
@@ -54,6 +53,11 @@ def task(spec: TaskSpec) -> Task:
     if not isinstance(result, Task):
         raise UsageError(f'{spec.kind!r} is not a task')
     return result
+
+
+def fitted_task(spec: TaskSpec, own: Mapping[str, Any]) -> Task:
+    """The task of a fit, some of whose attributes may be its own."""
+    return task(TaskSpec(spec.kind, {**spec.args, **own}))
 
 
 def dataset(data: DataSource) -> Dataset:
@@ -76,15 +80,18 @@ def preprocess(data: DataSource) -> Preprocess:
     return _of_data(data.preprocess, 'preprocessing')
 
 
-def presentation(inputs: Trained) -> dict[str, Any]:
-    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`."""
+def presentation(inputs: Trained, beside: bool = False) -> dict[str, Any]:
+    """How a fit is shown its examples, beside its augmentation: arguments of `data.feed.feed`.
+
+    With `beside` its batches have what a teacher of other words reads.
+    """
     views = inputs.presented
     return {
         'preprocess': preprocess(inputs.data),
         'mix': _of_data(views.mix, 'mixing') if views.mix else None,
         'consistent': views.consistent,
-        'task': task(inputs.task),
-        'teacher': teacher_view(inputs),
+        'task': fitted_task(inputs.task, inputs.fit.spec.task),
+        'teacher': TeacherView(TEACHER_INPUTS, preprocess(inputs.data)) if beside else teacher_view(inputs),
     }
 
 
@@ -194,32 +201,21 @@ def fitted_net(one: Net, fit: Fit) -> Net:
 def step_of(fit: Fit) -> Callable[..., Any]:
     """The training step of a fit, still without its parts and its device axis."""
     split = fit.spec.optim.get('name') == 'dot'
-    return bound(train_step, source=_source(fit), split_gradients=split, accumulate=fit.spec.accumulate)
+    return bound(train_step, source=source_of(fit), split_gradients=split, accumulate=fit.spec.accumulate)
+
+
+def reach_of(fit: Fit) -> Callable[..., Any]:
+    """What says which terms of a fit can move anything, still without its parts."""
+    return bound(anatomy.reach, source=source_of(fit))
 
 
 def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     """A look at the gradients of its terms, likewise."""
-    return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)
+    return bound(anatomy.look, source=source_of(fit), accumulate=fit.spec.accumulate)
 
 
-def parts_of(fit: Fit, writes: writing.Texts | None, teacher: Any) -> dict[str, Callable[..., Any]]:
-    """The parts of its step that are timed by themselves, still without their device axis."""
-    return timing.parts(writes, teacher if fit.teacher else None, _source(fit))
-
-
-def texts(inputs: Trained, dataset: Dataset, student: Net, teacher: Net | None) -> writing.Texts | None:
-    """Who writes texts in the steps of a fit; None where all are of the data. Raises UsageError as `train.texts`."""
-    fit, what = inputs.fit, task(inputs.task)
-    if not fit.writes:
-        return None
-    looked_up = isinstance(inputs.source, CachedTeacher) and not what.questions(dataset)
-    writing.check_batches(fit.spec.texts, fit.teacher if looked_up else '', inputs.buckets.widths)
-    found = writing.build(fit.spec.texts, what, student, teacher, fit.steps)
-    writing.check_terms(fit.objective, found, fit.knobs['on_policy'], fit.knobs['sampling_temperature'])
-    return found
-
-
-def _source(fit: Fit) -> training.Source:
+def source_of(fit: Fit) -> training.Source:
+    """Where the variables of its teacher come from."""
     own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
     return own.get(fit.teacher, training.given)
 

@@ -15,6 +15,7 @@ from kdjax.study.recipe import build, grid_program
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TeachingNetwork
 from kdjax.study.recipe.stages import folds_of
+from kdjax.tasks.base import Question, Task
 from kdjax.tasks.evaluation import answers
 from kdjax.train import cache, given, teachers
 from kdjax.types import Net, Outputs, Tree
@@ -65,19 +66,33 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
 
 def _answer(inputs: CachedTeacher, teacher: TeachingNetwork, context: Context, folder: Path) -> dict[str, Any]:
     """The answers to what examples share, by the name of the question, (R, ...)."""
-    task = context.task(teacher)
+    task = context.informed_task(teacher)
     questions = task.questions(context.datasets(teacher.data))
     variables = grid_program.cached_variables(context, inputs)
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
     context.screen.stage(cache_name(inputs.name), len(questions))
-    tables = {}
+    replies = {}
     for done, (name, question) in enumerate(questions.items(), start=1):
         ask = answers(task, context.teacher_net(teacher, inputs.precision), question.split,
                       preprocess=build.preprocess(teacher.data))  # fmt: skip
-        tables[teachers.PREFIX + name] = ask(one)[0]
+        replies[name] = trees.take(ask(one), 0)
         context.screen.step(done)
-    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, variables))
-    return {'bytes': sum(table.nbytes for table in tables.values())}
+    return _keep(task, questions, replies, folder, grid_program.address(context, inputs, variables))
+
+
+def _keep(
+    task: Task, questions: Mapping[str, Question], replies: Mapping[str, Tree], folder: Path, address: cache.Address
+) -> dict[str, Any]:
+    """Saves what the task keeps of replies to its questions, and says it."""
+    tables: dict[str, np.ndarray] = {}
+    said: dict[str, Any] = {}
+    for name, question in questions.items():
+        kept = task.keep(replies[name], question.split)
+        tables[teachers.PREFIX + name] = kept.column
+        tables |= {f'{teachers.PREFIX}{name}/{what}': table for what, table in kept.tables.items()}
+        said |= {name: kept.said} if kept.said else {}
+    cache.save(folder / 'tables', tables, address)
+    return {'bytes': sum(table.nbytes for table in tables.values()), **said}
 
 
 def _given(inputs: CachedTeacher, teacher: GivenTeacher, context: Context, folder: Path) -> dict[str, Any]:
@@ -86,10 +101,13 @@ def _given(inputs: CachedTeacher, teacher: GivenTeacher, context: Context, folde
     questions = context.task(teacher).questions(dataset)
     context.screen.stage(cache_name(inputs.name), 1)
     tables = given.tables(teacher.path, dataset, questions, inputs.taps, inputs.keep)
-    if not questions:
-        tables = {name: np.broadcast_to(table[:, None], (len(table), inputs.views, *table.shape[1:]))
-                  for name, table in tables.items()}  # fmt: skip
-    cache.save(folder / 'tables', tables, grid_program.address(context, inputs, {}))
+    address = grid_program.address(context, inputs, {})
+    if questions:
+        replies = {name: tables[teachers.PREFIX + name] for name in questions}
+        return _keep(context.informed_task(teacher), questions, replies, folder, address)
+    tables = {name: np.broadcast_to(table[:, None], (len(table), inputs.views, *table.shape[1:]))
+              for name, table in tables.items()}  # fmt: skip
+    cache.save(folder / 'tables', tables, address)
     return {'bytes': sum(table.nbytes for table in tables.values())}
 
 

@@ -13,9 +13,12 @@ from kdjax.compress import built, factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
 from kdjax.jit_cache import bound, compiled
+from kdjax.jit_cache import shared as made_once
+from kdjax.nets import team
 from kdjax.study.recipe import build, changes
-from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
-from kdjax.types import Net, Tree
+from kdjax.study.recipe.recipe import Fit, FitSpec, GridCell, NetSpec
+from kdjax.train import loop
+from kdjax.types import Net, State, Tree
 
 
 def dense(starts: Sequence[Tree]) -> Tree:
@@ -143,3 +146,25 @@ def calibrated(variables: Tree, batches: Tree, *, net: Net, how: Rounding, own_b
         return quantized.calibrated(own, functools.reduce(quantized.joined, seen))
 
     return jax.vmap(one, in_axes=(0, 1 if own_batches else None))(variables, batches)
+
+
+@made_once
+def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
+    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
+    if answer:
+        return functools.partial(loop.answering, term=answer)
+    if peers == 1:
+        return loop.student
+    first = jax.jit(jax.vmap(team.first_peer))
+    return lambda state: first(loop.student(state))
+
+
+def student_of(spec: FitSpec, calibrated: Callable[[Tree], Tree] | None) -> Callable[[State], Tree]:
+    """The same of a fit, with the ranges of what is rounded taken anew by `calibrated`."""
+    one = _student_of(spec.peers, spec.answer)
+    return one if calibrated is None else functools.partial(_calibrated, calibrated, one)
+
+
+def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+    """The students of a grid, with the ranges of what they round as they are outside of training."""
+    return calibrated(student_of(state))

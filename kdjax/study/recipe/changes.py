@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 from kdjax.compress import narrowed, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import Rounding
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError, unknown
 from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
-from kdjax.study.recipe.inputs import plain
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import Fit, NetSpec
-from kdjax.train import optim
+from kdjax.train import optim, texts
 from kdjax.types import Net
 
 QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
@@ -77,6 +78,20 @@ def _check_texts(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> bool
     if min(temperatures) <= 0:
         raise UsageError(f'sampling_temperature must be > 0, got {temperatures}')
     return True
+
+
+def writer(
+    inputs: TrainedTeacher | TrainedStudents, dataset: Dataset, student: Net, teacher: Net | None
+) -> texts.Texts | None:
+    """Who writes texts in the steps of a fit; None where all are of the data. Raises UsageError as `train.texts`."""
+    fit, what = inputs.fit, build.task(inputs.task)
+    if not fit.writes:
+        return None
+    looked_up = isinstance(inputs.source, CachedTeacher) and not what.questions(dataset)
+    texts.check_batches(fit.spec.texts, fit.teacher if looked_up else '', inputs.buckets.widths)
+    found = texts.build(fit.spec.texts, what, student, teacher, fit.steps)
+    texts.check_terms(fit.objective, found, fit.knobs['on_policy'], fit.knobs['sampling_temperature'])
+    return found
 
 
 def _check_rank(change: Mapping[str, Any], given: Sequence[float]) -> bool:

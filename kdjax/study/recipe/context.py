@@ -22,12 +22,14 @@ from kdjax.study.recipe.inputs import (
     TrainedStudents,
     TrainedTeacher,
     plain,
+    teacher_of,
 )
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
 from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
 from kdjax.train import anatomy, cache, given, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
+from kdjax.train.ledger import Logger
 from kdjax.train.screen import Screen
 from kdjax.types import Net, Tree
 
@@ -141,6 +143,20 @@ class Context:
         one = self.changed_net(teacher, precision)
         return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 
+    def teaching_net(self, inputs: TrainedTeacher | TrainedStudents, net: Net) -> Net | None:
+        """The network that teaches a fit, which trains `net`, as it is; None where nobody does, or a table."""
+        fit = inputs.fit
+        if fit.own_average:
+            return net
+        if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
+            return self.changed_net(inputs.before)
+        if fit.own_dense:
+            return self.dense_net(inputs)
+        who = None if inputs.source is None else teacher_of(inputs.source)
+        if who is None or isinstance(who, GivenTeacher) or not fit.asks:
+            return None
+        return self.teacher_net(who, inputs.teaching)
+
     def given_metrics(self, teacher: GivenTeacher, split: str) -> dict[str, float | None]:
         """Metrics on a split of a teacher that is a table."""
         examples, options = self._given(teacher, split)
@@ -211,12 +227,22 @@ class Context:
         """The column that a network reads."""
         return {'inputs': self.datasets(inputs.data).splits[split].column(inputs.column)}
 
-    def looked_at(self, folder: Path, looks: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    def looked_at(self, folder: Path, fitted: loop.Fitted) -> dict[str, Any]:
         """What is kept of looks at gradients: they, and the terms whose gradient was 0 in all, which then is said."""
-        found = anatomy.silent(looks)
+        found = [name for name in anatomy.silent(fitted.anatomy) if name not in fitted.unreached]
         if found:
             self.screen.note(f'{folder.name.partition("-")[0]}: no gradient of {", ".join(found)} reached the student')
-        return {'anatomy': looks, 'silent': found}
+        return {'anatomy': fitted.anatomy, 'silent': [*fitted.unreached, *found]}
+
+    def warn(self, folder: Path, ledger: Logger, terms: Sequence[str]) -> None:
+        """Says of terms, if there are any, before anything is trained, that nothing can be learned by them."""
+        if not terms:
+            return
+        ledger.write('silent', terms=list(terms))
+        self.screen.note(
+            f'warning: {folder.name.partition("-")[0]}: the gradient of {", ".join(terms)} is 0 whatever the student '
+            f'says, on each of the first batches: what masks, boxes or labels does it read, and what does it stop?'
+        )
 
     def typical_length(self, inputs: Inputs) -> int | None:
         """How many tokens the example has that costs are measured on; None where examples have no lengths."""

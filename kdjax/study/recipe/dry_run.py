@@ -1,5 +1,6 @@
 """Fits without training: shapes only. Meets what cannot work or does not fit here, and counts what a step costs."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Callable
@@ -7,11 +8,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax import errors, trees
 from kdjax.cost import counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
-from kdjax.dataset import Dataset, is_column
+from kdjax.dataset import Dataset, Split, is_column, taken
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
 from kdjax.study.recipe import build, changes, pretrained
@@ -26,11 +28,11 @@ from kdjax.study.recipe.inputs import (
     teacher_of,
 )
 from kdjax.study.recipe.recipe import GridCell, NetSpec
-from kdjax.tasks.base import Task
+from kdjax.tasks.base import Question, Task
 from kdjax.train import cache, given, parallel, teachers
 from kdjax.train.inherit import inherited
 from kdjax.train.step import init_state, init_student
-from kdjax.types import Array, Batch, Net, State, Teacher, Tree
+from kdjax.types import Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
 
@@ -76,6 +78,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
+        pretrained.check_vocabulary(inputs.path, dataset)
         one = _net(inputs.network, inputs, dataset, inputs.precision)
         pretrained.start(inputs.path, variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
@@ -88,7 +91,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
         'teacher': teacher,
         'objective': fit.objective,
         'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
-        'writes': build.texts(inputs, dataset, net, _teaching(inputs, dataset, net)[0]),
+        'writes': changes.writer(inputs, dataset, net, _teaching(inputs, dataset, net)[0]),
     }
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -110,6 +113,7 @@ def _traced(
 
 def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:
     """Raises UsageError where the weights of a network that teaches are not of that network, or cannot be read."""
+    pretrained.check_vocabulary(inputs.path, dataset)
     net = _net(inputs.network, inputs, dataset, inputs.precision)
     pretrained.load(inputs.path, variables(net, inputs, dataset), net.names)
 
@@ -197,8 +201,8 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
     columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
-    columns |= _answers(inputs, dataset)
-    presentation = build.presentation(inputs)
+    columns |= {**_answers(inputs, dataset), **pretrained.beside(inputs, dataset, build.dataset)}
+    presentation = build.presentation(inputs, beside=teachers.ALIGNED in columns)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
@@ -208,25 +212,46 @@ def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
 
 def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     """Shapes of the columns that a cached teacher's answers to what examples share become."""
-    questions = build.task(inputs.task).questions(dataset)
+    questions, fit = build.task(inputs.task).questions(dataset), inputs.fit
     if not questions or not isinstance(inputs.source, CachedTeacher):
+        if build.fitted_task(inputs.task, fit.spec.task).reads_teacher:
+            raise UsageError(f"it learns what {fit.teacher!r} wrote, which is looked up: set mode='cached' of a "
+                             'network that teaches')  # fmt: skip
         return {}
-    who = inputs.source.teacher
+    who, task = inputs.source.teacher, build.task(inputs.task)
+    if pretrained.other_data(inputs):
+        theirs = build.dataset(inputs.source.data)
+        own = _answers(dataclasses.replace(inputs, data=inputs.source.data), theirs)
+        nothing = {name: np.zeros(column.shape, column.dtype) for name, column in own.items()}
+        return {name: _shape(task.carried(column, theirs, dataset)) for name, column in nothing.items()}
     if isinstance(who, GivenTeacher):
         answers = given.tables(who.path, dataset, questions, (), 0)
-        return {name: jax.ShapeDtypeStruct((len(questions[name.removeprefix(teachers.PREFIX)].rows), *table.shape[1:]),
-                                           table.dtype) for name, table in answers.items()}  # fmt: skip
-    net, task = _net(who.network, who, dataset, who.precision), build.task(inputs.task)
+        return {name: _column(inputs, dataset, questions[name.removeprefix(teachers.PREFIX)], table[:1])
+                for name, table in answers.items()}  # fmt: skip
+    net = _net(who.network, who, dataset, who.precision)
     found = {}
     for name, question in questions.items():
         batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
         variables = _initial(net, who.network, batch['inputs'])
-        answer = jax.eval_shape(functools.partial(_answer, net, task), variables, batch)
-        found[teachers.PREFIX + name] = jax.ShapeDtypeStruct((len(question.rows), *answer.shape[1:]), answer.dtype)
+        reply = jax.eval_shape(functools.partial(_reply, net, task), variables, batch)
+        nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), reply)
+        found[teachers.PREFIX + name] = _column(inputs, dataset, question, nothing)
     return found
 
 
-def _answer(net: Net, task: Task, variables: Tree, batch: Batch) -> Array:
+def _column(inputs: Trained, dataset: Dataset, question: Question, reply: Tree) -> jax.ShapeDtypeStruct:
+    """Shape of the column that is kept of such replies as this one, to the first example of a question."""
+    first = taken(question.split.columns(), np.arange(1))
+    split = Split(first.pop('inputs'), first.pop('labels', None), first)
+    column = build.task(inputs.task).informed(dataset).keep(reply, split).column
+    return jax.ShapeDtypeStruct((len(question.rows), *column.shape[1:]), column.dtype)
+
+
+def _shape(array: np.ndarray) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(array.shape, array.dtype)
+
+
+def _reply(net: Net, task: Task, variables: Tree, batch: Batch) -> Tree:
     batch = task.prepare(batch)
     return task.reply(net, variables, net.apply(variables, batch['inputs'], train=False, key=None)[0], batch)
 
@@ -236,13 +261,15 @@ def _teacher(
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
     who = teacher_of(inputs.source) if inputs.source is not None else None
-    if isinstance(who, GivenTeacher):
+    if isinstance(who, GivenTeacher) and inputs.fit.asks:
         return _looked_up(inputs, who, dataset, batch)
     asked, spec = _teaching(inputs, dataset, student)
     if asked is None:
         return teachers.none(), {}, batch
     net = asked if inputs.fit.own_average else build.probed(asked, inputs.fit.taps())
     online = teachers.frozen(net)
+    if teachers.ALIGNED in batch:
+        return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
     assert isinstance(who, TeachingNetwork)  # which is who answered
@@ -275,9 +302,13 @@ def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | No
         plain = _net(changes.network(inputs.network, inputs), inputs, dataset, inputs.precision)
         return changes.factored_net(plain, inputs), spec
     who = teacher_of(inputs.source) if inputs.source is not None else None
-    if who is None or isinstance(who, GivenTeacher):
+    if who is None or isinstance(who, GivenTeacher) or not fit.asks:
         return None, spec
-    one = _changed(who, dataset, inputs.teaching or who.precision)
+    known = dataset
+    if pretrained.other_data(inputs):
+        known = build.dataset(who.data)
+        pretrained.check_words(inputs, dataset, known)
+    one = _changed(who, known, inputs.teaching or who.precision)
     return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
 
 

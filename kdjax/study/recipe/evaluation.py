@@ -47,7 +47,10 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
     # Then all have the columns that they are compared by.
     smaller = any(changes.reached(end) for end in inputs.ends.values())
-    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits, inputs.teacher))
+    # Of a teacher that has its words for itself nothing is held against it
+    alike = as_json(inputs.teacher.data.args) == as_json(shared.data.args)
+    against = (test_logits, inputs.teacher) if alike else (None, None)
+    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', *against))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
     dataset, classes = context.datasets(shared.data), {}
@@ -96,7 +99,10 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     found = {'teacher': teacher, 'metrics': metrics, 'cost': cost, 'data_checksum': checksum}
     if heads:
         found['costs'] = heads
-    return plain({**found, 'balance': task.balance(dataset), 'by_class': classes})
+    shown = {name.rpartition('/')[0]: of for name, of in predictions.items()
+             if name.endswith(f'/{max(shared.transfer_sizes)}')}  # fmt: skip
+    beside = task.beside(dataset, {'teacher': test_logits, **shown})
+    return plain({**found, 'balance': task.balance(dataset), 'by_class': classes, 'beside': beside})
 
 
 def _logits(
@@ -168,6 +174,9 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
       command: how the user called.
     """
     evaluated = context.done['evaluate'].result
+    taught = teachers({'teacher': evaluated['teacher']})
+    if evaluated.get('beside'):
+        taught['exhibits'] = {'teacher': evaluated['beside']}
     seconds = {name: artifact.seconds for name, artifact in context.done.items()}
     return {
         'title': recipe.title,
@@ -182,7 +191,7 @@ def results(recipe: Recipe, context: Context, command: str) -> dict[str, Any]:
         **measures(build.task(recipe.task)),
         'balance': evaluated.get('balance', {}),
         'by_class': evaluated.get('by_class', {}),
-        **teachers({'teacher': evaluated['teacher']}),
+        **taught,
         'provenance': provenance(recipe.config, evaluated['data_checksum'], seconds, command, context.earlier),
         'config': as_json(recipe.config),
     }

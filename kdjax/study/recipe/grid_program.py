@@ -16,13 +16,12 @@ from kdjax.data.stream import training_feed
 from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
-from kdjax.nets import team
 from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import Fit, FitSpec, GridCell, Views
-from kdjax.train import cache, grid, layout, loop, parallel, storage, teachers, timing
+from kdjax.study.recipe.recipe import Fit, GridCell, Views
+from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers, timing
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import inherited
@@ -40,7 +39,7 @@ class TeacherSource(NamedTuple):
     variables: Tree
     tables: Mapping[str, np.ndarray]
     padded: Mapping[str, int] = {}
-    columns: Mapping[str, Shared] = {}  # its answers to what examples share
+    columns: Mapping[str, Any] = {}  # its answers to what examples share, and what it reads where it has other words
 
 
 NOBODY = TeacherSource(teachers.none(), {}, {})
@@ -84,6 +83,7 @@ class GridProgram(NamedTuple):
     knobs: Any
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
+    unreached: Callable[[], list[str]]  # the terms by which the first cell can learn nothing, in the first steps
     student_of: Callable[[State], Tree]  # the variables of the students, as they are used
     observed: Callable[[State, Any], State] | None  # the state after a validation, where it depends on that
     split: Callable[[str, float], dict[str, float]]  # layout, seconds of a step -> ms of its parts, for one network
@@ -105,13 +105,13 @@ def grid_program(
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
     net = build.trained_net(context.changed_net(inputs), fit)
-    teaching = _teaching_net(context, inputs, net)
+    teaching = context.teaching_net(inputs, net)
     teacher = source.teacher
     # The student's own average cannot be computed before there is a state.
     if fit.own_average or fit.own_start or fit.own_dense:
         assert teaching is not None
         teacher = teachers.frozen(teaching if fit.own_average else build.probed(teaching, fit.taps()))
-    writes = build.texts(inputs, dataset, net, teaching)
+    writes = changes.writer(inputs, dataset, net, teaching)
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes}
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
@@ -119,7 +119,8 @@ def grid_program(
     batches = training_feed(context.execution.stream)(
         streams, fit.batch_size,
         {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
-        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables, **build.presentation(inputs),
+        build.augment(data.views.augment), inputs.seed, data.views.views, source.tables,
+        **build.presentation(inputs, beside=teachers.ALIGNED in source.columns),
         buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
         padded={**build.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
@@ -140,57 +141,37 @@ def grid_program(
         return begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
 
     def split(chosen: str, seconds: float) -> dict[str, float]:
+        parts = timing.parts(writes, teacher if fit.teacher else None, build.source_of(fit))
         timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
-                 for name, part in build.parts_of(fit, writes, teacher).items()}  # fmt: skip
+                 for name, part in parts.items()}  # fmt: skip
         first = trees.take(batches(0, 1), 0)
         return timing.split(timed, lambda: (fresh(), source.variables, first, knobs), fit.steps, seconds, len(cells))
 
+    state = fresh()
+    reach = compiled(bound(_reach, reach=bound(build.reach_of(fit), **parts), own_batches=own_batches))
     return GridProgram(
-        fresh(),
+        state,
         source.variables,
         batches,
         knobs,
         functools.partial(_program, step, runner, len(cells), own_batches),
         functools.partial(_program, stats, runner, len(cells), own_batches, many=False),
-        student_of(fit.spec, _calibration(context, inputs, batches, own_batches)),
+        lambda: anatomy.unreached(
+            jax.device_get(reach(state, source.variables, batches(step, step + 1), knobs))
+            for step in range(min(anatomy.LOOKS, fit.steps))
+        ),
+        changed.student_of(fit.spec, _calibration(context, inputs, batches, own_batches)),
         compiled(writes.observed) if isinstance(writes, Replay) else None,
         split,
     )
 
 
-def _teaching_net(context: Context, inputs: Trained, net: Net) -> Net | None:
-    """The network that teaches a fit, which trains `net`, as it is; None where nobody does or a table."""
-    fit = inputs.fit
-    if fit.own_average:
-        return net
-    if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
-        return context.changed_net(inputs.before)
-    if fit.own_dense:
-        return context.dense_net(inputs)
-    who = None if inputs.source is None else teacher_of(inputs.source)
-    return None if who is None or isinstance(who, GivenTeacher) else context.teacher_net(who, inputs.teaching)
-
-
-@shared
-def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
-    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
-    if answer:
-        return functools.partial(loop.answering, term=answer)
-    if peers == 1:
-        return loop.student
-    first = jax.jit(jax.vmap(team.first_peer))
-    return lambda state: first(loop.student(state))
-
-
-def student_of(spec: FitSpec, calibrated: Callable[[Tree], Tree] | None) -> Callable[[State], Tree]:
-    """The same of a fit, with the ranges of what is rounded taken anew by `calibrated`."""
-    one = _student_of(spec.peers, spec.answer)
-    return one if calibrated is None else functools.partial(_calibrated, calibrated, one)
-
-
-def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
-    """The students of a grid, with the ranges of what they round as they are outside of training."""
-    return calibrated(student_of(state))
+def _reach(
+    state: State, variables: Tree, batches: Batch, knobs: Any, *, reach: Callable[..., Tree], own_batches: bool
+) -> Tree:
+    """What terms of the first cell reach on the batches of one step."""
+    batch = trees.take(batches, 0)
+    return reach(trees.take(state, 0), variables, trees.take(batch, 0) if own_batches else batch, trees.take(knobs, 0))
 
 
 def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
@@ -292,21 +273,34 @@ def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
         tables = cache.load(
             folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
         )
-        questions = context.task(inputs).questions(context.datasets(inputs.data))
+        task, ours = context.task(inputs), context.datasets(inputs.data)
+        questions = task.questions(ours)
         if questions:
-            answers = {name: Shared(question.rows, np.asarray(tables[teachers.PREFIX + name]))
-                       for name, question in questions.items()}  # fmt: skip
+            kept = {name: np.asarray(tables[teachers.PREFIX + name]) for name in questions}
+            if pretrained.other_data(inputs):
+                theirs = context.datasets(inputs.source.data)
+                kept = {name: task.carried(column, theirs, ours) for name, column in kept.items()}
+            answers = {name: Shared(question.rows, kept[name]) for name, question in questions.items()}
             shared = {teachers.PREFIX + name: column for name, column in answers.items()}
-            return TeacherSource(asked_teacher(context, inputs), variables, {}, columns=shared)
+            return _asked(context, inputs, variables, shared)
         return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
-    return TeacherSource(asked_teacher(context, inputs), variables, {})
+    return _asked(context, inputs, variables, {})
+
+
+def _asked(context: Context, inputs: Trained, variables: Tree, known: Mapping[str, Any]) -> TeacherSource:
+    """A network that is asked in every step, beside what is known of it already."""
+    columns = pretrained.beside(inputs, context.datasets(inputs.data), context.datasets)
+    teacher = asked_teacher(context, inputs)
+    if not columns:
+        return TeacherSource(teacher, variables, {}, columns=known)
+    return TeacherSource(teachers.aligned(teacher), variables, {}, {teachers.ALIGNED: 1}, {**known, **columns})
 
 
 def asked_teacher(context: Context, inputs: Trained) -> Teacher:
     """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
     assert inputs.source is not None
     who = teacher_of(inputs.source)
-    if isinstance(who, GivenTeacher):
+    if isinstance(who, GivenTeacher) or not inputs.fit.asks:
         return teachers.none()
     return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
 

@@ -128,6 +128,7 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         common: dict[str, Any] = {**_common(recipe, recipe.column), 'column': recipe.column}
         return GivenTeacher(**common, name=spec.name, outputs=_content_of(spec.outputs), path=spec.outputs)
     data = recipe.data._replace(preprocess=spec.preprocess) if spec.preprocess else recipe.data
+    data = data._replace(args={**data.args, **spec.data_args}) if spec.data_args else data
     common = {
         **_common(recipe, spec.column), 'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column
     }  # fmt: skip
@@ -210,9 +211,11 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
     """
     costs: dict[str, dry_run.Traced] = {}
     for stage in stages_of(recipe).values():
-        inputs = stage.inputs
+        inputs, known = stage.inputs, dataset
+        if isinstance(inputs, TrainedTeacher | ImportedTeacher) and recipe.teachers[inputs.name].data_args:
+            known = build.dataset(inputs.data)
         if isinstance(inputs, ImportedTeacher):
-            dry_run.check_weights(inputs, dataset)
+            dry_run.check_weights(inputs, known)
         if isinstance(inputs, GivenTeacher):
             dry_run.check_outputs(inputs, dataset)
         if not isinstance(inputs, TrainedTeacher | TrainedStudents):
@@ -223,7 +226,7 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
             before = inputs.before if isinstance(inputs, TrainedStudents) else None
             earlier = costs[before.fit.name].terms if before else None
             cells, runner = cells_of(inputs), recipe.execution.runner
-            costs[inputs.fit.name] = cost = traced(inputs, dataset, earlier, cells, runner)
+            costs[inputs.fit.name] = cost = traced(inputs, known, earlier, cells, runner)
             kept = len(cells) * cost.kept(runner)
             dry_run.check_memory(f'the state of {len(cells)} cells', kept, dry_run.device_bytes(), 'lower seeds')
         except UsageError as error:

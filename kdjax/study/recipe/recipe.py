@@ -95,6 +95,8 @@ class FitSpec:
     on_policy: tuple[float, ...] = dataclasses.field(default=(0.5,), metadata=UNLESS_DEFAULT)
     sampling_temperature: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
+    # Attributes of the task that are its own, of what its batches are made of.
+    task: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,6 +133,11 @@ class Fit:
     def writes(self) -> bool:
         """Whether texts are written in its steps."""
         return bool(self.spec.texts)
+
+    @property
+    def asks(self) -> bool:
+        """Whether a term reads what a teacher says; if none does, its task may still read answers looked up."""
+        return any(term.TEACHER for _, term in self.objective.terms)
 
     @property
     def own_average(self) -> bool:
@@ -207,6 +214,7 @@ class TeacherSpec:
     folds: int  # networks of this kind that each label what they were not trained on; 0 for none
     keep: int  # classes that are kept of what it says; 0 for all
     bound: float  # nats by which what is kept may be off, which then chooses how many are; 0 for no bound
+    data_args: Mapping[str, Any]  # arguments of the source of data that are its own
 
 
 @dataclasses.dataclass(frozen=True)

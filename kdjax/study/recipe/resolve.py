@@ -34,6 +34,7 @@ from kdjax.study.recipe.recipe import (
     TeacherSpec,
     Views,
 )
+from kdjax.tasks.base import Task
 from kdjax.techniques.base import Term
 from kdjax.train import grid, layout, parallel, probes
 from kdjax.train.objective import Objective
@@ -162,7 +163,7 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     return TeacherSpec(
         name, _network(spec), spec.weights, spec.pretrained, spec.outputs, spec.members, _plain(spec.augment),
         spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep,
-        spec.bound,
+        spec.bound, spec.data_args.to_dict(),
     )  # fmt: skip
 
 
@@ -179,7 +180,8 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
         if min(knobs[rate]) < 0:
             raise UsageError(f'{rate} must be >= 0, got {knobs[rate]}')
     objectives = [_objective(terms, {**{k: v[0] for k, v in knobs.items()}, **c}) for c in combinations(knobs)]
-    teacher = spec.teacher if any(term.TEACHER for _, term in objectives[0].terms) else ''
+    reads = any(term.TEACHER for _, term in objectives[0].terms) or _own_task(config, spec).reads_teacher
+    teacher = spec.teacher if reads else ''
     _check_teacher(config, spec, teacher)
     _check_decay(objectives[0], knobs['terms_weight_decay'])
     _check_answer(objectives[0], spec)
@@ -250,6 +252,16 @@ def _check_teacher(config: ConfigDict, spec: ConfigDict, teacher: str) -> None:
         raise unknown('teacher', teacher, (*known, *OWN), ' of a fit')
     if teacher == DENSE and spec.peers > 1:
         raise UsageError(f"teacher 'dense' is of one student, and the fit has {spec.peers} peers")
+
+
+def _own_task(config: ConfigDict, spec: ConfigDict) -> Task:
+    """The task as a fit has it."""
+    whole, own = task_of(config), spec.task.to_dict()
+    able = build.task(whole).OF_FITS
+    for name in own:
+        if name not in able:
+            raise unknown('attribute', name, able, f' of {whole.kind} that a fit may have for itself')
+    return build.fitted_task(whole, own)
 
 
 def _check_decay(objective: Objective, decay: tuple[float, ...]) -> None:

@@ -125,7 +125,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         'validation_score': score,
         'chosen': choose(described, score, metric),
         'history': fitted.history,
-        **context.looked_at(folder, fitted.anatomy),
+        **context.looked_at(folder, fitted),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
         **({'parts': fitted.parts} if fitted.parts else {}),
@@ -268,7 +268,9 @@ def fit(
     told = _told(context, folder, cells) if run.wandb else None
     distributed.by_first(lambda: _note_runner(folder, run.runner, len(devices)))
     ledger = Ledger(folder, tensorboard=run.tensorboard, wandb=told) if distributed.first() else NullLogger(folder)
+    silent = program.unreached()
     with ledger:
+        context.warn(folder, ledger, silent)
         fitted = loop.fit(
             step,
             distributed.of_first(state),
@@ -294,7 +296,7 @@ def fit(
             anatomy_every=gradient_every,
         )
     parts = program.split(chosen, fitted.seconds) if context.task(inputs).writes else {}
-    return fitted._replace(parts=parts)
+    return fitted._replace(unreached=silent, parts=parts)
 
 
 def _note_runner(folder: Path, runner: str, devices: int) -> None:

@@ -18,6 +18,7 @@ from kdjax.resolve import resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import TrainedStudents, plain
+from kdjax.study.recipe.pretrained import VOCABULARIES
 from kdjax.study.recipe.recipe import DataSource
 from kdjax.study.recipe.stages import CHECKPOINTS, best_step, chosen_cells, validation_score
 from kdjax.train import storage
@@ -34,7 +35,7 @@ def described(shared: TrainedStudents, context: Context) -> dict[str, Any]:
     accepted = inspect.signature(resolve('kdjax.nets', shared.student.net, 'network')).parameters
     told = [name for name in dataset.facts if name in accepted and name not in shared.student.args]
     reads_words = shared.column == 'inputs' and {'words', 'vocabulary'} <= set(dataset.facts)
-    kept = {*told, *(('words', 'vocabulary') if reads_words else ())}
+    kept = {*told, *(('words', 'vocabulary') if reads_words else ()), *({*VOCABULARIES} & {*dataset.facts})}
     facts = {name: dataset.facts[name] for name in kept}
     column = dataset.splits['test'].column(shared.column)
     given = {} if shared.precision == 'float32' else {'precision': shared.precision}

@@ -7,7 +7,8 @@ be shown; the teacher's logits (K,), the label, class_names (K,) and temperature
 word the names of the gold and of the predicted class, and the probabilities of the latter or of all classes.
 'ranking': a user by number, how many items the user has in training, the first items, best first, how many users took
 each of them, and the one of them that the user took in fact. 'boxes': an image (H, W, C), class_names (K,), the true
-boxes (N, 4) in [0, 1] with their labels, and those found (D, 4) with their scores and classes.
+boxes (N, 4) in [0, 1] with their labels, and by network, the teacher or a method, those found: boxes (D, 4), their
+scores and classes.
 """
 
 import textwrap
@@ -46,9 +47,20 @@ def plots(summary: Summary, exhibits: Mapping[str, Exhibit]) -> list[Plot]:
             raise unknown('kind of exhibit', str(kind), KINDS)
         name, subject = networks.teacher_name(key, summary), _subject(exhibit)
         file, of, draw = KINDS[kind]
-        says = f'What {"the " * (name == "teacher")}{name} says of {of.format(subject)}.'
-        return [Plot(file, says, draw(exhibit))]
+        who = f'{"the " * (name == "teacher")}{name} says'
+        if kind == 'boxes':
+            exhibit = {**exhibit, 'found': _chosen(summary, exhibit['found'])}
+            students = list(exhibit['found'])[1:]
+            who = f'{", ".join(["the teacher", *students[:-1]])} and {students[-1]} say' if students else who
+        return [Plot(file, f'What {who} of {of.format(subject)}.', draw(exhibit))]
     return []
+
+
+def _chosen(summary: Summary, found: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what networks say that of the teacher, of the baseline and of the method of the best student."""
+    ranked = comparison.ranked([arm for arm in summary.rows if arm.method in found], summary.judged.sign)
+    best = [arm.method for arm in ranked if not arm.is_baseline]
+    return {name: found[name] for name in ('teacher', summary.baseline, *best[:1]) if name in found}
 
 
 def classes(summary: Summary, found: Mapping[str, Mapping[str, Any]]) -> list[Plot]:
@@ -237,12 +249,18 @@ def ranking(exhibit: Exhibit) -> 'Figure':
 
 
 def boxes(exhibit: Exhibit) -> 'Figure':
-    """A picture twice: its true boxes, and those found with their scores; colours are classes."""
-    image = picture(np.asarray(exhibit['image']))
-    figure = figure_style.blank(6.8, 0.6 + 3.3 * image.shape[0] / image.shape[1])
-    true, found = figure.subplots(1, 2, squeeze=False)[0]
+    """A picture several times: its true boxes, and those that each network finds with their scores; colours are
+    classes."""
+    image, found = picture(np.asarray(exhibit['image'])), exhibit['found']
+    rows = -(-(1 + len(found)) // 2)
+    figure = figure_style.blank(6.8, 0.4 + rows * (0.2 + 3.3 * image.shape[0] / image.shape[1]))
+    true, *others = figure.subplots(rows, 2, squeeze=False).flat
     _boxed(true, image, 'true boxes', exhibit['boxes'], exhibit['labels'])
-    _boxed(found, image, 'found by the teacher', exhibit['found'], exhibit['classes'], exhibit['scores'])
+    for axes, (name, own) in zip(others, found.items(), strict=False):
+        title = f'found by {"the " * (name == "teacher")}{figure_style.brief(name)}'
+        _boxed(axes, image, title, own['boxes'], own['classes'], own['scores'])
+    for axes in others[len(found) :]:
+        axes.set_axis_off()
     names = exhibit['class_names']
     handles = [true.plot([], [], color=_colour(place), label=name)[0] for place, name in enumerate(names)]
     figure.legend(handles=handles, loc='outside lower center', ncols=len(names), fontsize=figure_style.FONT)

@@ -33,9 +33,9 @@ def changed(every, runner='single'):
     return config
 
 
-def trained(workdir, every, runner='single'):
+def trained(workdir, every, runner='single', config=None):
     """The context after the stages up to the student's, in this process."""
-    recipe = resolve(changed(every, runner))
+    recipe = resolve(config or changed(every, runner))
     context = Context(recipe.execution, Screen(), StopSignals())
     todo = [stage for name, stage in plan.stages_of(recipe).items() if name != 'evaluate']
     execute.execute(todo, context, workdir)
@@ -96,6 +96,22 @@ def test_every_cell_is_looked_at_and_has_what_is_its_own(looked):
         for line, whole in zip(gradients, result['anatomy'], strict=True):
             assert line['norms'] == {name: whole[f'norm/{name}'][cell] for name in ('hard', 'soft')}
             assert line['cosines'] == {'hard|soft': whole['cosine/hard|soft'][cell]}
+
+
+@pytest.mark.rotating(0, 2)
+def test_a_term_that_can_move_nothing_is_named_before_anything_is_trained(workdir, looked, tmp_path, capsys):
+    """In the log, in the ledger and in what the fit leaves; nobody has to ask for a look."""
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True, ignore=shutil.ignore_patterns('combined-*'))
+    config = changed(every=0)
+    with config.unlocked():
+        config.terms.nothing = {'kind': 'dkd.DecoupledTargets', 'alpha': 0.0, 'beta': 0.0}
+        config.fits.combined.weights.nothing = 1.0
+    done = trained(tmp_path, every=0, config=config).done['combined']
+    assert done.result['silent'] == ['nothing']
+    assert looked.done['combined'].result['silent'] == []
+    assert 'warning: combined: the gradient of nothing is 0 whatever the student says' in capsys.readouterr().err
+    kinds = [line['kind'] for line in ledger.read(done.folder / 'ledger.jsonl')]
+    assert kinds[0] == 'silent'
 
 
 @pytest.mark.parametrize('runner', ['pmap', 'cells'])

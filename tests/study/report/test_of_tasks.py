@@ -276,14 +276,28 @@ def test_an_exhibit_of_a_ranking_marks_the_item_that_was_taken(right):
 
 def test_an_exhibit_of_boxes_shows_the_true_ones_and_those_found(right):
     boxes = [[0, 0, 0.5, 0.5], [0.25, 0.5, 0.75, 1]]
+    own = {'boxes': boxes[1:], 'scores': [0.875], 'classes': [1]}
     shown = {'kind': 'boxes', 'image': np.zeros((8, 16, 3)).tolist(), 'class_names': ['a', 'b'], 'boxes': boxes,
-             'labels': [0, 1], 'found': boxes[1:], 'scores': [0.875], 'classes': [1]}  # fmt: skip
+             'labels': [0, 1], 'found': {'teacher': own}}  # fmt: skip
     (plot,) = exhibit.plots(right, {'teacher': shown})
+    assert plot.says.startswith('What the teacher says of one picture')
     true, found = plot.figure.axes
     assert [len(axes.lines) for axes in (true, found)] == [2 + 2, 1]  # two of the legend
     assert true.lines[1].get_color() == found.lines[0].get_color() != true.lines[0].get_color()
     np.testing.assert_allclose(np.asarray(found.lines[0].get_xydata())[[0, 2]], [[3.5, 3.5], [11.5, 7.5]])
     assert [text.get_text() for text in found.texts] == ['0.88']
+
+
+def test_boxes_of_the_baseline_and_of_the_best_method_stand_beside_those_of_the_teacher(right):
+    own = {'boxes': [[0, 0, 1, 1]], 'scores': [0.5], 'classes': [0]}
+    methods = list(dict.fromkeys(arm.method for arm in right.rows))
+    shown = {'kind': 'boxes', 'image': np.zeros((8, 16, 3)).tolist(), 'class_names': ['a'], 'boxes': [], 'labels': [],
+             'found': dict.fromkeys(['teacher', *methods], own)}  # fmt: skip
+    (plot,) = exhibit.plots(right, {'teacher': shown})
+    best = max((arm for arm in right.rows if not arm.is_baseline), key=lambda arm: arm.score.mean).method
+    titles = [axes.get_title() for axes in plot.figure.axes]
+    assert titles == ['true boxes', 'found by the teacher', f'found by {right.baseline}', f'found by {best}']
+    assert plot.says.startswith(f'What the teacher, {right.baseline} and {best} say of one picture')
 
 
 def test_an_unknown_kind_of_exhibit_is_one_line(right):

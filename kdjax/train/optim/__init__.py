@@ -14,6 +14,8 @@ import optax
 from kdjax.compress import masks
 from kdjax.errors import UsageError, unknown
 from kdjax.nets import layers
+from kdjax.train.optim import averages, schedules
+from kdjax.train.optim.averages import averaged as averaged
 from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
@@ -39,6 +41,8 @@ def build(
     decay: str = 'all',
     max_norm: float = 0.0,
     ema: float = 0.0,
+    average_last: int = 0,
+    average_every: int = 1,
     pruning: str = '',
     prune_from: float = 0.0,
     prune_until: float = 0.6,
@@ -55,7 +59,8 @@ def build(
         (sgd whose momentum is larger for what the teacher says; its `update` takes gradients
         `SplitGradients`).
       steps: length of the run, in steps.
-      schedule: 'constant', 'step', 'cosine' or 'linear' (the last two end at 0), after the warm-up.
+      schedule: after the warm-up, 'constant', 'step', 'cosine' or 'linear' (these two end at 0), or 'inverse_sqrt',
+        sqrt(warmup / step).
       warmup: steps of linear warm-up from 0.
       milestones: where 'step' multiplies by `factor`, as fractions of the run after the warm-up.
       factor: see `milestones`.
@@ -66,6 +71,9 @@ def build(
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
       max_norm: largest norm of the weights into a unit of the student, kept after every update; 0 for no bound.
       ema: decay of an exponential moving average of the parameters, read with `averaged`; 0 for none.
+      average_last: of so many steps, the last one and those `average_every` steps apart before it, the mean of the
+        parameters is read with `averaged`, and before them the parameters themselves; 0 for none.
+      average_every: see `average_last`.
       pruning: which of the student's weights become zero, and stay it: 'layer', 'global', '2:4' and the like, or those
         that are, 'keep' (`compress.masks.pruned`); '' for none. Of the first two the share is the knob 'sparsity'.
       prune_from, prune_until: shares of the run between which sparsity grows.
@@ -80,8 +88,11 @@ def build(
     _check(
         steps=steps, warmup=warmup, clip=clip, max_norm=max_norm, ema=ema, factor=factor, momentum=momentum,
         delta=delta, b1=b1, b2=b2, eps=eps, milestones=milestones, prune_from=prune_from, prune_until=prune_until,
-        prune_every=prune_every, regrow=regrow,
+        prune_every=prune_every, regrow=regrow, average_last=average_last,
+        average_every=average_every,
     )  # fmt: skip
+    if ema and average_last:
+        raise UsageError(f'an optimiser keeps one average: set ema or average_last to 0, got {ema} and {average_last}')
     if decay not in MASKS:
         raise unknown('weight decay mask', decay, MASKS)
     decayed = _add_decay(MASKS[decay])
@@ -100,10 +111,12 @@ def build(
         rule = [_split_momentum(decayed, momentum, delta)]
     else:
         raise unknown('optimiser', name, OPTIMISERS)
-    shape = _schedule(schedule, steps, warmup, milestones, factor)
+    shape = schedules.shape(schedule, steps, warmup, milestones, factor)
     clipping = [optax.clip_by_global_norm(clip)] if clip else []
     bounding = [_bound(max_norm)] if max_norm else []
-    averaging = [_average(ema, pruned=bool(pruning), dense=dense)] if ema else []
+    averaging = [averages.moving(ema, bool(pruning), dense)] if ema else []
+    if average_last:
+        averaging = [averages.of_last(average_last, average_every, steps, bool(pruning), dense)]
     whole = [*clipping, *rule, _descend(shape), *bounding]
     if regrow:
         _check_regrowth(name, pruning)
@@ -190,26 +203,10 @@ def _split_momentum(
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-class Average(NamedTuple):
-    """State of the moving average."""
-
-    params: Tree
-
-
-def averaged(params: Tree, opt: Tree) -> Tree:
-    """What a network is used with: the moving average kept in the optimiser state `opt`, else `params` themselves."""
-    averages = [leaf for leaf in jax.tree.leaves(opt, is_leaf=_is_average) if _is_average(leaf)]
-    return averages[0].params if averages else params
-
-
 MASKS: Mapping[str, Callable[[Tree], Tree]] = {
     'all': lambda params: jax.tree.map(lambda leaf: True, params),
     'kernels': lambda params: jax.tree.map(lambda leaf: leaf.ndim >= 2, params),
 }
-
-
-def _is_average(node: Any) -> bool:
-    return isinstance(node, Average)
 
 
 def _add_decay(mask: Callable[[Tree], Tree]) -> optax.GradientTransformationExtraArgs:
@@ -267,50 +264,6 @@ def _bound(limit: float) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(lambda params: optax.EmptyState(), update)
 
 
-def _average(decay: float, pruned: bool = False, dense: tuple[str, ...] = ()) -> optax.GradientTransformationExtraArgs:
-    """Keeps decay * average + (1 - decay) * parameters after each update, from the initial parameters on.
-
-    Where the student is pruned, so is its average: a weight that has gone is gone from it at once.
-    """
-
-    def update(updates: Tree, state: Average, params: Tree = None, **_: Any) -> tuple[Tree, Average]:
-        moved = optax.apply_updates(params, updates)
-        average = jax.tree.map(lambda a, p: decay * a + (1 - decay) * p, state.params, moved)
-        return updates, Average(_as_sparse(average, moved, dense) if pruned else average)
-
-    # A copy: the state is donated whole, and a buffer can be donated only once.
-    return optax.GradientTransformationExtraArgs(lambda params: Average(jax.tree.map(jnp.copy, params)), update)
-
-
-def _as_sparse(average: Tree, params: Tree, dense: tuple[str, ...]) -> Tree:
-    """An average without the weights of the student that are zero."""
-    leaves, structure = jax.tree.flatten(average)
-    live = jax.tree.leaves(params)
-    for place in masks.kernel_places(params, dense, within='student'):
-        leaves[place] = jnp.where(live[place] == 0, jnp.zeros_like(leaves[place]), leaves[place])
-    return jax.tree.unflatten(structure, leaves)
-
-
-def _schedule(name: str, steps: int, warmup: int, milestones: tuple[float, ...], factor: float) -> optax.Schedule:
-    length = max(steps - warmup, 1)
-    drops: dict[int, float] = {}
-    for at in milestones:  # on short runs several may fall on one step
-        drops[round(at * length)] = drops.get(round(at * length), 1.0) * factor
-    shapes: dict[str, optax.Schedule] = {
-        'constant': optax.constant_schedule(1.0),
-        'step': optax.piecewise_constant_schedule(1.0, drops),
-        'cosine': optax.cosine_decay_schedule(1.0, length),
-        'linear': optax.linear_schedule(1.0, 0.0, length),
-    }
-    if name not in shapes:
-        raise unknown('schedule', name, shapes)
-    shape = shapes[name]
-    if warmup:
-        shape = optax.join_schedules([optax.linear_schedule(1 / (warmup + 1), 1.0, warmup), shape], [warmup])
-    # In float32, which counts exactly to 16 million: optax's schedules mix the count with floats.
-    return lambda count: jnp.asarray(shape(count.astype(jnp.float32)), jnp.float32)
-
-
 def _check(
     *,
     steps: int,
@@ -329,6 +282,8 @@ def _check(
     prune_until: float,
     prune_every: int,
     regrow: float,
+    average_last: int,
+    average_every: int,
 ) -> None:
     for name, value, fine, wanted in (
         ('steps', steps, steps >= 1, '>= 1'),
@@ -345,6 +300,9 @@ def _check(
         ('prune_until', prune_until, prune_until <= 1, '<= 1'),
         ('prune_every', prune_every, prune_every >= 1, '>= 1'),
         ('regrow', regrow, 0 <= regrow <= 1, 'in [0, 1]'),
+        ('average_every', average_every, average_every >= 1, '>= 1'),
+        ('average_last', average_last, average_last >= 0 and (average_last - 1) * average_every < steps,
+         f'>= 0 and lie within the {steps} steps of the run'),
     ):  # fmt: skip
         if not fine:
             raise UsageError(f'{name} of the optimiser must be {wanted}, got {value!r}')
