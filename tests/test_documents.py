@@ -20,6 +20,7 @@ SEEDS = {
     'derrd2020_citeulike': 5,
     'fsdd': 10,
     'fsdd_ctc': 5,
+    'shakespeare': 5,
     'tfmot_keywords': 5,
     'bccd_masks': 5,
 }
