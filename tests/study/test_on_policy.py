@@ -1,10 +1,8 @@
 """Texts that are written in the steps of a fit, from the config to what is measured."""
 
-import numpy as np
 import pytest
 
 from configs import base, multi30k, shakespeare
-from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context
@@ -19,18 +17,10 @@ SHORT = {'fits.*.steps': 2, 'teacher.fit.steps': 2, 'fits.*.batch_size': 8, 'tea
          'teacher.args': LITTLE, 'fits.*.optim.warmup': 0, 'teacher.fit.optim.warmup': 0}  # fmt: skip
 
 
-def characters():
-    """Texts of eight letters, each of which nearly always follows the one before it."""
-    random = np.random.default_rng(0)
-    walk = (np.cumsum(1 + (random.random((120, 13)) < 0.1), axis=1) % 8 + 2).astype(np.int32)
-    split = Split(walk[:, :-1], walk[:, 1:], {'length': np.full(120, 12, np.int32)})
-    return Dataset(dict.fromkeys(('train', 'validation', 'test'), split), (), {'vocabulary': 10}, ('inputs', 'labels'))
-
-
 def plays(**changes):
     own = {f'fits.{name}.texts.prompt': 3 for name in ('gkd', 'minillm', 'distillm')}
     given = {
-        'data.source': 'test_on_policy:characters',
+        'data.source': 'likely_letters:texts',
         'data.args': {},
         'task.own': 6,
         'task.prompt': 3,
@@ -50,7 +40,9 @@ def translation(**changes):
         for name, kind in (('gkd', 'student'), ('minillm', 'mixed'), ('replay', 'replay')):
             config.fits[name].texts = {'kind': kind}
             config.methods[name] = (name,)
-    given = {'data.source': 'reversed_digits:pairs', 'data.args': {}, **SHORT}
+    last = dict.fromkeys(('fits.*.optim.average_last', 'teacher.fit.optim.average_last'), 0)
+    given = {'data.source': 'reversed_digits:pairs', 'data.args': {}, **SHORT, **last,
+             'fits.*.optim.warmup': 1, 'teacher.fit.optim.warmup': 1}  # fmt: skip
     return applied(config.lock(), {**given, **changes})
 
 
