@@ -267,7 +267,7 @@ class Task:
         del dataset, outputs
         return None
 
-    def beside(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any] | None:
+    def exhibit_together(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any] | None:
         """What the report shows of one test example, of the teacher and of students, in the place of `exhibit`.
 
         Args:

@@ -255,7 +255,7 @@ class Detection(Task):
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
         return _exhibited(dataset.splits['validation'], self.classes, {'teacher': outputs})
 
-    def beside(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
+    def exhibit_together(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any]:
         return _exhibited(dataset.splits['test'], self.classes, outputs)
 
     @property

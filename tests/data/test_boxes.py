@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from kdjax.data import augment, augment_boxes, bccd
+from kdjax.data.feed import Stream, feed
 from kdjax.errors import UsageError
 from kdjax.train import cache
 from kdjax.types import Outputs
@@ -69,15 +70,21 @@ def test_flips_are_what_they_say_and_others_differ():
     assert not np.any(both['boxes'][2])
 
 
+def mean_colours(variables, batch):
+    return Outputs(batch['inputs'].mean(axis=(1, 2)), {})
+
+
 def test_a_cache_has_what_the_teacher_says_of_the_very_views():
     columns, seen = drawn()
-
-    def teacher(variables, batch):
-        return Outputs(batch['inputs'].mean(axis=(1, 2)), {})
-
-    tables = cache.compute(teacher, {}, columns, CHAIN, 3, 2, batch_size=48)
+    tables = cache.compute(mean_colours, {}, columns, CHAIN, 3, 2, batch_size=48)
     np.testing.assert_allclose(tables['teacher/logits'][:, 1], seen['inputs'].mean(axis=(1, 2)) / 255, rtol=1e-4)
     np.testing.assert_allclose(tables['teacher/logits'][:, 0], columns['inputs'].mean(axis=(1, 2)) / 255, rtol=1e-4)
+    # What a batch brings along is what the teacher says of it when asked, and its boxes are of the same draw.
+    batch = feed([Stream(np.arange(48), 0)], 48, columns, CHAIN, 3, 2, tables)(1, 2)
+    batch = {name: np.asarray(leaf)[0] for name, leaf in batch.items()}
+    np.testing.assert_allclose(batch['teacher/logits'], mean_colours({}, batch).logits, rtol=1e-4)
+    assert np.all(batch['view'] == 1)
+    np.testing.assert_allclose(batch['boxes'], seen['boxes'][batch['id']], atol=1e-6)
 
 
 @pytest.mark.parametrize('make', [augment_boxes.scale, augment_boxes.shift, augment_boxes.crop])

@@ -1,6 +1,7 @@
 """Detection: targets, suppression and average precision against what is written out by hand; laws of boxes."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -150,12 +151,13 @@ def outputs(size, seed=0):
 
 
 @jax.jit
-def loss(said, seen):
+def loss(said, seen, axis=None):
     objective = Objective(tuple(TERMS.items()))
     knobs = jax.tree.map(jnp.float32, objective.knobs())
     nothing = {name: {} for name in TERMS}
     inputs = TermInputs(said, Outputs(None, {}), TASK.prepare(seen))
-    shares = objective.shares(nothing, nothing, inputs, knobs, step=jnp.int32(0), key=jax.random.key(0))
+    shares = objective.shares(nothing, nothing, inputs, knobs, step=jnp.int32(0), key=jax.random.key(0),
+                              axis=axis)  # fmt: skip
     return shares.loss, shares.parts
 
 
@@ -173,6 +175,17 @@ def test_the_loss_is_divided_by_the_objects_cells_of_the_whole_batch():
     for name in TERMS:
         wanted = sum(float(each[k][name]) * positive[k] for k in range(2)) / positive.sum()
         np.testing.assert_allclose(parts[name], wanted, rtol=1e-5)
+
+
+@pytest.mark.parametrize('devices', rotation.params([(2,), (4,)], [''] * 2))
+def test_the_divisor_is_one_number_on_any_devices(devices):
+    """Pictures without an object, and padding, on some of them: the shares of the devices add up to the loss of one."""
+    said = outputs(4, 2)
+    labels = np.stack([LABELS[0], LABELS[1], [-1, -1, -1], LABELS[0]])
+    seen = batch(BOXES[[0, 1, 1, 0]], labels, mask=np.asarray([1, 1, 1, 0], np.float32))
+    apart = jax.tree.map(lambda leaf: leaf.reshape(devices, -1, *leaf.shape[1:]), (said, seen))
+    shares = jax.pmap(functools.partial(loss.__wrapped__, axis='data'), 'data', devices=jax.devices()[:devices])(*apart)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a.sum(), b, rtol=1e-5), shares, loss(said, seen))
 
 
 def test_a_flip_of_picture_and_boxes_changes_no_loss():
@@ -328,7 +341,7 @@ def test_data_of_boxes_are_checked_counted_and_shown(monkeypatch):
     assert shown['kind'] == 'boxes'
     assert (len(shown['boxes']), len(shown['found']['teacher']['boxes'])) == (2, 3)
     rows = np.zeros((SPLIT.size, 1, 6))
-    assert task.beside(dataset(), {'teacher': rows, 'LD': rows})['found']['LD']['boxes'] == []
+    assert task.exhibit_together(dataset(), {'teacher': rows, 'LD': rows})['found']['LD']['boxes'] == []
     with pytest.raises(UsageError, match=r'boxes of split .train. must be in'):
         task.check(dataset(boxes=TRUE * 100))
     with pytest.raises(UsageError, match=r"'boxes' \(N, M, 4\) and 'size'"):

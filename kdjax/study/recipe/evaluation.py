@@ -101,7 +101,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         found['costs'] = heads
     shown = {name.rpartition('/')[0]: of for name, of in predictions.items()
              if name.endswith(f'/{max(shared.transfer_sizes)}')}  # fmt: skip
-    beside = task.beside(dataset, {'teacher': test_logits, **shown})
+    beside = task.exhibit_together(dataset, {'teacher': test_logits, **shown})
     return plain({**found, 'balance': task.balance(dataset), 'by_class': classes, 'beside': beside})
 
 

@@ -69,7 +69,12 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         *_pictures(plots, 'fidelity'),
         *_section('Class by class', *_pictures(plots, 'classes')),
         *_section('What it costs', networks.costs(summary), *networks.steps(summary), *_pictures(plots, 'pareto')),
-        *_section('How it was trained', *_training(summary), *_pictures(plots, 'learning', 'gradients')),
+        *_section(
+            'How it was trained',
+            *_training(summary),
+            *_said(_started(results)),
+            *_pictures(plots, 'learning', 'gradients'),
+        ),
         *_section('Teachers', networks.teachers(summary), *_pictures(plots, 'exhibit')),
         *_section('Acceptance', *_acceptance(summary)),
         Heading('Failed runs'),
@@ -269,6 +274,13 @@ def _paper(summary: Summary) -> list[Block]:
 def _training(summary: Summary) -> list[Block]:
     fits = dict.fromkeys(f'{arm.method}: {" → ".join(arm.stages)}' for arm in summary.rows if len(arm.stages) > 1)
     return [Items(tuple(fits)), *([tables.chosen(summary)] if any(arm.chosen for arm in summary.rows) else [])]
+
+
+def _started(results: Results) -> str:
+    """What students take over from their teacher before they learn; '' where that is nothing."""
+    start = results.config.get('student', {}).get('start', {})
+    named = [own if own == other else f"{own} as the teacher's {other}" for own, other in start.items()]
+    return f'Students start with modules of their teacher: {", ".join(named)}.' if named else ''
 
 
 def _acceptance(summary: Summary) -> list[Block]:

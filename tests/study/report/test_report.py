@@ -652,6 +652,14 @@ def test_the_page_says_what_to_do_next_and_where_the_weights_lie():
     assert 'distill-ab/variables, cell 1' in document.csv(csv_tables.of_runs(results(runs, ['method'])))
 
 
+def test_the_page_says_what_students_take_over_from_their_teacher():
+    runs = [record('kd', 0)]
+    start = {'detect': 'detect', 'layer1': 'layer2'}
+    said = page(results(runs, ['method'], config={'student': {'start': start}}))
+    assert "Students start with modules of their teacher: detect, layer1 as the teacher's layer2." in said
+    assert 'Students start with' not in page(results(runs, ['method'], config={'student': {'start': {}}}))
+
+
 def test_a_teacher_without_a_name_is_called_by_its_size():
     runs = [record('kd', seed) for seed in range(2)]
     summary = report.summarise(results(runs, [], teachers={'teacher': TEACHER, 'f4c7772caebbd871': TEACHER}))
