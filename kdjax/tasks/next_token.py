@@ -63,17 +63,16 @@ class NextToken(Task):
         return inputs
 
     def retold(self, inputs: Tree, text: Array) -> Tree:
-        """Inputs with other tokens (B, N) in the place of theirs."""
-        del inputs
-        return text
+        """Inputs with other tokens (B, N) in the place of theirs: of 'target', where there is a source too."""
+        return {**inputs, 'target': text} if isinstance(inputs, Mapping) else text
 
     def source(self, inputs: Tree) -> Tree:
-        """What a network that writes reads, (B, ...)."""
-        return inputs
+        """What a network that writes reads, (B, ...): 'source', where there is one."""
+        return inputs['source'] if isinstance(inputs, Mapping) else inputs
 
     def limits(self, length: int) -> Limits:
         """What may be written, of at most so many tokens."""
-        raise NotImplementedError
+        return Limits(length)
 
     def check(self, dataset: Dataset) -> None:
         if {'inputs', 'labels'} - set(dataset.padded):

@@ -121,15 +121,6 @@ class Translation(NextToken):
     def text(self, inputs: Tree) -> Any:
         return inputs['target']
 
-    def retold(self, inputs: Tree, text: Array) -> Tree:
-        return {**inputs, 'target': text}
-
-    def source(self, inputs: Tree) -> Tree:
-        return inputs['source']
-
-    def limits(self, length: int) -> Limits:
-        return Limits(length)
-
     def check(self, dataset: Dataset) -> None:
         for name, split in dataset.splits.items():
             inputs = split.column('inputs')
