@@ -223,7 +223,7 @@ class Task:
         del column, theirs, ours
         raise UsageError(f'a teacher of {type(self).__name__} has the data of its students: leave its data_args empty')
 
-    def aligned(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
+    def beside(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
         """Columns of training examples for a teacher of other words: 'teacher_inputs', what it reads, and 'aligned'
         (N, W), at which of its tokens it says what is held against a student's, -1 for none.
 

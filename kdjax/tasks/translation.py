@@ -224,7 +224,7 @@ class Translation(NextToken):
                     found[row, place, : len(ids) + 1] = [*ids, END]
         return found
 
-    def aligned(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
+    def beside(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
         """What a teacher of other words reads of each pair, and where it has read as much of the reference."""
         self._same_pairs(theirs, ours)
         if self.reads_teacher:

@@ -68,7 +68,7 @@ def beside(
     theirs = datasets(inputs.source.data)
     if not other_words(ours, theirs):
         return {}
-    return build.fitted_task(inputs.task, inputs.fit.spec.task).aligned(theirs, ours)
+    return build.fitted_task(inputs.task, inputs.fit.spec.task).beside(theirs, ours)
 
 
 def check_words(inputs: TrainedTeacher | TrainedStudents, ours: Dataset, theirs: Dataset) -> None:
