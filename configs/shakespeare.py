@@ -8,7 +8,10 @@ students write themselves is judged by the teacher, which is what the last three
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/shakespeare.py   (the folder has tiny_shakespeare/; python
           run.py --mode=prepare --data=tiny_shakespeare --data_dir=folder fetches it)
-Cost:     about 10 minutes on 2 cores; with :quick, 2 seeds and a few steps, after which no words are written yet, one
+Cost:     2,723 s in all stages on 2 cores of which other programs took the most; with :quick, 2 seeds and 40 steps,
+          after which no words are written yet, 150 s of one CPU core
+Expected: 2.5117 ± 0.0137 nats by forward KL, 2.5256 ± 0.0141 by the plays alone; KL of own text 0.131 by GKD, 0.137 by
+          forward KL, 0.186 by the plays alone (5 seeds)
 Arguments: quick
 """
 
