@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.errors import UsageError
-from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
+from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob, number
 from kdjax.techniques.distributions import kl_divergence, log_probabilities
 from kdjax.types import Array, Batch, TermInputs
 
@@ -58,10 +58,10 @@ class SequenceReverseKL(Term):
     in LMOps, and not whitened, which LMOps does and the paper does not say.
 
     Attributes:
-      clip: eps; knob, > 0.
+      clip: eps, > 0.
       tokens: column of the tokens that were drawn after each, ids from 1 on, 0 where none was, like the logits without
         their last axis.
-      mixed: column of a, (B,).
+      mixed: column of a, (B,), or of each token.
     """
 
     PAPER: ClassVar[Paper] = GU
@@ -69,7 +69,7 @@ class SequenceReverseKL(Term):
     WRITTEN: ClassVar[bool] = True
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
-    clip: float = knob(0.2, above=0.0)
+    clip: float = number(0.2, above=0.0)
     tokens: str = 'written'
     mixed: str = 'teacher_share'
 
@@ -83,12 +83,13 @@ class SequenceReverseKL(Term):
             raise UsageError(f'tokens {tokens.shape} that were drawn do not fit logits {log_q.shape}')
         drawn = self.divisor(inputs.batch) > 0
         p, q = (jnp.take_along_axis(logs, tokens[..., None], axis=-1)[..., 0] for logs in (log_p, log_q))
-        share = inputs.batch[self.mixed].astype(q.dtype).reshape(-1, *[1] * (q.ndim - 1))
+        share = inputs.batch[self.mixed].astype(q.dtype)
+        share = share.reshape(share.shape + (1,) * (q.ndim - share.ndim))
         mean = jnp.maximum(share * jnp.exp(p) + (1 - share) * jnp.exp(q), jnp.finfo(q.dtype).tiny)
         ratio = jnp.exp(q) / jax.lax.stop_gradient(mean)
         reward = jnp.where(drawn, jnp.clip(p - q, -MOST, MOST), 0)
         later = jax.lax.stop_gradient(_mean_of_later(reward, drawn))
-        gained = jnp.minimum(ratio * later, jnp.clip(ratio, 1 - knobs['clip'], 1 + knobs['clip']) * later)
+        gained = jnp.minimum(ratio * later, jnp.clip(ratio, 1 - self.clip, 1 + self.clip) * later)
         values = jax.lax.stop_gradient(ratio) * kl_divergence(log_q, log_p)
         return jnp.where(drawn, values - (gained - jax.lax.stop_gradient(gained)), 0)
 

@@ -37,6 +37,8 @@ def translation(**changes):
         config.terms.update({'sequence': {'kind': 'minillm.SequenceReverseKL'}, 'jsd': {'kind': 'gkd.GeneralizedJSD'}})
         config.fits.gkd, config.fits.minillm = base.fit(jsd=1.0), base.fit(sequence=1.0, hard=1.0)
         config.fits.replay = base.fit(soft=1.0)
+        config.methods = {config.baseline: config.methods[config.baseline]}
+        config.accept.method = config.baseline
         for name, kind in (('gkd', 'student'), ('minillm', 'mixed'), ('replay', 'replay')):
             config.fits[name].texts = {'kind': kind}
             config.methods[name] = (name,)
@@ -106,7 +108,7 @@ def test_translators_are_taught_on_what_they_write(tmp_path):
               'teacher.fit.learning_rate': 5e-3, 'fits.*.learning_rate': 5e-3, 'run.validate_every': 200,
               'teacher.args': args, 'student.args': args,
               'student.start': {'words': 'words', 'encoder': 'encoder:spread'},
-              'task': {'kind': 'translation.Translation', 'beam': 0, 'score': 'nll'}}  # fmt: skip
+              'task.beam': 0, 'task.score': 'nll'}  # fmt: skip
     context = ran(translation(**longer), tmp_path)
     found = context.done['evaluate'].result
     for method in ('gkd', 'minillm', 'replay'):
