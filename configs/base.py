@@ -162,8 +162,10 @@ def fit(**weights: float) -> ConfigDict:
             # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
             'answer': '',
             # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and
-            # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels; {'kind': 'factor', 'ranks':
-            # {'dense1/kernel': 8}}, kernels as products; {'kind': 'share', 'bits': 6}, few numbers in each kernel.
+            # `input_bits`; {'kind': 'narrow', 'keep': 0.5}, that share of its channels, by 'score':
+            # 'group_norm', 'scale' of normalisation, or 'taylor', by gradients of this fit on so many 'batches';
+            # {'kind': 'factor', 'ranks': {'dense1/kernel': 8}}, kernels as products; {'kind': 'share', 'bits': 6}, few
+            # numbers in each kernel.
             # Zeros are the optimiser's: optim.pruning and `sparsity`
             'change': {},
             'sparsity': 0.0,  # share of weights that are zero in the end, if optim.pruning is 'layer' or 'global'; knob

@@ -12,8 +12,10 @@ hundred short sentences. With :full all pairs are trained on and evaluated, whic
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/multi30k.py   (the folder has multi30k_en_de/; python run.py
           --mode=prepare --data=multi30k_en_de --data_dir=folder fetches it; needs the extra 'translation')
-Cost:     15 minutes of one CPU core, reckoned from its first stages; with :quick, 2 seeds and 60 steps, after which
-          nothing is translated yet
+Cost:     14 minutes of one CPU core; with :quick, 2 seeds and 60 steps, after which nothing is translated yet
+Expected: BLEU of 23.2 with references alone, 25.9 word by word, 25.1 with translations (25.5 with greedy ones), 26.2
+          with both, 27.3 where those that are closest to the references follow; the teacher has 31.2:
+          experiments/multi30k
 Arguments: quick, full
     methods=NAME+NAME+...: of word, sequence, greedy, both and inter, beside references alone; if left
         out all of them, with :quick word and sequence

@@ -37,6 +37,7 @@ FIGURES = {  # by experiment
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
+    'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),
 }

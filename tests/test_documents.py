@@ -23,6 +23,7 @@ SEEDS = {
     'shakespeare': 5,
     'tfmot_keywords': 5,
     'bccd_masks': 5,
+    'multi30k': 3,
 }
 PAGES = [(name, path) for name in PUBLISH['FIGURES'] for path in PUBLISH['shown'](name)]
 

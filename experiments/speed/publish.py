@@ -1,7 +1,7 @@
 """Makes measurements the ones that the project shows.
 
 Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
-         after measure.py, sweeps.py, parts.py and start.py
+         after measure.py, sweeps.py, parts.py, start.py and smaller.py
 
 Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results
 and, where there is one, from that of accelerator.py. A test holds README.md to them. Given the workdirs of
@@ -19,12 +19,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments.speed import smaller
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
-RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision')
+RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'smaller')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -48,7 +49,13 @@ def filled(text: str, content: str) -> str:
 
 
 def content(
-    found: Results, sweeps: Results, parts: Results, start: Results, precision: Results, device: Results | None = None
+    found: Results,
+    sweeps: Results,
+    parts: Results,
+    start: Results,
+    precision: Results,
+    made_smaller: Results,
+    device: Results | None = None,
 ) -> str:
     """The Markdown between the marks."""
     machine, versions = found['machine'], found['versions']
@@ -69,6 +76,7 @@ def content(
         document.Heading('Whole sweeps', 3), whole(sweeps),
         document.Heading('From the start of the process to the first step', 3), starts(start),
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
+        document.Heading('A step that makes the student smaller', 3), smaller.table(made_smaller),
         document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),

@@ -1,17 +1,24 @@
 """The step of a detector as a plain PyTorch training loop: network, assignment of boxes to cells, losses, update.
 
-Modules have the names of kdjax's, so that its weights fit.
+Modules have the names of kdjax's, so that its weights fit. `detector.py` starts it as a process of its own:
+
+  python torch_detector.py FILE COUNTS BINS THREADS LEARNING_RATE WEIGHT_DECAY
 """
 
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-VERSION = torch.__version__
+from experiments.speed import worker
+
 STRIDE, RADIUS, GROUPS = 8, 1.5, 8
 
 
@@ -118,42 +125,37 @@ def loss(logits: Tensor, edges: Tensor, classes: Tensor, distances: Tensor) -> T
     return (quality + 0.25 * distribution + 2 * (sure * (1 - giou)).sum()) / max(len(image), 1)
 
 
-def loop(
-    variables: Mapping[str, Any],
-    batch: Mapping[str, np.ndarray],
-    *,
-    bins: int,
-    steps: int,
-    counts: Sequence[int],
-    learning_rate: float,
-    weight_decay: float,
-    channels_last: bool = False,
-) -> Callable[[], list[float]]:
-    """What trains so many steps and returns their losses; `variables` are kdjax's, with which it starts."""
-    params = variables['params']
-    widths = [params['conv1']['kernel'].shape[-1]]
-    widths += [params[f'layer{stage}_0']['conv1']['kernel'].shape[-1] for stage in range(2, len(counts) + 1)]
-    neck, classes = params['detect']['classes']['kernel'].shape[2:]
-    net = Detector(widths, counts, neck, classes, bins).train()
-    _load(net, params)
-    images = torch.from_numpy(np.moveaxis(batch['inputs'], -1, 1).copy())
-    if channels_last:
-        net, images = net.to(memory_format=torch.channels_last), images.contiguous(memory_format=torch.channels_last)
-    boxes, labels = torch.from_numpy(batch['boxes']), torch.from_numpy(batch['labels']).long()
-    optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=weight_decay)
+class Loop:
+    """A network that starts with kdjax's `params`, and what it learns."""
 
-    def train() -> list[float]:
+    def __init__(
+        self,
+        params: Mapping[str, Any],
+        batch: Mapping[str, np.ndarray],
+        counts: Sequence[int],
+        bins: int,
+        rates: Mapping[str, float],
+    ) -> None:
+        widths = [params['conv1']['kernel'].shape[-1]]
+        widths += [params[f'layer{stage}_0']['conv1']['kernel'].shape[-1] for stage in range(2, len(counts) + 1)]
+        neck, classes = params['detect']['classes']['kernel'].shape[2:]
+        self.net, self.bins = Detector(widths, counts, neck, classes, bins).train(), bins
+        _load(self.net, params)
+        self.images = torch.from_numpy(np.moveaxis(batch['inputs'], -1, 1).copy())
+        self.boxes, self.labels = torch.from_numpy(batch['boxes']), torch.from_numpy(batch['labels']).long()
+        self.optimiser = torch.optim.AdamW(self.net.parameters(), **rates)
+
+    def round(self, steps: int) -> list[float]:
+        """So many steps; their losses."""
         losses = []
         for _ in range(steps):
-            cells, distances = assigned(boxes, labels, *images.shape[2:], bins)
-            value = loss(*net(images), cells, distances)
-            optimiser.zero_grad()
+            cells, distances = assigned(self.boxes, self.labels, *self.images.shape[2:], self.bins)
+            value = loss(*self.net(self.images), cells, distances)
+            self.optimiser.zero_grad()
             value.backward()
-            optimiser.step()
+            self.optimiser.step()
             losses.append(value.item())
         return losses
-
-    return train
 
 
 def _load(net: nn.Module, params: Mapping[str, Any]) -> None:
@@ -168,3 +170,29 @@ def _load(net: nn.Module, params: Mapping[str, Any]) -> None:
                 array = np.asarray(leaf)
                 array = array.transpose(3, 2, 0, 1) if array.ndim == 4 else array
                 getattr(module, own).data = torch.from_numpy(array.copy())
+
+
+def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Arrays by 'a/b/c' as mappings in mappings."""
+    found: dict[str, Any] = {}
+    for name, array in flat.items():
+        *way, last = name.split('/')
+        node = found
+        for part in way:
+            node = node.setdefault(part, {})
+        node[last] = array
+    return found
+
+
+def main(path: str, counts: str, bins: str, threads: str, rate: str, decay: str) -> None:
+    """Serves rounds, as `worker` has it."""
+    torch.set_num_threads(int(threads))
+    with np.load(path) as file:
+        arrays = _nested(dict(file))
+    rates = {'lr': float(rate), 'weight_decay': float(decay)}
+    depths = [int(count) for count in counts.split(',')]
+    worker.serve(lambda: Loop(arrays['params'], arrays['batch'], depths, int(bins), rates), sys.stdin, sys.stdout)
+
+
+if __name__ == '__main__':
+    main(*sys.argv[1:])

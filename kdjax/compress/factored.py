@@ -217,29 +217,38 @@ def factored(net: Net, ranks: Ranks) -> Net:
     def init(key: Array, inputs: Tree) -> Tree:
         return with_factors(net.init(key, inputs), ranks)
 
-    def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+    def own_ranks(variables: Tree) -> dict[str, Array]:
         known = variables['stats'].get(RANK, {})
-        own = {key_of(path): known[key_of(path)] for path in ranks if key_of(path) in known}
-        rest = {name: rank for name, rank in known.items() if name not in own}  # of a network within
-        factors = {
-            path: _masked(node, own.get(key_of(path))) for path, node in nodes(variables['params'], ranks).items()
-        }
-        kernels = {path: composed(factors[path]) for path in ranks}
+        return {key_of(path): known[key_of(path)] for path in ranks if key_of(path) in known}
+
+    def used(variables: Tree) -> dict[str, Factors]:
+        own = own_ranks(variables)
+        return {path: _masked(node, own.get(key_of(path))) for path, node in nodes(variables['params'], ranks).items()}
+
+    def whole(variables: Tree) -> Tree:
+        """Variables of the network within."""
+        own, kernels = own_ranks(variables), {path: composed(node) for path, node in used(variables).items()}
         stats = {name: leaf for name, leaf in variables['stats'].items() if name != RANK}
-        whole = {
-            'params': replaced(variables['params'], kernels),
-            'stats': {**stats, **({RANK: rest} if rest else {})},
-        }
+        rest = {name: rank for name, rank in variables['stats'].get(RANK, {}).items() if name not in own}
+        return {'params': replaced(variables['params'], kernels), 'stats': {**stats, **({RANK: rest} if rest else {})}}
+
+    def rule(variables: Tree) -> products.Rule:
+        factors = used(variables)
+        kernels = {path: composed(node) for path, node in factors.items()}
 
         def rule(site: Site, operands: Sequence[Array], product: Callable[..., list[Array]]) -> list[Array]:
             if site.path not in ranks:
                 return product(*operands)
             return _through(site, operands, factors[site.path], kernels[site.path])
 
-        outputs, stats = products.applied(net, whole, inputs, rule, train=train, key=key)
-        return outputs, {**stats, RANK: {**rest, **own}} if own else stats
+        return rule
 
-    return Net(init, apply, net.taps, net.names)
+    def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
+        own = own_ranks(variables)
+        outputs, stats = products.applied(net, whole(variables), inputs, rule(variables), train=train, key=key)
+        return outputs, {**stats, RANK: {**stats.get(RANK, {}), **own}} if own else stats
+
+    return Net(init, apply, net.taps, net.names, products.writing(net, whole, rule))
 
 
 def nodes(params: Tree, paths: Ranks) -> dict[str, Factors]:

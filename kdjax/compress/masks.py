@@ -30,9 +30,10 @@ NO_KERNELS = ('bias', 'scale', 'table', 'embedding', 'positions', 'types', 'pos_
 
 
 class Pruning(NamedTuple):
-    """State of `pruned`: updates so far."""
+    """State of `pruned`: updates so far, and the share of zeros at the start: () of all, or (kernels,) of each."""
 
     step: Array
+    start: Array
 
 
 class Regrowth(NamedTuple):
@@ -43,7 +44,7 @@ class Regrowth(NamedTuple):
     present: tuple[Array, ...]
 
 
-def cubic(step: Array, target: Array | float, begin: float, end: float, start: float = 0.0) -> Array:
+def cubic(step: Array, target: Array | float, begin: float, end: float, start: Array | float = 0.0) -> Array:
     """Sparsity at a step: s_f + (s_i - s_f) (1 - (t - t_0) / (t_1 - t_0))^3 (Zhu, Gupta, eq. 1).
 
     Args:
@@ -61,12 +62,14 @@ def magnitude(kernels: Sequence[Array], sparsity: Array | float, scope: str) -> 
 
     Args:
       kernels: of a network.
-      sparsity: () share that goes; rounded to whole weights, half to even.
+      sparsity: () share that goes, or of 'layer' (kernels,) of each; rounded to whole weights, half to even.
       scope: 'layer', that share of every kernel, or 'global', of all together.
     """
     sizes = [jnp.abs(kernel) for kernel in kernels]
     parts = [sizes] if scope == 'global' else [[size] for size in sizes]
-    gone = [mask for part in parts for mask in smallest(part, _count(sparsity, sum(size.size for size in part)))]
+    shares = jnp.broadcast_to(jnp.asarray(sparsity, jnp.float32), (len(parts),))
+    gone = [mask for part, share in zip(parts, shares, strict=True)
+            for mask in smallest(part, _count(share, sum(size.size for size in part)))]  # fmt: skip
     return [~mask for mask in gone]
 
 
@@ -147,6 +150,13 @@ def present(kernel: Array) -> Array:
     return there | ~jnp.any(there)
 
 
+def _gone(kernels: Sequence[Array], scope: str) -> Array:
+    """The share of weights that are not there: of every kernel where they are pruned by 'layer', else of all."""
+    gone = jnp.asarray([jnp.sum(~present(kernel), dtype=jnp.float32) for kernel in kernels], jnp.float32)
+    sizes = jnp.asarray([kernel.size for kernel in kernels], jnp.float32)
+    return gone / sizes if scope == 'layer' else jnp.sum(gone) / jnp.maximum(jnp.sum(sizes), 1)
+
+
 def refilled(params: Tree, dense: Tree) -> Tree:
     """Parameters with those of `dense` where weights of kernels are zero."""
     leaves, others, structure = _flat(params, dense)
@@ -160,8 +170,8 @@ def pruned(
 ) -> optax.GradientTransformationExtraArgs:
     """Changes updates so that after them weights are zero, those that were smallest before, and stay it.
 
-    It is the last of a chain. Gradients and moments stay dense. Zeros at the start stay zeros. `update` takes
-    `sparsity`, a traced share.
+    It is the last of a chain. Gradients and moments stay dense. Zeros at the start stay zeros, and their share is where
+    the schedule starts. `update` takes `sparsity`, a traced share.
 
     Args:
       scope: 'layer' or 'global' (`magnitude`), '2:4' and the like (`n_of_m`, drawn once, at `begin`), or 'keep': no
@@ -178,8 +188,9 @@ def pruned(
 
     def init(params: Tree) -> Pruning:
         leaves = jax.tree.leaves(params)
-        _check_blocks(params, [leaves[place] for place in kernel_places(params, dense)], blocks)
-        return Pruning(jnp.zeros((), jnp.int32))
+        kernels = [leaves[place] for place in kernel_places(params, dense)]
+        _check_blocks(params, kernels, blocks)
+        return Pruning(jnp.zeros((), jnp.int32), _gone(kernels, scope))
 
     def drawn(kernels: Sequence[Array], due: Array, share: Array) -> list[Array]:
         """Which weights stay: all where it is not time."""
@@ -198,13 +209,13 @@ def pruned(
         if scope != 'keep' and places:
             now = state.step - round(first)
             due = now == 0 if blocks else (now >= 0) & ((now % every == 0) | (state.step == steps - 1))
-            share = cubic(state.step, 0.0 if sparsity is None else sparsity, first, last)
+            share = cubic(state.step, 0.0 if sparsity is None else sparsity, first, last, state.start)
             # Of the weights as the step finds them, which are in memory anyhow: it costs a third less.
             stay = drawn([old[place] for place in places], _together(due), share)
             kept = [a & b for a, b in zip(there, stay, strict=True)]
         for place, mask in zip(places, kept, strict=True):
             moves[place] = jnp.where(mask, moves[place], -old[place])
-        return jax.tree.unflatten(structure, moves), Pruning(state.step + 1)
+        return jax.tree.unflatten(structure, moves), Pruning(state.step + 1, state.start)
 
     return optax.GradientTransformationExtraArgs(init, update)
 

@@ -14,7 +14,7 @@ import jax
 from jax.extend.core import ClosedJaxpr, Literal, jaxprs_in_params
 
 from kdjax.errors import UsageError
-from kdjax.types import Array, Net, Outputs, Tree
+from kdjax.types import Array, Cache, Generator, Net, Outputs, Tree
 
 DOT, CONVOLUTION = 'dot_general', 'conv_general_dilated'
 OUTPUTS, FINISHED = 'kdjax_convolution__outputs_by_lax', 'kdjax_convolution_finished'
@@ -76,6 +76,26 @@ def applied(net: Net, variables: Tree, inputs: Tree, rule: Rule, *, train: bool,
         return net.apply(variables, inputs, train=train, key=key)
 
     return interpreted(forward, variables, inputs, rule, activations)
+
+
+def writing(net: Net, plain: Callable[[Tree], Tree], rule: Callable[[Tree], Rule]) -> Generator | None:
+    """How a network writes, with a rule in the place of its products; None of one that does not.
+
+    Args:
+      net: the network within.
+      plain, rule: from variables of the whole, its variables, and what happens at its products.
+    """
+    if net.generator is None:
+        return None
+    own = net.generator
+
+    def start(variables: Tree, source: Tree, length: int) -> Cache:
+        return interpreted(lambda v, x: own.start(v, x, length), plain(variables), source, rule(variables))
+
+    def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
+        return interpreted(lambda v, given: own.extend(v, *given), plain(variables), (cache, token, t), rule(variables))
+
+    return Generator(start, extend)
 
 
 def sites(net: Net, variables: Tree, inputs: Tree, *, train: bool = False, activations: bool = False) -> list[Site]:
@@ -156,7 +176,7 @@ class _Run:
             raise UsageError(
                 f'a product of an input and a weight stands inside of {kind!r} (variables of shapes '
                 f'{", ".join(map(str, shapes[:4]))}), where it cannot be changed: such a network, as one with an LSTM, '
-                'can be pruned, but neither rounded nor factored'
+                'can be pruned, but neither rounded nor factored; one whose layers are in a loop takes scanned=False'
             )
         if kind not in PRODUCTS or not jax.numpy.issubdtype(operands[0].dtype, jax.numpy.floating):
             return None

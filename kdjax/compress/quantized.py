@@ -55,9 +55,15 @@ def quantized(net: Net, how: Rounding = Rounding()) -> Net:
     Outside of training inputs are rounded once there are ranges (`Rounding`'s statistics say 'seen'): after a step of
     training, or `calibrated`.
 
+    A network that writes does so with the same rounded products.
+
     Raises:
-      UsageError: when it is traced: as `products.interpreted`, or it has other products than its variables know of.
+      UsageError: products of activations of a network that writes are to be rounded; or, when it is traced, as
+        `products.interpreted`, or it has other products than its variables know of.
     """
+    if how.activations and net.generator is not None:
+        raise UsageError('products of activations are rounded of a network that does not write, which it does in other '
+                         'products than those it is trained with: set activations=False')  # fmt: skip
 
     def init(key: Array, inputs: Tree) -> Tree:
         return begun(net, how, net.init(key, inputs), inputs)
@@ -69,7 +75,8 @@ def quantized(net: Net, how: Rounding = Rounding()) -> Net:
         )
         return outputs, {**stats, ROUNDING: pass_.after()}
 
-    return Net(init, apply, net.taps, net.names)
+    writes = products.writing(net, plain, lambda variables: _Pass(how, variables, False).rule)
+    return Net(init, apply, net.taps, net.names, writes)
 
 
 def begun(net: Net, how: Rounding, variables: Tree, inputs: Tree, bits: Sequence[Any] = (32.0, 32.0)) -> Tree:

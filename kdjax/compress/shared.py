@@ -20,7 +20,7 @@ import numpy as np
 
 from kdjax.compress import masks
 from kdjax.errors import UsageError, unknown
-from kdjax.types import Array, Net, Outputs, Tree
+from kdjax.types import Array, Generator, Net, Outputs, Tree
 
 SHARED = 'shared'  # what the statistics have the codes under
 Bits = int | Mapping[str, int]  # of the codes of every kernel; or by path of those that are shared
@@ -135,7 +135,18 @@ def shared(net: Net, bits: Bits) -> Net:
         outputs, stats = net.apply(plain(variables), inputs, train=train, key=key)
         return outputs, {**stats, SHARED: variables['stats'][SHARED]}
 
-    return Net(init, apply, net.taps, net.names)
+    return Net(init, apply, net.taps, net.names, _writing(net))
+
+
+def _writing(net: Net) -> Generator | None:
+    """How the network writes, with the kernels that codes stand for."""
+    if net.generator is None:
+        return None
+    start, extend = net.generator
+    return Generator(
+        lambda variables, source, length: start(plain(variables), source, length),
+        lambda variables, cache, token, t: extend(plain(variables), cache, token, t),
+    )
 
 
 def plain(variables: Tree) -> Tree:

@@ -73,6 +73,20 @@ def look(state: State, teacher_vars: Tree, batch: Batch, knobs: Knobs, **parts: 
     return state, {**norms, **{f'cosine/{pair}': value for pair, value in result['cosines'].items()}}
 
 
+def slopes(state: State, teacher_vars: Tree, batch: Batch, knobs: Knobs, **parts: Any) -> tuple[State, Tree]:
+    """The gradient of the loss by the student's parameters, as a step that trains nothing.
+
+    Args:
+      state, ..., parts: as for `anatomy`; the next state is one step on.
+    """
+    found = gradients(state, teacher_vars, batch, knobs, losses=_loss, **parts)
+    return state._replace(step=state.step + 1), found.grads['student']
+
+
+def _loss(shares: Shares) -> Array:
+    return shares.loss
+
+
 def silent(looks: Sequence[Mapping[str, Any]]) -> list[str]:
     """The terms of which no gradient reached the student in any look at any cell, by name; none where nobody looked.
 
@@ -110,7 +124,7 @@ def reach(
     batch = batch if writes is None else writes.made_up(batch)
     own_vars = source(state, teacher_vars, knobs)
     steady = Objective(tuple((name, dataclasses.replace(term, schedules=())) for name, term in objective.terms))
-    taps = [tuple({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
+    taps = [sorted({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
     said = _made_up(lambda: net.apply(variables, batch['inputs'], train=False, key=None)[0], taps[0])
     asked = functools.partial(teacher, own_vars, batch)
     taught = asked() if teacher is cached() else _made_up(asked, taps[1])

@@ -113,6 +113,26 @@ def test_a_later_fit_of_a_smaller_share_brings_none_back():
     assert [(kernel[-1] == 0).sum() for kernel in kernels(later)] == [(kernel == 0).sum() for kernel in kernels(left)]
 
 
+@pytest.mark.parametrize('scope', ['layer', 'global'])
+def test_a_second_pruning_starts_from_the_zeros_that_are_there(scope):
+    left = drawn()
+    for name, share in (('first', 1 / 4), ('last', 1 / 2)):
+        kernel = left[name]['kernel']
+        left[name]['kernel'] = jnp.where(masks.magnitude([kernel], share, 'layer')[0], kernel, 0)
+    later = kernels(trained(scope, every=1, end=1.0)(left, 0.9)[0])
+    sizes, begun = np.array([96, 48]), np.array([24, 24])
+    starts = begun / sizes if scope == 'layer' else np.full(2, begun.sum() / sizes.sum())
+    counts = np.stack([(kernel == 0).sum(axis=(1, 2)) for kernel in later], axis=1)
+    for step in range(STEPS):  # Zhu and Gupta's eq. 1, from what there is
+        want = 0.9 + (starts - 0.9) * (1 - step / STEPS) ** 3
+        if scope == 'layer':
+            np.testing.assert_array_equal(counts[step], np.round(want * sizes))
+        else:
+            assert counts[step].sum() == round(want[0] * sizes.sum())
+    assert counts[0].tolist() == begun.tolist()  # nothing goes at once, and it is not later that anything does
+    assert counts[1].sum() > counts[0].sum()
+
+
 def test_a_kernel_that_begins_as_zeros_is_trained():
     params = drawn()
     params['last']['kernel'] = jnp.zeros((12, 4))

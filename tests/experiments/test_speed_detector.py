@@ -1,31 +1,34 @@
 """The step of a detector in PyTorch is ours: from the same weights, the same losses."""
 
-import pytest
-
-pytest.importorskip('torch')
+import importlib.util
 
 import numpy as np
+import pytest
 
-from experiments.speed import detector
+from experiments.speed import detector, measure
 
 
-@pytest.mark.parametrize('channels_last', [False, True])
-def test_both_loops_do_the_same_step(monkeypatch, channels_last):
+@pytest.mark.slow
+@pytest.mark.skipif(
+    not importlib.util.find_spec('torch'), reason='PyTorch is not installed: pip install "kdjax[bench]"'
+)
+def test_all_do_the_same_step(monkeypatch, tmp_path):
     monkeypatch.setattr(detector, 'PICTURES', 2)
-    monkeypatch.setattr(detector, 'CHUNK', 3)
-    taking = detector.contenders('student')
-    wanted = taking['kdjax']()
-    assert wanted[0] != wanted[1]
-    found = taking['torch channels_last' if channels_last else 'torch plain']()
-    np.testing.assert_allclose(found, wanted, rtol=1e-3)
+    losses = {}
+    for who, command in detector.commands('student', tmp_path, detector.drawn()).items():
+        with measure.Worker(command) as peer:
+            losses[who] = [*peer.ready['losses'], *peer.round(2)['losses']]
+    assert len(set(losses['kdjax'])) == 3
+    for found in losses.values():
+        np.testing.assert_allclose(found, losses['kdjax'], rtol=1e-3)
 
 
 def test_the_table_is_made_of_what_was_measured():
-    row = {'ms': dict.fromkeys(('kdjax', 'torch plain', 'torch channels_last'), 12.4), 'losses': {},
-           'ratios': {'kdjax': 1.0, 'torch plain': 1.5, 'torch channels_last': 1.25}}  # fmt: skip
-    found = {'networks': {'student': row}, 'machine': {'processor': 'A', 'cores': 2}, 'load': 'nothing else ran',
-             'versions': {'jax': '1', 'torch': '2'}, 'convolutions': 'XLA'}  # fmt: skip
+    each = {who: {'median': ms / 1e3, 'seconds': [ms / 1e3], 'ratio': 30 / ms}
+            for who, ms in (('torch plain', 30.0), ('kdjax', 20.0))}  # fmt: skip
+    found = {'networks': {'student': each}, 'machine': {'processor': 'A', 'cores': 2}, 'convolutions': 'XLA',
+             'versions': {'jax': '1', 'torch': '2'}}  # fmt: skip
     table = detector.table(found)
-    assert '| student | 12 | 12 | 12 | 1.50 | 1.25 |' in table
+    assert '| student | 20 | 30 | 1.50 |' in table
     page = detector.filled('before', table)
     assert detector.filled(page, table) == page

@@ -214,10 +214,14 @@ def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     return bound(anatomy.look, source=source_of(fit), accumulate=fit.spec.accumulate)
 
 
+def slopes_of(fit: Fit) -> Callable[..., Any]:
+    """The gradient of its objective, likewise, of whole batches."""
+    return bound(anatomy.slopes, source=source_of(fit), accumulate=fit.spec.accumulate)
+
+
 def source_of(fit: Fit) -> training.Source:
     """Where the variables of its teacher come from."""
-    own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
-    return own.get(fit.teacher, training.given)
+    return {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}.get(fit.teacher, training.given)
 
 
 def optimiser(spec: Mapping[str, Any], steps: int) -> Any:

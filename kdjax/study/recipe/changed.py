@@ -1,7 +1,7 @@
 """The variables of a grid as what a fit does to its student makes of them: smaller, factored, rounded, calibrated."""
 
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -12,11 +12,15 @@ from kdjax import trees
 from kdjax.compress import built, factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
+from kdjax.data.feed import Feed
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.jit_cache import shared as made_once
 from kdjax.nets import team
 from kdjax.study.recipe import build, changes
-from kdjax.study.recipe.recipe import Fit, FitSpec, GridCell, NetSpec
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.inputs import TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
 from kdjax.train import loop
 from kdjax.types import Net, State, Tree
 
@@ -40,6 +44,7 @@ def applied(
     variables: Tree,
     nets: tuple[Callable[[NetSpec], Net], NetSpec],
     example: Tree,
+    slopes: Iterable[Tree] = (),
 ) -> Tree:
     """Variables of the students of a grid after the change of their fit.
 
@@ -49,6 +54,11 @@ def applied(
       variables: before it, with a leading axis of cells.
       nets: from a specification to a plain network, and that of the config.
       example: a batch as networks see it.
+      slopes: gradients of the fit by the parameters of the students as they come in, with a leading axis of cells, of
+        one batch after the other; made where they are asked for.
+
+    Raises:
+      UsageError: no gradient reaches a student whose channels are chosen by it.
     """
     change = inputs.fit.spec.change
     if not change:
@@ -59,7 +69,7 @@ def applied(
     variables = quantized.plain(variables) if old is not None else variables
     if change['kind'] == changes.NARROW:
         before = changes.network(spec, earlier) if earlier else spec
-        variables = _narrowed(make, before, change, variables, example)
+        variables = _narrowed(make, before, change, variables, example, slopes)
     if change['kind'] == changes.FACTOR:
         variables = _factored(inputs.fit, cells, variables, dict(changes.ranks_of(change)))
     if change['kind'] == changes.SHARE:
@@ -107,13 +117,26 @@ def _bits(fit: Fit, cells: Sequence[GridCell]) -> np.ndarray:
 
 def _each(function: Callable[[Tree], Tree], cells: Tree) -> Tree:
     """A function of the variables of one network, for all of a grid."""
+    return _stacked([function(own) for own in _apart(cells)])
+
+
+def _apart(cells: Tree) -> list[Tree]:
+    """The networks of a grid one by one, on the host."""
     cells = jax.device_get(cells)
-    count = jax.tree.leaves(cells)[0].shape[0]
-    return jax.tree.map(lambda *leaves: np.stack(leaves), *(function(trees.take(cells, cell)) for cell in range(count)))
+    return [trees.take(cells, cell) for cell in range(jax.tree.leaves(cells)[0].shape[0])]
+
+
+def _stacked(cells: Sequence[Tree]) -> Tree:
+    return jax.tree.map(lambda *leaves: np.stack(leaves), *cells)
 
 
 def _narrowed(
-    make: Callable[[NetSpec], Net], spec: NetSpec, change: Mapping[str, Any], variables: Tree, example: Tree
+    make: Callable[[NetSpec], Net],
+    spec: NetSpec,
+    change: Mapping[str, Any],
+    variables: Tree,
+    example: Tree,
+    slopes: Iterable[Tree],
 ) -> Tree:
     def of(widths: tuple[int, ...]) -> Net:
         return make(NetSpec(spec.net, {**spec.args, 'widths': tuple(widths)}))
@@ -121,13 +144,33 @@ def _narrowed(
     widths, checked = changes.widths_of(spec), [example]
     groups = narrowed.groups(of, widths, example)
 
-    def one(own: Tree) -> Tree:
-        keep = [(group, narrowed.kept(narrowed.scores(group, own, change.get('score', 'group_norm')), change['keep'],
-                                      change.get('multiple', 1))) for group in groups]  # fmt: skip
+    def one(own: Tree, scores: Sequence[np.ndarray]) -> Tree:
+        keep = [(group, narrowed.kept(score, change['keep'], change.get('multiple', 1)))
+                for group, score in zip(groups, scores, strict=True)]  # fmt: skip
         # What is wrong with one cell is wrong with all.
         return narrowed.narrowed(of, widths, own, keep, checked.pop() if checked else None)[1]
 
-    return _each(one, variables)
+    cells, kind = _apart(variables), change.get('score', 'group_norm')
+    if kind == changes.TAYLOR:
+        scored = _by_gradients(groups, cells, slopes)
+    else:
+        scored = [[narrowed.scores(group, own, kind) for group in groups] for own in cells]
+    return _stacked([one(own, scores) for own, scores in zip(cells, scored, strict=True)])
+
+
+def _by_gradients(
+    groups: Sequence[narrowed.Group], cells: Sequence[Tree], slopes: Iterable[Tree]
+) -> list[list[np.ndarray]]:
+    """Taylor scores of the channels of every group, by cell, summed over batches: each says how far the loss moves."""
+    scored = [[np.zeros(group.size) for group in groups] for _ in cells]
+    for batch in slopes:
+        for own, scores, gradients in zip(cells, scored, _apart(batch), strict=True):
+            for group, score in zip(groups, scores, strict=True):
+                score += narrowed.scores(group, own, changes.TAYLOR, gradients)
+    if not all(np.any(score) for scores in scored for score in scores):
+        raise UsageError(f'score {changes.TAYLOR!r} asks gradients, and none reaches the channels of a student: its '
+                         'terms have no weight, or they are all met; take group_norm')  # fmt: skip
+    return scored
 
 
 def calibrated(variables: Tree, batches: Tree, *, net: Net, how: Rounding, own_batches: bool) -> Tree:
@@ -159,12 +202,26 @@ def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
     return lambda state: first(loop.student(state))
 
 
-def student_of(spec: FitSpec, calibrated: Callable[[Tree], Tree] | None) -> Callable[[State], Tree]:
-    """The same of a fit, with the ranges of what is rounded taken anew by `calibrated`."""
-    one = _student_of(spec.peers, spec.answer)
-    return one if calibrated is None else functools.partial(_calibrated, calibrated, one)
+def student_of(
+    context: Context, inputs: TrainedTeacher | TrainedStudents, batches: Feed, own_batches: bool
+) -> Callable[[State], Tree]:
+    """The same of a fit, with the ranges of what is rounded taken anew, on its first batches."""
+    one, how = _student_of(inputs.fit.spec.peers, inputs.fit.spec.answer), changes.rounding(inputs, None)
+    if how is None:
+        return one
+    take = compiled(bound(calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
+    return functools.partial(
+        _calibrated,
+        lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs']),
+        one,
+    )
 
 
-def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+def _calibrated(calibration: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
     """The students of a grid, with the ranges of what they round as they are outside of training."""
-    return calibrated(student_of(state))
+    return calibration(student_of(state))
+
+
+def alone(fitted: Tree, fit: Fit) -> Tree:
+    """The variables of a student without the head that answers for it, as a later fit starts from them."""
+    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted

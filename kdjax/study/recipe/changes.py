@@ -20,11 +20,13 @@ from kdjax.errors import UsageError, unknown
 from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
-from kdjax.study.recipe.recipe import Fit, NetSpec
+from kdjax.study.recipe.recipe import AVERAGE, BEFORE, Fit, NetSpec
 from kdjax.train import optim, texts
 from kdjax.types import Net
 
 QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
+TAYLOR = 'taylor'  # the score that asks the gradients of the fit
+SCORED_ON = 10  # batches that it asks them of, where the change does not say
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
 WRITING = ('on_policy', 'sampling_temperature')
@@ -120,13 +122,16 @@ def _quantize(*, form: str = 'absmax', edges: int = 0, activations: bool = False
     return Rounding(form, edges, activations)
 
 
-def _narrow(*, keep: float, score: str = 'group_norm', multiple: int = 1) -> None:
+def _narrow(*, keep: float, score: str = 'group_norm', multiple: int = 1, batches: int = 0) -> None:
     """Its arguments are some that a student can have."""
     if multiple < 1:
         raise UsageError(f'multiple of change narrow must be >= 1, got {multiple}')
     narrowed.count(1, keep, multiple)
-    if score not in ('group_norm', 'scale'):
-        raise unknown('score', score, ('group_norm', 'scale'), ' of change narrow')
+    if score not in narrowed.SCORES:
+        raise unknown('score', score, narrowed.SCORES, ' of change narrow')
+    if batches < 0 or (batches and score != TAYLOR):
+        raise UsageError(f'batches of change narrow are those that score {TAYLOR!r} asks gradients of, >= 1, or 0 for '
+                         f'{SCORED_ON}; got {batches} and score {score!r}')  # fmt: skip
 
 
 def _factor(*, ranks: Ranks) -> None:
@@ -173,6 +178,11 @@ def reached(inputs: Any) -> bool:
     return made(inputs) or sparse(inputs)
 
 
+def ranked(inputs: Any) -> bool:
+    """Whether the factors of a fit's student have a rank that is a number of each cell."""
+    return any('rank' in fit.knobs for fit in fits(inputs))
+
+
 def network(spec: NetSpec, inputs: Any) -> NetSpec:
     """The network of a fit, as narrow as it has been made.
 
@@ -204,7 +214,7 @@ def widths_of(spec: NetSpec) -> tuple[int, ...]:
 def wrapped(net: Net, inputs: Any, axis: str | None) -> Net:
     """A network with the factors, the shared weights and the rounding that the fits so far gave it."""
     net, how = shared_net(factored_net(net, inputs), inputs), rounding(inputs, axis)
-    if how is not None and how.form == 'lsq' and any('rank' in fit.knobs for fit in fits(inputs)):
+    if how is not None and how.form == 'lsq' and ranked(inputs):
         raise UsageError("form 'lsq' learns steps for all directions of factors, and their rank is a knob here: set "
                          'rank=0, or form absmax')  # fmt: skip
     return net if how is None else build.rounded(net, how)
@@ -268,6 +278,21 @@ def described(inputs: Any) -> dict[str, Any]:
         'rounding': {} if how is None else {'form': how.form, 'edges': how.edges, 'activations': how.activations},
         **({'shared': plain(sharing[0])} if sharing else {}),
     }
+
+
+def scored_on(inputs: Any) -> int:
+    """Batches of a fit whose gradients say which channels of its student stay; 0 where they are not asked.
+
+    Raises:
+      UsageError: they are asked where there are none.
+    """
+    change, fit = inputs.fit.spec.change, inputs.fit
+    if change.get('score') != TAYLOR:
+        return 0
+    if fit.teacher in (AVERAGE, BEFORE) and all(t.TEACHER and t.at_teacher != 'free' for _, t in fit.objective.terms):
+        raise UsageError(f'score {TAYLOR!r} asks gradients, and fit {fit.name!r} has none where it begins: its teacher '
+                         f'{fit.teacher!r} is the student; add a term of the task, or take group_norm')  # fmt: skip
+    return change.get('batches') or SCORED_ON
 
 
 def dense_since(inputs: Any) -> int:

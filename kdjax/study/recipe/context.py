@@ -134,6 +134,15 @@ class Context:
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
 
+    def incoming_net(self, inputs: TrainedTeacher | TrainedStudents) -> Net:
+        """The network of a fit as it comes in: as the fit before left it, or new."""
+        before = getattr(inputs, 'before', None)
+        return self.changed_net(before) if before else self.net(inputs.network, inputs)
+
+    def alone(self) -> 'Context':
+        """This, on one device."""
+        return dataclasses.replace(self, execution=dataclasses.replace(self.execution, runner='single'))
+
     def dense_net(self, inputs: TrainedStudents | TrainedTeacher) -> Net:
         """The network of a fit without its rounding."""
         return changes.factored_net(self.net(changes.network(inputs.network, inputs), inputs), inputs)
@@ -148,8 +157,8 @@ class Context:
         fit = inputs.fit
         if fit.own_average:
             return net
-        if fit.own_start and isinstance(inputs, TrainedStudents) and inputs.before is not None:
-            return self.changed_net(inputs.before)
+        if fit.own_start:
+            return self.incoming_net(inputs)
         if fit.own_dense:
             return self.dense_net(inputs)
         who = None if inputs.source is None else teacher_of(inputs.source)

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import errors, trees
-from kdjax.cost import counted
+from kdjax.cost import check_memory, counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, Split, is_column, taken
 from kdjax.errors import UsageError
@@ -86,16 +86,32 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
     if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
-    parts: dict[str, Any] = {
-        'net': net,
-        'teacher': teacher,
-        'objective': fit.objective,
-        'tx': build.optimiser(changes.optimiser(inputs), fit.steps),
-        'writes': changes.writer(inputs, dataset, net, _teaching(inputs, dataset, net)[0]),
-    }
+    writes = changes.writer(inputs, dataset, net, _teaching(inputs, dataset, net)[0])
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes,
+                             'tx': build.optimiser(changes.optimiser(inputs), fit.steps)}  # fmt: skip
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
-    return _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
+    traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
+    if changes.scored_on(inputs):
+        _check_scored(inputs, dataset, knobs, earlier)
+    return traced
+
+
+def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree | None) -> None:
+    """Raises UsageError where the terms of a fit do not fit its student as it comes in, whose gradients are asked."""
+    before, how = getattr(inputs, 'before', None), inputs.precision
+    one = _changed(before, dataset, how) if before else _net(inputs.network, inputs, dataset, how)
+    net = build.trained_net(one, inputs.fit)
+    teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
+    parts = {'net': net, 'teacher': teacher, 'objective': inputs.fit.objective}
+    init = bound(init_state, **parts, tx=build.optimiser({'momentum': 0.0}, 1))
+    new = _initial(net, inputs.network, batch['inputs'])
+    try:
+        state = jax.eval_shape(init, knobs, teacher_vars, batch, new, earlier)
+        jax.eval_shape(bound(build.slopes_of(inputs.fit), **parts), state, teacher_vars, batch, knobs)
+    except UsageError as error:
+        what = "score 'taylor' asks gradients at the student as it comes in, and"
+        raise UsageError(f'{what} {error}; take group_norm') from error
 
 
 @shared  # fits that differ in numbers alone cost the same
@@ -272,9 +288,9 @@ def _teacher(
         return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
-    assert isinstance(who, TeachingNetwork)  # which is who answered
     read = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)
+        lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype),
+        example(teacher_of(inputs.source), dataset),
     )
     found = _initial(net, spec, read)
     outputs = jax.eval_shape(online, found, {'inputs': read})
@@ -299,14 +315,12 @@ def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | No
         return _changed(inputs.before, dataset, inputs.precision), spec
     if fit.own_dense:
         changes.check_dense(inputs)
-        plain = _net(changes.network(inputs.network, inputs), inputs, dataset, inputs.precision)
-        return changes.factored_net(plain, inputs), spec
+        one = _net(changes.network(spec, inputs), inputs, dataset, inputs.precision)
+        return changes.factored_net(one, inputs), spec
     who = teacher_of(inputs.source) if inputs.source is not None else None
     if who is None or isinstance(who, GivenTeacher) or not fit.asks:
         return None, spec
-    known = dataset
-    if pretrained.other_data(inputs):
-        known = build.dataset(who.data)
+    if (known := build.dataset(who.data) if pretrained.other_data(inputs) else dataset) is not dataset:
         pretrained.check_words(inputs, dataset, known)
     one = _changed(who, known, inputs.teaching or who.precision)
     return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
@@ -335,9 +349,3 @@ def device_bytes() -> int:
 def host_bytes() -> int:
     """Bytes of the machine."""
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
-def check_memory(what: str, needed: float, there: int, advice: str) -> None:
-    """Raises UsageError where something takes more bytes than there are."""
-    if needed > there:
-        raise UsageError(f'{what} takes {needed / 1e9:.3g} GB, and there are {there / 1e9:.3g}; {advice}')

@@ -11,7 +11,7 @@ import numpy as np
 from kdjax import trees
 from kdjax.cost import COMPRESSION, compression, cost_of
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build, changes, students
+from kdjax.study.recipe import build, changed, changes, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.inputs import Evaluated, Examined, GivenTeacher, Inputs, Teacher, TrainedStudents
 from kdjax.study.recipe.inputs import plain as as_json
@@ -64,7 +64,10 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
         if end.fit.answering or changes.reached(end):
             best = students.best_cell(artifact.result, max(shared.transfer_sizes), task.judged)
-            heads[method] = costs(student, trees.take(cells['last'], best or 0), end, context, made_smaller=smaller)
+            net, own = student, trees.take(cells['last'], best or 0)
+            if changes.ranked(end) and not end.fit.answering:
+                net, own = changed.as_built(functools.partial(context.net, inputs=end), end.network, end, own)
+            heads[method] = costs(net, own, end, context, made_smaller=smaller)
         else:
             cost = cost or costs(student, trees.take(cells['last'], 0), shared, context, made_smaller=smaller)
         if parts := artifact.result.get('parts'):
@@ -323,7 +326,7 @@ def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndar
     dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},
-        **costs(net, variables, inputs, context),
+        **costs(net, variables, inputs, context, made_smaller=changes.reached(inputs) and inputs.members == 1),
         EXHIBIT: context.task(inputs).exhibit(dataset, logits),
     }
     return teacher, context.logits(net, variables, inputs, 'test')

@@ -3,7 +3,7 @@
 import functools
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,7 +20,7 @@ from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import Fit, GridCell, Views
+from kdjax.study.recipe.recipe import GridCell, Views
 from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers, timing
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
@@ -61,11 +61,6 @@ class TrainingData(NamedTuple):
     label_noise: float = 0.0  # share of the labels that are wrong on purpose
 
 
-def alone(fitted: Tree, fit: Fit) -> Tree:
-    """The variables of a student without the head that answers for it, as a later fit starts from them."""
-    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted
-
-
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
@@ -104,15 +99,8 @@ def grid_program(
     """What trains a grid, and where it begins; arguments are those of `fit`."""
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
-    net = build.trained_net(context.changed_net(inputs), fit)
-    teaching = context.teaching_net(inputs, net)
-    teacher = source.teacher
-    # The student's own average cannot be computed before there is a state.
-    if fit.own_average or fit.own_start or fit.own_dense:
-        assert teaching is not None
-        teacher = teachers.frozen(teaching if fit.own_average else build.probed(teaching, fit.taps()))
-    writes = changes.writer(inputs, dataset, net, teaching)
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes}
+    parts = _parts(context, inputs, context.changed_net(inputs), source)
+    teacher, writes = parts['teacher'], parts['writes']
     tx = build.optimiser(changes.optimiser(inputs), fit.steps)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
@@ -126,13 +114,13 @@ def grid_program(
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
-    plain = build.trained_net(context.net(inputs.network, inputs), fit)
-    begun = start or WarmStart(_begun(plain, inputs, cells, context), {})
+    begun = start or WarmStart(_begun(build.trained_net(context.incoming_net(inputs), fit), inputs, cells, context), {})
     if fit.own_start or fit.own_dense:
         knobs[teachers.START] = jax.device_put(begun.dense if fit.own_dense else begun.student)
     making = (functools.partial(context.net, inputs=inputs), inputs.network)
     example = build.alone(context.example(inputs))
-    begun = begun._replace(student=changed.applied(inputs, cells, begun.student, making, example), dense=None)
+    slopes = _slopes(context.alone(), inputs, source, batches, knobs, begun, own_batches)
+    begun = begun._replace(student=changed.applied(inputs, cells, begun.student, making, example, slopes), dense=None)
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
@@ -141,9 +129,9 @@ def grid_program(
         return begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
 
     def split(chosen: str, seconds: float) -> dict[str, float]:
-        parts = timing.parts(writes, teacher if fit.teacher else None, build.source_of(fit))
+        timed_parts = timing.parts(writes, teacher if fit.teacher else None, build.source_of(fit))
         timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
-                 for name, part in parts.items()}  # fmt: skip
+                 for name, part in timed_parts.items()}  # fmt: skip
         first = trees.take(batches(0, 1), 0)
         return timing.split(timed, lambda: (fresh(), source.variables, first, knobs), fit.steps, seconds, len(cells))
 
@@ -160,10 +148,45 @@ def grid_program(
             jax.device_get(reach(state, source.variables, batches(step, step + 1), knobs))
             for step in range(min(anatomy.LOOKS, fit.steps))
         ),
-        changed.student_of(fit.spec, _calibration(context, inputs, batches, own_batches)),
+        changed.student_of(context, inputs, batches, own_batches),
         compiled(writes.observed) if isinstance(writes, Replay) else None,
         split,
     )
+
+
+def _parts(context: Context, inputs: Trained, net: Net, source: TeacherSource) -> dict[str, Any]:
+    """The structure of the step that trains a network, but for its optimiser."""
+    fit = inputs.fit
+    net, teacher = build.trained_net(net, fit), source.teacher
+    teaching = context.teaching_net(inputs, net)
+    if teaching is not None and (fit.own_average or fit.own_start or fit.own_dense):
+        teacher = teachers.frozen(net if fit.own_average else build.probed(teaching, fit.taps()))
+    writes = changes.writer(inputs, context.datasets(inputs.data), net, teaching)
+    return {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes}
+
+
+def _slopes(
+    context: Context, inputs: Trained, source: TeacherSource, batches: Feed, knobs: Any, begun: WarmStart,
+    own_batches: bool,
+) -> Iterator[Tree]:  # fmt: skip
+    """Gradients of the objective by the students as they come in, of the first batches of the fit, one after the other.
+
+    One cell after the other, whatever the layout of the fit: leaves (C, ...).
+    """
+    parts = _parts(context, inputs, context.incoming_net(inputs), source)
+    init = bound(init_state, **parts, tx=build.optimiser({'momentum': 0.0}, 1))
+    begin = compiled(bound(_begin, init=init, own_batches=own_batches))
+    step = compiled(_one_by_one(bound(build.slopes_of(inputs.fit), **parts), own_batches))
+    own = None if inputs.fit.own_average else source.variables
+    state = begin(knobs, own, batches(0, 1), begun._replace(dense=None))
+    for place in range(changes.scored_on(inputs)):
+        state, found = step(state, source.variables, trees.take(batches(place, place + 1), 0), knobs)
+        yield found
+
+
+@shared
+def _one_by_one(step: Step, own_batches: bool) -> Step:
+    return grid.gridded(step, 'map', own_batches)
 
 
 def _reach(
@@ -172,15 +195,6 @@ def _reach(
     """What terms of the first cell reach on the batches of one step."""
     batch = trees.take(batches, 0)
     return reach(trees.take(state, 0), variables, trees.take(batch, 0) if own_batches else batch, trees.take(knobs, 0))
-
-
-def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
-    """What takes the ranges of rounded students anew, on the first batches of their fit."""
-    how = changes.rounding(inputs, None)
-    if how is None:
-        return None
-    take = compiled(bound(changed.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
-    return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 
 def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:

@@ -186,7 +186,7 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     before = context.done['+'.join(inputs.before.chain)].folder
     terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
     since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
-    starts = [grid_program.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
+    starts = [changed.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
               for each in since if each.before]  # fmt: skip
     return WarmStart(starts[-1], terms, changed.dense(starts) if inputs.fit.own_dense else None)
 

@@ -131,7 +131,7 @@ def _run(
         'best': best or None,
         'history': _history(run, index, under_way),
         'gradients': last.record.get('anatomy', []) if last else [],
-        'cost': _sized(costs.get(_student(run.cells[-1])), last.record.get('size', {}) if last else {}),
+        'cost': _sized(costs.get(_student(run.cells[-1])), last.record if last else {}),
         'teacher': teacher,
         'stages': run.cells[-1].inputs.chain,
         'chosen': {},
@@ -139,8 +139,9 @@ def _run(
     }
 
 
-def _sized(cost: Mapping[str, Any] | None, size: Mapping[str, float]) -> Mapping[str, Any] | None:
-    """What a student costs, with what zeros and bits of its own make of it."""
+def _sized(cost: Mapping[str, Any] | None, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """What a student costs, with what zeros, bits and ranks of its own make of it."""
+    cost, size = record.get('cost', cost), record.get('size', {})
     return {**cost, 'more': {**cost.get('more', {}), **size}} if cost and size else cost
 
 

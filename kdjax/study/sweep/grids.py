@@ -21,7 +21,7 @@ from kdjax.cost import compression, compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, grid_program, plan, stages, students
+from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -197,22 +197,31 @@ def _train(
     fitted = fitted._replace(history=[*_earlier(manner.rung), *fitted.history])
     variables = jax.device_get(fitted.variables)
     several = [trees.take(variables, position) for position in range(len(cells))]
-    sized = [{'size': size} for size in _sizes(several, inputs, context)] if first.sized else []
+    sized = _sizes(several, inputs, context) if first.sized else [{}] * len(cells)
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
-                   **(sized[position] if sized else {})} for position, cell in enumerate(cells)],
+                   **sized[position]} for position, cell in enumerate(cells)],
         'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
 
 
-def _sizes(students: Sequence[Tree], inputs: TrainedStudents, context: Context) -> list[dict[str, float]]:
-    """The size of every student, with the directions of its factors that it uses."""
+def _sizes(students: Sequence[Tree], inputs: TrainedStudents, context: Context) -> list[dict[str, Any]]:
+    """The size of every student; where each has a rank of its own, what it costs too, with the factors that it uses."""
     example = context.example(inputs)
-    if not any('rank' in fit.knobs for fit in changes.fits(inputs)):
-        return compressions(context.changed_net(inputs), students, example)
+    if not changes.ranked(inputs):
+        return [{'size': size} for size in compressions(context.changed_net(inputs), students, example)]
     make = functools.partial(context.net, inputs=inputs)
-    return [compression(*changed.as_built(make, inputs.network, inputs, student), example) for student in students]
+    built = [changed.as_built(make, inputs.network, inputs, student) for student in students]
+    costs: dict[str, Any] = {}
+    for net, variables in built:
+        if _shapes(variables) not in costs:
+            costs[_shapes(variables)] = evaluation.costs(net, variables, inputs, context)
+    return [{'size': compression(*one, example), 'cost': costs[_shapes(one[1])]} for one in built]
+
+
+def _shapes(variables: Tree) -> str:
+    return str([leaf.shape for leaf in jax.tree.leaves(variables)])
 
 
 def _earlier(rung: Rung | None) -> list[dict[str, Any]]:
@@ -271,7 +280,7 @@ def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
 
     terms = all((index.places[cell.way[-1]].folder / 'terms').exists() for cell in cells)
     ways = changes.chain(inputs)[-1 - since : -1]
-    starts = [grid_program.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
+    starts = [changed.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
     return WarmStart(starts[-1], gathered('terms') if terms else {},
                      changed.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
 

@@ -1,94 +1,33 @@
 """Chains of fits that change their student: what was done stays, in grids, with averages, and again after a stop."""
 
-import runpy
-from pathlib import Path
-
 import jax
 import numpy as np
 import pytest
 import rotation
-from ml_collections import ConfigDict
+from compressed import chain, config, put, variables, zeros
 
 import kdjax
-from configs import base
 from kdjax import trees
 from kdjax.compress import shared, sizes
 from kdjax.compress.quantized import ROUNDING
 from kdjax.data import digits
 from kdjax.errors import UsageError
 from kdjax.study import run
-from kdjax.study.recipe import acceptance, changed, changes, execute, plan
-from kdjax.study.recipe.context import Context, Datasets
+from kdjax.study.recipe import acceptance, changed, changes, plan
+from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.resolve import resolve
-from kdjax.study.sweep import collect, expand, rows, worker
+from kdjax.study.sweep import expand, rows
 from kdjax.train import storage, teachers
-from kdjax.train.checkpoint import load_variables
-from kdjax.train.screen import Screen
-from kdjax.train.stop import StopSignals
 from kdjax.types import State
-
-TINY = runpy.run_path(str(Path(__file__).resolve().parents[2] / 'configs' / 'tiny.py'))['get_config']
-FITS = {
-    'prune': {'optim.pruning': 'global', 'optim.prune_every': 3, 'sparsity': 0.5},
-    'qat': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'before'},
-    'pqk': {'change': {'kind': 'quantize'}, 'bits': 4.0, 'teacher': 'dense'},
-    'ptq': {'change': {'kind': 'quantize'}, 'steps': 0},
-    'narrow': {'change': {'kind': 'narrow', 'keep': 0.5}},
-    'factor': {'change': {'kind': 'factor', 'ranks': {'dense1/kernel': 3}}},
-    'share': {'change': {'kind': 'share', 'bits': 3}},
-    'after': {},
-    'own': {'teacher': 'dense'},
-}  # fmt: skip
 
 # A whole run, which all of its tests look at.
 every_other_day = pytest.mark.rotating(0, 2)
-
-
-def config(methods, search=None, **fields):
-    """The tiny run with these methods beside the baseline; fields by dotted name."""
-    new = TINY()
-    with new.unlocked(), new.ignore_type():
-        for name in ('distill', 'finetune', 'combined'):
-            del new.fits[name]
-        for name, settings in FITS.items():
-            new.fits[name] = base.fit(hard=0.1, soft=0.9)
-            new.fits[name].steps, new.fits[name].learning_rate = 20, 1e-2
-            for field, value in settings.items():
-                put(new.fits[name], field, value)
-        new.methods = ConfigDict({'hard labels': ('baseline',), **methods})
-        new.accept.method = next(iter(methods))
-        new.search = base.Search(search or {})
-        for field, value in fields.items():
-            put(new, field.replace('__', '.'), value)
-    return new.lock()
-
-
-def put(node, field, value):
-    *way, last = field.split('.')
-    for name in way:
-        node = node[name]
-    node[last] = ConfigDict(value) if isinstance(value, dict) else value
-
-
-def chain(*fits):
-    """What the last fit of a chain reads."""
-    made = config({'method': fits})
-    return plan.stages_of(resolve(made))['+'.join(fits)].inputs
 
 
 def traced(config):
     """What every fit of a config costs, without training."""
     recipe = resolve(config)
     return plan.check_shapes(recipe, Datasets()(recipe.data))
-
-
-def variables(workdir, chain, which='variables'):
-    (folder,) = workdir.glob(f'{chain}-*')
-    return load_variables(folder / which), storage.read_json(folder / storage.ARTIFACT)['result']
-
-
-def zeros(variables):
-    return [np.asarray(variables['params'][layer]['kernel']) == 0 for layer in ('dense1', 'head')]
 
 
 @pytest.fixture(scope='module')
@@ -243,6 +182,8 @@ def test_every_number_of_bits_and_every_share_is_a_cell_of_one_program():
         ('qat', 'change', {'kind': 'quantize', 'form': 'max'}, "unknown form 'max' of rounding"),
         ('narrow', 'change', {'kind': 'narrow'}, "change 'narrow': missing a required argument: 'keep'"),
         ('narrow', 'change', {'kind': 'narrow', 'keep': 50}, r'must be in \(0, 1\], got 50'),
+        ('narrow', 'change', {'kind': 'narrow', 'keep': 0.5, 'score': 'l1'}, "unknown score 'l1' of change narrow"),
+        ('narrow', 'change', {'kind': 'narrow', 'keep': 0.5, 'batches': 3}, 'of, >= 1, or 0 for 10; got 3 and score'),
         ('qat', 'bits', 1.0, 'bits must be whole numbers from 2 on'),
         ('qat', 'bits', 4.5, 'bits must be whole numbers from 2 on'),
         ('after', 'bits', 4.0, "bits are of a fit that rounds: set change to {'kind': 'quantize'}"),
@@ -318,75 +259,3 @@ def test_retries_change_what_makes_a_student_smaller():
     assert acceptance.retried(made, 'bits', 6.0).fits.qat.bits == 6.0
     with pytest.raises(UsageError, match=r"retry\.bits is of a fit that rounds, and method 'P' has none"):
         acceptance.retried(config({'P': ('baseline', 'prune')}), 'bits', 6.0)
-
-
-@pytest.mark.slow
-def test_the_dense_student_teaches_in_runs_and_in_sweeps_alike(tmp_path):
-    made = config({'PQK': ('baseline', 'prune', 'pqk')}, fits__prune__teacher='dense')
-    run.run(made, tmp_path / 'run', 'test')
-    found, _ = variables(tmp_path / 'run', 'baseline+prune+pqk')
-    (tmp_path / 'sweep').mkdir()
-    worker.run(made, rows.axis('method', 'PQK'), tmp_path / 'sweep', 'test')
-    swept = [load_variables(folder / 'variables') for folder in (tmp_path / 'sweep').glob('grid-*')]
-    assert trees.fingerprint(found) in map(trees.fingerprint, swept)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('fits', [('prune',), ('prune', 'qat'), ('narrow', 'factor'), ('prune', 'share')])
-def test_a_chain_that_is_stopped_in_its_last_fit_goes_on_to_the_same_bits(tmp_path, fits):
-    class Once(StopSignals):
-        """Asks for a stop in the middle of a stage."""
-
-        stage, seen = '', 0
-
-        def agreed(self):
-            self.seen += self.stage == last
-            return signal if self.seen == 2 else None
-
-    class Told(Screen):
-        def stage(self, name, steps=1):
-            stop.stage = name
-            super().stage(name, steps)
-
-    last, stop = '+'.join(('baseline', *fits)), Once()
-    signal = type('Signal', (), {'name': 'SIGTERM', '__bool__': lambda self: True})()
-    averaged = {f'fits__{name}__optim__ema': 0.8 for name in fits}
-    made = config({'method': ('baseline', *fits)}, run__chunk=5, run__save_every=5, **averaged)
-    recipe = resolve(made)
-    todo, context = list(plan.stages_of(recipe).values()), Context(recipe.execution, Told(quiet=True), stop)
-    with pytest.raises(execute.Interrupted):
-        execute.execute(todo, context, tmp_path / 'stopped')
-    assert not list((tmp_path / 'stopped').glob(f'{last}-*/{storage.ARTIFACT}'))
-    for workdir in ('stopped', 'whole'):
-        run.run(made, tmp_path / workdir, 'test')
-    found, wanted = (variables(tmp_path / workdir, last) for workdir in ('stopped', 'whole'))
-    assert trees.fingerprint(found[0]) == trees.fingerprint(wanted[0])
-
-
-@pytest.mark.slow
-def test_ranks_are_cells_and_each_student_has_the_size_of_its_own(tmp_path):
-    made = config({'R': ('baseline', 'factor', 'qat')})
-    ranks = rows.product(rows.axis('method', 'R'), rows.axis('fits.factor.rank', 1.0, 3.0))
-    worker.run(made, rows.chained(rows.axis('method', 'hard labels'), ranks), tmp_path, 'test')
-    found = collect.results(expand.expand(made, ranks), tmp_path, '')
-    sizes_ = {run.point['rank']: run.cost.more for run in found.runs}
-    assert {rank: size['macs'] for rank, size in sizes_.items()} == {rank: rank * (64 + 8) + 8 * 10 for rank in (1, 3)}
-    assert sizes_[1]['stored_bytes'] < sizes_[3]['stored_bytes']
-    assert (tmp_path / 'report' / 'pareto_deflated_bytes.png').is_file()
-    student = kdjax.load(tmp_path, point={'rank': 1.0})
-    assert student.variables['params']['dense1']['kernel']['first'].shape == (64, 1)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize('precision', ['float32', 'bfloat16'])
-@pytest.mark.parametrize('runner', ['single', 'pmap', 'shard_map', 'cells'])
-def test_chains_are_the_same_over_runners_and_in_bfloat16(tmp_path, runner, precision):
-    methods = {'all': ('baseline', 'narrow', 'prune', 'qat')}
-    run.run(config(methods, run__runner=runner, run__precision=precision), tmp_path, 'test')
-    found, result = variables(tmp_path, 'baseline+narrow+prune+qat')
-    assert result['failures'] == []
-    assert found['params']['dense1']['kernel'].shape == (2, 64, 4)
-    for cell in range(2):
-        count = sum(int(layer[cell].sum()) for layer in zeros(found))
-        assert count == round(0.5 * (64 * 4 + 4 * 10))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(found))

@@ -1,0 +1,186 @@
+"""Measures what it costs a step that the student is made smaller meanwhile.
+
+Command: python experiments/speed/smaller.py [--rounds 21]      writes results/smaller.json
+
+A grid of students on digits (configs/compress.py), as one program over a chunk of steps, with cached logits: the plain
+distillation step, and the same with zeros or rounding. In turns; ratios are of times from the same turn.
+"""
+
+import argparse
+import functools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT))
+
+import jax
+import numpy as np
+
+from kdjax.compress import quantized
+from kdjax.compress.quantized import Rounding
+from kdjax.cpu import allocator
+from kdjax.nets import mlp
+from kdjax.study.report import document
+from kdjax.techniques.cross_entropy import CrossEntropy
+from kdjax.techniques.hinton import SoftTargets
+from kdjax.train import grid, layout, ledger, optim, teachers
+from kdjax.train.objective import Objective
+from kdjax.train.step import init_state, train_step
+from kdjax.types import Tree
+
+CELLS, BATCH, STEPS, DISPATCHES = 20, 32, 50, 8  # students; examples; steps of a dispatch; dispatches of a turn
+OBJECTIVE = Objective((('hard', CrossEntropy()), ('soft', SoftTargets())))
+NET = mlp.mlp(classes=10, widths=(16,))
+PLAIN = 'plain'
+
+
+class Arm(NamedTuple):
+    """What is done to the student in every step."""
+
+    says: str
+    optim: Mapping[str, Any] = {}
+    rounding: Rounding | None = None
+    goal: float | None = None  # most that it may cost, over the plain step
+
+    @property
+    def net(self) -> Any:
+        """The network that is trained."""
+        return NET if self.rounding is None else quantized.quantized(NET, self.rounding)
+
+
+ARMS: Mapping[str, Arm] = {
+    PLAIN: Arm('nothing'),
+    'keep': Arm('zeros that are there stay', {'pruning': 'keep'}, goal=1.1),
+    '2:4': Arm('of four weights in a row two are zero', {'pruning': '2:4'}, goal=1.1),
+    'global': Arm('80 % of all weights become zero', {'pruning': 'global'}, goal=1.1),
+    'layer': Arm('80 % of the weights of every layer become zero', {'pruning': 'layer'}, goal=1.1),
+    'RigL': Arm('80 % are zero, and connections move', {'pruning': 'layer', 'regrow': 0.3}),
+    'QAT': Arm('weights of 4 bits, inputs of 8', rounding=Rounding(), goal=1.3),
+    'LSQ': Arm('the same with learned steps', rounding=Rounding('lsq')),
+}
+
+
+def batches() -> dict[str, Any]:
+    """Those of a dispatch, every cell its own."""
+    random = np.random.default_rng(0)
+    lead = (STEPS, CELLS, BATCH)
+    return {
+        'inputs': random.random((*lead, 8, 8, 1)).astype(np.float32),
+        'labels': random.integers(0, 10, lead).astype(np.int32),
+        'mask': np.ones(lead, np.float32),
+        'id': np.zeros(lead, np.int32),
+        'teacher/logits': random.normal(size=(*lead, 10)).astype(np.float32),
+    }
+
+
+def knobs(arm: Arm) -> dict[str, Any]:
+    """The numbers of every cell."""
+    student = {'learning_rate': 5e-3, 'weight_decay': 0.0}
+    student |= {'sparsity': 0.8} if optim.takes_sparsity(arm.optim) else {}
+    terms = {name: {knob: float(value) for knob, value in of.items()} for name, of in OBJECTIVE.knobs().items()}
+    told = {'terms': terms, 'optim': {'student': student, 'terms': {'learning_rate': 1e-3, 'weight_decay': 0.0}}}
+    cells = jax.tree.map(lambda value: np.full(CELLS, value, np.float32), told)
+    return {**cells, 'seed': np.arange(CELLS, dtype=np.uint32)}
+
+
+def functions(arm: Arm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """What makes the states of a grid, of keys, knobs and the first batch; and its steps of a dispatch."""
+    tx = optim.build('adamw', schedule='cosine', steps=STEPS * DISPATCHES, **arm.optim)
+    parts: dict[str, Any] = {'net': arm.net, 'teacher': teachers.cached(), 'objective': OBJECTIVE, 'tx': tx}
+
+    def begun(key: jax.Array, given: Any, batch: Any) -> Any:
+        student = NET.init(key, batch['inputs'])
+        if arm.rounding is not None:
+            student = quantized.begun(NET, arm.rounding, student, batch['inputs'], (4.0, 8.0))
+        return init_state(given, {}, batch, student, {}, **parts)
+
+    return jax.vmap(begun), grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+
+
+def program(arm: Arm, examples: Tree) -> tuple[Tree, Callable[[Tree], Tree]]:
+    """The state that an arm begins with, and a dispatch of it, compiled."""
+    (begin, step), own = functions(arm), jax.device_put(knobs(arm))
+    first = jax.tree.map(lambda leaf: leaf[0], examples)
+    state = jax.jit(begin)(jax.random.split(jax.random.key(0), CELLS), own, first)
+    compiled = jax.jit(step, donate_argnums=0).lower(state, {}, examples, own).compile()
+    return state, lambda state: jax.block_until_ready(compiled(state, {}, examples, own)[0])
+
+
+def measured(rounds: int, names: Sequence[str] = tuple(ARMS)) -> dict[str, dict[str, Any]]:
+    """Of every arm seconds and processor seconds of a step by round, and medians of their ratios to the first arm's.
+
+    In a round all take turns after each dispatch, so that what else the machine does is shared by all.
+    """
+    examples = jax.device_put(batches())
+    programs = {name: program(ARMS[name], examples) for name in names}
+    samples: dict[str, list[np.ndarray]] = {name: [] for name in programs}
+    for number in range(rounds + 1):
+        states = {name: layout.copied(state) for name, (state, _) in programs.items()}
+        taken = {name: np.zeros(2) for name in programs}
+        for _ in range(DISPATCHES):
+            for name, (_, dispatch) in programs.items():
+                before = np.array([time.perf_counter(), time.process_time()])
+                states[name] = dispatch(states[name])
+                taken[name] += np.array([time.perf_counter(), time.process_time()]) - before
+        for name in programs if number else ():  # the first warms up
+            samples[name].append(taken[name] / STEPS / DISPATCHES)
+    said = {name: {'says': ARMS[name].says, 'goal': ARMS[name].goal} for name in names}
+    return {name: {**said[name], **_summary(of, samples[names[0]])} for name, of in samples.items()}
+
+
+def _summary(own: Sequence[np.ndarray], plain: Sequence[np.ndarray]) -> dict[str, Any]:
+    (seconds, processor), (ratios, of_processor) = np.stack(own).T, (np.stack(own) / np.stack(plain)).T
+    return {
+        'seconds': seconds, 'cpu_seconds': processor, 'median': np.median(seconds), 'ratio': np.median(ratios),
+        'cpu_ratio': np.median(of_processor), 'quartiles': np.quantile(ratios, (0.25, 0.75)),
+    }  # fmt: skip
+
+
+def table(found: Mapping[str, Any]) -> document.Table:
+    """What is done to students in every step, and what it costs in processor time, which others do not lengthen."""
+    machine, versions, rows = found['machine'], found['versions'], []
+    plain, *_ = found['arms'].values()
+    for name, each in found['arms'].items():
+        ratios = [own / first for own, first in zip(each['cpu_seconds'], plain['cpu_seconds'], strict=True)]
+        ratio, (low, _, high) = statistics.median(ratios), statistics.quantiles(ratios, n=4)
+        met = '' if each['goal'] is None else f'{each["goal"]:.1f}, {"met" if ratio <= each["goal"] else "not met"}'
+        rows.append((name, each['says'], f'{1e6 * statistics.median(each["cpu_seconds"]):.0f}', f'{ratio:.2f}',
+                     f'{low:.2f} to {high:.2f}', met, f'{each["ratio"]:.2f}'))  # fmt: skip
+    header = ('', 'in every step', 'processor (us)', 'ratio', 'middle half', 'goal, at most', 'ratio by the clock')
+    says = (
+        f'{found["cells"]} students of 1.2 k parameters as one grid, batches of {found["batch"]}, cached logits; '
+        f'medians of {found["rounds"]} turns of {found["steps"]} steps, over the plain step of the same turn; '
+        f'{machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
+    )
+    return document.Table(says, 'llrrrlr', header, tuple(rows))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
+    parser.add_argument('--rounds', type=int, default=21)
+    parser.add_argument('--arms', default=','.join(ARMS), help='to look at, the first for comparison; writes no file')
+    given = parser.parse_args()
+    allocator.keep_buffers({})
+    names = given.arms.split(',')
+    found = measured(given.rounds, names)
+    for name, row in found.items():
+        low, high = row['quartiles']
+        print(f'{name:8s} {1e6 * row["median"]:7.1f} us  {row["ratio"]:.3f} [{low:.3f}, {high:.3f}]  '
+              f'cpu {row["cpu_ratio"]:.3f}')  # fmt: skip
+    if names == list(ARMS):
+        kept = {
+            'arms': found, 'rounds': given.rounds, 'cells': CELLS, 'batch': BATCH, 'steps': STEPS * DISPATCHES,
+            'versions': ledger.versions(), 'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
+        }  # fmt: skip
+        (HERE / 'results' / 'smaller.json').write_text(json.dumps(ledger.plain(kept), indent=1) + '\n')
+
+
+if __name__ == '__main__':
+    main()
