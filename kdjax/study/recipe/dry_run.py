@@ -288,10 +288,8 @@ def _teacher(
         return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
-    read = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype),
-        example(teacher_of(inputs.source), dataset),
-    )
+    theirs, size = example(teacher_of(inputs.source), dataset), inputs.fit.batch_size
+    read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), theirs)
     found = _initial(net, spec, read)
     outputs = jax.eval_shape(online, found, {'inputs': read})
     tables = jax.eval_shape(
