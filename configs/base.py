@@ -193,6 +193,12 @@ def fit(**weights: float) -> ConfigDict:
             'bits': 8.0,  # of weights, where the fit rounds, 2 ... 15; 16 and more are not rounded; knob
             'input_bits': 8.0,  # of what is multiplied with them; knob
             'rank': 0.0,  # of the factors, where the fit makes such, at most; 0 for what `change` says; knob
+            # Who writes what a step reads, of tasks that write: {} for the data alone; {'kind': 'student'}, after a
+            # `prompt` of the data; 'teacher'; 'mixed', both, of whom the teacher has a `share`; or 'replay', the
+            # student, whose texts are kept and read again. `by` 'examples' or 'batches': see kdjax/train/texts.py
+            'texts': {},
+            'on_policy': 0.5,  # share of the examples that are so written; of 'replay' at first; knob
+            'sampling_temperature': 1.0,  # of what is drawn from, apart from those of terms; knob
             # Attributes of the task that this fit has for itself, of those that say what a batch teaches: of
             # translation {'learned': 'best'}, a teacher's translations in the place of references
             'task': {},

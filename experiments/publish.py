@@ -43,6 +43,7 @@ FIGURES = {  # by experiment
     'bccd': ('gains.png', 'boxes.png'),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
+    'shakespeare': ('gains.png',),
 }
 SEVERAL = ('ap50',)  # scores of tasks of which other metrics are read beside it, with their intervals
 ALSO_IN = {'digits': ROOT / 'README.md'}
@@ -62,9 +63,12 @@ def table(content: dict) -> str:
         f'JAX {made.versions["jax"]}; {sum(made.seconds.values()):.0f} s in all stages; '
         f'configuration {made.config_hash}; `{made.command}`.'
     )
-    costs = [networks.costs(summary)] if any(row.cost and row.cost.more for row in summary.rows) else []
+    costly = any(row.cost and row.cost.more for row in summary.rows)
+    costs = [networks.costs(summary), *networks.steps(summary)] if costly else []
+    # Of networks that write, what they write counts as much as what decides.
+    writes = any(metric.name == 'own_kl' for metric in summary.metrics)
+    several = [tables.leading(summary)] if writes or summary.score in SEVERAL else []
     paper = [tables.paper(summary)] if summary.published else []
-    several = [tables.leading(summary)] if summary.score in SEVERAL else []
     blocks = [tables.plain(summary), *several, *tables.further(summary), *paper, *costs]
     return f'{document.markdown(blocks).strip()}\n\n{where}'
 

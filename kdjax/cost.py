@@ -136,3 +136,9 @@ def latency_ms(forward: Any, variables: Tree, inputs: Tree, rounds: int = 30) ->
         jax.device_get(forward(variables, inputs))
         seconds.append(time.perf_counter() - start)
     return statistics.median(seconds) * 1e3
+
+
+def check_memory(what: str, needed: float, there: int, advice: str) -> None:
+    """Raises UsageError where something takes more bytes than there are."""
+    if needed > there:
+        raise UsageError(f'{what} takes {needed / 1e9:.3g} GB, and there are {there / 1e9:.3g}; {advice}')

@@ -208,14 +208,14 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     cache = CachedTeacher(
         name=who.name, augment=views.augment, views=views.views, taps=fit.taps(), precision=inputs.teaching, teacher=who
     )
-    online, cached = (
-        dry_run.trace(dataclasses.replace(inputs, source=source), dataset).flops for source in (who, cache)
-    )
+    online = dry_run.trace(dataclasses.replace(inputs, source=who), dataset).flops
+    # What is written in a step is each network's own, and can be looked up by nobody
+    cached = online if fit.writes else dry_run.trace(dataclasses.replace(inputs, source=cache), dataset).flops
     example = build.alone(context.example(inputs))
     variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
     teacher = grid_program.asked_teacher(context, inputs)
     asked = [('online', TeacherSource(teacher, variables, {}), online + (cells - 1) * cached)]
-    tables = _tables(teacher, variables, context, inputs)
+    tables = None if fit.writes else _tables(teacher, variables, context, inputs)
     if tables is None:
         return asked
     return [*asked, ('cached', TeacherSource(teachers.cached(), {}, tables), cells * cached)]

@@ -5,7 +5,7 @@ A task is a frozen dataclass in a file of its own; a config names it: {'kind': '
 """
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -75,6 +75,11 @@ class Task:
     @property
     def per_token(self) -> bool:
         """Whether logits, labels and predictions are of every token of the padded inputs."""
+        return False
+
+    @property
+    def writes(self) -> bool:
+        """Whether its networks may write texts in training, so that it is told what a step spends its time on."""
         return False
 
     @property
@@ -190,6 +195,14 @@ class Task:
     def served(self, outputs: Outputs) -> Array:
         """What a network is used for, whose time is measured: its logits, unless more has to be done with them."""
         return outputs.logits
+
+    def own_texts(
+        self, student: Net, teacher: Net, split: Split
+    ) -> Callable[[Tree, Tree], Mapping[str, np.ndarray]] | None:
+        """What judges texts that networks write by themselves: a function from variables of cells C and of the teacher
+        to further metrics, (C,) each; None where they are not asked for any."""
+        del student, teacher, split
+        return None
 
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """What is asked of a cached teacher in the place of its logits on every view of every training example.

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.dataset import Dataset, Split
+from kdjax.decoding.base import Limits
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric, mean
 from kdjax.tasks.base import Task
@@ -19,6 +20,13 @@ PERPLEXITY = Metric('perplexity', 'perplexity of a token', '', 'lower')
 ACCURACY = Metric('accuracy', 'tokens foreseen', '%', short='foreseen')
 AGREEMENT = Metric('agreement', 'tokens foreseen as by the teacher', '%', 'higher', 2, 'agrees')
 KL = Metric('kl', 'KL to the teacher of a token', 'nats', 'lower', 4, 'KL')
+# Of a training step of one network, of the last fit of a method
+STEP_COSTS = (
+    Metric('step_ms', 'time of a step', 'ms', 'lower', 1, 'step'),
+    Metric('sampling_ms', 'of which texts are written', 'ms', 'lower', 1, 'sampling'),
+    Metric('teacher_ms', 'and the teacher is asked', 'ms', 'lower', 1, 'teacher'),
+    Metric('update_ms', 'and the rest', 'ms', 'lower', 1, 'update'),
+)
 
 
 class Perplexity(NamedTuple):
@@ -42,9 +50,29 @@ class NextToken(Task):
     def per_token(self) -> bool:
         return True
 
+    @property
+    def writes(self) -> bool:
+        return True
+
+    @property
+    def cost_metrics(self) -> tuple[Metric, ...]:
+        return (*super().cost_metrics, *STEP_COSTS)
+
     def text(self, inputs: Tree) -> Any:
         """The tokens (B, N), of inputs, after which another is foreseen."""
         return inputs
+
+    def retold(self, inputs: Tree, text: Array) -> Tree:
+        """Inputs with other tokens (B, N) in the place of theirs: of 'target', where there is a source too."""
+        return {**inputs, 'target': text} if isinstance(inputs, Mapping) else text
+
+    def source(self, inputs: Tree) -> Tree:
+        """What a network that writes reads, (B, ...): 'source', where there is one."""
+        return inputs['source'] if isinstance(inputs, Mapping) else inputs
+
+    def limits(self, length: int) -> Limits:
+        """What may be written, of at most so many tokens."""
+        return Limits(length)
 
     def check(self, dataset: Dataset) -> None:
         if {'inputs', 'labels'} - set(dataset.padded):

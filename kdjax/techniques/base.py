@@ -115,6 +115,7 @@ class Term:
     STUDENT: ClassVar[bool] = True  # whether it reads the student; what does not prepares itself for a later fit
     LABELS: ClassVar[bool] = False  # whether it reads labels: then it is shown none of the examples without
     OTHER_CLASSES: ClassVar[bool] = False  # whether the teacher's logits may be of another number of classes
+    WRITTEN: ClassVar[bool] = False  # whether it reads what is written in a step, of a fit with `texts`
     DRAWS: ClassVar[bool] = False  # whether it draws at random
     COUNTS: ClassVar[bool] = False  # whether it counts training steps, other than by its schedules
     # Fields of those that are functions of arrays alone, of terms that may learn, or read the same in two ways.
@@ -277,7 +278,8 @@ class Term:
         'member1/logits', 'member0/penult', ...; of a student: 'peers' (B, 3, K). Of a recommender scores of groups of
         items (B, M) and of users, 'positive', 'negative', 'first', 'interesting', 'uninteresting', 'interesting_users',
         'uninteresting_users', and embeddings 'user_vector' (B, D) and 'item_vectors' (B, 2, D), the teacher's wider;
-        batch['user'], batch['item'] (B,) and batch['items'] (B, 2).
+        batch['user'], batch['item'] (B,) and batch['items'] (B, 2). Of texts that were written
+        batch['written'], ids from 1 on, and batch['teacher_share'] (B,).
         """
         return [cls(form=form) for form in cls.FORMS] if cls.FORMS else [cls()]  # type: ignore[call-arg]
 

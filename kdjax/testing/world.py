@@ -100,6 +100,7 @@ def drawn(seed: int, batch: int = 6, mask: Sequence[int] | None = None) -> TermI
     student, teacher = added(own, {'anchor_logits': (ANCHORS, CLASSES)}, student, teacher)
     found = anchors(own, batch)
     student, teacher = added(own, {'centre_sizes': (ANCHORS, 2)}, student, teacher)
+    found |= {'written': strings[:, 0] + 1, 'teacher_share': np.full(batch, 0.2, np.float32)}
     return TermInputs(student, teacher, {**examples, 'tags': tags, **asked, **said, **found})
 
 

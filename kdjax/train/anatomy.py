@@ -14,6 +14,7 @@ from kdjax import trees
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.step import Knobs, Logs, Pull, gradients
 from kdjax.train.teachers import Source, cached, given
+from kdjax.train.texts import Texts
 from kdjax.types import Array, Batch, Net, Outputs, State, Teacher, TermInputs, Tree
 
 LOOKS = 8  # batches that a term may be silent on before that is said
@@ -29,6 +30,7 @@ def anatomy(
     teacher: Teacher,
     objective: Objective,
     source: Source = given,
+    writes: Texts | None = None,
     axis: str | None = None,
     accumulate: int = 1,
 ) -> dict[str, dict[str, Array]]:
@@ -54,7 +56,7 @@ def anatomy(
 
     result = gradients(
         state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, losses=losses,
-        pulled=_batched, source=source, axis=axis, accumulate=accumulate,
+        pulled=_batched, source=source, writes=writes, axis=axis, accumulate=accumulate,
     )  # fmt: skip
     norms, cosines = compared(result.grads)
     pairs = itertools.combinations(range(len(terms)), 2)
@@ -106,6 +108,7 @@ def reach(
     teacher: Teacher,
     objective: Objective,
     source: Source = given,
+    writes: Texts | None = None,
 ) -> dict[str, Array]:
     """Whether a term can move anything on a batch, whatever the networks say: () bool by name.
 
@@ -118,6 +121,7 @@ def reach(
       state, ...: as for `train_step`, on one device.
     """
     variables = {'params': state.params['student'], 'stats': state.stats}
+    batch = batch if writes is None else writes.made_up(batch)
     own_vars = source(state, teacher_vars, knobs)
     steady = Objective(tuple((name, dataclasses.replace(term, schedules=())) for name, term in objective.terms))
     taps = [sorted({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]

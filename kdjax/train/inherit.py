@@ -1,44 +1,134 @@
 """Networks that start as others: as parts of their teacher, or as one that learned another task, but its head."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 
 from kdjax import trees
 from kdjax.errors import UsageError, unknown
 from kdjax.train import frozen
 from kdjax.types import Tree
 
+LAYER = re.compile(r'layer(\d+)')
+SCANNED = 'layers'  # where layers lie that are a loop, in one module with a leading axis
+
 
 def inherited(student: Tree, teacher: Tree, modules: Mapping[str, str], cells: bool = False) -> Tree:
     """The variables of a student in which modules have the weights of modules of the teacher.
 
+    Layers that are a loop ('layers/layer', with a leading axis) are named as those that are none: 'decoder/layer2'.
+
     Args:
       student, teacher: variables of both, arrays or shapes.
-      modules: paths of modules of the student and, for each, that of the teacher's: {'layer1': 'layer2'}.
+      modules: paths of modules of the student and, for each, that of the teacher's: {'layer1': 'layer2'}; or of two
+        stacks of layers how they go together, a key of `RULES`: {'decoder': 'decoder:spread'}.
       cells: whether the student's have a leading axis of cells.
 
     Returns:
       The student's variables; what is not named stays.
 
     Raises:
-      UsageError: a module that is not there, or one of other shapes; names both.
+      UsageError: a module that is not there, or one of other shapes; names both. Or a rule that there is not, or stacks
+        without layers, or with more of them than the teacher's.
 
     Reference: Sanh et al., DistilBERT, 2019, sec. 3 (every other layer of the teacher).
     """
     if not modules:
         return student
-    result = jax.tree.map(lambda leaf: leaf, student)
-    for own, other in modules.items():
+    axis = int(cells)
+    result, teacher = _apart(student, axis), _apart(teacher, 0)
+    for own, other in _each(modules, result['params'], teacher['params']).items():
         for part in ('params', 'stats'):
-            if part == 'stats' and not _holds(student[part], own):
+            if part == 'stats' and not _holds(result[part], own):
                 continue
             given, place = _module(teacher[part], other, 'teacher'), own.split('/')
             parent = _module(result[part], '/'.join(place[:-1]), 'student')
             _module(result[part], own, 'student')
             parent[place[-1]] = _copied(parent[place[-1]], given, own, other, cells)
-    return result
+    return _together(result, student, axis)
+
+
+def spread(own: int, other: int) -> list[int]:
+    """The first layer and the last, and between them others as far from each other as can be, from 0 on.
+
+    Reference: Gandhi, von Platen, Rush, Distil-Whisper, 2023, sec. 3.
+    """
+    return [round(place) for place in np.linspace(0, other - 1, own)]
+
+
+def alternate(own: int, other: int) -> list[int]:
+    """The first of every two layers where there are half as many, of every three where a third (Sanh et al. 2019)."""
+    return [place * (other // own) for place in range(own)]
+
+
+RULES = {'spread': spread, 'alternate': alternate}
+
+
+def _each(modules: Mapping[str, str], student: Tree, teacher: Tree) -> dict[str, str]:
+    """The modules, of stacks each layer and all else that both have."""
+    found: dict[str, str] = {}
+    for own, other in modules.items():
+        path, stacked, rule = other.partition(':')
+        if not stacked:
+            found[own] = other
+            continue
+        if rule not in RULES:
+            raise unknown('rule', rule, RULES, f' of layers in student.start, {other!r}')
+        sides = _module(student, own, 'student'), _module(teacher, path, 'teacher')
+        counts = [sum(bool(LAYER.fullmatch(name)) for name in side) for side in sides]
+        if not 1 <= counts[0] <= counts[1]:
+            raise UsageError(f'student.start: {own!r} has {counts[0]} layers and {path!r} of the teacher {counts[1]}; '
+                             'there must be some, and no more than there')  # fmt: skip
+        for place, taken in enumerate(RULES[rule](*counts)):
+            found[f'{own}/layer{place + 1}'] = f'{path}/layer{taken + 1}'
+        found |= {f'{own}/{name}': f'{path}/{name}' for name in sides[0]
+                  if name in sides[1] and not LAYER.fullmatch(name)}  # fmt: skip
+    return found
+
+
+def _apart(tree: Tree, axis: int) -> Tree:
+    """A copy of variables in which layers that are a loop have their names; `axis` is that of the loop."""
+    if not isinstance(tree, Mapping):
+        return tree
+    found = {name: _apart(node, axis) for name, node in tree.items()}
+    if not _looped(tree):
+        return found
+    layers = found.pop(SCANNED)['layer']
+    for place in range(jax.tree.leaves(layers)[0].shape[axis]):
+        found[f'layer{place + 1}'] = jax.tree.map(lambda leaf, place=place: _taken(leaf, place, axis), layers)
+    return found
+
+
+def _together(tree: Tree, like: Tree, axis: int) -> Tree:
+    """The same with the structure of `like` again."""
+    if not isinstance(like, Mapping):
+        return tree
+    if not _looped(like):
+        return {name: _together(tree[name], node, axis) for name, node in like.items()}
+    count = jax.tree.leaves(like[SCANNED]['layer'])[0].shape[axis]
+    layers = [tree[f'layer{place + 1}'] for place in range(count)]
+    rest = {name: _together(tree[name], node, axis) for name, node in like.items() if name != SCANNED}
+    return {**rest, SCANNED: {'layer': jax.tree.map(lambda *leaves: _stacked(leaves, axis), *layers)}}
+
+
+def _looped(tree: Mapping[str, Tree]) -> bool:
+    return isinstance(tree.get(SCANNED), Mapping) and set(tree[SCANNED]) == {'layer'}
+
+
+def _taken(leaf: Any, place: int, axis: int) -> Any:
+    if isinstance(leaf, jax.ShapeDtypeStruct):
+        return jax.ShapeDtypeStruct((*leaf.shape[:axis], *leaf.shape[axis + 1 :]), leaf.dtype)
+    return leaf[:, place] if axis else leaf[place]
+
+
+def _stacked(leaves: Sequence[Any], axis: int) -> Any:
+    if isinstance(leaves[0], jax.ShapeDtypeStruct):
+        shape = leaves[0].shape
+        return jax.ShapeDtypeStruct((*shape[:axis], len(leaves), *shape[axis:]), leaves[0].dtype)
+    return jax.numpy.stack(leaves, axis)
 
 
 def carried(initial: Tree, learned: Tree, new: Sequence[str] = (), cells: bool = False) -> Tree:

@@ -33,6 +33,8 @@ class Fitted(NamedTuple):
     history: list[dict[str, Any]]  # validation: {'step', metric: [C values]}
     anatomy: list[dict[str, Any]]  # {'step', 'norm/<term>', 'cosine/<a>|<b>': [C values]}, where it was asked for
     failures: dict[int, dict[str, Any]]  # cell -> {'step', 'term', 'checkpoint'}
+    seconds: float = 0.0  # that a step of all cells took, the shortest of those that were sent together
+    parts: Mapping[str, float] = {}  # of a step of one network, in ms, where they were timed
     unreached: Sequence[str] = ()  # terms by which nothing can be learned, as far as the first batches say
 
 
@@ -64,6 +66,7 @@ def fit(
     student_of: Callable[[State], Tree] | None = None,
     tolerant: bool = False,
     best: Best | None = None,
+    observed: Callable[[State, Array], State] | None = None,
     anatomy: Step | None = None,
     anatomy_every: int = 0,
 ) -> Fitted:
@@ -91,6 +94,7 @@ def fit(
       student_of: the variables of the student, of all that is trained; `student` if left out.
       best: the best so far of a state that has been trained before.
       tolerant: whether a run of which every cell diverged ends where it is, with its failures, instead of raising.
+      observed: the state after a validation that found so many nats of a token (C,), where training depends on that.
       anatomy: compiled like `run`, but over the batch of one step: gives the state back as it is, and numbers (C,) that
         are written down. It is shown the batch of the step to come, whose gradients they describe. None for never.
       anatomy_every: steps.
@@ -147,6 +151,7 @@ def fit(
                 history.append({'step': done, **metrics})
                 validated = _told(history, score)
                 best = _better(best, score.sign * metrics[score.name], student_of(state))
+                state = observed(state, jnp.asarray(metrics['nll'])) if observed else state
             if anatomy and (done % look_every == 0 or done == steps):
                 state, seen = anatomy(state, teacher_vars, trees.take(feed(done, done + 1), 0), knobs)
                 seen = jax.device_get(seen)
@@ -165,7 +170,7 @@ def fit(
     terms = parallel.local(optim.averaged(state.params, state.opt)['terms'])
     # On the host: what takes cells apart there needs no program for it.
     variables, best_variables, terms = jax.device_get((student_of(state), best.variables, terms))
-    return Fitted(variables, best_variables, terms, history, looks, failures)
+    return Fitted(variables, best_variables, terms, history, looks, failures, pace.fastest)
 
 
 class _Sent(NamedTuple):

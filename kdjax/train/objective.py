@@ -26,6 +26,8 @@ LABELS = ('labels', 'labels_mixed')  # columns that only terms see that say so
 MEANING = {
     'id': 'the ids of the examples, int32 (B,), from 0 on where a term remembers each',
     'view': 'the numbers of their augmented views, int32 (B,), 0 where each has one',
+    'written': 'the tokens that are written in a step, int32 (B, N), of a fit whose `texts` are',
+    'teacher_share': "the teacher's share of what they are drawn from, float32 (B,), of such a fit",
     'mask': '1 for real examples and 0 for padding, float32 (B,) or, of tokens, (B, N)',
 }
 

@@ -1,5 +1,6 @@
 """How many steps go in one dispatch: at most as many as are done within a second, so that a stop need not wait."""
 
+import math
 import time
 
 from kdjax.train import distributed
@@ -16,6 +17,7 @@ class Pace:
 
     def __init__(self, chunk: int) -> None:
         self.steps = chunk
+        self.fastest = math.inf  # seconds of a step
         self._seen: set[int] = set()  # lengths that are compiled
         self._sent: list[tuple[int, float]] = []  # steps of dispatches under way, and from when each may have run
         self._last = 0.0
@@ -36,6 +38,7 @@ class Pace:
         steps, begun = self._sent.pop(0)
         now = time.perf_counter()
         took, self._last = now - max(begun, self._last), now
+        self.fastest = min(self.fastest, took / steps)
         if took > LONGEST:
             self.steps = max(1, min(self.steps, int(steps * LONGEST / took)))
 

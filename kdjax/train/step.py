@@ -1,6 +1,6 @@
 """One training step, a pure function that every runner wraps.
 
-Knobs are {'seed': () uint32, 'terms': {name: {...}}, 'optim': {group: {...}}}.
+Knobs are {'seed': () uint32, 'terms': {name: {...}}, 'optim': {group: {...}}}, and 'texts' where some are written.
 """
 
 import functools
@@ -13,9 +13,10 @@ import optax
 
 from kdjax import trees
 from kdjax.errors import UsageError
-from kdjax.train import optim
+from kdjax.train import optim, texts
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.teachers import Source, given
+from kdjax.train.texts import Texts
 from kdjax.types import Array, Batch, Net, State, Teacher, TermInputs, Tree
 
 Knobs = Mapping[str, Any]
@@ -48,6 +49,7 @@ def init_state(
     teacher: Teacher,
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
+    writes: Texts | None = None,
 ) -> State:
     """The state before the first step.
 
@@ -56,13 +58,15 @@ def init_state(
         says so, from the batch.
       student: variables to start from: fresh ones (`init_student`) or those of an earlier fit.
       earlier: what terms had learned in that fit, by name.
-      net, teacher, objective, tx: structure of the step.
+      net, teacher, objective, tx, writes: structure of the step.
     """
     terms_key = jax.random.split(jax.random.key(knobs['seed']))[1]
     outputs, _ = net.apply(student, batch['inputs'], train=False, key=None)
     terms, memory = objective.init(terms_key, TermInputs(outputs, teacher(teacher_vars, batch), batch))
     terms = objective.adopt(terms, earlier or {}, teacher_vars)
     params = {'student': student['params'], 'terms': terms}
+    kept = writes.init(knobs['texts'], batch) if writes else {}
+    memory = {**memory, **({texts.MEMORY: kept} if kept else {})}
     return State(jnp.zeros((), jnp.int32), params, student['stats'], memory, tx.init(params))
 
 
@@ -77,6 +81,7 @@ def train_step(
     objective: Objective,
     tx: optax.GradientTransformationExtraArgs,
     source: Source = given,
+    writes: Texts | None = None,
     split_gradients: bool = False,
     axis: str | None = None,
     accumulate: int = 1,
@@ -90,6 +95,7 @@ def train_step(
       knobs: see the module.
       net, teacher, objective, tx: structure, static.
       source: where the teacher's variables come from: those given, or the student's own average.
+      writes: who writes texts in the place of some examples; None where all are of the data.
       split_gradients: whether the optimiser is given the gradients of the task and those of the teacher by themselves
         (`optim.SplitGradients`).
       axis: name of the device axis, None where the batch is whole.
@@ -104,8 +110,8 @@ def train_step(
     """
     taught = {name for name, term in objective.terms if term.TEACHER}
     grads, logs, stats, memory = gradients(
-        state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, source=source, axis=axis,
-        accumulate=accumulate, losses=functools.partial(_split, taught) if split_gradients else _whole,
+        state, teacher_vars, batch, knobs, net=net, teacher=teacher, objective=objective, source=source, writes=writes,
+        axis=axis, accumulate=accumulate, losses=functools.partial(_split, taught) if split_gradients else _whole,
     )  # fmt: skip
     updates, opt = tx.update(grads, state.opt, state.params, knobs=knobs['optim'])
     params = optax.apply_updates(state.params, updates)
@@ -135,6 +141,7 @@ def gradients(
     losses: Callable[[Shares], Tree],
     pulled: Callable[[Pull, Tree], Tree] = one_by_one,
     source: Source = given,
+    writes: Texts | None = None,
     axis: str | None = None,
     accumulate: int = 1,
 ) -> Gradients:
@@ -151,6 +158,11 @@ def gradients(
     _check_accumulation(objective, batch, accumulate)
     teacher_vars = jax.lax.stop_gradient(source(state, teacher_vars, knobs))
     step_key = jax.random.fold_in(jax.random.key(knobs['seed']), state.step)
+    kept: Tree = {}
+    if writes is not None:
+        # Before all else: what follows is a function of the batch, and no gradient goes back to who wrote it.
+        key = texts.key_of(step_key)
+        batch, kept = jax.lax.stop_gradient(writes(state, teacher_vars, batch, knobs['texts'], key=key, axis=axis))
 
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
@@ -186,7 +198,7 @@ def gradients(
         summed = jax.lax.psum(summed, axis)
         # Synchronised statistics agree already; a network without them gets their mean rather than one device's.
         stats = jax.lax.pmean(stats, axis)
-    return Gradients(*summed, stats, memory)
+    return Gradients(*summed, stats, {**memory, **({texts.MEMORY: kept} if kept else {})})
 
 
 def _whole(shares: Shares) -> Array:

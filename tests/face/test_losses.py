@@ -29,7 +29,7 @@ LABELS = np.asarray([3, 1, -1, 9], np.int32)
 # Of fields that name columns, which are given by keyword, those of the laws' world.
 WORLD = {
     'heat': 'centre_heat', 'wanted': 'centre_size', 'lengths': 'transcript_length', 'classes': 'anchor_class',
-    'targets': 'anchor_edges', 'anchors': 'anchor_valuable',
+    'targets': 'anchor_edges', 'anchors': 'anchor_valuable', 'tokens': 'written', 'mixed': 'teacher_share',
 }  # fmt: skip
 
 

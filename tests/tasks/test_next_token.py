@@ -15,6 +15,7 @@ from kdjax.decoding.bleu import SIGNATURES, bleu, counts
 from kdjax.errors import UsageError
 from kdjax.tasks.evaluation import evaluator, predictor
 from kdjax.tasks.language_model import LanguageModel
+from kdjax.tasks.own_text import distinct
 from kdjax.tasks.translation import Translation
 from kdjax.types import Cache, Generator, Net, Outputs
 
@@ -106,6 +107,7 @@ def test_tokens_are_counted_over_the_whole_split(name):
             'accuracy': np.mean(student.argmax(axis=1) == NEXT[REAL]),
             'agreement': np.mean(student.argmax(axis=1) == teacher.argmax(axis=1)),
             'kl': np.mean(np.sum(np.exp(teacher) * (teacher - student), axis=1)),
+            'acceptance': 1 - np.mean(np.abs(np.exp(teacher) - np.exp(student)).sum(axis=1)) / 2,
         }  # fmt: skip
         for metric in {*task.by_name} & {*want}:
             assert found[metric][cell] == pytest.approx(want[metric], rel=1e-5), metric
@@ -189,6 +191,36 @@ def test_counts_add_up_to_bleu_by_the_signatures():
     chrf = sacrebleu.metrics.CHRF()
     chrf.corpus_score(ours, [theirs])
     assert str(chrf.get_signature()).rpartition('|version')[0] == SIGNATURES['chrf']
+
+
+def test_own_texts_are_judged_by_the_teacher():
+    task, split = LanguageModel(own=5, prompt=2, end=END), model()
+    other = {'params': jnp.asarray(TABLES[1]), 'stats': {}}
+    judge = task.own_texts(TABLE, TABLE, split)
+    found = judge(jax.tree.map(jnp.asarray, VARIABLES), other)
+    assert set(found) == {'own_kl', 'own_nll', 'own_distinct', 'own_acceptance'} < set(task.by_name)
+    assert found['own_kl'][1] == pytest.approx(0, abs=1e-6)
+    assert found['own_acceptance'][1] == pytest.approx(1, abs=1e-6)
+    # Of tables alone, what is written after the tokens that were drawn is known in its mean.
+    logs = [log_softmax(np.float64(table), axis=1) for table in TABLES]
+    kl = np.sum(np.exp(logs[0]) * (logs[0] - logs[1]), axis=1)
+    overlap = np.minimum(np.exp(logs[0]), np.exp(logs[1])).sum(axis=1)
+    assert kl[2:].min() <= found['own_kl'][0] <= kl[2:].max()
+    assert overlap[2:].min() <= found['own_acceptance'][0] <= overlap[2:].max()
+    for name, values in judge(jax.tree.map(jnp.asarray, VARIABLES), other).items():
+        np.testing.assert_array_equal(values, found[name])  # the draws are always the same
+    assert task.own_texts(TABLE._replace(generator=None), TABLE, split) is None
+    assert LanguageModel().own_texts(TABLE, TABLE, split) is None
+    with pytest.raises(UsageError, match='prompt must be below the 5 tokens of a text, got 5'):
+        LanguageModel(own=5, prompt=5).own_texts(TABLE, TABLE, split)
+
+
+def test_n_grams_that_are_different():
+    texts = np.asarray([[0, 2, 3, 2, 3, 2], [0, 0, 2, 3, 2, 0]])
+    assert distinct(texts, 2) == pytest.approx(2 / 6)
+    assert distinct(texts, 5) == 1
+    assert np.isnan(distinct(texts[1:], 4))
+    assert np.isnan(distinct(texts, 7))
 
 
 def test_a_search_needs_what_writes_and_may_be_left_out():

@@ -15,7 +15,7 @@ from kdjax.techniques.distillm import SkewKL, SkewReverseKL
 from kdjax.techniques.f_distill import JensenShannon, SymmetricKL, TotalVariation
 from kdjax.techniques.gkd import GeneralizedJSD
 from kdjax.techniques.gold import MatchedTokens
-from kdjax.techniques.minillm import ReverseKL
+from kdjax.techniques.minillm import ReverseKL, SequenceReverseKL
 from kdjax.techniques.ranking import GapRanking, LogisticRanking, MarginRanking
 from kdjax.techniques.sparse import DIVERGENCES, SparseTargets
 from kdjax.techniques.uld import UniversalLogits
@@ -101,6 +101,65 @@ def tvd(p, q):
 
 def close(got, want, rtol=1e-10):
     np.testing.assert_allclose(got, want, rtol=rtol, atol=1e-13)
+
+
+# ---- what is written
+
+
+DRAWN = np.where(RAGGED, RNG.integers(1, K, (B, N)), 0)
+
+
+@pytest.mark.parametrize('share', [0.0, 0.3, 1.0])
+def test_the_reverse_kl_of_texts(share):
+    """Value and gradient token by token, as MiniLLM has them (eqs. 5 to 7, and its clipping)."""
+    seen, term = inputs(), SequenceReverseKL(clip=0.1)
+    seen = seen._replace(batch={**seen.batch, 'written': DRAWN, 'teacher_share': np.full(B, share)})
+    p, q = softmax(TEACHER), softmax(STUDENT)
+    want, slope = np.zeros((B, N)), np.zeros((B, N, K))
+    for row, t in np.argwhere(DRAWN > 0):
+        token = DRAWN[row, t]
+        rewards = [np.log(p[row, s, DRAWN[row, s]] / q[row, s, DRAWN[row, s]]) for s in range(t + 1, RAGGED[row].sum())]
+        later = np.mean(rewards) if rewards else 0
+        ratio = q[row, t, token] / (share * p[row, t, token] + (1 - share) * q[row, t, token])
+        want[row, t] = ratio * kl(q[row, t], p[row, t])
+        slope[row, t] = ratio * q[row, t] * (np.log(q[row, t] / p[row, t]) - kl(q[row, t], p[row, t]))
+        if ratio * later <= np.clip(ratio, 0.9, 1.1) * later:
+            slope[row, t] -= ratio * later * ((np.arange(K) == token) - q[row, t])
+    close(values(term, seen), want, rtol=1e-8)
+    np.testing.assert_allclose(gradient(term, seen), slope, atol=1e-10)
+    np.testing.assert_array_equal(term.divisor(seen.batch), DRAWN > 0)
+
+
+def test_over_all_texts_it_is_the_gradient_of_their_divergence():
+    """Of texts of two tokens, whose rewards the mean leaves as they are: each as often as the student writes it."""
+    first, second = RNG.normal(size=(2, K)), RNG.normal(size=(2, K, K))
+    pairs = np.array(list(itertools.product(range(1, K), repeat=2)))
+
+    def texts(one, two):  # id 0 is never written
+        ruled_out = jnp.where(jnp.arange(K) == 0, -1e30, 0.0)
+        return jnp.stack([jnp.broadcast_to(one, (len(pairs), K)), two[pairs[:, 0]]], axis=1) + ruled_out
+
+    def likely(one, two):
+        logs = jax.nn.log_softmax(texts(one, two), axis=-1)
+        return jnp.sum(jnp.take_along_axis(logs, pairs[..., None], axis=-1)[..., 0], axis=1)
+
+    def whole(one, two):
+        ours, theirs = likely(one, two), likely(first[1], second[1])
+        return jnp.sum(jnp.exp(ours) * (ours - theirs))
+
+    def drawn(one, two):
+        batch = {'mask': jnp.ones(pairs.shape), 'written': pairs, 'teacher_share': jnp.zeros(len(pairs))}
+        seen = TermInputs(Outputs(texts(one, two), {}), Outputs(texts(first[1], second[1]), {}), batch)
+        often = jax.lax.stop_gradient(jnp.exp(likely(one, two)))
+        return jnp.sum(often[:, None] * SequenceReverseKL().values(seen, {}))
+
+    @double
+    def both(one, two):
+        return jax.value_and_grad(whole, (0, 1))(one, two), jax.value_and_grad(drawn, (0, 1))(one, two)
+
+    (value, want), (same, found) = both(first[0], second[0])
+    assert value == pytest.approx(same)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-10), found, want)
 
 
 # ---- divergences at every token

@@ -11,7 +11,8 @@ from kdjax.export import WEIGHTS, formats
 from kdjax.study.config import schema, transfer
 
 RATES = ('learning_rate', 'weight_decay', 'terms_learning_rate', 'terms_weight_decay')
-KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits', 'rank')  # numbers of a fit beside the weights of its terms
+# Numbers of a fit beside the weights of its terms
+KNOBS = (*RATES, 'sparsity', 'bits', 'input_bits', 'rank', 'on_policy', 'sampling_temperature')
 SEEDS = 2**32  # random keys are made of 32 bits
 MOST_CELLS = 100_000  # of a grid: sizes x candidates x seeds
 FOLDER_NAME = re.compile(r'\w[\w .-]*')

@@ -43,6 +43,15 @@ WIDTHS = Value(
 SWITCH = Value('True or False', lambda value: isinstance(value, bool))
 ARGUMENTS = Named(Plain())
 KIND = Part({'kind': TEXT}, rest=Plain())
+TEXTS = Part({
+    'kind': Choice(('student', 'teacher', 'mixed', 'replay')),
+    'prompt': whole(),
+    'by': Choice(('examples', 'batches')),
+    'share': real(0.0, 1.0),
+    'capacity': whole(),
+    'raised': real(0.0, 1.0),
+    'tolerance': real(),
+}, ('prompt', 'by', 'share', 'capacity', 'raised', 'tolerance'))  # fmt: skip
 FIT = Part({
     'weights': Named(Knob()),
     'steps': whole(0),
@@ -57,6 +66,9 @@ FIT = Part({
     'examples': Choice(EXAMPLES),
     'trains': Many(TEXT),
     'answer': TEXT,
+    'texts': Optional(TEXTS),
+    'on_policy': Knob(),
+    'sampling_temperature': Knob(),
     'peers': whole(1, MOST_NETWORKS),
     'change': Optional(KIND),
     'task': ARGUMENTS,

@@ -204,27 +204,27 @@ def fitted_net(one: Net, fit: Fit) -> Net:
 def step_of(fit: Fit) -> Callable[..., Any]:
     """The training step of a fit, still without its parts and its device axis."""
     split = fit.spec.optim.get('name') == 'dot'
-    return bound(train_step, source=_source(fit), split_gradients=split, accumulate=fit.spec.accumulate)
+    return bound(train_step, source=source_of(fit), split_gradients=split, accumulate=fit.spec.accumulate)
 
 
 def reach_of(fit: Fit) -> Callable[..., Any]:
     """What says which terms of a fit can move anything, still without its parts."""
-    return bound(anatomy.reach, source=_source(fit))
+    return bound(anatomy.reach, source=source_of(fit))
 
 
 def gradient_stats_of(fit: Fit) -> Callable[..., Any]:
     """A look at the gradients of its terms, likewise."""
-    return bound(anatomy.look, source=_source(fit), accumulate=fit.spec.accumulate)
+    return bound(anatomy.look, source=source_of(fit), accumulate=fit.spec.accumulate)
 
 
 def slopes_of(fit: Fit) -> Callable[..., Any]:
     """The gradient of its objective, likewise, of whole batches."""
-    return bound(anatomy.slopes, source=_source(fit), accumulate=fit.spec.accumulate)
+    return bound(anatomy.slopes, source=source_of(fit), accumulate=fit.spec.accumulate)
 
 
-def _source(fit: Fit) -> training.Source:
-    own = {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}
-    return own.get(fit.teacher, training.given)
+def source_of(fit: Fit) -> training.Source:
+    """Where the variables of its teacher come from."""
+    return {AVERAGE: training.average, BEFORE: training.start, DENSE: training.dense}.get(fit.teacher, training.given)
 
 
 def optimiser(spec: Mapping[str, Any], steps: int, trains: Sequence[str] = ()) -> Any:
@@ -256,7 +256,8 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
             'student': {name: values[name] for name in ('learning_rate', 'weight_decay', 'sparsity') if name in values},
             'terms': {'learning_rate': values['terms_learning_rate'], 'weight_decay': values['terms_weight_decay']},
         }
-        rows.append({'terms': terms, 'optim': groups})
+        texts = {'on_policy': values['on_policy'], 'temperature': values['sampling_temperature']} if fit.writes else {}
+        rows.append({'terms': terms, 'optim': groups, **({'texts': texts} if texts else {})})
     stacked = jax.tree.map(lambda *leaves: np.asarray(leaves, np.float32), *rows)
     return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in cells], np.uint32)}
 

@@ -12,11 +12,17 @@ from kdjax import trees
 from kdjax.compress import built, factored, masks, narrowed, quantized, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import ROUNDING, Rounding
+from kdjax.data.feed import Feed
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
+from kdjax.jit_cache import shared as made_once
+from kdjax.nets import team
 from kdjax.study.recipe import build, changes
+from kdjax.study.recipe.context import Context
+from kdjax.study.recipe.inputs import TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
-from kdjax.types import Net, Tree
+from kdjax.train import loop
+from kdjax.types import Net, State, Tree
 
 
 def dense(starts: Sequence[Tree]) -> Tree:
@@ -183,3 +189,39 @@ def calibrated(variables: Tree, batches: Tree, *, net: Net, how: Rounding, own_b
         return quantized.calibrated(own, functools.reduce(quantized.joined, seen))
 
     return jax.vmap(one, in_axes=(0, 1 if own_batches else None))(variables, batches)
+
+
+@made_once
+def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
+    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
+    if answer:
+        return functools.partial(loop.answering, term=answer)
+    if peers == 1:
+        return loop.student
+    first = jax.jit(jax.vmap(team.first_peer))
+    return lambda state: first(loop.student(state))
+
+
+def student_of(
+    context: Context, inputs: TrainedTeacher | TrainedStudents, batches: Feed, own_batches: bool
+) -> Callable[[State], Tree]:
+    """The same of a fit, with the ranges of what is rounded taken anew, on its first batches."""
+    one, how = _student_of(inputs.fit.spec.peers, inputs.fit.spec.answer), changes.rounding(inputs, None)
+    if how is None:
+        return one
+    take = compiled(bound(calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
+    return functools.partial(
+        _calibrated,
+        lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs']),
+        one,
+    )
+
+
+def _calibrated(calibration: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
+    """The students of a grid, with the ranges of what they round as they are outside of training."""
+    return calibration(student_of(state))
+
+
+def alone(fitted: Tree, fit: Fit) -> Tree:
+    """The variables of a student without the head that answers for it, as a later fit starts from them."""
+    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted

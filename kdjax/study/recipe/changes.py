@@ -15,12 +15,13 @@ from ml_collections import ConfigDict
 from kdjax.compress import narrowed, shared
 from kdjax.compress.factored import Ranks
 from kdjax.compress.quantized import Rounding
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError, unknown
 from kdjax.resolve import called, resolve
 from kdjax.study.recipe import build
-from kdjax.study.recipe.inputs import plain
+from kdjax.study.recipe.inputs import CachedTeacher, TrainedStudents, TrainedTeacher, plain
 from kdjax.study.recipe.recipe import AVERAGE, BEFORE, Fit, NetSpec
-from kdjax.train import optim
+from kdjax.train import optim, texts
 from kdjax.types import Net
 
 QUANTIZE, NARROW, FACTOR, SHARE = 'quantize', 'narrow', 'factor', 'share'
@@ -28,6 +29,7 @@ TAYLOR = 'taylor'  # the score that asks the gradients of the fit
 SCORED_ON = 10  # batches that it asks them of, where the change does not say
 CALIBRATED_ON = 4  # batches that ranges are taken on, anew, whenever a rounded student is looked at
 BITS = ('bits', 'input_bits')
+WRITING = ('on_policy', 'sampling_temperature')
 
 
 def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, ...]:
@@ -60,7 +62,38 @@ def knobs(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> tuple[str, 
         if not all(float(number).is_integer() and number >= 2 for number in given[which]):
             raise UsageError(f'{which} must be whole numbers from 2 on, got {given[which]}')
     ranked = _check_rank(change, given['rank'])
-    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()), *(('rank',) if ranked else ()))
+    writes = _check_texts(spec, given)
+    return (*(('sparsity',) if prunes else ()), *(BITS if rounds else ()), *(('rank',) if ranked else ()),
+            *(WRITING if writes else ()))  # fmt: skip
+
+
+def _check_texts(spec: ConfigDict, given: Mapping[str, Sequence[float]]) -> bool:
+    """Whether texts of a fit are written in its steps."""
+    shares, temperatures = (given[name] for name in WRITING)
+    if not len(spec.texts):
+        if set(shares) != {0.5} or set(temperatures) != {1.0}:
+            raise UsageError(f'on_policy and sampling_temperature are of a fit whose texts are written in its steps: '
+                             f"set texts to {{'kind': 'student'}}, got {shares} and {temperatures}")  # fmt: skip
+        return False
+    if not all(0 <= share <= 1 for share in shares):
+        raise UsageError(f'on_policy must be in [0, 1], got {shares}')
+    if min(temperatures) <= 0:
+        raise UsageError(f'sampling_temperature must be > 0, got {temperatures}')
+    return True
+
+
+def writer(
+    inputs: TrainedTeacher | TrainedStudents, dataset: Dataset, student: Net, teacher: Net | None
+) -> texts.Texts | None:
+    """Who writes texts in the steps of a fit; None where all are of the data. Raises UsageError as `train.texts`."""
+    fit, what = inputs.fit, build.task(inputs.task)
+    if not fit.writes:
+        return None
+    looked_up = isinstance(inputs.source, CachedTeacher) and not what.questions(dataset)
+    texts.check_batches(fit.spec.texts, fit.teacher if looked_up else '', inputs.buckets.widths)
+    found = texts.build(fit.spec.texts, what, student, teacher, fit.steps)
+    texts.check_terms(fit.objective, found, fit.knobs['on_policy'], fit.knobs['sampling_temperature'])
+    return found
 
 
 def _check_rank(change: Mapping[str, Any], given: Sequence[float]) -> bool:

@@ -22,6 +22,7 @@ from kdjax.study.recipe.inputs import (
     TrainedStudents,
     TrainedTeacher,
     plain,
+    teacher_of,
 )
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
@@ -153,6 +154,20 @@ class Context:
         one = self.changed_net(teacher, precision)
         return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 
+    def teaching_net(self, inputs: TrainedTeacher | TrainedStudents, net: Net) -> Net | None:
+        """The network that teaches a fit, which trains `net`, as it is; None where nobody does, or a table."""
+        fit = inputs.fit
+        if fit.own_average:
+            return net
+        if fit.own_start:
+            return self.incoming_net(inputs)
+        if fit.own_dense:
+            return self.dense_net(inputs)
+        who = None if inputs.source is None else teacher_of(inputs.source)
+        if who is None or isinstance(who, GivenTeacher) or not fit.asks:
+            return None
+        return self.teacher_net(who, inputs.teaching)
+
     def given_metrics(self, teacher: GivenTeacher, split: str) -> dict[str, float | None]:
         """Metrics on a split of a teacher that is a table."""
         examples, options = self._given(teacher, split)
@@ -180,10 +195,20 @@ class Context:
             return {}
         return load_variables(self.done[teacher.name].folder / 'variables')
 
-    def evaluator(self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None) -> Evaluate:
-        """Metrics of a network on a split of the data of `inputs`."""
-        examples = self.datasets(inputs.data).splits[split]
-        return evaluator(self.informed_task(inputs), net, examples, teacher_logits, **self._evaluation(inputs))
+    def evaluator(
+        self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None = None,
+        teacher: Teacher | None = None,
+    ) -> Evaluate:  # fmt: skip
+        """Metrics of a network on a split of the data of `inputs`; of what it writes too, where a teacher judges it."""
+        examples, task = self.datasets(inputs.data).splits[split], self.informed_task(inputs)
+        measure = evaluator(task, net, examples, teacher_logits, **self._evaluation(inputs))
+        if teacher is None or isinstance(teacher, GivenTeacher):
+            return measure
+        judge = task.own_texts(net, self.teacher_net(teacher), examples)
+        if judge is None:
+            return measure
+        variables = self.teacher_variables(teacher)
+        return lambda cells: {**measure(cells), **judge(cells, variables)}
 
     def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
         """What networks predict on a split of the data of `inputs`."""

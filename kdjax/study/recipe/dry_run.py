@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax import errors, trees
-from kdjax.cost import counted
+from kdjax.cost import check_memory, counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
 from kdjax.dataset import Dataset, Split, is_column, taken
 from kdjax.errors import UsageError, unknown
@@ -86,7 +86,8 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
     if fit.own_start or fit.own_dense:
         knobs = {**knobs, teachers.START: teacher_vars}
-    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective,
+    writes = changes.writer(inputs, dataset, net, _teaching(inputs, dataset, net)[0])
+    parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes,
                              'tx': build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)}  # fmt: skip
     student = _initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
@@ -293,38 +294,20 @@ def _teacher(
     inputs: Trained, dataset: Dataset, batch: dict[str, Any], student: Net
 ) -> tuple[Teacher, Tree, dict[str, Any]]:
     """The teacher of a fit, shapes of its variables, and the batch with what a cache would bring."""
-    if inputs.fit.own_average:
-        net, spec = student, inputs.network
-    elif inputs.fit.own_start:
-        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
-            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
-        net = build.probed(_changed(inputs.before, dataset, inputs.precision), inputs.fit.taps())
-        spec = inputs.network
-    elif inputs.fit.own_dense:
-        changes.check_dense(inputs)
-        net = build.probed(changes.factored_net(_net(changes.network(inputs.network, inputs), inputs, dataset,
-                                                     inputs.precision), inputs), inputs.fit.taps())  # fmt: skip
-        spec = inputs.network
-    elif inputs.source is None or not inputs.fit.asks:
+    who = teacher_of(inputs.source) if inputs.source is not None else None
+    if isinstance(who, GivenTeacher) and inputs.fit.asks:
+        return _looked_up(inputs, who, dataset, batch)
+    asked, spec = _teaching(inputs, dataset, student)
+    if asked is None:
         return teachers.none(), {}, batch
-    else:
-        who = teacher_of(inputs.source)
-        if isinstance(who, GivenTeacher):
-            return _looked_up(inputs, who, dataset, batch)
-        spec, known = who.network, dataset
-        if pretrained.other_data(inputs):
-            known = build.dataset(who.data)
-            pretrained.check_words(inputs, dataset, known)
-        one = _changed(who, known, inputs.teaching or who.precision)
-        net = build.probed(build.ensemble((one,) * who.members) if who.members > 1 else one, inputs.fit.taps())
+    net = asked if inputs.fit.own_average else build.probed(asked, inputs.fit.taps())
     online = teachers.frozen(net)
     if teachers.ALIGNED in batch:
         return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
         return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
-    read = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct((inputs.fit.batch_size, *leaf.shape), leaf.dtype), example(who, dataset)
-    )
+    theirs, size = example(teacher_of(inputs.source), dataset), inputs.fit.batch_size
+    read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), theirs)
     found = _initial(net, spec, read)
     outputs = jax.eval_shape(online, found, {'inputs': read})
     tables = jax.eval_shape(
@@ -335,6 +318,28 @@ def _teacher(
     )
     _check_cache(tables, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
     return teachers.cached(), found, {**batch, **tables}
+
+
+def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | None, NetSpec]:
+    """The network that teaches a fit, as it is, and what it is; None where nobody does or a table."""
+    fit, spec = inputs.fit, inputs.network
+    if fit.own_average:
+        return student, spec
+    if fit.own_start:
+        if not isinstance(inputs, TrainedStudents) or inputs.before is None:
+            raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
+        return _changed(inputs.before, dataset, inputs.precision), spec
+    if fit.own_dense:
+        changes.check_dense(inputs)
+        one = _net(changes.network(spec, inputs), inputs, dataset, inputs.precision)
+        return changes.factored_net(one, inputs), spec
+    who = teacher_of(inputs.source) if inputs.source is not None else None
+    if who is None or isinstance(who, GivenTeacher) or not fit.asks:
+        return None, spec
+    if (known := build.dataset(who.data) if pretrained.other_data(inputs) else dataset) is not dataset:
+        pretrained.check_words(inputs, dataset, known)
+    one = _changed(who, known, inputs.teaching or who.precision)
+    return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
 
 
 def _looked_up(
@@ -360,9 +365,3 @@ def device_bytes() -> int:
 def host_bytes() -> int:
     """Bytes of the machine."""
     return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')
-
-
-def check_memory(what: str, needed: float, there: int, advice: str) -> None:
-    """Raises UsageError where something takes more bytes than there are."""
-    if needed > there:
-        raise UsageError(f'{what} takes {needed / 1e9:.3g} GB, and there are {there / 1e9:.3g}; {advice}')

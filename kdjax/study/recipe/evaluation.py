@@ -49,7 +49,8 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     smaller = any(changes.reached(end) for end in inputs.ends.values())
     # Of a teacher that has its words for itself nothing is held against it
     alike = as_json(inputs.teacher.data.args) == as_json(shared.data.args)
-    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', test_logits if alike else None))
+    against = (test_logits, inputs.teacher) if alike else (None, None)
+    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', *against))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
     dataset, classes = context.datasets(shared.data), {}
@@ -69,6 +70,9 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
             heads[method] = costs(net, own, end, context, made_smaller=smaller)
         else:
             cost = cost or costs(student, trees.take(cells['last'], 0), shared, context, made_smaller=smaller)
+        if parts := artifact.result.get('parts'):
+            own = heads.get(method, cost)
+            heads[method] = {**own, 'more': {**own.get('more', {}), **parts}}
         measured = {name: measure(variables) for name, variables in cells.items()}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
@@ -317,7 +321,8 @@ def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndar
         shown = context.task(inputs).exhibit(context.datasets(inputs.data), context.given_logits(inputs, 'validation'))
         return {**context.given_metrics(inputs, 'test'), EXHIBIT: shown}, context.given_logits(inputs, 'test')
     net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
-    metrics = context.evaluator(net, inputs, 'test')(jax.tree.map(lambda leaf: leaf[None], variables))
+    measure = context.evaluator(net, inputs, 'test', teacher=inputs)
+    metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
     dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},

@@ -20,12 +20,13 @@ from kdjax.study.config.check import cache_name, folds_name
 from kdjax.study.recipe import build, changed, changes, pretrained
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
-from kdjax.study.recipe.recipe import Fit, GridCell, Views
-from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers
+from kdjax.study.recipe.recipe import GridCell, Views
+from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers, timing
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.grid import Step
 from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
+from kdjax.train.texts import Replay
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
@@ -60,11 +61,6 @@ class TrainingData(NamedTuple):
     label_noise: float = 0.0  # share of the labels that are wrong on purpose
 
 
-def alone(fitted: Tree, fit: Fit) -> Tree:
-    """The variables of a student without the head that answers for it, as a later fit starts from them."""
-    return {part: fitted[part]['student'] for part in ('params', 'stats')} if fit.answering else fitted
-
-
 def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[GridCell]) -> TrainingData:
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
@@ -83,7 +79,9 @@ class GridProgram(NamedTuple):
     compiled: Callable[[str], Step]  # layout -> compiled steps, many in a row
     gradient_stats: Callable[[str], Step]  # layout -> a compiled look at the gradients of terms
     unreached: Callable[[], list[str]]  # the terms by which the first cell can learn nothing, in the first steps
-    calibrated: Callable[[Tree], Tree] | None  # variables of rounded students, with ranges taken anew
+    student_of: Callable[[State], Tree]  # the variables of the students, as they are used
+    observed: Callable[[State, Any], State] | None  # the state after a validation, where it depends on that
+    split: Callable[[str, float], dict[str, float]]  # layout, seconds of a step -> ms of its parts, for one network
 
     def arguments(self, steps: int) -> tuple[Any, ...]:
         """New arguments of one dispatch of so many steps, from the first on."""
@@ -102,6 +100,7 @@ def grid_program(
     fit, dataset = inputs.fit, context.datasets(inputs.data)
     train, runner = dataset.splits['train'], context.execution.runner
     parts = _parts(context, inputs, context.changed_net(inputs), source)
+    teacher, writes = parts['teacher'], parts['writes']
     tx = build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)
     labels = context.task(inputs).corrupt(dataset, data.label_noise, inputs.seed)
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
@@ -127,7 +126,18 @@ def grid_program(
     begin = compiled(bound(_begin, init=bound(init_state, **parts, tx=tx), own_batches=own_batches))
     step = bound(build.step_of(fit), **parts, tx=tx, axis=context.axis)
     stats = bound(build.gradient_stats_of(fit), **parts, axis=context.axis)
-    state = begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+
+    def fresh() -> State:
+        return begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
+
+    def split(chosen: str, seconds: float) -> dict[str, float]:
+        timed_parts = timing.parts(writes, teacher if fit.teacher else None, build.source_of(fit))
+        timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
+                 for name, part in timed_parts.items()}  # fmt: skip
+        first = trees.take(batches(0, 1), 0)
+        return timing.split(timed, lambda: (fresh(), source.variables, first, knobs), fit.steps, seconds, len(cells))
+
+    state = fresh()
     reach = compiled(bound(_reach, reach=bound(build.reach_of(fit), **parts), own_batches=own_batches))
     return GridProgram(
         state,
@@ -140,7 +150,9 @@ def grid_program(
             jax.device_get(reach(state, source.variables, batches(step, step + 1), knobs))
             for step in range(min(anatomy.LOOKS, fit.steps))
         ),
-        _calibration(context, inputs, batches, own_batches),
+        changed.student_of(context, inputs, batches, own_batches),
+        compiled(writes.observed) if isinstance(writes, Replay) else None,
+        split,
     )
 
 
@@ -148,13 +160,11 @@ def _parts(context: Context, inputs: Trained, net: Net, source: TeacherSource) -
     """The structure of the step that trains a network, but for its optimiser."""
     fit = inputs.fit
     net, teacher = build.trained_net(net, fit), source.teacher
-    if fit.own_average:  # it cannot be computed before there is a state
-        teacher = teachers.frozen(net)
-    elif fit.own_start:
-        teacher = teachers.frozen(build.probed(context.incoming_net(inputs), fit.taps()))
-    elif fit.own_dense:
-        teacher = teachers.frozen(build.probed(context.dense_net(inputs), fit.taps()))
-    return {'net': net, 'teacher': teacher, 'objective': fit.objective}
+    teaching = context.teaching_net(inputs, net)
+    if teaching is not None and (fit.own_average or fit.own_start or fit.own_dense):
+        teacher = teachers.frozen(net if fit.own_average else build.probed(teaching, fit.taps()))
+    writes = changes.writer(inputs, context.datasets(inputs.data), net, teaching)
+    return {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes}
 
 
 def _slopes(
@@ -187,15 +197,6 @@ def _reach(
     """What terms of the first cell reach on the batches of one step."""
     batch = trees.take(batches, 0)
     return reach(trees.take(state, 0), variables, trees.take(batch, 0) if own_batches else batch, trees.take(knobs, 0))
-
-
-def _calibration(context: Context, inputs: Trained, batches: Feed, own_batches: bool) -> Callable[[Tree], Tree] | None:
-    """What takes the ranges of rounded students anew, on the first batches of their fit."""
-    how = changes.rounding(inputs, None)
-    if how is None:
-        return None
-    take = compiled(bound(changed.calibrated, net=context.dense_net(inputs), how=how, own_batches=own_batches))
-    return lambda variables: take(variables, batches(0, batches.reach(0, changes.CALIBRATED_ON))['inputs'])
 
 
 def _begun(net: Net, inputs: Trained, cells: Sequence[GridCell], context: Context) -> Tree:

@@ -101,6 +101,9 @@ class FitSpec:
     bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     input_bits: tuple[float, ...] = dataclasses.field(default=(8.0,), metadata=UNLESS_DEFAULT)
     rank: tuple[float, ...] = dataclasses.field(default=(0.0,), metadata=UNLESS_DEFAULT)
+    texts: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)  # who writes them
+    on_policy: tuple[float, ...] = dataclasses.field(default=(0.5,), metadata=UNLESS_DEFAULT)
+    sampling_temperature: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
     trains: tuple[str, ...] = dataclasses.field(default=(), metadata=UNLESS_DEFAULT)  # modules; all of them if empty
     # Attributes of the task that are its own, of what its batches are made of.
@@ -141,6 +144,11 @@ class Fit:
     def upstream(self) -> bool:
         """Whether it learns from another data set than that of the run."""
         return self.spec.examples == UPSTREAM
+
+    @property
+    def writes(self) -> bool:
+        """Whether texts are written in its steps."""
+        return bool(self.spec.texts)
 
     @property
     def asks(self) -> bool:

@@ -1,6 +1,5 @@
 """The stages of the recipe: teacher, cache, fits of students. Each turns artifacts into an artifact."""
 
-import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,9 +12,7 @@ from kdjax import trees
 from kdjax.data.feed import Stream
 from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
-from kdjax.jit_cache import shared
 from kdjax.metrics import Metric
-from kdjax.nets import team
 from kdjax.study.recipe import build, changed, changes, grid_program, pretrained
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
@@ -131,6 +128,7 @@ def train_students(inputs: TrainedStudents, context: Context, folder: Path, key:
         **context.looked_at(folder, fitted),
         'failures': [{'cell': cell, **failure} for cell, failure in sorted(fitted.failures.items())],
         'params': trees.count(trees.take(fitted.variables['params'], 0)),
+        **({'parts': fitted.parts} if fitted.parts else {}),
     })  # fmt: skip
 
 
@@ -186,7 +184,7 @@ def _warm_start(inputs: TrainedStudents, context: Context, cells: Sequence[GridC
     before = context.done['+'.join(inputs.before.chain)].folder
     terms = _chosen(inputs.before, context, cells, 'terms') if (before / 'terms').exists() else {}
     since = changes.chain(inputs)[-changes.dense_since(inputs) :] if inputs.fit.own_dense else [inputs]
-    starts = [grid_program.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
+    starts = [changed.alone(_chosen(each.before, context, cells, 'variables'), each.before.fit)
               for each in since if each.before]  # fmt: skip
     return WarmStart(starts[-1], terms, changed.dense(starts) if inputs.fit.own_dense else None)
 
@@ -260,10 +258,8 @@ def fit(
         context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
         max(1, spec.steps // run.chunk),
     )  # fmt: skip
-    student_of = _student_of(spec.peers, spec.answer)
-    if program.calibrated is not None:
-        student_of = functools.partial(_calibrated, program.calibrated, student_of)
-    state, best = _resumed(program.state, options.rung, student_of) if options.rung else (program.state, None)
+    state, best = (_resumed(program.state, options.rung, program.student_of) if options.rung
+                   else (program.state, None))  # fmt: skip
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
     if run.profile:
         step = profiled(step, folder / 'profile', run.profile)
@@ -290,13 +286,15 @@ def fit(
             ledger=ledger,
             progress=context.screen.step,
             stop=context.stop,
-            student_of=student_of,
+            student_of=program.student_of,
             tolerant=options.tolerant,
             best=best,
+            observed=program.observed,
             anatomy=program.gradient_stats(chosen) if gradient_every else None,
             anatomy_every=gradient_every,
         )
-    return fitted._replace(unreached=silent)
+    parts = program.split(chosen, fitted.seconds) if context.task(inputs).writes else {}
+    return fitted._replace(unreached=silent, parts=parts)
 
 
 def _note_runner(folder: Path, runner: str, devices: int) -> None:
@@ -312,22 +310,6 @@ def _told(context: Context, folder: Path, cells: Sequence[GridCell]) -> dict[str
     """What another place is told of a run, beside its curves: its name, all fields of the config, its cells."""
     name = f'{folder.parent.name}/{folder.name.partition("-")[0]}'
     return {'name': name, 'config': {**context.execution.config, 'cells': [cell._asdict() for cell in cells]}}
-
-
-@shared
-def _student_of(peers: int, answer: str) -> Callable[[State], Tree]:
-    """Who the student is of all that is trained: of several peers the first; with it the head that answers for it."""
-    if answer:
-        return functools.partial(loop.answering, term=answer)
-    if peers == 1:
-        return loop.student
-    first = jax.jit(jax.vmap(team.first_peer))
-    return lambda state: first(loop.student(state))
-
-
-def _calibrated(calibrated: Callable[[Tree], Tree], student_of: Callable[[State], Tree], state: State) -> Tree:
-    """The students of a grid, with the ranges of what they round as they are outside of training."""
-    return calibrated(student_of(state))
 
 
 def _resumed(state: State, rung: Rung, student_of: Callable[[State], Tree]) -> tuple[State, loop.Best | None]:

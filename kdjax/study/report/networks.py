@@ -10,6 +10,7 @@ from kdjax.study.report.document import Card, Fact, Table, TableCell
 from kdjax.study.report.records import Arm, Cost, Summary, Teacher
 
 SIZE = ('nonzeros', 'bits_per_weight', 'stored_bytes', 'deflated_bytes')  # of networks that were made smaller
+STEP = ('step_ms', 'sampling_ms', 'teacher_ms', 'update_ms')  # of training, by arm
 Column = tuple[str, Callable[[float], str], Callable[[Cost], float | None]]  # title, form, what it shows
 
 COUNTS: list[Column] = [
@@ -24,7 +25,8 @@ def costs(summary: Summary) -> Table:
     networks = [(teacher_name(key, summary), teacher.cost) for key, teacher in summary.teachers.items() if teacher.cost]
     networks += students(summary)
     known = [cost for _, cost in networks]
-    more = [metric for metric in summary.cost_metrics if any(metric.name in cost.more for cost in known)]
+    more = [metric for metric in summary.cost_metrics
+            if metric.name not in STEP and any(metric.name in cost.more for cost in known)]  # fmt: skip
     columns = [*COUNTS, *map(_counted, more), *_latencies(known, 'batch of {}')]
     titles = ''.join(f'{formatting.in_unit(metric.title, metric.unit)}, ' for metric in more)
 
@@ -40,6 +42,25 @@ def costs(summary: Summary) -> Table:
             (TableCell(name, name), *(cell(form, read(cost)) for _, form, read in columns)) for name, cost in networks
         ),
     )
+
+
+def steps(summary: Summary) -> list[Table]:
+    """What every arm spends a step of training on, in its last fit; none where that was not timed."""
+    timed = [metric for metric in summary.cost_metrics if metric.name in STEP]
+    arms = [arm for arm in summary.rows if arm.cost and any(name in arm.cost.more for name in STEP)]
+    if not arms:
+        return []
+    columns = [_counted(metric) for metric in timed]
+    rows = tuple(
+        (arm.name, *(formatting.or_nothing(form, read(arm.cost)) for _, form, read in columns))
+        for arm in arms if arm.cost
+    )  # fmt: skip
+    says = (
+        'What a step of training takes, for one network, in the last fit of a method: writing texts, asking the teacher'
+    )
+    return [
+        Table(f'{says}, and the rest', 'l' + 'r' * len(columns), ('method', *(title for title, *_ in columns)), rows)
+    ]
 
 
 def _counted(metric: Metric) -> Column:

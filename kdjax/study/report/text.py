@@ -68,7 +68,7 @@ def full(results: Results, summary: Summary, plots: Plots) -> list[Block]:
         *tables.further(summary),
         *_pictures(plots, 'fidelity'),
         *_section('Class by class', *_pictures(plots, 'classes')),
-        *_section('What it costs', networks.costs(summary), *_pictures(plots, 'pareto')),
+        *_section('What it costs', networks.costs(summary), *networks.steps(summary), *_pictures(plots, 'pareto')),
         *_section(
             'How it was trained',
             *_training(summary),

@@ -21,7 +21,7 @@ from kdjax.cost import compression, compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, grid_program, plan, stages, students
+from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, plan, stages, students
 from kdjax.study.recipe.context import Context, number
 from kdjax.study.recipe.dry_run import Traced, example
 from kdjax.study.recipe.evaluation import TEST_LOGITS
@@ -280,7 +280,7 @@ def _start(cells: Sequence[FitTask], index: ResultIndex) -> WarmStart:
 
     terms = all((index.places[cell.way[-1]].folder / 'terms').exists() for cell in cells)
     ways = changes.chain(inputs)[-1 - since : -1]
-    starts = [grid_program.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
+    starts = [changed.alone(gathered('variables', since - place), each.fit) for place, each in enumerate(ways)]
     return WarmStart(starts[-1], gathered('terms') if terms else {},
                      changed.dense(starts) if inputs.fit.own_dense else None)  # fmt: skip
 
