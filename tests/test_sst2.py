@@ -12,7 +12,7 @@ from sentences import sentences
 from configs import sst2, words
 from kdjax import trees
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, execute, grid_program, plan
+from kdjax.study.recipe import build, execute, plan, teaching
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep import expand
@@ -92,7 +92,7 @@ def test_a_technique_trains(name, tmp_path):
 def test_a_teacher_that_reads_words_labels_views_that_it_was_not_trained_on(tmp_path):
     context, todo = ran('views=3', 'soft, all sentences', tmp_path)
     inputs, variables = todo['cache'].inputs, load_variables(context.done['folds'].folder / 'variables')
-    tables = cache.load(context.done['cache'].folder / 'tables', grid_program.address(context, inputs, variables))
+    tables = cache.load(context.done['cache'].folder / 'tables', teaching.address(context, inputs, variables))
     logits = tables['teacher/logits']
     assert logits.shape == (60, 3, 2)
     assert np.any(logits[:, 1] != logits[:, 0])

@@ -16,12 +16,13 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, dry_run, grid_program, plan
+from kdjax.study.recipe import build, dry_run, grid_program, plan, teaching
 from kdjax.study.recipe.context import Context, Datasets
-from kdjax.study.recipe.grid_program import NOBODY, GridProgram, TeacherSource
+from kdjax.study.recipe.grid_program import GridProgram
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, teacher_of
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve
+from kdjax.study.recipe.teaching import NOBODY, TeacherSource
 from kdjax.study.report import document, figure_style
 from kdjax.study.sweep import cost_estimate
 from kdjax.train import layout, ledger, teachers
@@ -213,7 +214,7 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     cached = online if fit.writes else dry_run.trace(dataclasses.replace(inputs, source=cache), dataset).flops
     example = build.alone(context.example(inputs))
     variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
-    teacher = grid_program.asked_teacher(context, inputs)
+    teacher = teaching.asked_teacher(context, inputs)
     asked = [('online', TeacherSource(teacher, variables, {}), online + (cells - 1) * cached)]
     tables = None if fit.writes else _tables(teacher, variables, context, inputs)
     if tables is None:

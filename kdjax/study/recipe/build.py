@@ -11,10 +11,9 @@ from kdjax.compress import factored, quantized
 from kdjax.compress import shared as sharing
 from kdjax.data.augment import Augment, OfExample, chain
 from kdjax.data.base import checked
-from kdjax.data.buckets import Buckets
-from kdjax.data.feed import TEACHER_INPUTS, Stream, TeacherView
+from kdjax.data.feed import TEACHER_INPUTS, TeacherView
 from kdjax.data.preprocess import Preprocess
-from kdjax.dataset import Dataset, Split, leaves
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError, shown
 from kdjax.jit_cache import bound, shared
 from kdjax.nets import team
@@ -24,8 +23,6 @@ from kdjax.study.recipe.recipe import (
     AVERAGE,
     BEFORE,
     DENSE,
-    EVERY,
-    BucketSpec,
     DataSource,
     Fit,
     GridCell,
@@ -35,12 +32,10 @@ from kdjax.study.recipe.recipe import (
 from kdjax.tasks.base import Task
 from kdjax.train import anatomy, frozen, optim, probes
 from kdjax.train import teachers as training
-from kdjax.train.cache import SPARSE
 from kdjax.train.step import train_step
 from kdjax.types import Net
 
 Trained = TrainedTeacher | TrainedStudents
-SAID = tuple(training.PREFIX + name for name in ('logits', *SPARSE))  # what stands for a teacher's logits in a batch
 
 
 def task(spec: TaskSpec) -> Task:
@@ -262,95 +257,6 @@ def knobs(fit: Fit, cells: Sequence[GridCell], base_seed: int) -> Any:
     return {**stacked, 'seed': np.asarray([base_seed + cell.seed for cell in cells], np.uint32)}
 
 
-def streams(
-    task: Task,
-    split: Split,
-    cells: Sequence[GridCell],
-    base_seed: int,
-    classes: Sequence[int] = (),
-    draw: str = 'examples',
-    fit: Fit | None = None,
-) -> list[Stream]:
-    """The examples of every cell: the task's draw of its size by its seed, in the order of its seed.
-
-    Draws, of 'examples' or of 'groups', of one seed are nested: the larger transfer set holds the smaller one. Where
-    `classes` names classes, the examples of others are left out after the draw. A fit may see all examples, of which
-    those outside the draw have no labels; one upstream sees all there are.
-
-    Raises:
-      UsageError: a transfer set larger than the training split, a class of which it has none, or groups that the data
-        do not say.
-    """
-    if fit is not None and fit.upstream:
-        return [Stream(np.arange(split.size), base_seed + cell.seed) for cell in cells]
-    labels = split.labels if classes else None
-    for label in classes:
-        if labels is None or isinstance(label, bool) or label not in labels:
-            known = [] if labels is None else np.unique(labels).tolist()
-            raise UsageError(f'data.classes must be numbers of classes, {known}, got {label!r}')
-    draws: dict[tuple[int, int], Stream] = {}
-    for cell in cells:
-        if not 1 <= cell.transfer_size <= split.size:
-            raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {split.size}, the training examples')
-        address = (cell.transfer_size, cell.seed)
-        if address not in draws:
-            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed, draw), base_seed + cell.seed
-            seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
-            if not len(seen):
-                raise UsageError(
-                    f'data.classes {shown(tuple(classes))} have no example among the {cell.transfer_size} of seed '
-                    f'{cell.seed}: name more of them, or raise data.transfer_sizes'
-                )
-            everything = fit is not None and fit.spec.examples == EVERY
-            draws[address] = Stream(np.arange(split.size), seed, seen) if everything else Stream(seen, seed)
-    return [draws[cell.transfer_size, cell.seed] for cell in cells]
-
-
-def buckets(spec: BucketSpec, split: Split, streams: Sequence[Stream], batch_size: int, seed: int) -> Buckets | None:
-    """The widths of the steps of a grid; None where all have one.
-
-    Raises:
-      UsageError: the data have no lengths, or a cell has no example of some width.
-    """
-    if not spec.widths:
-        return None
-    lengths = np.asarray(split.column('length'))
-    return Buckets(spec.widths, lengths, [stream.pool for stream in streams], batch_size, spec.run, seed)
-
-
-def columns(split: Split, column: str, labels: np.ndarray | None, more: Sequence[str] = ()) -> dict[str, Any]:
-    """What batches are made of: the column that a network reads as 'inputs', labels, and what else is numbers.
-
-    Args:
-      split: whose examples.
-      column: that the network reads.
-      labels: in the place of its own.
-      more: columns that a teacher reads, left out if not named here.
-    """
-    found = {name: value for name, value in split.more.items()
-             if (not name.startswith(TEACHER_INPUTS) or name in more) and _numeric(value)}  # fmt: skip
-    own = {} if labels is None else {'labels': labels}
-    return {**found, **own, 'inputs': split.column(column), **{name: split.column(name) for name in more}}
-
-
-def teacher_columns(inputs: Trained) -> tuple[str, ...]:
-    """The columns that the teacher of a fit reads in every step and the student does not."""
-    view = teacher_view(inputs)
-    return (view.column,) if view is not None and view.column != inputs.column else ()
-
-
-def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
-    """How many padded axes each column of a batch has, and what a teacher says of every token."""
-    known = dict.fromkeys(dataset.padded, 1)
-    known.pop('inputs', None)
-    said = SAID if task(inputs.task).per_token and dataset.padded else ()
-    return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
-
-
 def alone(example: Any) -> Any:
     """One example as a batch of one."""
     return jax.tree.map(lambda leaf: np.asarray(leaf)[None], example)
-
-
-def _numeric(column: Any) -> bool:
-    return all(leaf.dtype.kind in 'biuf' for _, leaf in leaves({'': column}))

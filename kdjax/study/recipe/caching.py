@@ -12,7 +12,7 @@ from kdjax import trees
 from kdjax.dataset import leaves, taken
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name
-from kdjax.study.recipe import build, grid_program
+from kdjax.study.recipe import build, feeding, teaching
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TeachingNetwork
 from kdjax.study.recipe.recipe import Fit, Recipe, Views
@@ -44,9 +44,9 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
         return _given(inputs, teacher, context, folder)
     if context.task(teacher).questions(context.datasets(teacher.data)):
         return _answer(inputs, teacher, context, folder)
-    variables = grid_program.cached_variables(context, inputs)
+    variables = teaching.cached_variables(context, inputs)
     net = build.probed(context.teacher_net(teacher, inputs.precision), inputs.probes)
-    columns = build.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
+    columns = feeding.columns(context.datasets(teacher.data).splits['train'], teacher.column, None)
     options: dict[str, Any] = {'taps': inputs.taps, 'preprocess': build.preprocess(teacher.data)}
     augment, teach = build.augment(inputs.augment), teachers.frozen(net)
 
@@ -60,7 +60,7 @@ def cache_teacher(inputs: CachedTeacher, context: Context, folder: Path, key: st
         tables = ask(variables, columns, keep=keep, progress=context.screen.step)
     else:
         tables = _by_fold(ask, variables, columns, folds_of(inputs.folded, context), keep, inputs.views, context)
-    address = grid_program.address(context, inputs, variables)
+    address = teaching.address(context, inputs, variables)
     cache.save(folder / 'tables', tables, address, cache.padded_axes(outputs, inputs.taps))
     said = {'bytes': sum(table.nbytes for table in tables.values())}
     return {**said, 'kept': keep, 'hidden_nats': width} if keep else said
@@ -70,7 +70,7 @@ def _answer(inputs: CachedTeacher, teacher: TeachingNetwork, context: Context, f
     """The answers to what examples share, by the name of the question, (R, ...)."""
     task = context.informed_task(teacher)
     questions = task.questions(context.datasets(teacher.data))
-    variables = grid_program.cached_variables(context, inputs)
+    variables = teaching.cached_variables(context, inputs)
     one = jax.tree.map(lambda leaf: np.asarray(leaf)[None], variables)
     context.screen.stage(cache_name(inputs.name), len(questions))
     replies = {}
@@ -79,7 +79,7 @@ def _answer(inputs: CachedTeacher, teacher: TeachingNetwork, context: Context, f
                       preprocess=build.preprocess(teacher.data))  # fmt: skip
         replies[name] = trees.take(ask(one), 0)
         context.screen.step(done)
-    return _keep(task, questions, replies, folder, grid_program.address(context, inputs, variables))
+    return _keep(task, questions, replies, folder, teaching.address(context, inputs, variables))
 
 
 def _keep(
@@ -103,7 +103,7 @@ def _given(inputs: CachedTeacher, teacher: GivenTeacher, context: Context, folde
     questions = context.task(teacher).questions(dataset)
     context.screen.stage(cache_name(inputs.name), 1)
     tables = given.tables(teacher.path, dataset, questions, inputs.taps, inputs.keep)
-    address = grid_program.address(context, inputs, {})
+    address = teaching.address(context, inputs, {})
     if questions:
         replies = {name: tables[teachers.PREFIX + name] for name in questions}
         return _keep(context.informed_task(teacher), questions, replies, folder, address)

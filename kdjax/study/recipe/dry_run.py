@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -10,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kdjax import errors, trees
+from kdjax import trees
 from kdjax.cost import check_memory, counted
 from kdjax.data.feed import TEACHER_INPUTS, shown
-from kdjax.dataset import Dataset, Split, is_column, taken
-from kdjax.errors import UsageError, unknown
+from kdjax.dataset import Dataset, Split, taken
+from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, shared
-from kdjax.study.recipe import build, changes, pretrained
+from kdjax.study.recipe import build, changes, feeding, pretrained, shapes
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
     GivenTeacher,
@@ -31,7 +30,7 @@ from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.tasks.base import Question, Task
 from kdjax.train import cache, given, parallel, teachers
 from kdjax.train.inherit import carried, inherited
-from kdjax.train.step import init_state, init_student
+from kdjax.train.step import init_state
 from kdjax.types import Batch, Net, State, Teacher, Tree
 
 Trained = TrainedTeacher | TrainedStudents
@@ -73,14 +72,14 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     """
     fit = inputs.fit
     _check_batch(inputs, dataset)
-    net = build.trained_net(_changed(inputs, dataset, inputs.precision), fit)
+    net = build.trained_net(shapes.changed_net(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None and inputs.start:
         assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
         pretrained.check_vocabulary(inputs.path, dataset)
-        one = _net(inputs.network, inputs, dataset, inputs.precision)
-        pretrained.start(inputs.path, variables(one, inputs, dataset), one.names)
+        one = shapes.net(inputs.network, inputs, dataset, inputs.precision)
+        pretrained.start(inputs.path, shapes.variables(one, inputs, dataset), one.names)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     knobs = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype),
                          build.knobs(fit, [GridCell(1, 0, {})], 0))  # fmt: skip
@@ -89,7 +88,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     writes = changes.writer(inputs, dataset, net, _teaching(inputs, dataset, net)[0])
     parts: dict[str, Any] = {'net': net, 'teacher': teacher, 'objective': fit.objective, 'writes': writes,
                              'tx': build.optimiser(changes.optimiser(inputs), fit.steps, fit.spec.trains)}  # fmt: skip
-    student = _initial(net, inputs.network, batch['inputs'])
+    student = shapes.initial(net, inputs.network, batch['inputs'])
     given, structure = jax.tree.flatten((knobs, teacher_vars, batch, student, earlier))
     traced = _traced(bound(init_state, **parts), bound(build.step_of(fit), **parts), tuple(given), structure)
     if changes.scored_on(inputs):
@@ -102,12 +101,12 @@ def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree 
     before, how = getattr(inputs, 'before', None), inputs.precision
     if before is not None and before.fit.upstream != inputs.fit.upstream:
         before = None
-    one = _changed(before, dataset, how) if before else _net(inputs.network, inputs, dataset, how)
+    one = shapes.changed_net(before, dataset, how) if before else shapes.net(inputs.network, inputs, dataset, how)
     net = build.trained_net(one, inputs.fit)
     teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
     parts = {'net': net, 'teacher': teacher, 'objective': inputs.fit.objective}
     init = bound(init_state, **parts, tx=build.optimiser({'momentum': 0.0}, 1))
-    new = _initial(net, inputs.network, batch['inputs'])
+    new = shapes.initial(net, inputs.network, batch['inputs'])
     try:
         state = jax.eval_shape(init, knobs, teacher_vars, batch, new, earlier)
         jax.eval_shape(bound(build.slopes_of(inputs.fit), **parts), state, teacher_vars, batch, knobs)
@@ -132,8 +131,8 @@ def _traced(
 def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:
     """Raises UsageError where the weights of a network that teaches are not of that network, or cannot be read."""
     pretrained.check_vocabulary(inputs.path, dataset)
-    net = _net(inputs.network, inputs, dataset, inputs.precision)
-    pretrained.load(inputs.path, variables(net, inputs, dataset), net.names)
+    net = shapes.net(inputs.network, inputs, dataset, inputs.precision)
+    pretrained.load(inputs.path, shapes.variables(net, inputs, dataset), net.names)
 
 
 def check_outputs(inputs: GivenTeacher, dataset: Dataset) -> None:
@@ -144,16 +143,10 @@ def check_outputs(inputs: GivenTeacher, dataset: Dataset) -> None:
         task.check_answer(name, given.of_question(inputs.path, name), dataset)
 
 
-def example(inputs: Inputs, dataset: Dataset) -> Tree:
-    """Shape and dtype of an example as networks see it."""
-    stored = dataset.splits['train'].column(inputs.column)
-    return jax.eval_shape(build.preprocess(inputs.data), _shapes(stored, ()))
-
-
 def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
     """Raises UsageError where students cannot take over what they are to start from."""
     student, teacher = (
-        variables(_net(spec, side, dataset, side.precision), side, dataset)
+        shapes.variables(shapes.net(spec, side, dataset, side.precision), side, dataset)
         for spec, side in ((inputs.student, inputs), (parent.network, parent))
     )
     inherited(student, teacher, inputs.start)
@@ -165,82 +158,35 @@ def check_start(inputs: Trained, data_of: Callable[[Inputs], Dataset]) -> None:
     before = students.before if students and students.before and students.before.fit.upstream else None
     start = before or (None if students and students.start else inputs.parent)
     if start is not None and not isinstance(start, GivenTeacher):
-        own, left = (variables(_changed(side, data_of(side), side.precision), side, data_of(side))
+        own, left = (shapes.variables(shapes.changed_net(side, data_of(side), side.precision), side, data_of(side))
                      for side in (inputs, start))  # fmt: skip
         jax.eval_shape(functools.partial(carried, new=inputs.new), own, left)
 
 
-def variables(net: Net, inputs: Trained | TeachingNetwork, dataset: Dataset) -> Tree:
-    """Shapes of the variables of a network."""
-    read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((1, *leaf.shape), leaf.dtype), example(inputs, dataset))
-    return _initial(net, inputs.network, read)
-
-
-def _initial(net: Net, spec: NetSpec, read: Tree) -> Tree:
-    """Shapes of the variables of a network that reads inputs of such shapes."""
-    leaves, structure = jax.tree.flatten(read)
-    return _shapes_of(
-        net, f'network {errors.shown(spec.net)} of {errors.shown(dict(spec.args))}', tuple(leaves), structure
-    )
-
-
-@shared
-def _shapes_of(net: Net, what: str, leaves: tuple[jax.ShapeDtypeStruct, ...], structure: Any) -> Tree:
-    seed, read = jax.ShapeDtypeStruct((), jnp.uint32), jax.tree.unflatten(structure, leaves)
-    try:
-        found = jax.eval_shape(functools.partial(init_student, net=net), seed, read)
-    except UsageError:
-        raise
-    except Exception as error:  # it may be a user's own, and what its arguments mean shows only here
-        read_as = ', '.join('x'.join(map(str, leaf.shape)) for leaf in leaves)
-        raise UsageError(f'{what} cannot read inputs of {read_as}: {errors.said(error)}') from error
-    check_memory(what, trees.nbytes(found), device_bytes(), 'choose a smaller one')
-    return found
-
-
 def _check_batch(inputs: Trained, dataset: Dataset) -> None:
     """A batch must be there at once, and so must a cache."""
-    each, size = trees.nbytes(example(inputs, dataset)), inputs.fit.batch_size
-    check_memory(f'a batch of {size} examples', each * size, host_bytes(), 'lower batch_size')
+    each, size = trees.nbytes(shapes.example(inputs, dataset)), inputs.fit.batch_size
+    check_memory(f'a batch of {size} examples', each * size, shapes.host_bytes(), 'lower batch_size')
 
 
 def _check_cache(tables: Tree, source: CachedTeacher, examples: int, batch: int) -> None:
     needed = trees.nbytes(tables) // batch * examples * source.views
-    check_memory(f'what {source.name!r} says of {examples} examples in {source.views} views', needed, host_bytes(),
+    what = f'what {source.name!r} says of {examples} examples in {source.views} views'
+    check_memory(what, needed, shapes.host_bytes(),
                  "lower data.views, keep the most probable classes alone (keep=...), or set mode='online'")  # fmt: skip
-
-
-def _net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
-    task = build.task(inputs.task)
-    net = build.net(spec, build.told(spec, task, dataset, inputs.column), precision, None)
-    for tap in task.taps:
-        if tap not in net.taps:
-            raise unknown('tap', tap, net.taps, f' of network {spec.net!r}, which {type(task).__name__} looks at')
-    return net
-
-
-def _changed(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:
-    return changes.wrapped(_net(changes.network(inputs.network, inputs), inputs, dataset, precision), inputs, None)
-
-
-def _shapes(columns: Tree, lead: tuple[int, ...]) -> Tree:
-    """Examples of the columns, with leading axes."""
-    return jax.tree.map(
-        lambda column: jax.ShapeDtypeStruct((*lead, *column.shape[1:]), column.dtype), columns, is_leaf=is_column
-    )
 
 
 def _batch(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
     """One batch, as `feed` makes it of the examples."""
     train, views = dataset.splits['train'], inputs.presented
     whole = jax.ShapeDtypeStruct((1, inputs.fit.batch_size), jnp.int32)
-    columns = build.columns(train, inputs.column, train.labels, build.teacher_columns(inputs))
+    columns = feeding.columns(train, inputs.column, train.labels, feeding.teacher_columns(inputs))
     columns |= {**_answers(inputs, dataset), **pretrained.beside(inputs, dataset, build.dataset)}
     presentation = build.presentation(inputs, beside=teachers.ALIGNED in columns)
     other = None if presentation.pop('consistent') else whole
     look = functools.partial(shown, augment=build.augment(views.augment), seed=0, **presentation)
     steps = jax.ShapeDtypeStruct((1,), jnp.uint32)
-    batches = jax.eval_shape(look, _shapes(columns, whole.shape), whole, whole, other, steps)
+    batches = jax.eval_shape(look, shapes.columns(columns, whole.shape), whole, whole, other, steps)
     return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape[1:], leaf.dtype), dict(batches))
 
 
@@ -262,11 +208,11 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
         answers = given.tables(who.path, dataset, questions, (), 0)
         return {name: _column(inputs, dataset, questions[name.removeprefix(teachers.PREFIX)], table[:1])
                 for name, table in answers.items()}  # fmt: skip
-    net = _net(who.network, who, dataset, who.precision)
+    net = shapes.net(who.network, who, dataset, who.precision)
     found = {}
     for name, question in questions.items():
-        batch = {**_shapes(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
-        variables = _initial(net, who.network, batch['inputs'])
+        batch = {**shapes.columns(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
+        variables = shapes.initial(net, who.network, batch['inputs'])
         reply = jax.eval_shape(functools.partial(_reply, net, task), variables, batch)
         nothing = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), reply)
         found[teachers.PREFIX + name] = _column(inputs, dataset, question, nothing)
@@ -303,12 +249,12 @@ def _teacher(
     net = asked if inputs.fit.own_average else build.probed(asked, inputs.fit.taps())
     online = teachers.frozen(net)
     if teachers.ALIGNED in batch:
-        return teachers.aligned(online), _initial(net, spec, batch[TEACHER_INPUTS]), batch
+        return teachers.aligned(online), shapes.initial(net, spec, batch[TEACHER_INPUTS]), batch
     if not isinstance(inputs.source, CachedTeacher) or build.task(inputs.task).questions(dataset):
-        return online, _initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
-    theirs, size = example(teacher_of(inputs.source), dataset), inputs.fit.batch_size
+        return online, shapes.initial(net, spec, batch.get(TEACHER_INPUTS, batch['inputs'])), batch
+    theirs, size = shapes.example(teacher_of(inputs.source), dataset), inputs.fit.batch_size
     read = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((size, *leaf.shape), leaf.dtype), theirs)
-    found = _initial(net, spec, read)
+    found = shapes.initial(net, spec, read)
     outputs = jax.eval_shape(online, found, {'inputs': read})
     tables = jax.eval_shape(
         functools.partial(
@@ -328,17 +274,17 @@ def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | No
     if fit.own_start:
         if not isinstance(inputs, TrainedStudents) or inputs.before is None:
             raise UsageError("teacher 'before' is the student of the fit before, and this is the first of its method")
-        return _changed(inputs.before, dataset, inputs.precision), spec
+        return shapes.changed_net(inputs.before, dataset, inputs.precision), spec
     if fit.own_dense:
         changes.check_dense(inputs)
-        one = _net(changes.network(spec, inputs), inputs, dataset, inputs.precision)
+        one = shapes.net(changes.network(spec, inputs), inputs, dataset, inputs.precision)
         return changes.factored_net(one, inputs), spec
     who = teacher_of(inputs.source) if inputs.source is not None else None
     if who is None or isinstance(who, GivenTeacher) or not fit.asks:
         return None, spec
     if (known := build.dataset(who.data) if pretrained.other_data(inputs) else dataset) is not dataset:
         pretrained.check_words(inputs, dataset, known)
-    one = _changed(who, known, inputs.teaching or who.precision)
+    one = shapes.changed_net(who, known, inputs.teaching or who.precision)
     return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
 
 
@@ -354,14 +300,3 @@ def _looked_up(
               for name, table in tables.items()}  # fmt: skip
     _check_cache(shapes, inputs.source, dataset.splits['train'].size, inputs.fit.batch_size)
     return teachers.cached(), {}, {**batch, **shapes}
-
-
-def device_bytes() -> int:
-    """Bytes that a device may take; of a processor, those of the machine."""
-    statistics = jax.local_devices()[0].memory_stats() or {}
-    return int(statistics.get('bytes_limit') or host_bytes())
-
-
-def host_bytes() -> int:
-    """Bytes of the machine."""
-    return os.sysconf('SC_PHYS_PAGES') * os.sysconf('SC_PAGE_SIZE')

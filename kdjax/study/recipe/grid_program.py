@@ -1,9 +1,8 @@
 """The program of a grid: who teaches, what is shown, where it begins, and how its steps are compiled."""
 
 import functools
-import json
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,36 +12,21 @@ import numpy as np
 from kdjax import trees
 from kdjax.data.feed import Feed, Stream
 from kdjax.data.stream import training_feed
-from kdjax.dataset import Shared
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared
-from kdjax.study.config.check import cache_name, folds_name
-from kdjax.study.recipe import build, changed, changes, pretrained
+from kdjax.study.recipe import build, changed, changes, feeding, pretrained
 from kdjax.study.recipe.context import Context
-from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, TrainedTeacher, plain, teacher_of
+from kdjax.study.recipe.inputs import TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import GridCell, Views
-from kdjax.train import anatomy, cache, grid, layout, parallel, storage, teachers, timing
-from kdjax.train.checkpoint import load_variables
+from kdjax.study.recipe.teaching import TeacherSource
+from kdjax.train import anatomy, grid, layout, parallel, storage, teachers, timing
 from kdjax.train.grid import Step
 from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state, init_student
 from kdjax.train.texts import Replay
-from kdjax.types import Batch, Net, State, Teacher, Tree
+from kdjax.types import Batch, Net, State, Tree
 
 Trained = TrainedTeacher | TrainedStudents
-
-
-class TeacherSource(NamedTuple):
-    """Who teaches a fit: the function, its variables, tables of its outputs and how many padded axes they have, ..."""
-
-    teacher: Teacher
-    variables: Tree
-    tables: Mapping[str, np.ndarray]
-    padded: Mapping[str, int] = {}
-    columns: Mapping[str, Any] = {}  # its answers to what examples share, and what it reads where it has other words
-
-
-NOBODY = TeacherSource(teachers.none(), {}, {})
 
 
 class WarmStart(NamedTuple):
@@ -65,7 +49,7 @@ def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[Gri
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
     task = context.task(inputs)
-    streams = build.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
+    streams = feeding.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 
@@ -106,11 +90,11 @@ def grid_program(
     streams = data.streams[:1] if len({id(stream) for stream in data.streams}) == 1 else data.streams
     batches = training_feed(context.execution.stream)(
         streams, fit.batch_size,
-        {**build.columns(train, inputs.column, labels, build.teacher_columns(inputs)), **source.columns},
+        {**feeding.columns(train, inputs.column, labels, feeding.teacher_columns(inputs)), **source.columns},
         build.augment(data.views.augment), inputs.seed, data.views.views, source.tables,
         **build.presentation(inputs, beside=teachers.ALIGNED in source.columns),
-        buckets=build.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
-        padded={**build.padded(dataset, inputs), **source.padded},
+        buckets=feeding.buckets(inputs.buckets, train, streams, fit.batch_size, inputs.seed),
+        padded={**feeding.padded(dataset, inputs), **source.padded},
     )  # fmt: skip
     own_batches = len(streams) > 1
     knobs = jax.device_put(build.knobs(fit, cells, inputs.seed))
@@ -291,76 +275,3 @@ def _new_students(net: Net, base_seed: int, seeds: Sequence[int], inputs: Tree) 
     draw = once(bound(init_student, net=net))
     drawn = {seed: jax.device_get(draw(np.uint32(base_seed + seed), inputs)) for seed in set(seeds)}
     return jax.device_put(jax.tree.map(lambda *leaves: np.stack(leaves), *(drawn[seed] for seed in seeds)))
-
-
-def teacher_source(context: Context, inputs: Trained) -> TeacherSource:
-    """Who teaches a fit: nobody, the student's own average, or a network, whose outputs may be cached."""
-    if inputs.source is None:
-        return NOBODY
-    variables = context.teacher_variables(teacher_of(inputs.source))
-    if isinstance(inputs.source, CachedTeacher):
-        folder = context.done[cache_name(inputs.source.name)].folder
-        tables = cache.load(
-            folder / 'tables', address(context, inputs.source, cached_variables(context, inputs.source))
-        )
-        task, ours = context.task(inputs), context.datasets(inputs.data)
-        questions = task.questions(ours)
-        if questions:
-            kept = {name: np.asarray(tables[teachers.PREFIX + name]) for name in questions}
-            if pretrained.other_data(inputs):
-                theirs = context.datasets(inputs.source.data)
-                kept = {name: task.carried(column, theirs, ours) for name, column in kept.items()}
-            answers = {name: Shared(question.rows, kept[name]) for name, question in questions.items()}
-            shared = {teachers.PREFIX + name: column for name, column in answers.items()}
-            return _asked(context, inputs, variables, shared)
-        return TeacherSource(teachers.cached(), variables, tables, cache.load_padded(folder / 'tables'))
-    return _asked(context, inputs, variables, {})
-
-
-def _asked(context: Context, inputs: Trained, variables: Tree, known: Mapping[str, Any]) -> TeacherSource:
-    """A network that is asked in every step, beside what is known of it already."""
-    columns = pretrained.beside(inputs, context.datasets(inputs.data), context.datasets)
-    teacher = asked_teacher(context, inputs)
-    if not columns:
-        return TeacherSource(teacher, variables, {}, columns=known)
-    return TeacherSource(teachers.aligned(teacher), variables, {}, {teachers.ALIGNED: 1}, {**known, **columns})
-
-
-def asked_teacher(context: Context, inputs: Trained) -> Teacher:
-    """The network that teaches a fit, with what its terms read, in the precision that it teaches in."""
-    assert inputs.source is not None
-    who = teacher_of(inputs.source)
-    if isinstance(who, GivenTeacher) or not inputs.fit.asks:
-        return teachers.none()
-    return teachers.frozen(build.probed(context.teacher_net(who, inputs.teaching), inputs.fit.taps()))
-
-
-def cached_variables(context: Context, inputs: CachedTeacher) -> Tree:
-    """The variables of who says what is cached: the teacher's, or those of its folds with a leading axis."""
-    if inputs.folded is None:
-        return context.teacher_variables(inputs.teacher)
-    return load_variables(context.done[folds_name(inputs.name)].folder / 'variables')
-
-
-def address(context: Context, inputs: CachedTeacher, variables: Tree) -> cache.Address:
-    """What the tables of a cache depend on."""
-    teacher = inputs.teacher
-    if isinstance(teacher, GivenTeacher):
-        said = trees.digest([teacher.outputs, inputs.keep])
-        return _address(context, inputs, said)
-    how = [plain(teacher.network.args), teacher.members, inputs.precision or teacher.precision]
-    if inputs.sparse or inputs.folded:
-        how += [inputs.keep, inputs.bound, inputs.folded.folds if inputs.folded else 0]
-    return _address(context, inputs, trees.digest([*how, trees.fingerprint(variables)]))
-
-
-def _address(context: Context, inputs: CachedTeacher, who: str) -> cache.Address:
-    teacher = inputs.teacher
-    return cache.Address(
-        who,
-        context.datasets.checksum(teacher.data),
-        json.dumps(plain(teacher.data.preprocess), sort_keys=True),
-        json.dumps(plain(inputs.augment), sort_keys=True),
-        teacher.seed,
-        inputs.views,
-    )

@@ -12,10 +12,11 @@ from rich.table import Table
 from rich.text import Text
 
 from kdjax import trees
+from kdjax.cost import check_memory
 from kdjax.dataset import Dataset, bucket_of, widths
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name, folds_name, weights_file
-from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, stages
+from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, feeding, shapes, stages
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.inputs import (
     CachedTeacher,
@@ -249,7 +250,7 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
             cells, runner = cells_of(inputs), recipe.execution.runner
             costs[inputs.fit.name] = cost = traced(inputs, data_of(inputs), earlier, cells, runner)
             kept = len(cells) * cost.kept(runner)
-            dry_run.check_memory(f'the state of {len(cells)} cells', kept, dry_run.device_bytes(), 'lower seeds')
+            check_memory(f'the state of {len(cells)} cells', kept, shapes.device_bytes(), 'lower seeds')
         except UsageError as error:
             raise UsageError(f'fit {inputs.fit.name!r}: {error}') from error
     return costs
@@ -271,12 +272,12 @@ def traced(
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
     if isinstance(inputs, TrainedStudents):
-        streams = build.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
-        build.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
+        streams = feeding.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
+        feeding.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
     cost = dry_run.trace(inputs, dataset, earlier)
-    dry_run.check_memory(
-        'the state of a student and its optimiser', cost.kept(runner), dry_run.device_bytes(),
+    check_memory(
+        'the state of a student and its optimiser', cost.kept(runner), shapes.device_bytes(),
         "choose a smaller one, or cut it over devices: run.runner='fsdp'",
     )  # fmt: skip
     return cost

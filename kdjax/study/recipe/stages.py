@@ -13,11 +13,12 @@ from kdjax.data.feed import Stream
 from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build, changed, changes, grid_program, pretrained
+from kdjax.study.recipe import build, changed, changes, grid_program, pretrained, teaching
 from kdjax.study.recipe.context import Artifact, Context, number
-from kdjax.study.recipe.grid_program import TeacherSource, Trained, TrainingData, WarmStart
+from kdjax.study.recipe.grid_program import Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.recipe import ALL, GridCell
+from kdjax.study.recipe.teaching import TeacherSource
 from kdjax.train import distributed, loop, parallel, storage
 from kdjax.train.checkpoint import Checkpoints, load_variables, save_variables
 from kdjax.train.ledger import Ledger, NullLogger, plain
@@ -53,7 +54,7 @@ def train_teacher(inputs: TrainedTeacher, context: Context, folder: Path, key: s
     cells = [GridCell(count, seed, {}) for seed in range(inputs.members)]
     streams = [Stream(np.arange(count), inputs.seed + cell.seed) for cell in cells]
     # Asked in every step: what is cached are the views that students see, not those of this network.
-    source = grid_program.teacher_source(context, inputs)
+    source = teaching.teacher_source(context, inputs)
     fitted = fit(context, folder, key, inputs, cells, TrainingData(inputs.presented, streams), source)
     if fitted.failures:
         raise UsageError(f'{inputs.name}: members {sorted(fitted.failures)} diverged; lower their learning rate')
@@ -74,7 +75,7 @@ def train_folds(inputs: FoldedTeacher, context: Context, folder: Path, key: str)
     fold = folds_of(inputs, context)
     cells = [GridCell(count - int(np.sum(fold == place)), 0, {}) for place in range(inputs.folds)]
     streams = [Stream(np.flatnonzero(fold != place), teacher.seed) for place in range(inputs.folds)]
-    source = grid_program.teacher_source(context, teacher)
+    source = teaching.teacher_source(context, teacher)
     fitted = fit(context, folder, key, teacher, cells, TrainingData(teacher.presented, streams), source)
     if fitted.failures:
         raise UsageError(f'{teacher.name}: folds {sorted(fitted.failures)} diverged; lower their learning rate')
@@ -211,7 +212,7 @@ def fit_students(
     options: GridOptions = GridOptions(),
 ) -> loop.Fitted:
     """Trains a grid of students, and saves them and what their terms learned."""
-    data, source = grid_program.students_data(context, inputs, cells), grid_program.teacher_source(context, inputs)
+    data, source = grid_program.students_data(context, inputs, cells), teaching.teacher_source(context, inputs)
     fitted = fit(context, folder, key, inputs, cells, data, source, start, options, inputs.gradient_every)
     save_variables(folder / 'variables', fitted.variables)
     save_variables(folder / 'best', fitted.best)

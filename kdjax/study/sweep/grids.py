@@ -21,13 +21,14 @@ from kdjax.cost import compression, compressions
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import changed, changes, dry_run, evaluation, execute, plan, stages, students
+from kdjax.study.recipe import changed, changes, evaluation, execute, plan, shapes, stages, students
 from kdjax.study.recipe.context import Context, number
-from kdjax.study.recipe.dry_run import Traced, example
+from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.recipe.evaluation import TEST_LOGITS
 from kdjax.study.recipe.grid_program import WarmStart
 from kdjax.study.recipe.inputs import BY_KEY, Addressed, TrainedStudents, plain
 from kdjax.study.recipe.recipe import DataSource
+from kdjax.study.recipe.shapes import example
 from kdjax.study.recipe.stages import GridOptions, Rung, best_step
 from kdjax.study.sweep.expand import FitTask, Sweep
 from kdjax.train import ledger, loop, storage
@@ -292,4 +293,4 @@ def ready(cells: Sequence[FitTask], index: ResultIndex) -> bool:
 
 def _memory(gigabytes: float) -> float:
     """Bytes that a grid may take."""
-    return gigabytes * 1e9 if gigabytes else dry_run.device_bytes() / 2
+    return gigabytes * 1e9 if gigabytes else shapes.device_bytes() / 2

@@ -5,7 +5,7 @@ import pytest
 
 from kdjax.dataset import Split
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build
+from kdjax.study.recipe import feeding
 from kdjax.study.recipe.recipe import GridCell
 from kdjax.tasks.classification import Classification
 
@@ -14,7 +14,7 @@ CELLS = [GridCell(size, seed, {}) for size in (200, 50) for seed in (0, 1)]
 
 
 def seen(classes):
-    return build.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, classes)
+    return feeding.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, classes)
 
 
 def test_a_transfer_set_without_a_class_is_the_whole_one_without_its_examples():
@@ -30,12 +30,12 @@ def test_of_two_classes_only_these_are_seen():
 
 def test_transfer_sets_may_be_drawn_group_by_group():
     speakers = np.arange(200) % 4
-    streams = build.streams(
+    streams = feeding.streams(
         Classification(), Split(LABELS, LABELS, {'groups': speakers}), CELLS, 0, draw='groups'
     )  # 50 of 200 are one of four speakers
     assert [len(set(speakers[stream.pool])) for stream in streams] == [4, 4, 1, 1]
     with pytest.raises(UsageError, match=r"data\.draw must be 'examples' where the data have no column 'groups'"):
-        build.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, draw='groups')
+        feeding.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, draw='groups')
 
 
 @pytest.mark.parametrize('label', [5, -1, True, 'three'])

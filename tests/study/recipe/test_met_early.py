@@ -16,7 +16,7 @@ from kdjax.nets import cnn, mlp
 from kdjax.nets.layers import Dropout
 from kdjax.study.config import fields
 from kdjax.study.config.search import Search
-from kdjax.study.recipe import acceptance, build, dry_run
+from kdjax.study.recipe import acceptance, dry_run, feeding, shapes
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.study.sweep import collect, expand, rows
@@ -88,7 +88,7 @@ def test_all_attempts_are_looked_at_before_the_first_one():
 def test_a_network_that_cannot_read_its_inputs_is_named():
     failing = mlp.mlp(classes=10)._replace(init=lambda key, inputs: inputs.nothing)
     with pytest.raises(UsageError, match=r"network 'a:b' of \{\} cannot read inputs of 1x8x8: AttributeError: "):
-        dry_run._initial(failing, NetSpec('a:b', {}), jax.ShapeDtypeStruct((1, 8, 8), np.float32))
+        shapes.initial(failing, NetSpec('a:b', {}), jax.ShapeDtypeStruct((1, 8, 8), np.float32))
 
 
 def test_weights_of_another_network_are_met_by_the_plan(tmp_path):
@@ -145,7 +145,7 @@ def test_memory_says_what_does_not_fit():
     dry_run.check_memory('a table', 10, 10, 'make it smaller')
     with pytest.raises(UsageError, match=r'^a table takes 2e\+03 GB, and there are 1; make it smaller$'):
         dry_run.check_memory('a table', 2e12, 1e9, 'make it smaller')
-    assert 0 < dry_run.device_bytes() <= dry_run.host_bytes()
+    assert 0 < shapes.device_bytes() <= shapes.host_bytes()
 
 
 def test_bytes_are_counted_beyond_64_bits():
@@ -176,9 +176,9 @@ def test_batches_divide_over_the_devices_of_runners_that_split_them():
 def test_a_cell_has_examples_of_its_classes():
     split = Split(np.zeros((10, 2), np.float32), np.arange(10) % 5)
     task = Classification()
-    assert len(build.streams(task, split, [GridCell(10, 0, {})], 0, (3,))) == 1
+    assert len(feeding.streams(task, split, [GridCell(10, 0, {})], 0, (3,))) == 1
     with pytest.raises(UsageError, match=r'data.classes \(3,\) have no example among the 1 of seed'):
-        build.streams(task, split, [GridCell(1, seed, {}) for seed in range(20)], 0, (3,))
+        feeding.streams(task, split, [GridCell(1, seed, {}) for seed in range(20)], 0, (3,))
 
 
 # ---- rows, and numbers of a paper

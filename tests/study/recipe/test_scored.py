@@ -12,8 +12,8 @@ from kdjax.errors import UsageError
 from kdjax.nets import mlp
 from kdjax.study.recipe import changed, changes, grid_program, plan
 from kdjax.study.recipe.context import Context, Datasets
-from kdjax.study.recipe.grid_program import TeacherSource
 from kdjax.study.recipe.resolve import resolve
+from kdjax.study.recipe.teaching import TeacherSource
 from kdjax.train import teachers
 from kdjax.train.screen import Screen
 from kdjax.train.step import init_student

@@ -12,7 +12,7 @@ from kdjax import trees
 from kdjax.errors import UsageError
 from kdjax.nets.bert import tagger
 from kdjax.nets.ngrams import linear
-from kdjax.study.recipe import execute, grid_program, plan, stages
+from kdjax.study.recipe import execute, grid_program, plan, stages, teaching
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
@@ -74,7 +74,7 @@ def test_each_example_is_labelled_by_the_teacher_that_did_not_see_it(words):
     assert list(todo) == ['teacher', 'folds', 'cache', 'baseline', 'combined', 'evaluate']
     inputs = todo['cache'].inputs
     variables = load_variables(context.done['folds'].folder / 'variables')
-    tables = cache.load(context.done['cache'].folder / 'tables', grid_program.address(context, inputs, variables))
+    tables = cache.load(context.done['cache'].folder / 'tables', teaching.address(context, inputs, variables))
     fold, net = stages.folds_of(inputs.folded, context), linear(classes=2, grams=11)
     read = sentences().splits['train'].more['teacher_inputs']
     assert sorted(np.bincount(fold)) == [20, 20, 20]
@@ -245,7 +245,7 @@ def test_a_teacher_may_read_words_in_pieces_and_tag_them_whole(tmp_path):
     }  # fmt: skip
     context, todo = ran(ENTITIES, tmp_path, **like)
     variables = load_variables(context.done['teacher'].folder / 'variables')
-    address = grid_program.address(context, todo['cache'].inputs, variables)
+    address = teaching.address(context, todo['cache'].inputs, variables)
     said = cache.load(context.done['cache'].folder / 'tables', address)['teacher/logits'][:, 0]
     split = pieced().splits['train']
     net = tagger(classes=3, **like['teacher.args'])
