@@ -8,16 +8,25 @@ import numpy as np
 
 from kdjax.nets import (
     bag,
+    bcresnet,
     bert,
+    centernet,
     cnn,
+    decoder_only,
     deit,
+    depthwise,
+    encoder_decoder,
+    fcn,
+    gfl,
     maxout,
     mlp,
     mobilenetv2,
     ngrams,
     resnet,
     resnet_cifar,
+    salience,
     shufflenet,
+    tcresnet,
     textcnn,
     transformer,
     vgg,
@@ -32,6 +41,10 @@ WORDS = ('', '', 'the', 'The', 'EU', '@bob', "don't", 'x1', 'new', 'unseen')
 TEXT = {**SMALL, 'vocabulary': len(WORDS)}
 LAYERS = {'width': 6, 'depth': 2, 'heads': 2, 'inner': 5}
 PICTURE, TINY, IDS = ((2, 32, 32, 3), jnp.float32), ((2, 8, 8), jnp.float32), ((2, 6), jnp.int32)
+FRAMES = {'frames': ((2, 12, 40), jnp.float32), 'mask': ((2, 12), jnp.float32), 'hop_ms': ((2,), jnp.float32)}
+WRITTEN = {'source': IDS, 'target': IDS}
+SPEECH = {**SMALL, 'first': 4, 'widths': (6, 6), 'strides': (2, 1), 'size': 3}
+FOUND = {**SMALL, 'widths': (4, 6, 8), 'neck': 4}
 # How they are built, what they read, and how many kernels there are, those of ways around and of attention included.
 NETS = {
     'mlp': (functools.partial(mlp.mlp, **SMALL, widths=(7, 5)), TINY, 3),
@@ -56,15 +69,32 @@ NETS = {
     'encoder tagger': (functools.partial(transformer.tagger, **TEXT, **LAYERS), IDS, 13),
     'bert': (functools.partial(bert.bert, **TEXT, **LAYERS, positions=10), IDS, 14),
     'bert tagger': (functools.partial(bert.tagger, **TEXT, **LAYERS, positions=10), IDS, 13),
+    'tcresnet': (functools.partial(tcresnet.tcresnet, **SMALL, widths=(4, 6), strides=(4,), size=3), FRAMES, None),
+    'bcresnet': (functools.partial(bcresnet.bcresnet, **SMALL), FRAMES, None),
+    'keyword': (functools.partial(depthwise.keyword, **SPEECH), FRAMES, None),
+    'transcriber': (functools.partial(depthwise.transcriber, **SPEECH), FRAMES, None),
+    'segmenter': (functools.partial(fcn.segmenter, **SMALL, widths=(4, 6, 8)), PICTURE, None),
+    'points': (functools.partial(centernet.detector, **FOUND, head=4), PICTURE, None),
+    'detector': (functools.partial(gfl.detector, **FOUND, bins=5), PICTURE, None),
+    'writer': (functools.partial(decoder_only.transformer, vocabulary=len(WORDS), **LAYERS, scanned=False), IDS, None),
+    'translator': (functools.partial(encoder_decoder.transformer, vocabulary=len(WORDS), **LAYERS, scanned=False),
+                   WRITTEN, None),
+    'salience': (functools.partial(salience.salience), ((2, 1024), jnp.float32), None),
 }  # fmt: skip
 NOTHING = {'ngrams': (functools.partial(ngrams.linear, classes=3, grams=9, scale='sqrt'), IDS)}
 
 
 def built(name):
     """A network, its inputs and its variables, as shapes."""
-    make, (shape, dtype), _ = NETS[name]
-    net, inputs = make(), jax.ShapeDtypeStruct(shape, dtype)
+    make, read, _ = NETS[name]
+    net, inputs = make(), shaped(read)
     return net, inputs, jax.eval_shape(net.init, KEY, inputs)
+
+
+def shaped(read):
+    if isinstance(read, dict):
+        return {name: shaped(column) for name, column in read.items()}
+    return jax.ShapeDtypeStruct(*read)
 
 
 @functools.cache

@@ -20,7 +20,7 @@ import numpy as np
 from jax import lax
 
 from kdjax.compress import products
-from kdjax.compress.products import CONVOLUTION, DOT, FINISHED, Site
+from kdjax.compress.products import CONVOLUTION, DEPTHWISE, DOT, FINISHED, Site
 from kdjax.cpu.convolution import ORDER, convolved
 from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, Net, Outputs, Tree
@@ -280,6 +280,8 @@ def _through(site: Site, operands: Sequence[Array], factors: Factors, kernel: Ar
         leaf = kernel.reshape(weight.shape).astype(weight.dtype)
         gain = jnp.sum(weight * leaf, site.summed) / jnp.maximum(jnp.sum(leaf * leaf, site.summed), 1e-30)
         factors = {**factors, 'last': factors['last'] * gain.astype(x.dtype)}
+    if site.kind == DEPTHWISE:
+        raise UsageError(f'{site.path} filters each channel by itself: it has no factors')
     if site.kind == DOT:
         return [_dense(site, x, factors)]
     strides, pads, inside = _geometry(site)

@@ -19,6 +19,9 @@ from kdjax.types import Array, Cache, Generator, Net, Outputs, Tree
 DOT, CONVOLUTION = 'dot_general', 'conv_general_dilated'
 OUTPUTS, FINISHED = 'kdjax_convolution__outputs_by_lax', 'kdjax_convolution_finished'
 PRODUCTS = (DOT, CONVOLUTION, OUTPUTS, FINISHED)
+# How jitted functions are called that filter each channel by itself, written as sums: of inputs (..., C) and a kernel
+# (size, C), they are products of one kind.
+DEPTHWISE = 'depthwise_'
 # Products of which the interpreter does not know what is summed over.
 STRANGE = ('ragged_dot', 'ragged_dot_general', 'scaled_dot_general', 'kdjax_convolution__inputs_by_lax',
            'kdjax_convolution__kernel_by_lax')  # fmt: skip
@@ -32,7 +35,7 @@ class Site(NamedTuple):
     """A product of an input and a weight, or of two activations."""
 
     name: str  # path of the weight, '<path>#2' where it is used again; 'product1', ... of two activations
-    kind: str  # of PRODUCTS
+    kind: str  # of PRODUCTS, or DEPTHWISE
     shape: tuple[int, ...]  # of the weight as it is multiplied; of the second activation
     weight: int | None  # which operand is the weight, 0 or 1; None of two activations
     summed: tuple[int, ...]  # axes of the weight that are summed over
@@ -155,7 +158,7 @@ class _Run:
         return [value for value, _ in answers], [origin for _, origin in answers]
 
     def _one(self, equation: Any, operands: list[Any], whence: list[Origin]) -> tuple[list[Any], list[Origin]]:
-        if equation.primitive.name in CALLS:
+        if equation.primitive.name in CALLS and _kind(equation) != DEPTHWISE:
             inner = equation.params['jaxpr'] if 'jaxpr' in equation.params else equation.params['call_jaxpr']
             return self.evaluate(inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ()), operands, whence)
 
@@ -169,16 +172,20 @@ class _Run:
         return found, [origin] * len(found)
 
     def _site(self, equation: Any, operands: list[Any], whence: list[Origin]) -> Site | None:
-        kind = equation.primitive.name
+        kind = _kind(equation)
         mixed = None in whence and any(whence)  # inputs and variables
-        if mixed and (kind in STRANGE or any(map(_multiplies, jaxprs_in_params(equation.params)))):
+        if (
+            mixed
+            and kind != DEPTHWISE
+            and (kind in STRANGE or any(map(_multiplies, jaxprs_in_params(equation.params))))
+        ):
             shapes = [operand.shape for operand, origin in zip(operands, whence, strict=True) if origin]
             raise UsageError(
                 f'a product of an input and a weight stands inside of {kind!r} (variables of shapes '
                 f'{", ".join(map(str, shapes[:4]))}), where it cannot be changed: such a network, as one with an LSTM, '
                 'can be pruned, but neither rounded nor factored; one whose layers are in a loop takes scanned=False'
             )
-        if kind not in PRODUCTS or not jax.numpy.issubdtype(operands[0].dtype, jax.numpy.floating):
+        if kind not in (*PRODUCTS, DEPTHWISE) or not jax.numpy.issubdtype(operands[0].dtype, jax.numpy.floating):
             return None
         pair = whence[:2]
         if pair == [None, None] and self.activations:
@@ -206,22 +213,30 @@ def _described(equation: Any, operands: Sequence[Any], name: str, weight: int | 
     shape = operands[place].shape
     per_output = math.prod(shape[axis] for axis in summed)
     macs = math.prod(equation.outvars[0].aval.shape) * per_output
-    return Site(name, equation.primitive.name, shape, weight, summed, path, leaf, same, macs, equation.params)
+    return Site(name, _kind(equation), shape, weight, summed, path, leaf, same, macs, equation.params)
 
 
 def _summed(equation: Any, place: int) -> tuple[int, ...]:
     """Axes of an operand that a product sums over."""
-    if equation.primitive.name == DOT:
+    kind = _kind(equation)
+    if kind == DEPTHWISE:
+        return tuple(range(len(equation.invars[place].aval.shape) - 1))
+    if kind == DOT:
         return tuple(equation.params['dimension_numbers'][0][place])
-    if equation.primitive.name != CONVOLUTION:
+    if kind != CONVOLUTION:
         return (0, 1, 2)
     free = equation.params['dimension_numbers'].rhs_spec[0]
     return tuple(axis for axis in range(len(equation.params['dimension_numbers'].rhs_spec)) if axis != free)
 
 
+def _kind(equation: Any) -> str:
+    called = equation.primitive.name in CALLS and equation.params.get('name', '').startswith(DEPTHWISE)
+    return DEPTHWISE if called else equation.primitive.name
+
+
 def _multiplies(jaxpr: Any) -> bool:
     """Whether there is a product anywhere in a program."""
     return any(
-        equation.primitive.name in (*PRODUCTS, *STRANGE) or any(map(_multiplies, jaxprs_in_params(equation.params)))
+        _kind(equation) in (*PRODUCTS, DEPTHWISE, *STRANGE) or any(map(_multiplies, jaxprs_in_params(equation.params)))
         for equation in jaxpr.eqns
     )

@@ -1,13 +1,16 @@
 """BC-ResNet: maps of time and frequency, of which most is computed on their mean over frequency and broadcast back."""
 
+import functools
+import math
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
-from kdjax.nets.frames import STATES, BatchNorm, Depthwise, mean_over_time, read, shifted
+from kdjax.nets.frames import STATES, BatchNorm, Depthwise, mean_over_time, read, shifted, weighed
 from kdjax.nets.layers import Dropout, he_normal
 from kdjax.types import Array, Net, Tree
 
@@ -22,11 +25,20 @@ def _real(x: Array, mask: Array) -> Array:
     return jnp.where(mask[:, :, None, None] > 0, x, jnp.zeros((), x.dtype))
 
 
-def _across(x: Array, kernel: Array, stride: int) -> Array:
-    """A filter over frequency (size, C), with the zeros of half its size on either side."""
-    taps = shifted(x.swapaxes(1, 2), len(kernel), stride)
-    products = [kernel[place] * part for place, part in enumerate(taps)]
-    return sum(products[1:], products[0]).swapaxes(1, 2)
+# Named as `frames.depthwise_time` is, and for what it is.
+@functools.partial(jax.jit, static_argnums=2)
+def depthwise_bands(x: Array, kernel: Array, stride: int) -> Array:
+    """A filter over frequency (size, C), with the zeros of half its size on either side. (B, T, F, C)"""
+    return weighed(kernel, shifted(x.swapaxes(1, 2), len(kernel), stride)).swapaxes(1, 2)
+
+
+@jax.jit
+def depthwise_both(x: Array, kernel: Array) -> Array:
+    """A filter over frames and bands (size size, C), as far as it fits over bands. (B, T, F, C)"""
+    size = math.isqrt(len(kernel))
+    bands = x.shape[2] - size + 1
+    columns = [shifted(x[:, :, place : place + bands], size) for place in range(size)]
+    return weighed(kernel, [columns[place][tap] for tap in range(size) for place in range(size)])
 
 
 class _Part(nn.Module):
@@ -65,7 +77,7 @@ class _Block(_Part):
         changes, around = x.shape[-1] != self.width, x
         if changes:
             x = nn.relu(self.norm(self.mix(x, self.width, 'widen'), mask, train, 'widen_norm'))
-        maps = _across(x, self.filters(3, self.width, 'frequency'), self.stride)
+        maps = depthwise_bands(x, self.filters(3, self.width, 'frequency'), self.stride)
         maps = _real(self.subbands(maps, mask, train, 'subbands'), mask)
         y = jnp.mean(maps, axis=2)
         y = Depthwise(3, 1, self.dtype, dilation=self.dilation, bias=False, name='time')(y)
@@ -105,12 +117,8 @@ class _BCResNet(_Part):
     def _last(self, x: Array, mask: Array, train: bool) -> Array:
         """A filter of 5 frames and 5 bands for each channel, and a mix; what is known of every frame."""
         size = 5
-        kernel = self.filters(size * size, x.shape[-1], 'last_filters').reshape(size, size, -1)
-        bands = x.shape[2] - size + 1
-        columns = [x[:, :, place : place + bands] for place in range(size)]
-        parts = [kernel[tap, place] * part for place, column in enumerate(columns)
-                 for tap, part in enumerate(shifted(column, size))]  # fmt: skip
-        x = self.mix(sum(parts[1:], parts[0]), round(LAST * self.width), 'last')
+        x = depthwise_both(x, self.filters(size * size, x.shape[-1], 'last_filters'))
+        x = self.mix(x, round(LAST * self.width), 'last')
         x = jnp.mean(nn.relu(self.norm(x, mask, train, 'last_norm')), axis=2)
         return tap(self, STATES, jnp.where(mask[..., None] > 0, x, jnp.zeros((), x.dtype)), mask)
 

@@ -9,6 +9,7 @@ program of batched matrix products. A network calls 'states' its tap of what it 
 its receptive field is measured there.
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -49,6 +50,19 @@ def shifted(x: Array, size: int, stride: int = 1, dilation: int = 1) -> list[Arr
     padding = [(0, 0), (before, dilation * (size - 1) - before), *[(0, 0)] * (x.ndim - 2)]
     padded = jnp.pad(x, padding)
     return [padded[:, tap * dilation : tap * dilation + x.shape[1] : stride] for tap in range(size)]
+
+
+def weighed(kernel: Array, parts: Sequence[Array]) -> Array:
+    """Each channel by itself: the sum of what the taps of a filter (size, C) meet, (..., C) each."""
+    products = [kernel[place] * part for place, part in enumerate(parts)]
+    return sum(products[1:], products[0])
+
+
+# By its name a program that is taken apart, to be rounded, knows it as one product of inputs and a kernel (size, C).
+@functools.partial(jax.jit, static_argnums=(2, 3))
+def depthwise_time(x: Array, kernel: Array, stride: int, dilation: int) -> Array:
+    """A filter over time (size, C) of each channel by itself. (B, T, ..., C) -> (B, ceil(T / stride), ..., C)"""
+    return weighed(kernel, shifted(x, len(kernel), stride, dilation))
 
 
 def blocks(
@@ -100,8 +114,7 @@ class Depthwise(nn.Module):
     def __call__(self, x: Array) -> Array:
         start = nn.initializers.normal((2 / self.size) ** 0.5)
         kernel = self.param('kernel', start, (self.size, x.shape[-1])).astype(self.dtype)
-        parts = shifted(x, self.size, self.stride, self.dilation)
-        y = sum((kernel[tap] * part for tap, part in enumerate(parts[1:], start=1)), kernel[0] * parts[0])
+        y = depthwise_time(x, kernel, self.stride, self.dilation)
         if not self.bias:
             return y
         return y + self.param('bias', nn.initializers.zeros, (x.shape[-1],)).astype(self.dtype)

@@ -21,6 +21,7 @@ from kdjax.nets.base import from_linen
 from kdjax.nets.team import peers
 
 X = jnp.zeros((2, 6))
+FILTERS = ('frequency', 'last_filters')  # kernels of BC-ResNet
 
 
 @pytest.mark.parametrize(
@@ -31,14 +32,15 @@ def test_every_kernel_is_found_in_training_as_outside(name):
     inside, outside = (products.sites(net, variables, inputs, train=train) for train in (True, False))
     kernels = {jax.tree_util.keystr(path, simple=True, separator='/'): leaf.shape
                for path, leaf in jax.tree_util.tree_leaves_with_path(variables['params'])
-               if path[-1].key == 'kernel'}  # fmt: skip
+               if path[-1].key == 'kernel' or path[-1].key in FILTERS}  # fmt: skip
     assert sorted((site.name, math.prod(site.shape)) for site in inside) == sorted(
         (site.name, math.prod(site.shape)) for site in outside
     )
-    assert {site.path for site in outside} == set(kernels)
-    assert all(math.prod(site.shape) == math.prod(kernels[site.path]) for site in outside)
+    # What a network that writes knows words by also says which of them comes next.
+    assert {site.path for site in outside} - {'words/table'} == set(kernels)
+    assert all(math.prod(site.shape) == math.prod(kernels[site.path]) for site in outside if site.path in kernels)
     assert house_nets.NETS[name][2] in (None, len(kernels))
-    assert all(site.same for site in inside if site.kind == products.DOT and len(kernels[site.path]) == 2)
+    assert all(site.same for site in inside if site.kind == products.DOT and len(kernels.get(site.path, ())) == 2)
 
 
 def test_multiplications_are_counted_by_site():
