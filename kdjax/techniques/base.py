@@ -20,10 +20,9 @@ Scope = Literal['example', 'batch']
 AtTeacher = Literal['zero', 'stationary', 'free']
 Knobs = Mapping[str, Array]  # values of a term's knobs, by name
 # Modules of kdjax/tasks. Features mean the same in all of them; what logits and labels are is the task's.
-TASKS = (
-    'classification', 'multilabel', 'regression', 'tagging', 'recommendation', 'transcription', 'detection',
-    'segmentation',
-)  # fmt: skip
+# Tasks whose logits are those of classes, of an example or of each of its parts.
+OF_CLASSES = ('classification', 'tagging', 'segmentation', 'language_model', 'translation', 'embedding', 'pitch')
+TASKS = (*OF_CLASSES, 'multilabel', 'regression', 'recommendation', 'transcription', 'detection')
 
 
 class Paper(NamedTuple):
@@ -121,11 +120,7 @@ class Term:
     # Fields of those that are functions of arrays alone, of terms that may learn, or read the same in two ways.
     PLAIN: ClassVar[Mapping[str, Any] | None] = None
     COLUMNS: ClassVar[tuple[str, ...]] = ()  # fields that name columns of the batch
-    TASKS: ClassVar[tuple[str, ...]] = (
-        'classification',
-        'tagging',
-        'segmentation',
-    )  # of `TASKS`, those whose logits it understands
+    TASKS: ClassVar[tuple[str, ...]] = OF_CLASSES  # of `TASKS`, those whose logits it understands
 
     weight: float = knob(1.0, minimum=0.0)
     schedules: tuple[Schedule, ...] = ()

@@ -67,6 +67,7 @@ class SequenceReverseKL(Term):
     PAPER: ClassVar[Paper] = GU
     COLUMNS: ClassVar[tuple[str, ...]] = ('tokens', 'mixed')
     WRITTEN: ClassVar[bool] = True
+    TASKS: ClassVar[tuple[str, ...]] = ('language_model', 'translation')
     at_teacher: ClassVar[AtTeacher] = 'zero'
 
     clip: float = number(0.2, above=0.0)

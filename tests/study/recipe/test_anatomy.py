@@ -129,7 +129,7 @@ def test_it_is_the_same_over_devices(runner, looked, workdir, tmp_path):
 
 def test_the_fits_of_a_method_are_joined_and_artifacts_without_looks_are_still_good():
     def fit(steps, **anatomy):
-        return {'history': [{'step': steps, 'accuracy': [0.5, 0.6]}], **anatomy}
+        return {'history': [{'step': steps, 'accuracy': [0.5, 0.6]}], 'chosen': {'100': {}}, **anatomy}
 
     line = {'kind': 'anatomy', 'step': 10, 'norm/hard': [1.0, None]}
     history, gradients = evaluation.curves([fit(30), fit(10, anatomy=[line])], [1, 0])

@@ -153,14 +153,14 @@ def test_bytes_are_counted_beyond_64_bits():
 
 
 def test_a_cache_of_more_than_the_machine_holds_is_refused(monkeypatch):
-    monkeypatch.setattr(dry_run, 'host_bytes', lambda: 10**6)
-    monkeypatch.setattr(dry_run, 'device_bytes', lambda: 10**12)
+    monkeypatch.setattr(shapes, 'host_bytes', lambda: 10**6)
+    monkeypatch.setattr(shapes, 'device_bytes', lambda: 10**12)
     with pytest.raises(UsageError, match=r"what 'teacher' says of 1000 examples in 50 views takes .* lower data.views"):
         acceptance.checked(changed(data__views=50), Datasets())
 
 
 def test_all_cells_together_must_be_there(monkeypatch):
-    monkeypatch.setattr(dry_run, 'device_bytes', lambda: 10**5)
+    monkeypatch.setattr(shapes, 'device_bytes', lambda: 10**5)
     with pytest.raises(UsageError, match=r"fit 'baseline': the state of 100 cells takes .*; lower seeds"):
         acceptance.checked(changed(seeds=100, search=Search()), Datasets())
 
