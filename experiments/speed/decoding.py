@@ -12,7 +12,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -29,12 +29,14 @@ from kdjax.decoding.base import BEGIN, Limits
 from kdjax.decoding.beam import Beam, search
 from kdjax.decoding.greedy import greedy
 from kdjax.nets import encoder_decoder
+from kdjax.study.report import document
 from kdjax.train import ledger
 
 # The teacher of configs/multi30k.py:full; sentences and texts of usual lengths.
 NET = {'vocabulary': 4000, 'width': 128, 'depth': 4, 'heads': 4, 'inner': 256, 'dropout': 0.0}
 SOURCE, LENGTH, SEED = 16, 24, 0
 BATCHES, WIDTHS, ALPHA = (64,), (1, 5), 0.6
+GOAL = 2.0  # how many times faster
 
 
 def made(**changes: Any) -> tuple[Any, Any]:
@@ -106,6 +108,28 @@ def measured(width: int, batch: int, rounds: int) -> dict[str, Any]:
         'ratio': statistics.median(a / b for a, b in zip(wall['torch'], wall['kdjax'], strict=True)),
         'cpu_ratio': statistics.median(a / b for a, b in zip(cpu['torch'], cpu['kdjax'], strict=True)),
     }  # fmt: skip
+
+
+def table(found: Mapping[str, Any]) -> document.Table:
+    """How fast translations are written, beside the loops of PyTorch."""
+    rows = tuple(
+        (
+            'greedy' if row['width'] == 1 else f'beam {row["width"]}', str(row['batch']),
+            *(f'{row["wall_ms"][side]:.0f}' for side in ('torch', 'kdjax')), f'{row["ratio"]:.2f}',
+            f'{GOAL:.1f}, {"met" if row["ratio"] >= GOAL else "not met"}', f'{row["cpu_ratio"]:.2f}',
+            f'{100 * row["alike"]:.0f}',
+        )
+        for row in found['rows']
+    )  # fmt: skip
+    net, machine, versions = found['net'], found['machine'], found['versions']
+    says = (
+        f'A translator of {net["depth"]} + {net["depth"]} layers of {net["width"]} and {net["vocabulary"]} sub-words '
+        f'writes texts of at most {found["length"]}: how many times faster; {machine["processor"]}, {machine["cores"]} '
+        f'cores, JAX {versions["jax"]}, PyTorch {versions["torch"]}, {found["rounds"]} rounds (decoding.py)'
+    )
+    header = ('search', 'sentences', 'PyTorch with a cache (ms)', 'kdjax (ms)', 'ratio', 'goal', 'of processor time',
+              'written alike (%)')  # fmt: skip
+    return document.Table(says, 'lrrrrlrr', header, rows)
 
 
 def main() -> None:

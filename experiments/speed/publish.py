@@ -1,7 +1,7 @@
 """Makes measurements the ones that the project shows.
 
 Command: python experiments/speed/publish.py [--precision=WORKDIR ...]
-         after measure.py, sweeps.py, parts.py, start.py and smaller.py
+         after measure.py, sweeps.py, parts.py, start.py, smaller.py and decoding.py
 
 Writes the tables between the marks of README.md, and results/speed.png, from the files of RESULTS in folder results
 and, where there is one, from that of accelerator.py. A test holds README.md to them. Given the workdirs of
@@ -19,13 +19,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
-from experiments.speed import smaller
+from experiments.speed import decoding, smaller
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
 
 BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
-RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'smaller')
+RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'smaller', 'decoding')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
 PAIRS = ('resnet32x4-resnet8x4', 'wrn_40_2-wrn_16_2', 'resnet56-resnet20')
@@ -55,6 +55,7 @@ def content(
     start: Results,
     precision: Results,
     made_smaller: Results,
+    written: Results,
     device: Results | None = None,
 ) -> str:
     """The Markdown between the marks."""
@@ -77,6 +78,7 @@ def content(
         document.Heading('From the start of the process to the first step', 3), starts(start),
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
         document.Heading('A step that makes the student smaller', 3), smaller.table(made_smaller),
+        document.Heading('Writing translations', 3), decoding.table(written),
         document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
