@@ -25,7 +25,7 @@ import numpy as np
 from kdjax.compress import quantized
 from kdjax.compress.quantized import Rounding
 from kdjax.cpu import allocator
-from kdjax.nets import cnn, mlp
+from kdjax.nets import mlp
 from kdjax.study.report import document
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
@@ -53,8 +53,6 @@ class Students(NamedTuple):
 
 STUDENTS: Mapping[str, Students] = {
     'mlp': Students('perceptrons of 1.2 k parameters', mlp.mlp(classes=10, widths=(16,)), 20, (8, 8, 1), 'vmap', 50, 8),
-    'cnn': Students('convolutional networks of 26 k parameters', cnn.cnn(classes=10, widths=(16, 32, 64)), 4,
-                    (28, 28, 1), 'map', 5, 2),
 }  # fmt: skip
 
 
