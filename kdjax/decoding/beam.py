@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.decoding.base import LOWEST, PADDING, Limits, checked
+from kdjax.decoding.highest import highest
 from kdjax.decoding.lengths import RULES
 from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, Cache, Generator, Tree
@@ -108,11 +109,10 @@ def search(
 
     def step(state: _State) -> _State:
         logits, cache = generator.extend(variables, state.cache, state.last.reshape(-1), state.t)
-        logs = limits.allowed(jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1))
-        logs = logs.reshape(*state.last.shape, -1)
-        return _stepped(state, cache, logs, given[:, state.t + 1], limits, beam)
+        following = _following(logits.astype(jnp.float32), given[:, state.t + 1], limits, beam.width)
+        return _stepped(state, cache, following, limits, beam)
 
-    begun = _begun(generator.start(variables, source, limits.length), given[:, 0], limits, beam)
+    begun = _begun(generator.start(variables, source, limits.length, beam.width), given[:, 0], limits, beam)
     return _found(jax.lax.while_loop(going, step, begun), beam)
 
 
@@ -124,20 +124,27 @@ def _begun(cache: Cache, first: Array, limits: Limits, beam: Beam) -> _State:
     # All K begin alike: one alone counts.
     alone = nothing.at[:, 0].set(0)
     alive = none._replace(log_probabilities=alone, scores=alone)
-    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, beam.width, axis=0), cache)
     last = jnp.broadcast_to(first[:, None], shape)
     return _State(jnp.zeros((), jnp.int32), cache, last, alive, none, jnp.zeros(len(first), bool))
 
 
-def _stepped(state: _State, cache: Cache, logs: Array, forced: Array, limits: Limits, beam: Beam) -> _State:
-    """A step of the search; `logs` (B, K, V) of what may follow, `forced` (B,) what must, 0 where nothing must."""
-    width, vocabulary = logs.shape[1:]
-    # What is given costs nothing.
-    only = jnp.where(jnp.arange(vocabulary) == forced[:, None], 0, LOWEST)[:, None]
-    logs = jnp.where((forced > 0)[:, None, None], only, logs)
+def _following(logits: Array, forced: Array, limits: Limits, width: int) -> tuple[Array, Array]:
+    """Log-probabilities and ids (B, K, C) of what may follow each text: of the C best no others are among the 2 K best
+    of all. Of logits (B K, V); `forced` (B,) is what must follow, 0 where nothing must, and costs nothing."""
+    best, token = highest(limits.allowed(logits), min(2 * width, logits.shape[1]))
+    logs = best - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
+    logs, token = (x.reshape(len(forced), width, -1) for x in (logs, token))
+    must, first = (forced > 0)[:, None, None], jnp.arange(logs.shape[2]) == 0
+    return jnp.where(must, jnp.where(first, 0, LOWEST), logs), jnp.where(must, forced[:, None, None], token)
+
+
+def _stepped(state: _State, cache: Cache, following: tuple[Array, Array], limits: Limits, beam: Beam) -> _State:
+    """A step of the search, with what may follow each text."""
+    logs, token = following
+    width, each = logs.shape[1:]
     total = jnp.maximum(state.alive.log_probabilities[..., None] + logs, LOWEST)
-    best, where = jax.lax.top_k(total.reshape(len(total), -1), min(2 * width, width * vocabulary))
-    parent, token = where // vocabulary, where % vocabulary
+    best, where = jax.lax.top_k(total.reshape(len(total), -1), min(2 * width, width * each))
+    parent, token = where // each, _picked(token.reshape(len(token), -1), where)
     tokens = _picked(state.alive.tokens, parent).at[..., state.t].set(token)
     lengths = jnp.full_like(token, state.t + 1)
     ends = (token == limits.end) & (best > LOWEST) & (jnp.arange(token.shape[1]) < width)
@@ -147,7 +154,7 @@ def _stepped(state: _State, cache: Cache, logs: Array, forced: Array, limits: Li
     alive, chosen = _padded(_Texts(tokens, lengths, goes_on, goes_on), width).best(width)
     parent, token = (_picked(_padded_rows(x, width), chosen) for x in (parent, token))
     own = jax.tree.map(lambda leaf: _reordered(leaf, parent), cache.own)
-    new = _State(state.t + 1, Cache(own, cache.source), token, alive, finished, state.stopped)
+    new = _State(state.t + 1, cache._replace(own=own), token, alive, finished, state.stopped)
     return _kept(state, new, limits, beam)
 
 

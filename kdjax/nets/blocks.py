@@ -133,6 +133,23 @@ class Attention(nn.Module):
         found = self.out(mixed(masked, value, lambda weights: self.drop(weights, train)))
         return found, {'query': query, 'key': key, 'value': value, 'attention': scores}
 
+    def apart(self, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Keys and values (B, M, D) head by head, (B, heads, M, D / heads), as `read` takes them."""
+        return self._apart(kept[0]), self._apart(kept[1])
+
+    def read(self, x: Array, kept: tuple[Array, Array], allowed: Array) -> Array:
+        """What a call gives, of keys and values that `apart` gave: they are not moved in memory to be read again."""
+        key, value = kept
+        scores = jnp.einsum('bhnd,bhmd->bhnm', self._apart(self.query(x)), key) / key.shape[-1] ** 0.5
+        scores = jnp.where(allowed, scores, LOWEST)
+        weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
+        found = jnp.einsum('bhnm,bhmd->bhnd', weights.astype(value.dtype), value)
+        return self.out(found.swapaxes(1, 2).reshape(x.shape))
+
+    def _apart(self, x: Array) -> Array:
+        heads = self.shape.heads
+        return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
+
 
 class MLP(nn.Module):
     """Token by token: to `inner` units, exact GELU, and back."""

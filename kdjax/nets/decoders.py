@@ -6,7 +6,7 @@ token of each, with keys and values of those before in a cache. Layers of either
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from kdjax.nets.sequences import LOWEST, known, mask_of, only_real
 from kdjax.types import Array, Cache, Tree
 
 START = nn.initializers.normal(0.02)
-Kept = tuple[Array, Array]  # keys and values (B, M, D)
+Kept = tuple[Array, Array]  # keys and values, (B, M, D) or by heads (B, heads, M, D / heads)
 
 
 class Words(nn.Module):
@@ -98,19 +98,37 @@ class DecoderLayer(nn.Module):
         """What is read of a source."""
         return self.cross.keys(source)
 
-    def extend(self, x: Array, own: Kept, kept: Kept | None, real: Array | None, t: Array) -> tuple[Array, Kept]:
-        """One token (B, 1, D), number t; its keys and values come to those of the tokens before (B, T, D)."""
-        written = own
+    def apart(self, source: Array) -> Kept:
+        """What is read of a source, by heads."""
+        return self.cross.apart(self.keys(source))
 
-        def read(x: Array) -> tuple[Kept, Array]:
+    def extend(
+        self, x: Array, past: Kept, kept: Kept | None, t: Array | int, allowed: Array, real: Array | None
+    ) -> tuple[Array, Kept]:
+        """One token of each of W texts (B, W, D), number t; its keys and values come to those of the tokens before.
+
+        Args:
+          x: the tokens.
+          past: keys and values (B, heads, T, W, D / heads).
+          kept: what is read of a source, by heads.
+          t: the tokens' number.
+          allowed: which of the T W tokens each text has, this one among them, (B, 1, W, T W).
+          real: which tokens of a source are, (B, 1, 1, M).
+        """
+        written = past
+
+        def read(x: Array) -> Array:
             nonlocal written
-            key, value = self.attention.keys(x)
-            place = jax.lax.dynamic_update_slice_in_dim
-            written = place(own[0], key, t, axis=1), place(own[1], value, t, axis=1)
-            return written, (jnp.arange(own[0].shape[1]) <= t)[None, None, None]
+            new, place = self.attention.apart(self.attention.keys(x)), jax.lax.dynamic_update_slice_in_dim
+            written = tuple(place(old, one[:, :, None], t, axis=2) for old, one in zip(past, new, strict=True))
+            flat = tuple(leaf.reshape(*leaf.shape[:2], -1, leaf.shape[-1]) for leaf in written)
+            return self.attention.read(x, flat, allowed)
 
-        x, _ = self._read(x, read, kept, real, train=False)
-        return x, written
+        x = self._added(x, read, self.norm1, train=False)
+        if kept is not None:
+            assert real is not None
+            x = self._added(x, lambda x: self.cross.read(x, kept, real), self.norm_cross, train=False)
+        return self._added(x, self.mlp, self.norm2, train=False), written
 
     def _read(
         self, x: Array, own: Callable[[Array], tuple[Kept, Any]], kept: Kept | None, real: Array | None, train: bool
@@ -177,35 +195,59 @@ def decoder_taps(depth: int, prefix: str = '', crossed: bool = False) -> tuple[s
     return tuple(f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
 
 
-def empty(shape: Shape, depth: int, count: int, length: int) -> tuple[Kept, ...]:
-    """Keys and values of no tokens yet, in each layer, for `count` texts of at most `length`."""
-    nothing = jnp.zeros((count, length, shape.width), shape.dtype)
-    return ((nothing, nothing),) * depth
+class Written(NamedTuple):
+    """What a decoder keeps beside whose tokens a text goes on from, `Cache.own` (R, T): of the W texts of a source the
+    one that wrote each of its tokens. So a search moves these numbers, and no keys and values."""
+
+    past: tuple[Kept, ...]  # of each layer (B, heads, T, W, D / heads), of what all texts of a source have written
+    kept: tuple[Kept, ...] | None  # of each layer what it reads of a source, by heads; None where there is none
+    mask: Array | None  # which tokens of a source are real, (B, M)
 
 
-def sources(shape: Shape, params: Tree, depth: int, source: Array) -> tuple[Kept, ...]:
-    """What each layer of a decoder reads of a source (B, M, D)."""
-    params, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='keys')
-    kept: Any = tuple(read({'params': params[f'layer{place}']}, source) for place in range(1, depth + 1))
-    return kept
+def begun(
+    shape: Shape, params: Tree, depth: int, texts: tuple[int, int, int], source: Array | None, mask: Array | None
+) -> Cache:
+    """The cache of a decoder before the first token.
+
+    Args:
+      shape, params, depth: of the decoder.
+      texts: how many sources there are, how many texts of each, and how many tokens they have at most.
+      source: what it reads, (B, M, D), with which of it is real (B, M); None where it reads none.
+    """
+    count, width, length = texts
+    nothing = jnp.zeros((count, shape.heads, length, width, shape.width // shape.heads), shape.dtype)
+    kept: Any = None
+    if source is not None:
+        layers, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='apart')
+        kept = tuple(read({'params': layers[f'layer{place}']}, source) for place in range(1, depth + 1))
+    own = jnp.zeros((count * width, length), jnp.int32)
+    return Cache(own, Written(((nothing, nothing),) * depth, kept, mask))
 
 
-def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, tuple[Kept, ...]]:
-    """What a decoder makes of one more token of each text, and the new `own` of its cache.
+def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, Cache]:
+    """What a decoder makes of one more token of each text, (R, 1, D), and its new cache.
 
     Args:
       shape, params: of the decoder.
-      x: (B, 1, D).
-      cache: keys and values of every layer as `own`; where there is a source, `source` has 'kept', what each layer
-        reads of it, and 'mask' (B, M).
-      t: the token's number.
+      x: (R, 1, D).
+      cache: as `begun` made it.
+      t: the tokens' number.
     """
-    params, layer, written = unrolled(params), DecoderLayer(shape, bool(cache.source)), []
-    real = readable(cache.source['mask']) if cache.source else None
-    for place, own in enumerate(cache.own):
-        kept = cache.source['kept'][place] if cache.source else None
-        answer: Any = layer.apply({'params': params[f'layer{place + 1}']}, x, own, kept, real, t, method='extend')
+    params, rest, longest = unrolled(params), cache.rest, cache.own.shape[1]
+    width, layer, written = rest.past[0][0].shape[3], DecoderLayer(shape, rest.kept is not None), []
+    x, writers = x.reshape(-1, width, x.shape[2]), jnp.arange(width, dtype=jnp.int32)
+    wrote = cache.own.reshape(-1, width, longest)
+    wrote = jax.lax.dynamic_update_slice_in_dim(
+        wrote, jnp.broadcast_to(writers[:, None], (len(wrote), width, 1)), t, axis=2
+    )
+    there = (wrote[..., None] == writers) & (jnp.arange(longest) <= t)[:, None]
+    allowed = there.reshape(len(wrote), 1, width, -1)
+    real = None if rest.mask is None else readable(rest.mask)
+    for place, past in enumerate(rest.past):
+        kept, own = None if rest.kept is None else rest.kept[place], {'params': params[f'layer{place + 1}']}
+        answer: Any = layer.apply(own, x, past, kept, t, allowed, real, method='extend')
         x = answer[0]
         written.append(answer[1])
     last: Any = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
-    return last, tuple(written)
+    new = Cache(wrote.reshape(-1, longest), rest._replace(past=tuple(written)))
+    return last.reshape(-1, 1, last.shape[2]), new

@@ -27,8 +27,8 @@ LOGS = TABLES - np.log(np.exp(TABLES).sum(axis=-1, keepdims=True))
 SOURCE, PROMPT = np.arange(ROWS), np.full((ROWS, 1), 2, np.int32)
 # A text is what follows by a table alone.
 TABLE = Generator(
-    start=lambda variables, source, length: Cache(jnp.zeros((len(source), 1)), source),
-    extend=lambda variables, cache, token, t: (variables[cache.source, t, token], cache),
+    start=lambda variables, source, length, width=1: Cache((), jnp.repeat(jnp.asarray(source), width)),
+    extend=lambda variables, cache, token, t: (variables[cache.rest, t, token], cache),
 )
 
 

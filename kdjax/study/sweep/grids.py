@@ -190,7 +190,7 @@ def _train(
     logits = np.load(storage.intact(judge.folder / TEST_LOGITS)) if judge else None
     inputs = first.inputs
     net = context.fitted_net(inputs)
-    measure = context.evaluator(net, inputs, 'test', logits)
+    measure = context.evaluator(net, inputs, 'test', logits, context.judge)
     metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
     known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {}),
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
