@@ -109,8 +109,8 @@ def search(
 
     def step(state: _State) -> _State:
         logits, cache = generator.extend(variables, state.cache, state.last.reshape(-1), state.t)
-        following = _following(logits.astype(jnp.float32), given[:, state.t + 1], limits, beam.width)
-        return _stepped(state, cache, following, limits, beam)
+        logits = logits.astype(jnp.float32).reshape(*state.last.shape, -1)
+        return _stepped(state, cache, logits, given[:, state.t + 1], limits, beam)
 
     begun = _begun(generator.start(variables, source, limits.length, beam.width), given[:, 0], limits, beam)
     return _found(jax.lax.while_loop(going, step, begun), beam)
@@ -128,23 +128,17 @@ def _begun(cache: Cache, first: Array, limits: Limits, beam: Beam) -> _State:
     return _State(jnp.zeros((), jnp.int32), cache, last, alive, none, jnp.zeros(len(first), bool))
 
 
-def _following(logits: Array, forced: Array, limits: Limits, width: int) -> tuple[Array, Array]:
-    """Log-probabilities and ids (B, K, C) of what may follow each text: of the C best no others are among the 2 K best
-    of all. Of logits (B K, V); `forced` (B,) is what must follow, 0 where nothing must, and costs nothing."""
-    best, token = highest(limits.allowed(logits), min(2 * width, logits.shape[1]))
-    logs = best - jax.nn.logsumexp(logits, axis=-1, keepdims=True)
-    logs, token = (x.reshape(len(forced), width, -1) for x in (logs, token))
-    must, first = (forced > 0)[:, None, None], jnp.arange(logs.shape[2]) == 0
-    return jnp.where(must, jnp.where(first, 0, LOWEST), logs), jnp.where(must, forced[:, None, None], token)
-
-
-def _stepped(state: _State, cache: Cache, following: tuple[Array, Array], limits: Limits, beam: Beam) -> _State:
-    """A step of the search, with what may follow each text."""
-    logs, token = following
-    width, each = logs.shape[1:]
-    total = jnp.maximum(state.alive.log_probabilities[..., None] + logs, LOWEST)
-    best, where = jax.lax.top_k(total.reshape(len(total), -1), min(2 * width, width * each))
-    parent, token = where // each, _picked(token.reshape(len(token), -1), where)
+def _stepped(state: _State, cache: Cache, logits: Array, forced: Array, limits: Limits, beam: Beam) -> _State:
+    """A step of the search; `logits` (B, K, V) of what may follow, `forced` (B,) what must, 0 where nothing must."""
+    width, vocabulary = logits.shape[1:]
+    count = min(2 * width, width * vocabulary)
+    so_far = state.alive.log_probabilities[..., None]
+    best, where = highest(limits.allowed(logits), so_far - jax.nn.logsumexp(logits, axis=-1, keepdims=True), count)
+    # What is given costs nothing: as many of it as there are texts
+    must, texts = (forced > 0)[:, None], jnp.arange(count)
+    given = jnp.where(texts < width, so_far[:, jnp.minimum(texts, width - 1), 0], LOWEST)
+    best, parent = jnp.where(must, given, best), jnp.where(must, jnp.minimum(texts, width - 1), where // vocabulary)
+    best, token = jnp.maximum(best, LOWEST), jnp.where(must, forced[:, None], where % vocabulary)
     tokens = _picked(state.alive.tokens, parent).at[..., state.t].set(token)
     lengths = jnp.full_like(token, state.t + 1)
     ends = (token == limits.end) & (best > LOWEST) & (jnp.arange(token.shape[1]) < width)

@@ -134,17 +134,34 @@ class Attention(nn.Module):
         return found, {'query': query, 'key': key, 'value': value, 'attention': scores}
 
     def apart(self, kept: tuple[Array, Array]) -> tuple[Array, Array]:
-        """Keys and values (B, M, D) head by head, (B, heads, M, D / heads), as `read` takes them."""
-        return self._apart(kept[0]), self._apart(kept[1])
+        """Keys and values (B, M, D) head by head, (B, heads, D / heads, M) and (B, heads, M, D / heads), for `read`."""
+        return self._apart(kept[0]).swapaxes(2, 3), self._apart(kept[1])
 
-    def read(self, x: Array, kept: tuple[Array, Array], allowed: Array) -> Array:
-        """What a call gives, of keys and values that `apart` gave: they are not moved in memory to be read again."""
-        key, value = kept
-        scores = jnp.einsum('bhnd,bhmd->bhnm', self._apart(self.query(x)), key) / key.shape[-1] ** 0.5
-        scores = jnp.where(allowed, scores, LOWEST)
-        weights = jax.nn.softmax(scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), axis=-1)
+    def read(
+        self, x: Array, kept: tuple[Array, Array], allowed: Array, new: tuple[Array, Array] | None = None
+    ) -> Array:
+        """What a call gives, of keys and values that `apart` gave: they are not moved in memory to be read again.
+
+        Args:
+          x: the tokens (B, N, D).
+          kept: keys and values of others.
+          allowed: which of those each may read.
+          new: keys and values of the tokens themselves, of which each reads its own too; None where they are no others.
+        """
+        query, (key, value) = self._apart(self.query(x)) / (x.shape[-1] // self.shape.heads) ** 0.5, kept
+        scores = jnp.einsum('bhnd,bhdm->bhnm', query, key)
+        scores = jnp.where(allowed, scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), LOWEST)
+        most = jnp.max(scores, axis=-1, keepdims=True)
+        if new is not None:
+            own = jnp.einsum('bhnd,bhdn->bhn', query, new[0])[..., None].astype(scores.dtype)
+            most = jnp.maximum(most, own)
+        weights = jnp.exp(scores - most)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
         found = jnp.einsum('bhnm,bhmd->bhnd', weights.astype(value.dtype), value)
-        return self.out(found.swapaxes(1, 2).reshape(x.shape))
+        if new is not None:
+            own = jnp.exp(own - most)
+            found, total = found + own.astype(value.dtype) * new[1], total + own
+        return self.out((found / total.astype(value.dtype)).swapaxes(1, 2).reshape(x.shape))
 
     def _apart(self, x: Array) -> Array:
         heads = self.shape.heads

@@ -20,7 +20,7 @@ from kdjax.nets.sequences import LOWEST, known, mask_of, only_real
 from kdjax.types import Array, Cache, Tree
 
 START = nn.initializers.normal(0.02)
-Kept = tuple[Array, Array]  # keys and values, (B, M, D) or by heads (B, heads, M, D / heads)
+Kept = tuple[Array, Array]  # keys and values, (B, M, D) or by heads, as `Attention.apart` has them
 
 
 class Words(nn.Module):
@@ -109,10 +109,10 @@ class DecoderLayer(nn.Module):
 
         Args:
           x: the tokens.
-          past: keys and values (B, heads, T, W, D / heads).
+          past: keys (B, heads, D / heads, T, W) and values (B, heads, T, W, D / heads).
           kept: what is read of a source, by heads.
           t: the tokens' number.
-          allowed: which of the T W tokens each text has, this one among them, (B, 1, W, T W).
+          allowed: which of the T W tokens before each text has, (B, 1, W, T W).
           real: which tokens of a source are, (B, 1, 1, M).
         """
         written = past
@@ -120,9 +120,13 @@ class DecoderLayer(nn.Module):
         def read(x: Array) -> Array:
             nonlocal written
             new, place = self.attention.apart(self.attention.keys(x)), jax.lax.dynamic_update_slice_in_dim
-            written = tuple(place(old, one[:, :, None], t, axis=2) for old, one in zip(past, new, strict=True))
-            flat = tuple(leaf.reshape(*leaf.shape[:2], -1, leaf.shape[-1]) for leaf in written)
-            return self.attention.read(x, flat, allowed)
+            keys, values = past
+            before = keys.reshape(*keys.shape[:3], -1), values.reshape(*values.shape[:2], -1, values.shape[-1])
+            # Each text reads its own token by itself: what is read before it is written need not be copied
+            found = self.attention.read(x, before, allowed, new)
+            at = _after(t, found)
+            written = place(keys, new[0][:, :, :, None], at, axis=3), place(values, new[1][:, :, None], at, axis=2)
+            return found
 
         x = self._added(x, read, self.norm1, train=False)
         if kept is not None:
@@ -188,6 +192,11 @@ class Decoder(nn.Module):
         return self.shape.norm('norm')(x) if self.shape.pre_norm else x
 
 
+def _after(t: Array | int, found: Array) -> Array:
+    """t, when `found` is known: XLA writes in place what it knows to be read before, and knows it of data alone."""
+    return t + (found.reshape(-1)[0] > jnp.inf).astype(jnp.int32)
+
+
 def decoder_taps(depth: int, prefix: str = '', crossed: bool = False) -> tuple[str, ...]:
     """Taps of a decoder, as `layers.attention_taps` has those of an encoder."""
     parts = [f'{prefix}{part}' for part in ('query', 'key', 'value', 'attention', 'hidden')]
@@ -199,7 +208,7 @@ class Written(NamedTuple):
     """What a decoder keeps beside whose tokens a text goes on from, `Cache.own` (R, T): of the W texts of a source the
     one that wrote each of its tokens. So a search moves these numbers, and no keys and values."""
 
-    past: tuple[Kept, ...]  # of each layer (B, heads, T, W, D / heads), of what all texts of a source have written
+    past: tuple[Kept, ...]  # of each layer, of what all texts of a source have written, T tokens of W texts
     kept: tuple[Kept, ...] | None  # of each layer what it reads of a source, by heads; None where there is none
     mask: Array | None  # which tokens of a source are real, (B, M)
 
@@ -215,13 +224,15 @@ def begun(
       source: what it reads, (B, M, D), with which of it is real (B, M); None where it reads none.
     """
     count, width, length = texts
-    nothing = jnp.zeros((count, shape.heads, length, width, shape.width // shape.heads), shape.dtype)
+    size = shape.width // shape.heads
+    keys = jnp.zeros((count, shape.heads, size, length, width), shape.dtype)
+    values = jnp.zeros((count, shape.heads, length, width, size), shape.dtype)
     kept: Any = None
     if source is not None:
         layers, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='apart')
         kept = tuple(read({'params': layers[f'layer{place}']}, source) for place in range(1, depth + 1))
     own = jnp.zeros((count * width, length), jnp.int32)
-    return Cache(own, Written(((nothing, nothing),) * depth, kept, mask))
+    return Cache(own, Written(((keys, values),) * depth, kept, mask))
 
 
 def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, Cache]:
@@ -234,20 +245,18 @@ def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int)
       t: the tokens' number.
     """
     params, rest, longest = unrolled(params), cache.rest, cache.own.shape[1]
-    width, layer, written = rest.past[0][0].shape[3], DecoderLayer(shape, rest.kept is not None), []
+    width, layer, written = rest.past[0][0].shape[4], DecoderLayer(shape, rest.kept is not None), []
     x, writers = x.reshape(-1, width, x.shape[2]), jnp.arange(width, dtype=jnp.int32)
     wrote = cache.own.reshape(-1, width, longest)
-    wrote = jax.lax.dynamic_update_slice_in_dim(
-        wrote, jnp.broadcast_to(writers[:, None], (len(wrote), width, 1)), t, axis=2
-    )
-    there = (wrote[..., None] == writers) & (jnp.arange(longest) <= t)[:, None]
+    there = (wrote[..., None] == writers) & (jnp.arange(longest) < t)[:, None]
     allowed = there.reshape(len(wrote), 1, width, -1)
     real = None if rest.mask is None else readable(rest.mask)
     for place, past in enumerate(rest.past):
-        kept, own = None if rest.kept is None else rest.kept[place], {'params': params[f'layer{place + 1}']}
-        answer: Any = layer.apply(own, x, past, kept, t, allowed, real, method='extend')
+        kept, layers = None if rest.kept is None else rest.kept[place], {'params': params[f'layer{place + 1}']}
+        answer: Any = layer.apply(layers, x, past, kept, t, allowed, real, method='extend')
         x = answer[0]
         written.append(answer[1])
     last: Any = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
-    new = Cache(wrote.reshape(-1, longest), rest._replace(past=tuple(written)))
+    own = jnp.where(jnp.arange(longest) == t, jnp.tile(writers, len(wrote))[:, None], cache.own)
+    new = Cache(own, rest._replace(past=tuple(written)))
     return last.reshape(-1, 1, last.shape[2]), new
