@@ -8,7 +8,7 @@ from kdjax.compress.quantized import ROUNDING
 from kdjax.train import optim
 
 
-@pytest.mark.parametrize('called, name', [pytest.param('cnn', 'layer', marks=pytest.mark.slow), ('mlp', 'LSQ')])
+@pytest.mark.parametrize(('called', 'name'), [pytest.param('cnn', 'layer', marks=pytest.mark.slow), ('mlp', 'LSQ')])
 def test_steps_make_students_smaller(called, name):
     arm, students = smaller.ARMS[name], smaller.STUDENTS[called]
     begin, step = smaller.functions(arm, students)
@@ -30,6 +30,7 @@ def test_arms_are_held_against_their_goals():
     found = {'students': students, 'batch': 3, 'rounds': 4, 'versions': {'jax': '7'},
              'machine': {'processor': 'fast', 'cores': 6}}  # fmt: skip
     plain, layer, keep = smaller.table(found).rows
-    assert plain[:2] == ('few', 'plain') and plain[3:] == ('200', '1.00', '1.00 to 1.00', '', '1.00')
+    assert plain[:2] == ('few', 'plain')
+    assert plain[3:] == ('200', '1.00', '1.00 to 1.00', '', '1.00')
     assert layer[3:] == ('240', '1.20', '1.10 to 1.30', '1.1, not met', '1.40')
     assert keep[-2] == '1.3, met'
