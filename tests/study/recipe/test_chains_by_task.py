@@ -1,4 +1,4 @@
-"""Students of every task are pruned and rounded as those of digits are: whole runs, of a few steps, on the real data."""
+"""Students of every task are pruned and rounded as those of digits are: whole runs of a few steps, on real data."""
 
 import runpy
 from pathlib import Path
