@@ -108,9 +108,11 @@ def test_translators_are_taught_on_what_they_write(tmp_path):
               'teacher.fit.learning_rate': 5e-3, 'fits.*.learning_rate': 5e-3, 'run.validate_every': 200,
               'teacher.args': args, 'student.args': args,
               'student.start': {'words': 'words', 'encoder': 'encoder:spread'},
+              # After a warm-up of one step the rate would have fallen to a tenth before anything is learned
+              'teacher.fit.optim.warmup': 100, 'fits.*.optim.warmup': 50,
               'task.beam': 0, 'task.score': 'nll'}  # fmt: skip
     context = ran(translation(**longer), tmp_path)
     found = context.done['evaluate'].result
     for method in ('gkd', 'minillm', 'replay'):
         (metrics,) = found['metrics'][method]['1500']['last']
-        assert metrics['accuracy'] > 0.9, method
+        assert metrics['accuracy'] > 0.99, method
