@@ -7,6 +7,7 @@ from kdjax.errors import UsageError
 from kdjax.study.recipe import build, execute, plan
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
+from kdjax.study.sweep import collect, expand, rows, worker
 from kdjax.study.sweep.rows import applied
 from kdjax.train.screen import Screen
 from kdjax.train.stop import StopSignals
@@ -99,6 +100,22 @@ def test_a_run_says_what_own_texts_are_worth_and_what_they_cost(tmp_path):
         assert more['step_ms'] == pytest.approx(parts)
         assert (more['sampling_ms'] > 0) == (method in ('GKD', 'MiniLLM', 'DistiLLM'))
         assert (more['teacher_ms'] > 0) == (method != 'the plays alone')
+
+
+@pytest.mark.slow
+def test_a_sweep_says_what_own_texts_are_worth(tmp_path):
+    planned = expand.expand(plays(), rows.axis('method', 'the plays alone', 'GKD'))
+    with StopSignals() as stop:
+        worker.Worker(planned, tmp_path, Screen(quiet=True), stop).work()
+    found = collect.results(planned, tmp_path, '')
+    teacher = next(iter(found.teachers.values()))
+    assert teacher.metrics['own_kl'] == pytest.approx(0, abs=1e-5)
+    for run in found.runs:
+        assert run.last['own_kl'] > 0
+        assert 0 < run.last['own_acceptance'] < 1
+        more = run.cost.more
+        assert more['step_ms'] == pytest.approx(more['sampling_ms'] + more['teacher_ms'] + more['update_ms'])
+        assert (more['sampling_ms'] > 0) == (run.method == 'GKD')
 
 
 @pytest.mark.slow

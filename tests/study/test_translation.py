@@ -93,7 +93,8 @@ def test_uld_compares_what_teachers_of_other_words_say():
 def test_gold_is_told_which_ids_of_two_vocabularies_are_one_token():
     config = multi30k.get_config('beam=2,methods=word')
     with config.unlocked(), config.ignore_type():
-        config.terms.update({'soft': {'kind': 'gold.MatchedTokens'}, 'rest': {'kind': 'uld.UniversalLogits'}})
+        config.terms.soft = ConfigDict({'kind': 'gold.MatchedTokens'})
+        config.terms.rest = ConfigDict({'kind': 'uld.UniversalLogits'})
         config.fits.word.weights.rest = 1.0
     config = applied(config.lock(), {**SHORT, 'teacher.data_args': {'turned': True}})
     pairs = ((END, END), *((4 + digit, 11 - digit) for digit in range(8)))

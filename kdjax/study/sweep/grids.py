@@ -201,7 +201,8 @@ def _train(
     sized = _sizes(several, inputs, context) if first.sized else [{}] * len(cells)
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
-                   **sized[position]} for position, cell in enumerate(cells)],
+                   **sized[position], **({'parts': fitted.parts} if fitted.parts else {})}
+                  for position, cell in enumerate(cells)],
         'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip
