@@ -44,5 +44,6 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
     })  # fmt: skip
     if base.arguments(arg, quick=False, tune=False, seeds=5)['tune']:
         weights = rows.axis(f'fits.{FGD}.weights.fgd', *TRIED, name='weight')
-        return rows.product(rows.axis('method', 'FGD'), begins, weights)
+        taught = rows.product(rows.axis('method', 'FGD'), begins, weights)
+        return rows.chained(rows.product(rows.axis('method', bccd.ALONE), begins), taught)
     return rows.product(rows.axis('method', *config.methods), begins)
