@@ -26,7 +26,7 @@ FGD = bccd.FITS['FGD']
 
 def get_config(arg: str = '') -> ConfigDict:
     """The base that the rows change, locked."""
-    arguments = base.arguments(arg, quick=False, tune=False, seeds=5)
+    arguments = base.arguments(arg, quick=False, tune=False, seeds=3)
     seeds = 1 if arguments['tune'] else arguments['seeds']
     more = ',quick' if arguments['quick'] else ',epochs=6' if arguments['tune'] else ''
     config = bccd.get_config(f'methods={FGD},inherit,seeds={seeds}{more}')
@@ -42,7 +42,7 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
     begins = rows.choice('neck and head', {
         NEW: {'student.start': {}}, INHERITED: {'student.start': config.student.start.to_dict()},
     })  # fmt: skip
-    if base.arguments(arg, quick=False, tune=False, seeds=5)['tune']:
+    if base.arguments(arg, quick=False, tune=False, seeds=3)['tune']:
         weights = rows.axis(f'fits.{FGD}.weights.fgd', *TRIED, name='weight')
         taught = rows.product(rows.axis('method', 'FGD'), begins, weights)
         return rows.chained(rows.product(rows.axis('method', bccd.ALONE), begins), taught)
