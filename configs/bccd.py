@@ -106,6 +106,7 @@ def get_config(arg: str = '') -> ConfigDict:
     _networks(config, quick, arguments['inherit'])
     _fits(config, arguments)
     config.run.update({'chunk': 1 if quick else 13, 'validate_every': 10**6, 'save_every': 10**6, 'layout': 'map'})
+    config.run.optimise = not quick
     return config.lock()
 
 
