@@ -37,7 +37,7 @@ def test_students_of_one_width_begin_anew_or_as_their_teacher():
         INHERIT['NEW']: {}, INHERIT['INHERITED']: {'neck_out1': 'neck_out1', 'detect': 'detect'}
     }  # fmt: skip
     assert all(inputs.student.args['neck'] == bccd.TEACHER['neck'] for inputs in begun.values())
-    assert len(planned.runs) == 2 * 2 * 3
+    assert len(planned.runs) == 2 * 2 * 5
     tried = expand.expand(INHERIT['get_config']('tune'), INHERIT['sweep']('tune'))
     assert {run.point.get('weight') for run in tried.runs} == {None, *INHERIT['TRIED']}
     assert {stage.key for stage in tried.stages.values()} == {stage.key for stage in planned.stages.values()}
