@@ -166,7 +166,7 @@ def costs(net: Net, variables: Tree, inputs: Inputs, context: Context, made_smal
 def examine(inputs: Examined, context: Context, folder: Path, key: str) -> dict[str, Any]:
     """Measures the teacher that a sweep holds its students against; its answers to the test split lie beside."""
     context.screen.stage('examine')
-    teacher, test_logits = _teacher(inputs.inputs, context, shown=True)
+    teacher, test_logits = _teacher(inputs.inputs, context)
     np.save(folder / TEST_LOGITS, test_logits)
     dataset = context.datasets(inputs.data)
     balance = context.task(inputs.inputs).balance(dataset)
@@ -319,7 +319,7 @@ def _by_seed(
     ]
 
 
-def _teacher(inputs: Teacher, context: Context, shown: bool) -> tuple[dict[str, Any], np.ndarray]:
+def _teacher(inputs: Teacher, context: Context, shown: bool = True) -> tuple[dict[str, Any], np.ndarray]:
     """Metrics on the test split, cost and, if it is shown, exhibit of the teacher; its logits (N, ..., K) on the test
     split."""
     task, dataset = context.task(inputs), context.datasets(inputs.data)
