@@ -19,7 +19,7 @@ METHODS = 'cwd+pkd+ld_and_cwd'
 
 def get_config(arg: str = '') -> ConfigDict:
     """Detection in larger pictures, locked."""
-    arguments = base.arguments(arg, quick=False, seeds=5)
+    arguments = base.arguments(arg, quick=False, seeds=3)
     how = 'quick' if arguments['quick'] else f'methods={METHODS},seeds={arguments["seeds"]}'
     config = bccd.get_config(f'width={WIDTH},height={HEIGHT},{how}')
     with config.unlocked():
