@@ -25,7 +25,7 @@ def test_in_larger_pictures_what_is_of_the_size_of_objects_grows():
     assert (large.task.args['bins'], large.task.args['anchor']) == (19, 1.6 * bccd.ANCHOR)
     same = {name: value for name, value in small.task.args.items() if name != 'bins'}
     assert same.items() <= large.task.args.items()
-    for name in ('student_alone', 'cwd', 'pkd', 'ld_and_cwd'):
+    for name in ('student_alone', 'cwd', 'pkd'):
         assert large.fits[name].spec == small.fits[name].spec
     assert (large.student, large.teachers['teacher'].network) == (small.student, small.teachers['teacher'].network)
 
