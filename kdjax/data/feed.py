@@ -87,12 +87,12 @@ def order(
     remember what it says of an epoch, where pools are large.
     """
     size = len(stream.pool)
-    positions = np.arange(start * batch_size, stop * batch_size)
-    epochs = positions // size
-    ids = np.empty_like(positions)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        ids[here] = shuffled(stream, int(epoch))[positions[here] % size]
+    begin, end = start * batch_size, stop * batch_size
+    epochs = np.arange(begin, end) // size
+    ids = np.empty_like(epochs)
+    for epoch in range(begin // size, -(-end // size)):
+        first, last = max(epoch * size, begin), min((epoch + 1) * size, end)
+        ids[first - begin : last - begin] = shuffled(stream, epoch)[first - epoch * size : last - epoch * size]
     shape = (stop - start, batch_size)
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 
