@@ -111,7 +111,8 @@ def bench_cases(recipe: Recipe, context: Context) -> list[BenchCase]:
         data = grid_program.students_data(context, inputs, cells)
         data = data._replace(views=dataclasses.replace(data.views, views=1 if data.views.consistent else 2))
         for mode, source, flops in _sources(context, inputs, len(cells)):
-            running = context.training(len(cells), fit.batch_size // fit.spec.accumulate)
+            whole = fit.spec.accumulate * context.task(inputs).together
+            running = context.training(len(cells), fit.batch_size // whole)
             grid = grid_program.grid_program(running, inputs, cells, data, source)
             cases += [
                 BenchCase(fit.name, mode, chosen, len(cells), fit.batch_size, flops, min(run.chunk, fit.steps),

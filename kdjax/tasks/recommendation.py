@@ -10,7 +10,7 @@ An example of validation or test is a user with one item that was kept from trai
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -68,6 +68,8 @@ class Recommendation(Task):
       sharpness: over how many ranks the chance falls by a factor e.
       kept: items that are kept of a ranking.
     """
+
+    TOGETHER: ClassVar[str] = 'asked_every'
 
     score: str = 'hit_5'
     negatives: int = 1

@@ -99,7 +99,10 @@ class Context:
     datasets: Datasets = dataclasses.field(default_factory=Datasets)
 
     def training(self, cells: int, batch: int) -> 'Context':
-        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples."""
+        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples.
+
+        Examples that stay together (`Task.together`) count as one.
+        """
         # Over cells by layout: the grid is split by that alone.
         runner = self.execution.runner
         if runner == parallel.AUTO and self.execution.layout == layout.CELLS:

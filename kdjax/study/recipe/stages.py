@@ -247,7 +247,8 @@ def fit(
       gradient_every: steps between looks at the gradients of terms; 0 for never.
     """
     spec = inputs.fit.spec
-    context = context.training(len(cells), spec.batch_size // spec.accumulate)
+    whole = spec.accumulate * context.task(inputs).together
+    context = context.training(len(cells), spec.batch_size // whole)
     run = context.execution
     steps = options.rung.until if options.rung else spec.steps
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)
