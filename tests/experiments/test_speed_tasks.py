@@ -1,4 +1,4 @@
-"""The steps of recommendation and of speech in PyTorch are ours: from the same weights and examples, the same losses."""
+"""Steps of recommendation and of speech in PyTorch are ours: from the same weights and examples, the same losses."""
 
 import importlib.util
 import json
