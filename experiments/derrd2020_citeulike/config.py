@@ -6,8 +6,8 @@ Cost:     see README.md
 Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD, .4773 DE
 Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
     width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N, teacher_batch=N (that of
-    the students), every=N (of so many interactions of a batch one asks about its user and item, and is looked at by experts; 1 for
-    all), looks=N (validations)
+    the students), every=N (of so many interactions of a batch one asks about its user and item, and experts look at
+    it; 1 for all), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence

@@ -111,7 +111,8 @@ def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
         raise UsageError(f'every of {term} must divide the {size} interactions that a device has, got {every}')
 
     def part(columns: Mapping[str, Any]) -> dict[str, Any]:
-        return {name: column[::every] for name, column in columns.items() if getattr(column, 'shape', ())[:1] == (size,)}
+        long = {name: column for name, column in columns.items() if getattr(column, 'shape', ())[:1] == (size,)}
+        return {name: column[::every] for name, column in long.items()}
 
     student, teacher = (side._replace(logits=None, features=part(side.features), masks={}) for side in inputs[:2])
     return TermInputs(student, teacher, part(inputs.batch))
