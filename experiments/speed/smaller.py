@@ -2,8 +2,9 @@
 
 Command: python experiments/speed/smaller.py [--rounds 21]      writes results/smaller.json
 
-A grid of students on digits (configs/compress.py), as one program over a chunk of steps, with cached logits: the plain
-distillation step, and the same with zeros or rounding. In turns; ratios are of times from the same turn.
+Grids of students, as one program over a chunk of steps, with cached logits: the plain distillation step, and the same
+with zeros or rounding. The smallest students of the house (those of configs/compress.py), where a step takes so little
+that every operation is a share of it, and convolutional ones. In turns; ratios are of times from the same turn.
 """
 
 import argparse
@@ -25,19 +26,37 @@ import numpy as np
 from kdjax.compress import quantized
 from kdjax.compress.quantized import Rounding
 from kdjax.cpu import allocator
-from kdjax.nets import mlp
+from kdjax.nets import cnn, mlp
 from kdjax.study.report import document
 from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import grid, layout, ledger, optim, teachers
 from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, train_step
-from kdjax.types import Tree
+from kdjax.types import Net, Tree
 
-CELLS, BATCH, STEPS, DISPATCHES = 20, 32, 50, 8  # students; examples; steps of a dispatch; dispatches of a turn
+BATCH = 32  # examples
 OBJECTIVE = Objective((('hard', CrossEntropy()), ('soft', SoftTargets())))
-NET = mlp.mlp(classes=10, widths=(16,))
 PLAIN = 'plain'
+
+
+class Students(NamedTuple):
+    """A grid of them."""
+
+    says: str
+    net: Net
+    cells: int
+    shape: tuple[int, ...]  # of an example
+    layout: str
+    steps: int  # of a dispatch
+    dispatches: int  # of a turn
+
+
+STUDENTS: Mapping[str, Students] = {
+    'mlp': Students('perceptrons of 1.2 k parameters', mlp.mlp(classes=10, widths=(16,)), 20, (8, 8, 1), 'vmap', 50, 8),
+    'cnn': Students('convolutional networks of 26 k parameters', cnn.cnn(classes=10, widths=(16, 32, 64)), 4,
+                    (28, 28, 4), 'map', 5, 2),  # of four channels, as 2:4 asks
+}  # fmt: skip
 
 
 class Arm(NamedTuple):
@@ -48,10 +67,9 @@ class Arm(NamedTuple):
     rounding: Rounding | None = None
     goal: float | None = None  # most that it may cost, over the plain step
 
-    @property
-    def net(self) -> Any:
-        """The network that is trained."""
-        return NET if self.rounding is None else quantized.quantized(NET, self.rounding)
+    def made(self, net: Net) -> Net:
+        """The network that is trained in the place of another."""
+        return net if self.rounding is None else quantized.quantized(net, self.rounding)
 
 
 ARMS: Mapping[str, Arm] = {
@@ -66,12 +84,12 @@ ARMS: Mapping[str, Arm] = {
 }
 
 
-def batches() -> dict[str, Any]:
+def batches(students: Students) -> dict[str, Any]:
     """Those of a dispatch, every cell its own."""
     random = np.random.default_rng(0)
-    lead = (STEPS, CELLS, BATCH)
+    lead = (students.steps, students.cells, BATCH)
     return {
-        'inputs': random.random((*lead, 8, 8, 1)).astype(np.float32),
+        'inputs': random.random((*lead, *students.shape)).astype(np.float32),
         'labels': random.integers(0, 10, lead).astype(np.int32),
         'mask': np.ones(lead, np.float32),
         'id': np.zeros(lead, np.int32),
@@ -79,57 +97,59 @@ def batches() -> dict[str, Any]:
     }
 
 
-def knobs(arm: Arm) -> dict[str, Any]:
+def knobs(arm: Arm, cells: int) -> dict[str, Any]:
     """The numbers of every cell."""
     student = {'learning_rate': 5e-3, 'weight_decay': 0.0}
     student |= {'sparsity': 0.8} if optim.takes_sparsity(arm.optim) else {}
     terms = {name: {knob: float(value) for knob, value in of.items()} for name, of in OBJECTIVE.knobs().items()}
     told = {'terms': terms, 'optim': {'student': student, 'terms': {'learning_rate': 1e-3, 'weight_decay': 0.0}}}
-    cells = jax.tree.map(lambda value: np.full(CELLS, value, np.float32), told)
-    return {**cells, 'seed': np.arange(CELLS, dtype=np.uint32)}
+    each = jax.tree.map(lambda value: np.full(cells, value, np.float32), told)
+    return {**each, 'seed': np.arange(cells, dtype=np.uint32)}
 
 
-def functions(arm: Arm) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def functions(arm: Arm, students: Students) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """What makes the states of a grid, of keys, knobs and the first batch; and its steps of a dispatch."""
-    tx = optim.build('adamw', schedule='cosine', steps=STEPS * DISPATCHES, **arm.optim)
-    parts: dict[str, Any] = {'net': arm.net, 'teacher': teachers.cached(), 'objective': OBJECTIVE, 'tx': tx}
+    tx = optim.build('adamw', schedule='cosine', steps=students.steps * students.dispatches, **arm.optim)
+    net = students.net
+    parts: dict[str, Any] = {'net': arm.made(net), 'teacher': teachers.cached(), 'objective': OBJECTIVE, 'tx': tx}
 
     def begun(key: jax.Array, given: Any, batch: Any) -> Any:
-        student = NET.init(key, batch['inputs'])
+        student = net.init(key, batch['inputs'])
         if arm.rounding is not None:
-            student = quantized.begun(NET, arm.rounding, student, batch['inputs'], (4.0, 8.0))
+            student = quantized.begun(net, arm.rounding, student, batch['inputs'], (4.0, 8.0))
         return init_state(given, {}, batch, student, {}, **parts)
 
-    return jax.vmap(begun), grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+    step = grid.gridded(functools.partial(train_step, **parts), students.layout, own_batches=True)
+    return jax.vmap(begun), grid.scanned(step)
 
 
-def program(arm: Arm, examples: Tree) -> tuple[Tree, Callable[[Tree], Tree]]:
+def program(arm: Arm, students: Students, examples: Tree) -> tuple[Tree, Callable[[Tree], Tree]]:
     """The state that an arm begins with, and a dispatch of it, compiled."""
-    (begin, step), own = functions(arm), jax.device_put(knobs(arm))
+    (begin, step), own = functions(arm, students), jax.device_put(knobs(arm, students.cells))
     first = jax.tree.map(lambda leaf: leaf[0], examples)
-    state = jax.jit(begin)(jax.random.split(jax.random.key(0), CELLS), own, first)
+    state = jax.jit(begin)(jax.random.split(jax.random.key(0), students.cells), own, first)
     compiled = jax.jit(step, donate_argnums=0).lower(state, {}, examples, own).compile()
     return state, lambda state: jax.block_until_ready(compiled(state, {}, examples, own)[0])
 
 
-def measured(rounds: int, names: Sequence[str] = tuple(ARMS)) -> dict[str, dict[str, Any]]:
+def measured(students: Students, rounds: int, names: Sequence[str] = tuple(ARMS)) -> dict[str, dict[str, Any]]:
     """Of every arm seconds and processor seconds of a step by round, and medians of their ratios to the first arm's.
 
     In a round all take turns after each dispatch, so that what else the machine does is shared by all.
     """
-    examples = jax.device_put(batches())
-    programs = {name: program(ARMS[name], examples) for name in names}
+    examples = jax.device_put(batches(students))
+    programs = {name: program(ARMS[name], students, examples) for name in names}
     samples: dict[str, list[np.ndarray]] = {name: [] for name in programs}
     for number in range(rounds + 1):
         states = {name: layout.copied(state) for name, (state, _) in programs.items()}
         taken = {name: np.zeros(2) for name in programs}
-        for _ in range(DISPATCHES):
+        for _ in range(students.dispatches):
             for name, (_, dispatch) in programs.items():
                 before = np.array([time.perf_counter(), time.process_time()])
                 states[name] = dispatch(states[name])
                 taken[name] += np.array([time.perf_counter(), time.process_time()]) - before
         for name in programs if number else ():  # the first warms up
-            samples[name].append(taken[name] / STEPS / DISPATCHES)
+            samples[name].append(taken[name] / students.steps / students.dispatches)
     said = {name: {'says': ARMS[name].says, 'goal': ARMS[name].goal} for name in names}
     return {name: {**said[name], **_summary(of, samples[names[0]])} for name, of in samples.items()}
 
@@ -145,18 +165,20 @@ def _summary(own: Sequence[np.ndarray], plain: Sequence[np.ndarray]) -> dict[str
 def table(found: Mapping[str, Any]) -> document.Table:
     """What is done to students in every step, and what it costs, by the clock and in processor time."""
     machine, versions, rows = found['machine'], found['versions'], []
-    for name, each in found['arms'].items():
-        ratio, (low, high) = each['ratio'], each['quartiles']
-        met = '' if each['goal'] is None else f'{each["goal"]:.1f}, {"met" if ratio <= each["goal"] else "not met"}'
-        rows.append((name, each['says'], f'{1e6 * each["median"]:.0f}', f'{ratio:.2f}', f'{low:.2f} to {high:.2f}', met,
-                     f'{each["cpu_ratio"]:.2f}'))  # fmt: skip
-    header = ('', 'in every step', 'step (us)', 'ratio', 'middle half', 'goal, at most', 'of processor time')
+    for students, of in found['students'].items():
+        for name, each in of['arms'].items():
+            ratio, (low, high) = each['ratio'], each['quartiles']
+            met = '' if each['goal'] is None else f'{each["goal"]:.1f}, {"met" if ratio <= each["goal"] else "not met"}'
+            rows.append((students, name, each['says'], f'{1e6 * each["median"]:.0f}', f'{ratio:.2f}',
+                         f'{low:.2f} to {high:.2f}', met, f'{each["cpu_ratio"]:.2f}'))  # fmt: skip
+    header = ('', '', 'in every step', 'step (us)', 'ratio', 'middle half', 'goal, at most', 'of processor time')
+    who = '; '.join(f'{name}: {of["cells"]} {of["says"]} as one grid ({of["layout"]})'
+                    for name, of in found['students'].items())  # fmt: skip
     says = (
-        f'{found["cells"]} students of 1.2 k parameters as one grid, batches of {found["batch"]}, cached logits; '
-        f'medians of {found["rounds"]} turns of {found["steps"]} steps, over the plain step of the same turn; '
-        f'{machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
+        f'{who}. Batches of {found["batch"]}, cached logits; medians of {found["rounds"]} turns, over the plain '
+        f'step of the same turn; {machine["processor"]}, {machine["cores"]} cores, JAX {versions["jax"]} (smaller.py)'
     )
-    return document.Table(says, 'llrrrlr', header, tuple(rows))
+    return document.Table(says, 'lllrrrlr', header, tuple(rows))
 
 
 def main() -> None:
@@ -165,18 +187,20 @@ def main() -> None:
     parser.add_argument('--arms', default=','.join(ARMS), help='to look at, the first for comparison; writes no file')
     given = parser.parse_args()
     allocator.keep_buffers({})
-    names = given.arms.split(',')
-    found = measured(given.rounds, names)
-    for name, row in found.items():
-        low, high = row['quartiles']
-        print(f'{name:8s} {1e6 * row["median"]:7.1f} us  {row["ratio"]:.3f} [{low:.3f}, {high:.3f}]  '
-              f'cpu {row["cpu_ratio"]:.3f}')  # fmt: skip
+    names, kept = given.arms.split(','), {}
+    for called, students in STUDENTS.items():
+        found = measured(students, given.rounds, names)
+        kept[called] = {'says': students.says, 'cells': students.cells, 'layout': students.layout, 'arms': found}
+        for name, row in found.items():
+            low, high = row['quartiles']
+            print(f'{called} {name:8s} {1e6 * row["median"]:7.1f} us  {row["ratio"]:.3f} [{low:.3f}, {high:.3f}]  '
+                  f'cpu {row["cpu_ratio"]:.3f}')  # fmt: skip
     if names == list(ARMS):
-        kept = {
-            'arms': found, 'rounds': given.rounds, 'cells': CELLS, 'batch': BATCH, 'steps': STEPS * DISPATCHES,
-            'versions': ledger.versions(), 'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
+        told = {
+            'students': kept, 'rounds': given.rounds, 'batch': BATCH, 'versions': ledger.versions(),
+            'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
         }  # fmt: skip
-        (HERE / 'results' / 'smaller.json').write_text(json.dumps(ledger.plain(kept), indent=1) + '\n')
+        (HERE / 'results' / 'smaller.json').write_text(json.dumps(ledger.plain(told), indent=1) + '\n')
 
 
 if __name__ == '__main__':

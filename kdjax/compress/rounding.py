@@ -89,8 +89,11 @@ def symmetric(weights: Array, bits: Array | float, axes: Sequence[int] | None = 
       bits: () from 2 on; from 16 on weights stay as they are, bit for bit.
       axes: that share a step: those that are summed over; None for all.
     """
-    high = top(bits)
-    return affine(weights, symmetric_scale(weights, bits, axes), 0.0, -high, high, bits)
+    wide = _wide(weights)
+    scale = jax.lax.stop_gradient(symmetric_scale(weights, bits, axes))
+    # The largest weight has the largest code, so none is clipped and all gradients pass.
+    rounded = jnp.where(jnp.asarray(bits) >= FLOAT, wide, jnp.round(wide * (1 / scale)) * scale)
+    return _straight(wide, rounded, jnp.ones((), bool)).astype(weights.dtype)
 
 
 def asymmetric_scale(low: Array, high: Array, bits: Array | float) -> tuple[Array, Array]:
