@@ -101,7 +101,7 @@ def asking(column_B: Array, asked: int) -> Array:
 
 
 def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
-    """The first of every so many interactions, of what is as long as the batch; the others are left out.
+    """The first of every so many interactions, of taps and columns as long as the batch; the others are left out.
 
     Raises:
       UsageError: of so many the batch is no multiple.
@@ -114,7 +114,7 @@ def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
         long = {name: column for name, column in columns.items() if getattr(column, 'shape', ())[:1] == (size,)}
         return {name: column[::every] for name, column in long.items()}
 
-    student, teacher = (side._replace(logits=None, features=part(side.features), masks={}) for side in inputs[:2])
+    student, teacher = (side._replace(features=part(side.features), masks={}) for side in inputs[:2])
     return TermInputs(student, teacher, part(inputs.batch))
 
 
