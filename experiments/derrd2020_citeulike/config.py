@@ -6,8 +6,8 @@ Cost:     see README.md
 Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD, .4773 DE
 Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
     width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N, teacher_batch=N (that of
-    the students), every=N (of so many interactions of a batch one asks about its user and item, and experts look at
-    it; 1 for all), looks=N (validations)
+    the students), every=N (of so many interactions of a batch one asks about its user and item; 1 for all),
+    experts=N (of so many experts look at one), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,7 +74,7 @@ def get_config(arg: str = '') -> ConfigDict:
         if given['every'] > 1:
             config.task.asked_every = given['every']
         for name in used:
-            some = {'de_rrd.DistillationExperts': given['every'], 'topology.FullTopology': batch // BATCH,
+            some = {'de_rrd.DistillationExperts': given['experts'] or given['every'], 'topology.FullTopology': batch // BATCH,
                     'topology.HierarchicalTopology': batch // BATCH}.get(TERMS[name]['kind'], 1)  # fmt: skip
             if some > 1:
                 config.terms[name].every = some
@@ -132,4 +132,4 @@ def _methods(given: Mapping[str, Any]) -> list[str]:
 
 def _arguments(arg: str) -> dict[str, Any]:
     return base.arguments(arg, short=False, methods='RRD+IR-RRD+DE', width=20, split='loo', seeds=5, epochs=0,
-                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, looks=0)  # fmt: skip
+                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, experts=0, looks=0)  # fmt: skip

@@ -210,7 +210,7 @@ def _load(module: Any, node: Mapping[str, np.ndarray]) -> None:
         weight = weight.T
     for own, array in (('weight', weight), ('bias', node.get('bias'))):
         if array is not None:
-            getattr(module, own).data = torch.from_numpy(np.ascontiguousarray(array))
+            getattr(module, own).data = torch.tensor(array)  # a copy: students must not share it
 
 
 def _load_lstm(module: nn.LSTM, node: Mapping[str, np.ndarray]) -> None:
@@ -219,7 +219,7 @@ def _load_lstm(module: nn.LSTM, node: Mapping[str, np.ndarray]) -> None:
         parts = {'weight_ih': node['kernel'][place].T, 'weight_hh': node['recurrent'][place].T,
                  'bias_ih': node['bias'][place], 'bias_hh': np.zeros_like(node['bias'][place])}  # fmt: skip
         for own, array in parts.items():
-            getattr(module, f'{own}_l0{end}').data = torch.from_numpy(np.ascontiguousarray(array))
+            getattr(module, f'{own}_l0{end}').data = torch.tensor(array)
 
 
 def nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
