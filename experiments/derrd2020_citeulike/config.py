@@ -50,6 +50,7 @@ METHODS: Mapping[str, Mapping[str, float]] = {
 # As long as the authors trained: until 20 epochs after the best, of their logs.
 EPOCHS = {'alone': 396, 'RRD': 385, 'RRD_drawn': 385, 'IR-RRD': 194, 'DE': 273}
 BATCH = 1024  # the authors'; of so many interactions they sum over pairs
+EVERY = ('experts_users', 'experts_items', 'full', 'groups')  # terms that look at the first of every so many
 GROUPS = {
     'position': ('first',), 'drawn': ('interesting', 'uninteresting'), 'first': ('first', 'uninteresting'),
     'users': ('first_users', 'uninteresting_users'), 'soft': ('interesting',), 'dual': ('first', 'uninteresting'),
@@ -74,9 +75,9 @@ def get_config(arg: str = '') -> ConfigDict:
         if given['every'] > 1:
             config.task.asked_every = given['every']
         for name in used:
-            some = {'de_rrd.DistillationExperts': given['experts'] or given['every'], 'topology.FullTopology': batch // BATCH,
-                    'topology.HierarchicalTopology': batch // BATCH}.get(TERMS[name]['kind'], 1)  # fmt: skip
-            if some > 1:
+            kind, _, _ = TERMS[name]['kind'].partition('.')
+            some = {'de_rrd': given['experts'] or given['every'], 'topology': batch // BATCH}.get(kind, 1)
+            if some > 1 and name in EVERY:
                 config.terms[name].every = some
         for name in ('experts_users', 'experts_items'):
             if name in used:  # ever sharper
