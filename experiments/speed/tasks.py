@@ -7,13 +7,12 @@ of their own, which PyTorch trains one after the other. Both sides start with th
 first losses agree. Each is a process of its own; they take turns, and what is shown are medians.
 
 Command: KDJAX_DATA=folder python experiments/speed/tasks.py     (the folder has recsys/; extra bench: PyTorch)
-         to look at, of some alone: python experiments/speed/tasks.py keywords:1,ctc:8
-Cost:    about four minutes on 2 CPU cores
+         of some alone: python experiments/speed/tasks.py keywords:1,ctc:8; without, of those that have no results yet
+Cost:    about six minutes on 2 CPU cores
 """
 
 import functools
 import json
-import os
 import sys
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -37,7 +36,7 @@ from kdjax.train import ledger
 
 RESULTS, PAGE = HERE / 'results' / 'tasks.json', HERE / 'README.md'
 BEGIN, END = '<!-- tasks: written by experiments/speed/tasks.py -->', '<!-- end of tasks -->'
-ROUNDS, FIRST = 7, 4
+ROUNDS, FIRST = 3, 4
 LOOPS = (1, 2)  # threads of PyTorch: where others use the processors, one is faster than two that wait for each other
 CLOSE = 1e-3  # of the first losses of both
 GOALS = {1: 1.0, 8: 2.0}  # how many times faster, by students
@@ -107,7 +106,7 @@ def measured(name: str, students: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as scratch:
         starting = {who: functools.partial(measure.Worker, command)
                     for who, command in commands(name, students, Path(scratch), data(name)).items()}  # fmt: skip
-        found = measure.interleaved(case, starting, ROUNDS, 4 * of.chunk if name == 'bpr' else 2 * of.chunk)
+        found = measure.interleaved(case, starting, ROUNDS, of.chunk)
     first = {who: each['losses'][:FIRST] for who, each in found.items()}
     apart = max(float(np.max(np.abs(np.divide(first['kdjax'], losses) - 1))) for losses in first.values())
     if apart > CLOSE:
@@ -137,7 +136,7 @@ def table(found: Mapping[str, Any]) -> document.Table:
     says = (
         f'Recommendation and speech, all students of a row; {machine["processor"]}, {machine["cores"]} cores, '
         f'JAX {versions["jax"]}, PyTorch {versions["torch"]}; ratio: how many times faster than the faster loop, a '
-        f'median over {found["rounds"]} turns; {found["load"]:.1f} processes ran at the end (tasks.py)'
+        f'median over {ROUNDS} turns (tasks.py)'
     )
     loops = tuple(f'{who} (ms)' for who in found['rows'][0]['by'])
     header = ('step', 'students', *loops, 'ratio', 'goal', 'of processor time', 'first losses differ by')
@@ -156,18 +155,17 @@ def page(found: Mapping[str, Any]) -> str:
 
 
 def main(chosen: str = '') -> None:
-    """Measures all steps, and writes the page with the numbers and what they were made by."""
-    wanted = [each.split(':') for each in chosen.split(',')] if chosen else [(n, s) for n in NAMES for s in SIZES]
-    rows = []
-    for name, students in wanted:
-        rows.append(measured(name, int(students)))
-        print(json.dumps({who: [each['median'], each['cpu_per_step']] for who, each in rows[-1]['by'].items()}),
-              name, students, rows[-1]['ratio'], rows[-1]['cpu_ratio'], rows[-1]['apart'], flush=True)  # fmt: skip
-    if not chosen:
+    """Measures what is named, or what results/tasks.json does not have yet, and writes the page."""
+    everything = [(name, students) for name in NAMES for students in SIZES]
+    known = json.loads(RESULTS.read_text())['rows'] if RESULTS.exists() else []
+    rows = {(row['step'], row['students']): row for row in known}
+    named = [(name, int(students)) for name, students in (each.split(':') for each in chosen.split(',') if chosen)]
+    for name, students in named or [each for each in everything if each not in rows]:
+        rows[name, students] = row = measured(name, students)
+        print(f'{row["says"]}, {students}: {row["ratio"]:.2f}, of processor time {row["cpu_ratio"]:.2f}', flush=True)
         versions = {**ledger.versions(), 'torch': metadata.version('torch')}
-        found = ledger.plain({'rows': rows, 'rounds': ROUNDS, 'versions': versions,
-                              'machine': ledger.machine(), 'git_commit': ledger.git_commit(),
-                              'load': os.getloadavg()[0]})  # fmt: skip
+        found = ledger.plain({'rows': [rows[each] for each in everything if each in rows], 'versions': versions,
+                              'machine': ledger.machine(), 'git_commit': ledger.git_commit()})  # fmt: skip
         RESULTS.write_text(json.dumps(found, indent=1) + '\n')
         PAGE.write_text(filled(PAGE.read_text(), page(found)))
 
