@@ -1,9 +1,10 @@
-"""When somebody speaks, by 2 k parameters, taught by silero-vad as a black box: are its decisions enough?
+"""When somebody speaks, by 1.8 k parameters, taught by silero-vad as a black box: are its decisions enough?
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/silero_fsdd/config.py:answers=OUT
           (OUT is what experiments/silero_fsdd/ask.py wrote; the folder has fsdd/recordings)
-Cost:     see README.md
-Expected: how often a student agrees with silero-vad on a speaker that it never heard: README.md
+Cost:     two minutes of one CPU core
+Expected: 89.5 % of the moments of a speaker that was never heard are decided as by silero-vad, whether its decisions
+          or its probabilities are learned, which ten seeds do not tell apart
 Arguments: answers=FOLDER, fold=N (the speaker of the test split, 0 to 5), seeds=N, steps=N, quick
 """
 
