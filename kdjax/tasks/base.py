@@ -50,8 +50,7 @@ class Task:
     """
 
     OF_FITS: ClassVar[tuple[str, ...]] = ()  # attributes that a fit may have for itself: what `prepare` reads alone
-    # The attribute that says how many examples of a batch in a row stay together, wherever it is cut into parts.
-    TOGETHER: ClassVar[str] = ''
+    TOGETHER: ClassVar[str] = ''  # the attribute that says how many examples of a batch in a row are never parted
 
     score: str
 
@@ -68,11 +67,6 @@ class Task:
     def by_name(self) -> dict[str, Metric]:
         """Its metrics by name."""
         return {metric.name: metric for metric in self.metrics}
-
-    @property
-    def together(self) -> int:
-        """How many examples of a batch in a row stay on one device, and in one micro-batch."""
-        return getattr(self, self.TOGETHER) if self.TOGETHER else 1
 
     @property
     def judged(self) -> Metric:

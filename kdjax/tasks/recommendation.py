@@ -67,8 +67,6 @@ class Recommendation(Task):
       pool: items, or users, that the teacher ranks first of which some are interesting.
       sharpness: over how many ranks the chance falls by a factor e.
       kept: items that are kept of a ranking.
-
-    A fit may have groups of its own, of what the teacher is asked about.
     """
 
     OF_FITS: ClassVar[tuple[str, ...]] = (*OF_ITEMS, *OF_USERS, 'pool', 'sharpness')

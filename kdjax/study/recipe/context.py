@@ -102,7 +102,7 @@ class Context:
     def training(self, cells: int, batch: int) -> 'Context':
         """This, with the runner that trains a grid of so many cells and micro-batches of so many examples.
 
-        Examples that stay together (`Task.together`) count as one.
+        Examples that stay together (`feeding.together`) count as one.
         """
         # Over cells by layout: the grid is split by that alone.
         runner = self.execution.runner

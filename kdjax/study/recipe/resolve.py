@@ -15,7 +15,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS, RATES
 from kdjax.study.config.search import combinations, number
-from kdjax.study.recipe import build, caching, changes
+from kdjax.study.recipe import build, caching, changes, feeding
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
@@ -328,27 +328,15 @@ def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[st
     return {name: teachers[name] for name in ordered}
 
 
-def check_together(task: Task, fit: Fit, devices: int) -> None:
-    """Raises UsageError where a batch would be cut, over devices or into micro-batches, between examples that stay
-    together."""
-    size, parts = fit.batch_size, devices * fit.spec.accumulate
-    if task.together > 1 and size % (parts * task.together):
-        raise UsageError(
-            f'{task.TOGETHER} of {type(task).__name__} must divide each of {parts} parts (devices times accumulate) '
-            f'of a batch of {size}, got {task.together}; use a batch_size that is a multiple of '
-            f"{parts * task.together}, a smaller {task.TOGETHER}, or run.runner='single'"
-        )
-
-
 def _check_execution(recipe: Recipe) -> None:
     training_feed(recipe.execution.stream)
     parallel.axis_of(recipe.execution.runner)
     devices = parallel.all_devices()
     runner, fits = parallel.chosen(recipe.execution.runner, devices, 1, 1), recipe.all_fits().values()
     parallel.check_batches(runner, devices, [fit.batch_size for fit in fits])
+    split, task = len(devices) if runner in parallel.BY_EXAMPLES else 1, build.task(recipe.task)
     for fit in fits:
-        if not fit.upstream:
-            check_together(build.task(recipe.task), fit, len(devices) if runner in parallel.BY_EXAMPLES else 1)
+        feeding.check_parts(task, fit.batch_size, split * fit.spec.accumulate)
     choices = (*grid.LAYOUTS, layout.CELLS, layout.AUTO)
     if recipe.execution.layout not in choices:
         raise unknown('grid layout', recipe.execution.layout, choices)

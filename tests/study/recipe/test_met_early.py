@@ -17,7 +17,7 @@ from kdjax.nets import cnn, mlp
 from kdjax.nets.layers import Dropout
 from kdjax.study.config import fields
 from kdjax.study.config.search import Search
-from kdjax.study.recipe import acceptance, dry_run, feeding, resolve, shapes
+from kdjax.study.recipe import acceptance, dry_run, feeding, shapes
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.study.sweep import collect, expand, rows
@@ -176,12 +176,11 @@ def test_batches_divide_over_the_devices_of_runners_that_split_them():
 
 
 def test_examples_that_stand_for_others_stay_on_their_device():
-    task, fit = Recommendation(asked_every=16), SimpleNamespace(batch_size=96, spec=SimpleNamespace(accumulate=1))
-    resolve.check_together(task, fit, 2)
-    resolve.check_together(Recommendation(), fit, 4)
+    feeding.check_parts(Recommendation(asked_every=16), 96, 2)
+    feeding.check_parts(Recommendation(), 95, 4)
     message = 'asked_every of Recommendation must divide each of 4 parts .* of a batch of 96, got 16; .* multiple of 64'
     with pytest.raises(UsageError, match=message):
-        resolve.check_together(task, fit, 4)
+        feeding.check_parts(Recommendation(asked_every=16), 96, 4)
     assert parallel.chosen('auto', [SimpleNamespace(platform='gpu', process_index=0)] * 4, 1, 96 // 16) == 'single'
 
 
