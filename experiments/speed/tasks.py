@@ -42,7 +42,7 @@ CLOSE = 1e-3  # of the first losses of both
 GOALS = {1: 1.0, 8: 2.0}  # how many times faster, by students
 EPOCH, INTERACTIONS = 2.0, 115_142  # the goal of an epoch of BPR, and how many steps that has times its batch
 NAMES = ('bpr', 'keywords', 'keywords asked', 'ctc', 'ctc asked')
-SIZES = (1, 8)
+ROWS = (*((name, 1) for name in NAMES), *((name, 8) for name in NAMES[:-1]))  # a step, and how many students
 
 
 def data(name: str) -> dict[str, np.ndarray]:
@@ -150,15 +150,14 @@ def page(found: Mapping[str, Any]) -> str:
 
 def main(chosen: str = '') -> None:
     """Measures what is named, or what results/tasks.json does not have yet, and writes the page."""
-    everything = [(name, students) for name in NAMES for students in SIZES]
     known = json.loads(RESULTS.read_text())['rows'] if RESULTS.exists() else []
     rows = {(row['step'], row['students']): row for row in known}
     named = [(name, int(students)) for name, students in (each.split(':') for each in chosen.split(',') if chosen)]
-    for name, students in named or [each for each in everything if each not in rows]:
+    for name, students in named or [each for each in ROWS if each not in rows]:
         rows[name, students] = row = measured(name, students)
         print(f'{row["says"]}, {students}: {row["ratio"]:.2f}, of processor time {row["cpu_ratio"]:.2f}', flush=True)
         versions = {**ledger.versions(), 'torch': metadata.version('torch')}
-        found = ledger.plain({'rows': [rows[each] for each in everything if each in rows], 'versions': versions,
+        found = ledger.plain({'rows': [rows[each] for each in ROWS if each in rows], 'versions': versions,
                               'machine': ledger.machine(), 'git_commit': ledger.git_commit()})  # fmt: skip
         RESULTS.write_text(json.dumps(found, indent=1) + '\n')
         PAGE.write_text(filled(PAGE.read_text(), page(found)))
