@@ -123,7 +123,7 @@ def table(found: Mapping[str, Any]) -> document.Table:
         epoch = row['step'] == 'bpr'
         goal = EPOCH if epoch else GOALS[row['students']]
         factor = INTERACTIONS / row['batch'] if epoch else 1.0
-        rows.append((row['says'], str(row['students']), *(f'{factor * each:.3g}' for each in times),
+        rows.append((row['says'], str(row['students']), *(f'{factor * each:.{1 if factor * each < 100 else 0}f}' for each in times),
                      f'{row["ratio"]:.2f}', f'{goal:.1f}, {"met" if row["ratio"] >= goal else "not met"}',
                      f'{row["cpu_ratio"]:.2f}', f'{row["apart"]:.0e}'))  # fmt: skip
     machine, versions = found['machine'], found['versions']
