@@ -10,7 +10,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          and experiments/crepe_fsdd/config.py and experiments/silero_fsdd/config.py likewise
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
-compression_order), whose pages have the commands.
+compression_order, bccd_inherit), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -42,6 +42,7 @@ FIGURES = {  # by experiment
     'crepe_fsdd': ('gains.png', 'learning_curves.png'),
     'silero_fsdd': ('gains.png', 'learning_curves.png'),
     'bccd': ('gains.png', 'boxes.png'),
+    'bccd_inherit': ('gains.png',),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),
