@@ -83,6 +83,8 @@ def get_config(arg: str = '') -> ConfigDict:
             if name in used:  # ever sharper
                 config.terms[name].schedules = (('temperature', 1.0, 1e-3, lengths['DE'], 'linear'),)
         taught = given['teacher_epochs'] or (40 if given['short'] else 100)
+        if not _groups(used):  # what is asked is then the embeddings of a batch, which no table would hold
+            config.teacher.mode = 'online'
         rows = given['teacher_batch'] or batch
         config.teacher.fit = _fit(rows, citeulike.steps(taught, rows), {})
         config.fits = ConfigDict({
