@@ -21,6 +21,7 @@ SEEDS = {
     'fsdd': 10,
     'fsdd_ctc': 5,
     'crepe_fsdd': 5,
+    'silero_fsdd': 10,
     'shakespeare': 5,
     'tfmot_keywords': 5,
     'bccd': 5,

@@ -100,7 +100,10 @@ class Context:
     judge: Teacher | None = None  # of a sweep, whose answers those of students are held against
 
     def training(self, cells: int, batch: int) -> 'Context':
-        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples."""
+        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples.
+
+        Examples that stay together (`feeding.together`) count as one.
+        """
         # Over cells by layout: the grid is split by that alone.
         runner = self.execution.runner
         if runner == parallel.AUTO and self.execution.layout == layout.CELLS:
