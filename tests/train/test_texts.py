@@ -20,12 +20,12 @@ from kdjax.techniques.cross_entropy import CrossEntropy
 from kdjax.techniques.gkd import GeneralizedJSD
 from kdjax.techniques.minillm import SequenceReverseKL
 from kdjax.techniques.word_level import WordLevel
-from kdjax.train import grid, loop, optim, parallel, teachers, texts
+from kdjax.train import grid, loop, optim, parallel, teachers, texts, timing
 from kdjax.train.checkpoint import Checkpoints
 from kdjax.train.ledger import Ledger
 from kdjax.train.objective import Objective
 from kdjax.train.step import gradients, init_state, train_step
-from kdjax.types import Cache, Generator, Net, Outputs
+from kdjax.types import Cache, Generator, Net, Outputs, State
 
 K, B, N, STEPS, PROMPT = 9, 8, 10, 4, 3
 RANDOM = np.random.default_rng(0)
@@ -294,6 +294,11 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_that_is_not_in_every_bit(tmp_p
     kept = loop.State(*whole['state']).memory[texts.MEMORY]
     assert kept['count'][0] > 5
     assert kept['share'][0] != np.float32(0.6)
+
+
+def test_a_teacher_that_has_said_nothing_but_translations_is_timed():
+    state = State(jnp.int32(3), {}, {}, {}, {})
+    assert timing.asked(state, {}, {}, {}, teacher=lambda variables, batch: Outputs(None, {}))[1]['said'] == 3
 
 
 def test_accumulating_changes_nothing():
