@@ -226,6 +226,8 @@ def run() -> ConfigDict:
             'save_every': 500,  # steps between checkpoints: what a kill can cost
             'profile': 0,  # dispatches of each fit of which a profiler's trace is written, to 'profile' in its folder
             'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
+            # What is compiled for a CPU; if not, compiling takes half as long and the rest longer: for a quick look
+            'optimise': True,
         }
     )
 

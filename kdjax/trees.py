@@ -47,6 +47,11 @@ def norm(tree: Tree) -> Array:
     return jnp.sqrt(sum(squares, jnp.zeros((), jnp.float32)))
 
 
+def equal(left: Tree, right: Tree) -> bool:
+    """Whether two trees of one structure hold the same numbers; not where any is nan."""
+    return all(map(np.array_equal, jax.tree.leaves(left), jax.tree.leaves(right)))
+
+
 def path(keys: Sequence[Any]) -> str:
     """The way to a leaf, as 'layer1/dense/kernel'."""
     return jax.tree_util.keystr(tuple(keys), simple=True, separator='/')

@@ -1,17 +1,12 @@
 """Processes of tests: how quickly they compile, and the environment of the project's own commands."""
 
 import os
-from importlib import metadata
+
+from kdjax.cpu import effort
 
 # Tests run many tiny programs a few times each, so compiling is what takes the time: optimise less, and do not cut a
 # tiny module up for several threads.
-QUICK = (
-    '--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true '
-    '--xla_cpu_parallel_codegen_split_count=1'
-)
-# JAX 0.10 can emit fusions as LLVM code and not by way of MLIR, in a fifth of the time; later ones cannot.
-if metadata.version('jaxlib').startswith('0.10.'):
-    QUICK += ' --xla_cpu_use_fusion_emitters=false'
+QUICK = ' '.join([*effort.little(), '--xla_cpu_parallel_codegen_split_count=1'])
 
 
 def environment():

@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax import cost as costs
 from kdjax.cost import cost_of, counted
 from kdjax.nets.mlp import mlp
 
@@ -32,6 +33,15 @@ def test_flops_of_one_example_are_two_per_weight(cost):
 def test_latency_is_measured_for_each_batch_size(cost):
     assert set(cost.latency_ms) == {'1', '5'}
     assert all(0 < milliseconds < 1000 for milliseconds in cost.latency_ms.values())
+
+
+def test_of_slow_calls_a_few_are_enough(monkeypatch):
+    called = []
+    for enough, wanted in ((1e9, 30), (0.0, costs.FEWEST)):
+        monkeypatch.setattr(costs, 'ENOUGH', enough)
+        called.clear()
+        costs.latency_ms(lambda variables, inputs: called.append(inputs), {}, np.zeros(1))
+        assert len(called) == 1 + wanted
 
 
 def test_what_a_scan_repeats_is_counted_as_often_as_it_runs():

@@ -81,6 +81,8 @@ def main(workdir: Path, names: list[str]) -> None:
         _write(RENEWED, {})
     for name in names:
         nets = sweep.presets()[name].nets
+        if nets not in NETWORKS:
+            raise SystemExit(f'{name} is not shown on digits: see configs/presets/{name}.py')
         _write(nets, _renewed(load()[nets], _ran(f'nets={nets},only={name}', workdir / name), name))
     (HERE / 'README.md').write_text(page(load(), renewed()))
     for name, line in expected(load()).items():

@@ -60,6 +60,11 @@ class Program(NamedTuple):
         return time.perf_counter() - start
 
 
+def on_digits() -> dict[str, preset.Preset]:
+    """The presets of which it is asked what they cost, by name."""
+    return {name: one for name, one in sweep.presets().items() if one.nets in preset.NETS}
+
+
 @functools.cache
 def dataset() -> Any:
     return build.dataset(resolve(preset.config(sweep.presets()['kd'])).data)
@@ -130,7 +135,7 @@ def preset_costs(one: preset.Preset) -> dict[str, dict[str, float]]:
 def costs() -> dict[str, Any]:
     """Costs by class of term; of a class in several presets those of the simplest, which has the fewest terms."""
     found: dict[str, Any] = {}
-    ordered = sorted(sweep.presets().items(), key=lambda item: len(item[1].terms))
+    ordered = sorted(on_digits().items(), key=lambda item: len(item[1].terms))
     for number, (name, one) in enumerate(ordered, start=1):
         print(f'cost of {name} ({number} of {len(ordered)})', file=sys.stderr)
         for kind, cost in preset_costs(one).items():

@@ -87,12 +87,12 @@ def order(
     remember what it says of an epoch, where pools are large.
     """
     size = len(stream.pool)
-    positions = np.arange(start * batch_size, stop * batch_size)
-    epochs = positions // size
-    ids = np.empty_like(positions)
-    for epoch in np.unique(epochs):
-        here = epochs == epoch
-        ids[here] = shuffled(stream, int(epoch))[positions[here] % size]
+    begin, end = start * batch_size, stop * batch_size
+    epochs = np.arange(begin, end) // size
+    ids = np.empty_like(epochs)
+    for epoch in range(begin // size, -(-end // size)):
+        first, last = max(epoch * size, begin), min((epoch + 1) * size, end)
+        ids[first - begin : last - begin] = shuffled(stream, epoch)[first - epoch * size : last - epoch * size]
     shape = (stop - start, batch_size)
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 
@@ -183,6 +183,7 @@ def feed(
         jax.tree.map(in_memory, dict(columns), is_leaf=is_column),
         {} if hosted else tables,
     ))  # fmt: skip
+    axes = [tuple((name, of) for name, of in padded.items() if name in named) for named in (columns, near)]
     look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
 
     def batches(start: int, stop: int, part: slice) -> Batch:
@@ -191,13 +192,18 @@ def feed(
         if mix is None:
             ids, epochs = ids[..., part], epochs[..., part]
         width = buckets.widths[buckets.at(start).bucket] if buckets else None
-        assemble = compiled(bound(_assemble, look=look, width=width, padded=tuple(padded.items()), said=bool(tables)))
+        # Two programs, of which fits that differ in what their teacher says share the first, which is the larger.
+        assemble = compiled(bound(_assemble, look=look, width=width, padded=axes[0]))
+        look_up = compiled(bound(_rows, width=width, padded=axes[1]))
         other = None if consistent else (epochs + 1) % view_count
         taught = epochs % view_count if other is None else other
         far = {name: cut(np.asarray(table[ids, taught]), padded.get(name, 0), ids.ndim, width)
                for name, table in hosted.items()}  # fmt: skip
-        numbers = (ids, epochs % view_count, other, np.arange(start, stop, dtype=np.uint32), labelled(streams, ids))
-        batch = {**assemble(columns, near, *jax.device_put(numbers)), **jax.device_put(far)}
+        # A table has said all that the teacher would.
+        asked = None if tables else other
+        numbers = (ids, epochs % view_count, asked, np.arange(start, stop, dtype=np.uint32), labelled(streams, ids))
+        said = look_up(near, jax.device_put((ids, taught))) if near else {}
+        batch = {**assemble(columns, *jax.device_put(numbers)), **said, **jax.device_put(far)}
         if mix is None:
             return batch
         # Partners may lie anywhere in a batch, so one that is mixed is made whole and then cut.
@@ -324,27 +330,19 @@ def shown(
 
 
 def _assemble(
-    columns: Batch,
-    tables: Batch,
-    ids: Array,
-    view: Array,
-    other: Array | None,
-    steps: Array,
-    seen: Array | None,
-    *,
-    look: Any,
-    width: int | None,
-    padded: tuple[tuple[str, int], ...],
-    said: bool,
-) -> Batch:
-    axes = dict(padded)
+    columns: Batch, ids: Array, view: Array, other: Array | None, steps: Array, seen: Array | None, *, look: Any,
+    width: int | None, padded: tuple[tuple[str, int], ...],
+) -> Batch:  # fmt: skip
+    """The examples `ids` as networks see them."""
+    return look(_rows(columns, ids, width=width, padded=padded), ids, view, other, steps, seen)
 
-    def rows(name: str, leaf: Any, index: Any) -> Any:
-        return leaf.of(index) if isinstance(leaf, Shared) else cut(leaf[index], axes.get(name, 0), ids.ndim, width)
 
-    batch = {name: jax.tree.map(lambda leaf, name=name: rows(name, leaf, ids), column, is_leaf=is_column)
-             for name, column in columns.items()}  # fmt: skip
-    taught = view if other is None else other
-    looked_up = {name: rows(name, table, (ids, taught)) for name, table in tables.items()}
-    # A table has said all that the teacher would.
-    return {**look(batch, ids, view, None if said else other, steps, seen), **looked_up}
+def _rows(named: Batch, index: Any, *, width: int | None, padded: tuple[tuple[str, int], ...]) -> Batch:
+    """What columns have of the examples `index`, or tables of examples and views."""
+    axes, lead = dict(padded), jax.tree.leaves(index)[0].ndim
+
+    def of(name: str, leaf: Any) -> Any:
+        return leaf.of(index) if isinstance(leaf, Shared) else cut(leaf[index], axes.get(name, 0), lead, width)
+
+    return {name: jax.tree.map(lambda leaf, name=name: of(name, leaf), column, is_leaf=is_column)
+            for name, column in named.items()}  # fmt: skip

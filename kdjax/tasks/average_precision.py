@@ -1,6 +1,7 @@
 """Average precision of boxes as COCO has it, by pycocotools, and what of it adds up over images."""
 
 import contextlib
+import functools
 import io
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kdjax import trees
 from kdjax.dataset import Split
 from kdjax.errors import UsageError
 
@@ -34,8 +36,25 @@ def check() -> None:
         )
 
 
+class _Asked(NamedTuple):
+    """An evaluation, known by a hash of all that it reads."""
+
+    found: Mapping[str, np.ndarray]
+    split: Split
+    classes: Sequence[str]
+    key: str
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Asked) and self.key == other.key
+
+
 def evaluated(found: Mapping[str, np.ndarray], split: Split, classes: Sequence[str]) -> Any:
     """pycocotools' evaluation, after `evaluate` and `accumulate`, in pixels of the originals.
+
+    The last few are remembered: metrics and statistics are of one evaluation, which takes a second.
 
     Args:
       found: 'boxes' (N, D, 4) in [0, 1], 'scores' (N, D), 'classes' (N, D), -1 where there is no box.
@@ -46,9 +65,16 @@ def evaluated(found: Mapping[str, np.ndarray], split: Split, classes: Sequence[s
       UsageError: pycocotools is not installed.
     """
     check()
+    read = {'found': dict(found), 'labels': split.labels, 'boxes': split.column('boxes'), 'size': split.column('size')}
+    return _evaluated(_Asked(found, split, classes, f'{trees.fingerprint(read)} {tuple(classes)}'))
+
+
+@functools.lru_cache(maxsize=16)
+def _evaluated(asked: _Asked) -> Any:
     from pycocotools.coco import COCO
     from pycocotools.cocoeval import COCOeval
 
+    found, split, classes, _ = asked
     with contextlib.redirect_stdout(io.StringIO()):  # which it writes to
         truth = COCO()
         truth.dataset = {

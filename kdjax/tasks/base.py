@@ -283,6 +283,11 @@ class Task:
         return None
 
     @property
+    def has_exhibit_together(self) -> bool:
+        """Whether a report shows one with the answers of students."""
+        return type(self).exhibit_together is not Task.exhibit_together
+
+    @property
     def has_classes(self) -> bool:
         """Whether a report shows answers class by class."""
         return type(self).by_class is not Task.by_class

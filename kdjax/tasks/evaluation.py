@@ -15,6 +15,7 @@ from kdjax.tasks.base import Task
 from kdjax.types import Array, Batch, Column, Net, Outputs, Tree
 
 Evaluate = Callable[[Tree], Mapping[str, np.ndarray]]  # variables with a leading axis of cells C -> metrics, each (C,)
+Examine = Callable[[Tree], tuple[Mapping[str, np.ndarray], Tree]]  # the same, and what is predicted, (C, N, ...)
 Preprocess = Callable[[Any], Any]
 TEACHER_LOGITS = 'teacher/logits'  # a column of evaluation: what is held against the teacher
 GIVEN = 'given'  # columns of evaluation: what a network answered elsewhere, 'logits' and perhaps their 'mask'
@@ -39,13 +40,25 @@ def evaluator(
       options: as for `forward_pass`.
     """
     run = forward_pass(task, net, split, teacher_logits, asked='predict' if task.predicts else '', **options)
+    return lambda cells: _metrics(task, split, *run(cells))
 
-    def evaluate(cells: Tree) -> Mapping[str, np.ndarray]:
+
+def examiner(
+    task: Task, net: Net | None, split: Split, teacher_logits: np.ndarray | None = None, **options: Any
+) -> Examine:
+    """What `evaluator` and `predictor` say, of one pass: predictions are {} of a task that has no statistics of them.
+
+    Args:
+      task, net, split, teacher_logits, options: as for `evaluator`.
+    """
+    asked = 'predict' if task.predicts or task.has_statistics else ''
+    run = forward_pass(task, net, split, teacher_logits, asked=asked, **options)
+
+    def examine(cells: Tree) -> tuple[Mapping[str, np.ndarray], Tree]:
         meters, predictions = run(cells)
-        metrics = dict(jax.device_get(_computed(meters)))
-        return {**metrics, **_measured(task, predictions, split)} if task.predicts else metrics
+        return _metrics(task, split, meters, predictions), predictions
 
-    return evaluate
+    return examine
 
 
 def predictor(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tree], Tree]:
@@ -162,6 +175,12 @@ def _computed(meters: list[Tree]) -> Mapping[str, Array]:
     joined = jax.tree.map(lambda *leaves: jnp.concatenate(leaves, axis=1), *meters)
     totals = jax.tree.map(lambda leaf: jnp.sum(leaf, axis=1), joined)
     return jax.vmap(lambda total: {name: meter.compute() for name, meter in total.items()})(totals)
+
+
+def _metrics(task: Task, split: Split, meters: list[Tree], predictions: Tree) -> dict[str, np.ndarray]:
+    """All metrics of every cell, each (C,)."""
+    metrics = dict(jax.device_get(_computed(meters)))
+    return {**metrics, **_measured(task, predictions, split)} if task.predicts else metrics
 
 
 def _measured(task: Task, predictions: Tree, split: Split) -> dict[str, np.ndarray]:

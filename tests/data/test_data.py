@@ -10,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.datasets import load_digits
 
+from kdjax.data import feed as feeding
 from kdjax.data.augment import identity, shift, views
 from kdjax.data.base import checked
 from kdjax.data.digits import digits
@@ -18,6 +19,7 @@ from kdjax.data.mix import mixup
 from kdjax.data.preprocess import normalise
 from kdjax.dataset import Dataset, Split, group_by_group, stratified
 from kdjax.errors import UsageError
+from kdjax.jit_cache import bound, compiled
 
 PIXELS = 2
 IMAGES = np.random.default_rng(0).normal(size=(10, 3, 4)).astype(np.float32)
@@ -232,6 +234,14 @@ def test_cells_with_one_stream_share_batches_that_are_looked_up_by_id_and_view()
     np.testing.assert_array_equal(batch['view'], epochs % 3)
     assert set(np.asarray(batch['view']).ravel()) == {0, 1, 2}
     assert_fits(batch)
+
+
+def test_what_a_teacher_says_needs_no_other_program_of_the_batch():
+    stream, look = Stream(np.arange(10), 0), normalise(mean=(0.25,), std=(0.5,))
+    plain, told = (batches([stream], preprocess=look, tables=tables) for tables in (None, TABLE))
+    assert told.keys() - plain.keys() == TABLE.keys()
+    shown = bound(feeding.shown, augment=identity(), seed=0, preprocess=look, mix=None, task=None, teacher=None)
+    assert compiled(bound(feeding._assemble, look=shown, width=None, padded=()))._cache_size() == 1
 
 
 def test_cells_with_streams_of_their_own_get_batches_of_their_own():

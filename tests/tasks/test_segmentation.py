@@ -14,7 +14,7 @@ from kdjax.errors import UsageError
 from kdjax.nets import fcn
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.resolve import resolve
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner, predictor
 from kdjax.tasks.segmentation import Segmentation
 from kdjax.types import Net, Outputs
 
@@ -46,6 +46,9 @@ def test_metrics_are_those_of_the_whole_split_however_it_is_cut():
         for name, value in wanted.items():
             np.testing.assert_allclose(found[name][0], value, rtol=1e-5, err_msg=name)
     predictions = predictor(TASK, NET, Split(LOGITS, LABELS))(CELLS)[0]
+    metrics, predicted = examiner(TASK, NET, Split(LOGITS, LABELS), TEACHER)(CELLS)
+    assert {name: metrics[name][0] for name in wanted} == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_array_equal(predicted[0], predictions)
     for score in ('miou', 'iou_sea'):
         task = dataclasses.replace(TASK, score=score)
         sums = task.statistics(predictions, Split(LOGITS, LABELS)).sum(axis=0)
@@ -93,6 +96,6 @@ def test_logits_have_the_stride_that_is_asked_for():
 def test_every_method_could_run_on_blood_cells():
     count = bccd_masks.PICTURES
     split = Split(np.zeros((count, 32, 40, 3), np.uint8), np.zeros((count, 8, 10), np.int32))
-    found = resolve(bccd_masks.get_config())
+    found = resolve(bccd_masks.get_config('methods=all'))
     costs = plan.check_shapes(found, Dataset(dict.fromkeys(SPLITS, split), bccd_masks.CLASSES))
     assert len(costs) == 1 + len(bccd_masks.METHODS)

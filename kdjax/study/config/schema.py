@@ -147,6 +147,7 @@ CONFIG = Part({
         'save_every': whole(),
         'profile': whole(0),
         'anatomy_every': whole(0),
+        'optimise': SWITCH,
     }),
     'launch': Part({
         'where': Choice(PLACES),

@@ -1,7 +1,7 @@
 """What stages share beside their inputs: data sets, what earlier stages left, the console, how all is executed."""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +26,7 @@ from kdjax.study.recipe.inputs import (
 )
 from kdjax.study.recipe.recipe import DataSource, Execution, NetSpec
 from kdjax.tasks.base import Task
-from kdjax.tasks.evaluation import Evaluate, answers, evaluator, predictor
+from kdjax.tasks.evaluation import Evaluate, Examine, answers, evaluator, examiner
 from kdjax.train import anatomy, cache, given, layout, loop, parallel, teachers
 from kdjax.train.checkpoint import load_variables
 from kdjax.train.ledger import Logger
@@ -202,18 +202,33 @@ class Context:
         """Metrics of a network on a split of the data of `inputs`; of what it writes too, where a teacher judges it."""
         examples, task = self.datasets(inputs.data).splits[split], self.informed_task(inputs)
         measure = evaluator(task, net, examples, teacher_logits, **self._evaluation(inputs))
+        judge = self._judge(net, inputs, split, teacher)
+        return measure if judge is None else lambda cells: {**measure(cells), **judge(cells)}
+
+    def examiner(
+        self, net: Net, inputs: Inputs, split: str, teacher_logits: np.ndarray | None, teacher: Teacher | None
+    ) -> Examine:
+        """The same, and what the network predicts there, where its task has statistics of it."""
+        examples, task = self.datasets(inputs.data).splits[split], self.informed_task(inputs)
+        examine = examiner(task, net, examples, teacher_logits, **self._evaluation(inputs))
+        judge = self._judge(net, inputs, split, teacher)
+
+        def both(cells: Tree) -> tuple[Mapping[str, np.ndarray], Tree]:
+            metrics, predictions = examine(cells)
+            return {**metrics, **(judge(cells) if judge else {})}, predictions
+
+        return both
+
+    def _judge(self, net: Net, inputs: Inputs, split: str, teacher: Teacher | None) -> Evaluate | None:
+        """What a teacher that is a network says of what another one writes, as metrics; None where it is not asked."""
         if teacher is None or isinstance(teacher, GivenTeacher):
-            return measure
+            return None
+        examples, task = self.datasets(inputs.data).splits[split], self.informed_task(inputs)
         judge = task.own_texts(net, self.teacher_net(teacher), examples)
         if judge is None:
-            return measure
+            return None
         variables = self.teacher_variables(teacher)
-        return lambda cells: {**measure(cells), **judge(cells, variables)}
-
-    def predictor(self, net: Net, inputs: Inputs, split: str) -> Callable[[Tree], Tree]:
-        """What networks predict on a split of the data of `inputs`."""
-        examples = self.datasets(inputs.data).splits[split]
-        return predictor(self.informed_task(inputs), net, examples, **self._evaluation(inputs))
+        return lambda cells: judge(cells, variables)
 
     def _evaluation(self, inputs: Inputs) -> dict[str, Any]:
         return {

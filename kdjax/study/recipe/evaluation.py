@@ -40,9 +40,9 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
       the transfer set and checkpoint one mapping per seed, None where the seed diverged.
     """
     context.screen.stage('evaluate', len(inputs.methods) + 1)
-    teacher, test_logits = _teacher(inputs.teacher, context)
     shared = inputs.ends[inputs.baseline]  # all methods train one student, and see the same data
     task = context.task(shared)
+    teacher, test_logits = _teacher(inputs.teacher, context, shown=not task.has_exhibit_together)
     cost: dict[str, Any] = {}
     heads: dict[str, Any] = {}  # costs of students that a head answers for, or that were changed
     # Then all have the columns that they are compared by.
@@ -50,7 +50,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     # Of a teacher that has its words for itself nothing is held against it
     alike = as_json(inputs.teacher.data.args) == as_json(shared.data.args)
     against = (test_logits, inputs.teacher) if alike else (None, None)
-    measuring = functools.cache(lambda net: context.evaluator(net, shared, 'test', *against))
+    asking = functools.cache(lambda net: context.examiner(net, shared, 'test', *against))
     metrics: dict[str, Any] = {}
     examples: dict[str, np.ndarray] = {}
     dataset, classes = context.datasets(shared.data), {}
@@ -60,7 +60,7 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
     for done, (method, fits) in enumerate(inputs.methods.items(), start=1):
         artifact, end = context.done['+'.join(fits)], inputs.ends[method]
         student = context.fitted_net(end)
-        measure = measuring(student)
+        ask = asking(student)
         cells = {name: load_variables(artifact.folder / place) for name, place in CHECKPOINTS.items()}
         if end.fit.answering or changes.reached(end):
             best = students.best_cell(artifact.result, max(shared.transfer_sizes), task.judged)
@@ -73,13 +73,15 @@ def evaluate(inputs: Evaluated, context: Context, folder: Path, key: str) -> dic
         if parts := artifact.result.get('parts'):
             own = heads.get(method, cost)
             heads[method] = {**own, 'more': {**own.get('more', {}), **parts}}
-        measured = {name: measure(variables) for name, variables in cells.items()}
+        last, predicted = ask(cells['last'])
+        same = trees.equal(cells['last'], cells['best'])  # where only the end was validated
+        measured = {'last': last, 'best': last if same else ask(cells['best'])[0]}
         metrics[method] = {
             str(size): {name: _by_seed(artifact.result, size, values) for name, values in measured.items()}
             for size in shared.transfer_sizes
         }
         if task.has_statistics:
-            examples |= _statistics(method, student, cells['last'], artifact.result, shared, context)
+            examples |= _statistics(method, predicted, artifact.result, shared, context)
         if task.has_classes:
             classes[method] = task.by_class(dataset, _logits(student, cells['last'], artifact.result, shared, context))
         for size in shared.transfer_sizes:
@@ -134,17 +136,19 @@ def _save(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 
 
 def _statistics(
-    method: str, net: Net, cells: Tree, result: Mapping[str, Any], inputs: TrainedStudents, context: Context
+    method: str, predictions: Tree, result: Mapping[str, Any], inputs: TrainedStudents, context: Context
 ) -> dict[str, np.ndarray]:
-    """What each test example adds to the score of the chosen students, (seeds, N, S), by method and size."""
-    predict, split = context.predictor(net, inputs, 'test'), context.datasets(inputs.data).splits['test']
-    found = {}
-    for size in inputs.transfer_sizes:
-        predictions = predict(trees.take(cells, np.array(chosen_cells(result, size))))
-        seeds = range(len(jax.tree.leaves(predictions)[0]))
-        each = [context.informed_task(inputs).statistics(trees.take(predictions, seed), split) for seed in seeds]
-        found[f'{method}/{size}'] = np.stack(each).astype(np.float32)
-    return found
+    """What each test example adds to the score of the chosen students, (seeds, N, S), by method and size.
+
+    Predictions are those of all cells on the test split, (C, N, ...).
+    """
+    task, split = context.informed_task(inputs), context.datasets(inputs.data).splits['test']
+    return {
+        f'{method}/{size}': np.stack([
+            task.statistics(trees.take(predictions, cell), split) for cell in chosen_cells(result, size)
+        ]).astype(np.float32)
+        for size in inputs.transfer_sizes
+    }  # fmt: skip
 
 
 def costs(net: Net, variables: Tree, inputs: Inputs, context: Context, made_smaller: bool = False) -> dict[str, Any]:
@@ -315,18 +319,20 @@ def _by_seed(
     ]
 
 
-def _teacher(inputs: Teacher, context: Context) -> tuple[dict[str, Any], np.ndarray]:
-    """Metrics on the test split, cost and exhibit of the teacher; its logits (N, ..., K) on the test split."""
+def _teacher(inputs: Teacher, context: Context, shown: bool = True) -> tuple[dict[str, Any], np.ndarray]:
+    """Metrics on the test split, cost and, if it is shown, exhibit of the teacher; its logits (N, ..., K) on the test
+    split."""
+    task, dataset = context.task(inputs), context.datasets(inputs.data)
     if isinstance(inputs, GivenTeacher):
-        shown = context.task(inputs).exhibit(context.datasets(inputs.data), context.given_logits(inputs, 'validation'))
-        return {**context.given_metrics(inputs, 'test'), EXHIBIT: shown}, context.given_logits(inputs, 'test')
+        exhibit = task.exhibit(dataset, context.given_logits(inputs, 'validation')) if shown else None
+        return {**context.given_metrics(inputs, 'test'), EXHIBIT: exhibit}, context.given_logits(inputs, 'test')
     net, variables = context.teacher_net(inputs), context.teacher_variables(inputs)
     measure = context.evaluator(net, inputs, 'test', teacher=inputs)
     metrics = measure(jax.tree.map(lambda leaf: leaf[None], variables))
-    dataset, logits = context.datasets(inputs.data), context.logits(net, variables, inputs, 'validation')
+    exhibit = task.exhibit(dataset, context.logits(net, variables, inputs, 'validation')) if shown else None
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},
         **costs(net, variables, inputs, context, made_smaller=changes.reached(inputs) and inputs.members == 1),
-        EXHIBIT: context.task(inputs).exhibit(dataset, logits),
+        EXHIBIT: exhibit,
     }
     return teacher, context.logits(net, variables, inputs, 'test')

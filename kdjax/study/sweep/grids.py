@@ -191,7 +191,9 @@ def _train(
     inputs = first.inputs
     net = context.fitted_net(inputs)
     measure = context.evaluator(net, inputs, 'test', logits)
-    metrics = {'last': measure(fitted.variables), 'best': measure(fitted.best)}
+    last = measure(fitted.variables)
+    same = trees.equal(fitted.variables, fitted.best)  # where only the end was validated
+    metrics = {'last': last, 'best': last if same else measure(fitted.best)}
     known = {**students.described(inputs, context), **({'head': plain(inputs.fit.head)} if inputs.fit.head else {}),
              **({'changes': changes.described(inputs)} if changes.made(inputs) else {})}  # fmt: skip
     storage.write_json(folder / students.STUDENTS, ledger.plain(known))
