@@ -163,8 +163,8 @@ def _falls(found: Results, data: str) -> str:
 
 def drawn(found: Results) -> bytes:
     """Disagreement against the number of examples."""
-    figure = figure_style.blank(7.6, 5.6)
-    every = figure.subplots(2, 2).ravel()
+    figure = figure_style.blank(9.6, 3.2)
+    every = figure.subplots(1, len(found['data']))
     for axes, data in zip(every, found['data'], strict=True):
         figure_style.dress(axes, 'differs from the teacher (%)', '')
         axes.set_title(data, fontsize=figure_style.FONT)
