@@ -7,10 +7,10 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=configs/bccd.py && python experiments/publish.py bccd
          KDJAX_DATA=folder python run.py --config=configs/bccd_masks.py && python experiments/publish.py bccd_masks
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
-         and experiments/crepe_fsdd/config.py likewise
+         and experiments/crepe_fsdd/config.py and experiments/silero_fsdd/config.py likewise
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
-compression_order), whose pages have the commands.
+compression_order, bccd_inherit), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -40,7 +40,9 @@ FIGURES = {  # by experiment
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
     'crepe_fsdd': ('gains.png', 'learning_curves.png'),
+    'silero_fsdd': ('gains.png', 'learning_curves.png'),
     'bccd': ('gains.png', 'boxes.png'),
+    'bccd_inherit': ('gains.png',),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),

@@ -86,19 +86,20 @@ class Names(NamedTuple):
 class Cache(NamedTuple):
     """What a generator keeps of what it has read and written."""
 
-    own: Tree  # of every text; leading axis B
-    source: Tree  # of what it was written from, the same for all texts of one source; leading axis B
+    own: Tree  # of every text, leading axis B; where a text goes on from another it is that one's
+    rest: Tree  # all else, which stays where it is: of sources, and of what all texts of one have written
 
 
 class Generator(NamedTuple):
     """How a network writes: a token at a time, reading what it has written and, where it translates, a source.
 
-    `start(variables, source, length)` -> cache, for texts of at most `length` tokens: one of each row of `source`,
-    which a language model does not read. `extend(variables, cache, token, t)` -> (logits (B, K) float32, cache): what
-    follows `token` (B,), which is number t, from 0 on, of every text. Neither is for training.
+    `start(variables, source, length, width=1)` -> cache, for texts of at most `length` tokens: `width` of each row of
+    `source`, one after the other, which a language model does not read. `extend(variables, cache, token, t)` ->
+    (logits (B, K) float32, cache): what follows `token` (B,), which is number t, from 0 on, of every text. Neither is
+    for training.
     """
 
-    start: Callable[[Tree, Tree, int], Cache]
+    start: Callable[..., Cache]
     extend: Callable[[Tree, Cache, Array, Array | int], tuple[Array, Cache]]
 
 

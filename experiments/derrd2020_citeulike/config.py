@@ -6,8 +6,8 @@ Cost:     see README.md
 Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD, .4773 DE
 Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
     width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N, teacher_batch=N (that of
-    the students), every=N (of so many interactions of a batch one asks about its user and item; 1 for all), looks=N
-    (validations)
+    the students), every=N (of so many interactions of a batch one asks about its user and item; 1 for all),
+    experts=N (of so many experts look at one), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -49,36 +49,50 @@ METHODS: Mapping[str, Mapping[str, float]] = {
 }
 # As long as the authors trained: until 20 epochs after the best, of their logs.
 EPOCHS = {'alone': 396, 'RRD': 385, 'RRD_drawn': 385, 'IR-RRD': 194, 'DE': 273}
+BATCH = 1024  # the authors'; of so many interactions they sum over pairs
+EVERY = ('experts_users', 'experts_items', 'full', 'groups')  # terms that look at the first of every so many
 GROUPS = {
     'position': ('first',), 'drawn': ('interesting', 'uninteresting'), 'first': ('first', 'uninteresting'),
     'users': ('first_users', 'uninteresting_users'), 'soft': ('interesting',), 'dual': ('first', 'uninteresting'),
 }  # fmt: skip
+NONE = dict.fromkeys(('first', 'uninteresting', 'first_users', 'uninteresting_users'), 0)
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """The base that the rows change, locked."""
     given = _arguments(arg)
-    batch = given['batch'] or (4096 if given['short'] else 1024)
+    batch = given['batch'] or (4096 if given['short'] else BATCH)
     config = citeulike.get_config(f'split={given["split"]},width={given["width"]},seeds={given["seeds"]}')
     methods = _methods(given)
     lengths = {method: citeulike.steps(_epochs(method, given), batch) for method in methods}
     used = [term for method in methods for term in METHODS[method]]
+    ranked = [term for term in used if 'interesting' not in GROUPS.get(term, ())]
     with config.unlocked(), config.ignore_type():
         config.title = 'DE-RRD on CiteULike'
         config.expected = '' if given['short'] else EXPECTED  # which is of the authors' recipe
-        config.task = ConfigDict({'kind': 'recommendation.Recommendation', **_groups(used)})
+        config.task = ConfigDict({'kind': 'recommendation.Recommendation', **(_groups(ranked) or _groups(used))})
+        config.terms = ConfigDict({name: TERMS[name] for name in ('bpr', *used)})
         if given['every'] > 1:
             config.task.asked_every = given['every']
-        config.terms = ConfigDict({name: TERMS[name] for name in ('bpr', *used)})
+        for name in used:
+            kind, _, _ = TERMS[name]['kind'].partition('.')
+            some = {'de_rrd': given['experts'] or given['every'], 'topology': batch // BATCH}.get(kind, 1)
+            if some > 1 and name in EVERY:
+                config.terms[name].every = some
         for name in ('experts_users', 'experts_items'):
             if name in used:  # ever sharper
                 config.terms[name].schedules = (('temperature', 1.0, 1e-3, lengths['DE'], 'linear'),)
         taught = given['teacher_epochs'] or (40 if given['short'] else 100)
+        if not _groups(used):  # what is asked is then the embeddings of a batch, which no table would hold
+            config.teacher.mode = 'online'
         rows = given['teacher_batch'] or batch
         config.teacher.fit = _fit(rows, citeulike.steps(taught, rows), {})
         config.fits = ConfigDict({
             _name(method): _fit(batch, lengths[method], METHODS[method]) for method in methods
         })  # fmt: skip
+        for method in methods:
+            if 'interesting' in _groups(METHODS[method]):
+                config.fits[_name(method)].task = ConfigDict({**NONE, **_groups(METHODS[method])})
         config.methods = ConfigDict({method: (_name(method),) for method in methods})
         config.baseline, config.accept.method = 'alone', 'alone'
         looks = given['looks'] or (3 if given['short'] else 40)
@@ -121,4 +135,4 @@ def _methods(given: Mapping[str, Any]) -> list[str]:
 
 def _arguments(arg: str) -> dict[str, Any]:
     return base.arguments(arg, short=False, methods='RRD+IR-RRD+DE', width=20, split='loo', seeds=5, epochs=0,
-                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, looks=0)  # fmt: skip
+                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, experts=0, looks=0)  # fmt: skip

@@ -92,8 +92,8 @@ def writing(net: Net, plain: Callable[[Tree], Tree], rule: Callable[[Tree], Rule
         return None
     own = net.generator
 
-    def start(variables: Tree, source: Tree, length: int) -> Cache:
-        return interpreted(lambda v, x: own.start(v, x, length), plain(variables), source, rule(variables))
+    def start(variables: Tree, source: Tree, length: int, width: int = 1) -> Cache:
+        return interpreted(lambda v, x: own.start(v, x, length, width), plain(variables), source, rule(variables))
 
     def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
         return interpreted(lambda v, given: own.extend(v, *given), plain(variables), (cache, token, t), rule(variables))

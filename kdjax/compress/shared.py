@@ -144,7 +144,7 @@ def _writing(net: Net) -> Generator | None:
         return None
     start, extend = net.generator
     return Generator(
-        lambda variables, source, length: start(plain(variables), source, length),
+        lambda variables, source, length, width=1: start(plain(variables), source, length, width),
         lambda variables, cache, token, t: extend(plain(variables), cache, token, t),
     )
 

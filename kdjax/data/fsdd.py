@@ -168,6 +168,73 @@ def _string(
     return np.concatenate(sounds), digits, int(speaker)
 
 
+STRETCHES, LONG, PAUSE = 20, 64_000, 8_000  # of every speaker; samples of one; the longest silence in it, samples
+MOMENT, BEFORE, EVERY = 256, 9, 3  # samples that are judged at once; so many are heard before; of so many one is taken
+ACTIVITY = ('silence', 'speech')
+
+
+def moments(*, folder: str = '', speech: str = '', fold: int = 0) -> Dataset:
+    """Moments of 32 ms, and the 288 before them, of speech and silence in noise: does somebody speak? A file says it.
+
+    Of every speaker there are 20 `stretch`es. 'inputs' are `audio.clips` of 2,560 samples, labels (N,) 0 for silence
+    and 1 for speech, the speaker is the group.
+
+    Args:
+      folder, fold: as of `keywords`; divisions are by speaker.
+      speech: an .npz with 'probability' (6, 20, 250), of every moment of every stretch that somebody speaks, such as
+        experiments/silero_fsdd/ask.py writes.
+
+    Raises:
+      UsageError: a file is missing or is another than the published one, or an argument is out of range.
+    """
+    try:
+        with np.load(speech) as file:
+            said = np.asarray(file['probability'])
+    except (OSError, ValueError, KeyError) as error:
+        raise UsageError(f'moments of fsdd need somebody who says which are speech: data.args.speech={speech!r} is no '
+                         f'.npz with probability ({str(error)[:60]})') from error  # fmt: skip
+    if said.shape != (wanted := (len(SPEAKERS), STRETCHES, LONG // MOMENT)) or not np.all((said >= 0) & (said <= 1)):
+        raise UsageError(f'probability in {speech} must be {wanted}, of 0 to 1, got {said.shape}')
+    found, splits = recordings(folder), {}
+    for name, part in members(found, 'speaker', fold).items():
+        speakers = np.unique(found.speakers[part])
+        heard = [stretch(found, speaker, number).audio for speaker in speakers for number in range(STRETCHES)]
+        pieces = np.lib.stride_tricks.sliding_window_view(np.stack(heard), (BEFORE + 1) * MOMENT, axis=1)
+        rows = pieces[:, :: EVERY * MOMENT].reshape(-1, pieces.shape[2])
+        spoken = taken(said, speakers)
+        splits[name] = Split(audio.clips(list(rows), rows.shape[1]), (spoken >= 0.5).astype(np.int32),
+                             {GROUPS: np.repeat(speakers, len(spoken) // len(speakers))})  # fmt: skip
+    return Dataset(splits, ACTIVITY, {'rate': RATE})
+
+
+def taken(said: np.ndarray, speakers: np.ndarray) -> np.ndarray:
+    """Of what is said of all moments (6, 20, 250) that of the examples of a split, (N,), in their order."""
+    return said[speakers][:, :, BEFORE::EVERY].reshape(-1)
+
+
+class Stretch(NamedTuple):
+    """Eight seconds of one speaker."""
+
+    audio: np.ndarray  # (64000,) int16
+    spoken: np.ndarray  # (64000,) bool: a recording lies there, its own silence included
+
+
+def stretch(found: Recordings, speaker: int, number: int) -> Stretch:
+    """Recordings of a speaker, up to a second of silence before each, in white noise 10 to 30 dB below them; a function
+    of speaker and number alone."""
+    random = np.random.default_rng((2, speaker, number))
+    own = np.flatnonzero(found.speakers == speaker)
+    sounds, spoken = np.zeros(LONG), np.zeros(LONG, bool)
+    place = int(random.integers(PAUSE))
+    while place < LONG:
+        sound = found.samples[random.choice(own)][: LONG - place]
+        sounds[place : place + len(sound)], spoken[place : place + len(sound)] = sound, True
+        place += len(sound) + int(random.integers(PAUSE + 1))
+    noise = np.sqrt(np.mean(np.square(sounds[spoken]))) * 10 ** (-random.uniform(10, 30) / 20)
+    noisy = np.round(sounds + noise * random.standard_normal(LONG))
+    return Stretch(np.clip(noisy, -(2**15), 2**15 - 1).astype(np.int16), spoken)
+
+
 def members(found: Recordings, division: str, fold: int) -> dict[str, np.ndarray]:
     """The recordings of every split, by position.
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from kdjax.decoding.base import END, PADDING, UNKNOWN
+from kdjax.decoding.base import BEGIN, END, PADDING, UNKNOWN
 
 NOWHERE = -1
 
@@ -26,6 +26,13 @@ def aligned(ours: np.ndarray, theirs: np.ndarray, our_pieces: Sequence[str], the
         for place, read in enumerate(_read(own, our_pieces)):
             found[row, place] = places.get(read, NOWHERE)
     return found
+
+
+def matched(our_pieces: Sequence[str], their_pieces: Sequence[str]) -> tuple[tuple[int, int], ...]:
+    """Pairs of ids, ours and theirs, of equal strings; what nobody foresees (padding, beginnings) and what one of both
+    does not know has none."""
+    theirs = {piece: token for token, piece in enumerate(their_pieces) if token > BEGIN}
+    return tuple((token, theirs[piece]) for token, piece in enumerate(our_pieces) if token > BEGIN and piece in theirs)
 
 
 def _read(ids: Sequence[int], pieces: Sequence[str]) -> Iterator[int]:

@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kdjax.errors import UsageError
 from kdjax.types import Array, Generator, Net, Tree
@@ -35,7 +36,8 @@ class Limits(NamedTuple):
         """Log-probabilities (..., K), LOWEST of what is never chosen."""
         if not self.forbidden:
             return log_probabilities
-        return log_probabilities.at[..., jnp.asarray(self.forbidden)].set(LOWEST)
+        never = np.isin(np.arange(log_probabilities.shape[-1]), self.forbidden)
+        return jnp.where(never, LOWEST, log_probabilities)
 
 
 class Written(NamedTuple):

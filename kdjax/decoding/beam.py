@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from kdjax.decoding.base import LOWEST, PADDING, Limits, checked
+from kdjax.decoding.highest import highest
 from kdjax.decoding.lengths import RULES
 from kdjax.errors import UsageError, unknown
 from kdjax.types import Array, Cache, Generator, Tree
@@ -108,11 +109,10 @@ def search(
 
     def step(state: _State) -> _State:
         logits, cache = generator.extend(variables, state.cache, state.last.reshape(-1), state.t)
-        logs = limits.allowed(jax.nn.log_softmax(logits.astype(jnp.float32), axis=-1))
-        logs = logs.reshape(*state.last.shape, -1)
-        return _stepped(state, cache, logs, given[:, state.t + 1], limits, beam)
+        logits = logits.astype(jnp.float32).reshape(*state.last.shape, -1)
+        return _stepped(state, cache, logits, given[:, state.t + 1], limits, beam)
 
-    begun = _begun(generator.start(variables, source, limits.length), given[:, 0], limits, beam)
+    begun = _begun(generator.start(variables, source, limits.length, beam.width), given[:, 0], limits, beam)
     return _found(jax.lax.while_loop(going, step, begun), beam)
 
 
@@ -124,20 +124,21 @@ def _begun(cache: Cache, first: Array, limits: Limits, beam: Beam) -> _State:
     # All K begin alike: one alone counts.
     alone = nothing.at[:, 0].set(0)
     alive = none._replace(log_probabilities=alone, scores=alone)
-    cache = jax.tree.map(lambda leaf: jnp.repeat(leaf, beam.width, axis=0), cache)
     last = jnp.broadcast_to(first[:, None], shape)
     return _State(jnp.zeros((), jnp.int32), cache, last, alive, none, jnp.zeros(len(first), bool))
 
 
-def _stepped(state: _State, cache: Cache, logs: Array, forced: Array, limits: Limits, beam: Beam) -> _State:
-    """A step of the search; `logs` (B, K, V) of what may follow, `forced` (B,) what must, 0 where nothing must."""
-    width, vocabulary = logs.shape[1:]
-    # What is given costs nothing.
-    only = jnp.where(jnp.arange(vocabulary) == forced[:, None], 0, LOWEST)[:, None]
-    logs = jnp.where((forced > 0)[:, None, None], only, logs)
-    total = jnp.maximum(state.alive.log_probabilities[..., None] + logs, LOWEST)
-    best, where = jax.lax.top_k(total.reshape(len(total), -1), min(2 * width, width * vocabulary))
-    parent, token = where // vocabulary, where % vocabulary
+def _stepped(state: _State, cache: Cache, logits: Array, forced: Array, limits: Limits, beam: Beam) -> _State:
+    """A step of the search; `logits` (B, K, V) of what may follow, `forced` (B,) what must, 0 where nothing must."""
+    width, vocabulary = logits.shape[1:]
+    count = min(2 * width, width * vocabulary)
+    so_far = state.alive.log_probabilities[..., None]
+    best, where = highest(limits.allowed(logits), so_far - jax.nn.logsumexp(logits, axis=-1, keepdims=True), count)
+    # What is given costs nothing: as many of it as there are texts
+    must, texts = (forced > 0)[:, None], jnp.arange(count)
+    given = jnp.where(texts < width, so_far[:, jnp.minimum(texts, width - 1), 0], LOWEST)
+    best, parent = jnp.where(must, given, best), jnp.where(must, jnp.minimum(texts, width - 1), where // vocabulary)
+    best, token = jnp.maximum(best, LOWEST), jnp.where(must, forced[:, None], where % vocabulary)
     tokens = _picked(state.alive.tokens, parent).at[..., state.t].set(token)
     lengths = jnp.full_like(token, state.t + 1)
     ends = (token == limits.end) & (best > LOWEST) & (jnp.arange(token.shape[1]) < width)
@@ -147,7 +148,7 @@ def _stepped(state: _State, cache: Cache, logs: Array, forced: Array, limits: Li
     alive, chosen = _padded(_Texts(tokens, lengths, goes_on, goes_on), width).best(width)
     parent, token = (_picked(_padded_rows(x, width), chosen) for x in (parent, token))
     own = jax.tree.map(lambda leaf: _reordered(leaf, parent), cache.own)
-    new = _State(state.t + 1, Cache(own, cache.source), token, alive, finished, state.stopped)
+    new = _State(state.t + 1, cache._replace(own=own), token, alive, finished, state.stopped)
     return _kept(state, new, limits, beam)
 
 

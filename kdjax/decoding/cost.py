@@ -48,7 +48,7 @@ def costs(net: Net, variables: Tree, source: Array, write: Write, width: int) ->
 
 def _layers(generator: Generator | None, variables: Tree, source: Any) -> int:
     assert generator is not None
-    return len(jax.eval_shape(lambda given, source: generator.start(given, source, 1), variables, source).own)
+    return len(jax.eval_shape(lambda given, source: generator.start(given, source, 1), variables, source).rest.past)
 
 
 def _milliseconds(run: Any, *arguments: Any) -> float:

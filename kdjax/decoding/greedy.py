@@ -1,8 +1,7 @@
 """The most probable token, one after the other."""
 
-import jax.numpy as jnp
-
 from kdjax.decoding.base import Limits, Written, write
+from kdjax.decoding.highest import first
 from kdjax.types import Array, Generator, Tree
 
 
@@ -18,4 +17,4 @@ def greedy(generator: Generator, variables: Tree, source: Tree, prompt: Array, l
     Raises:
       UsageError: prompts that are longer than texts may be.
     """
-    return write(generator, variables, source, prompt, limits, lambda logs, t: jnp.argmax(logs, axis=-1))
+    return write(generator, variables, source, prompt, limits, lambda logs, t: first(logs))

@@ -133,6 +133,40 @@ class Attention(nn.Module):
         found = self.out(mixed(masked, value, lambda weights: self.drop(weights, train)))
         return found, {'query': query, 'key': key, 'value': value, 'attention': scores}
 
+    def apart(self, kept: tuple[Array, Array]) -> tuple[Array, Array]:
+        """Keys and values (B, M, D) head by head, (B, heads, D / heads, M) and (B, heads, M, D / heads), for `read`."""
+        return self._apart(kept[0]).swapaxes(2, 3), self._apart(kept[1])
+
+    def read(
+        self, x: Array, kept: tuple[Array, Array], allowed: Array, new: tuple[Array, Array] | None = None
+    ) -> Array:
+        """What a call gives, of keys and values that `apart` gave: they are not moved in memory to be read again.
+
+        Args:
+          x: the tokens (B, N, D).
+          kept: keys and values of others.
+          allowed: which of those each may read.
+          new: keys and values of the tokens themselves, of which each reads its own too; None where they are no others.
+        """
+        query, (key, value) = self._apart(self.query(x)) / (x.shape[-1] // self.shape.heads) ** 0.5, kept
+        scores = jnp.einsum('bhnd,bhdm->bhnm', query, key)
+        scores = jnp.where(allowed, scores.astype(jnp.promote_types(scores.dtype, jnp.float32)), LOWEST)
+        most = jnp.max(scores, axis=-1, keepdims=True)
+        if new is not None:
+            own = jnp.einsum('bhnd,bhdn->bhn', query, new[0])[..., None].astype(scores.dtype)
+            most = jnp.maximum(most, own)
+        weights = jnp.exp(scores - most)
+        total = jnp.sum(weights, axis=-1, keepdims=True)
+        found = jnp.einsum('bhnm,bhmd->bhnd', weights.astype(value.dtype), value)
+        if new is not None:
+            own = jnp.exp(own - most)
+            found, total = found + own.astype(value.dtype) * new[1], total + own
+        return self.out((found / total.astype(value.dtype)).swapaxes(1, 2).reshape(x.shape))
+
+    def _apart(self, x: Array) -> Array:
+        heads = self.shape.heads
+        return x.reshape(*x.shape[:2], heads, x.shape[2] // heads).swapaxes(1, 2)
+
 
 class MLP(nn.Module):
     """Token by token: to `inner` units, exact GELU, and back."""

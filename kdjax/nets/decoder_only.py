@@ -7,7 +7,7 @@ from flax import linen as nn
 
 from kdjax.nets.base import from_linen, tap
 from kdjax.nets.blocks import Shape, shape_of
-from kdjax.nets.decoders import Decoder, Words, decoder_taps, empty, extended
+from kdjax.nets.decoders import Decoder, Words, begun, decoder_taps, extended
 from kdjax.nets.sequences import at_least, mask_of
 from kdjax.types import Array, Cache, Generator, Net, Tree
 
@@ -87,17 +87,17 @@ def transformer(
 def _generator(of: _LanguageModel) -> Generator:
     words = Words(of.shape, of.vocabulary, of.positions)
 
-    def start(variables: Tree, source: Array, length: int) -> Cache:
-        return Cache(empty(of.shape, of.depth, len(source), length), None)
+    def start(variables: Tree, source: Array, length: int, width: int = 1) -> Cache:
+        return begun(of.shape, variables['params'], of.depth, (len(source), width, length), None, None)
 
     def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
-        params, longest = variables['params'], cache.own[0][0].shape[1]
+        params, longest = variables['params'], cache.own.shape[1]
         x: Any = words.apply({'params': params['words']}, token[:, None], t, longest)
-        x, own = extended(of.shape, params['decoder'], x, cache, t)
+        x, cache = extended(of.shape, params['decoder'], x, cache, t)
         if of.shared:
             logits: Any = words.apply({'params': params['words']}, x, method='logits')
         else:
             logits = of.shape.dense(of.vocabulary).apply({'params': params['head']}, x)
-        return logits[:, 0].astype(jnp.float32), cache._replace(own=own)
+        return logits[:, 0].astype(jnp.float32), cache
 
     return Generator(start, extend)

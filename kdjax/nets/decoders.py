@@ -6,7 +6,7 @@ token of each, with keys and values of those before in a cache. Layers of either
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -20,7 +20,7 @@ from kdjax.nets.sequences import LOWEST, known, mask_of, only_real
 from kdjax.types import Array, Cache, Tree
 
 START = nn.initializers.normal(0.02)
-Kept = tuple[Array, Array]  # keys and values (B, M, D)
+Kept = tuple[Array, Array]  # keys and values, (B, M, D) or by heads, as `Attention.apart` has them
 
 
 class Words(nn.Module):
@@ -98,19 +98,41 @@ class DecoderLayer(nn.Module):
         """What is read of a source."""
         return self.cross.keys(source)
 
-    def extend(self, x: Array, own: Kept, kept: Kept | None, real: Array | None, t: Array) -> tuple[Array, Kept]:
-        """One token (B, 1, D), number t; its keys and values come to those of the tokens before (B, T, D)."""
-        written = own
+    def apart(self, source: Array) -> Kept:
+        """What is read of a source, by heads."""
+        return self.cross.apart(self.keys(source))
 
-        def read(x: Array) -> tuple[Kept, Array]:
+    def extend(
+        self, x: Array, past: Kept, kept: Kept | None, t: Array | int, allowed: Array, real: Array | None
+    ) -> tuple[Array, Kept]:
+        """One token of each of W texts (B, W, D), number t; its keys and values come to those of the tokens before.
+
+        Args:
+          x: the tokens.
+          past: keys (B, heads, D / heads, T, W) and values (B, heads, T, W, D / heads).
+          kept: what is read of a source, by heads.
+          t: the tokens' number.
+          allowed: which of the T W tokens before each text has, (B, 1, W, T W).
+          real: which tokens of a source are, (B, 1, 1, M).
+        """
+        written = past
+
+        def read(x: Array) -> Array:
             nonlocal written
-            key, value = self.attention.keys(x)
-            place = jax.lax.dynamic_update_slice_in_dim
-            written = place(own[0], key, t, axis=1), place(own[1], value, t, axis=1)
-            return written, (jnp.arange(own[0].shape[1]) <= t)[None, None, None]
+            new, place = self.attention.apart(self.attention.keys(x)), jax.lax.dynamic_update_slice_in_dim
+            keys, values = past
+            before = keys.reshape(*keys.shape[:3], -1), values.reshape(*values.shape[:2], -1, values.shape[-1])
+            # Each text reads its own token by itself: what is read before it is written need not be copied
+            found = self.attention.read(x, before, allowed, new)
+            at = _after(t, found)
+            written = place(keys, new[0][:, :, :, None], at, axis=3), place(values, new[1][:, :, None], at, axis=2)
+            return found
 
-        x, _ = self._read(x, read, kept, real, train=False)
-        return x, written
+        x = self._added(x, read, self.norm1, train=False)
+        if kept is not None:
+            assert real is not None
+            x = self._added(x, lambda x: self.cross.read(x, kept, real), self.norm_cross, train=False)
+        return self._added(x, self.mlp, self.norm2, train=False), written
 
     def _read(
         self, x: Array, own: Callable[[Array], tuple[Kept, Any]], kept: Kept | None, real: Array | None, train: bool
@@ -170,6 +192,11 @@ class Decoder(nn.Module):
         return self.shape.norm('norm')(x) if self.shape.pre_norm else x
 
 
+def _after(t: Array | int, found: Array) -> Array:
+    """t, when `found` is known: XLA writes in place what it knows to be read before, and knows it of data alone."""
+    return t + (found.reshape(-1)[0] > jnp.inf).astype(jnp.int32)
+
+
 def decoder_taps(depth: int, prefix: str = '', crossed: bool = False) -> tuple[str, ...]:
     """Taps of a decoder, as `layers.attention_taps` has those of an encoder."""
     parts = [f'{prefix}{part}' for part in ('query', 'key', 'value', 'attention', 'hidden')]
@@ -177,35 +204,59 @@ def decoder_taps(depth: int, prefix: str = '', crossed: bool = False) -> tuple[s
     return tuple(f'{part}{layer}' for layer in range(1, depth + 1) for part in parts)
 
 
-def empty(shape: Shape, depth: int, count: int, length: int) -> tuple[Kept, ...]:
-    """Keys and values of no tokens yet, in each layer, for `count` texts of at most `length`."""
-    nothing = jnp.zeros((count, length, shape.width), shape.dtype)
-    return ((nothing, nothing),) * depth
+class Written(NamedTuple):
+    """What a decoder keeps beside whose tokens a text goes on from, `Cache.own` (R, T): of the W texts of a source the
+    one that wrote each of its tokens. So a search moves these numbers, and no keys and values."""
+
+    past: tuple[Kept, ...]  # of each layer, of what all texts of a source have written, T tokens of W texts
+    kept: tuple[Kept, ...] | None  # of each layer what it reads of a source, by heads; None where there is none
+    mask: Array | None  # which tokens of a source are real, (B, M)
 
 
-def sources(shape: Shape, params: Tree, depth: int, source: Array) -> tuple[Kept, ...]:
-    """What each layer of a decoder reads of a source (B, M, D)."""
-    params, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='keys')
-    kept: Any = tuple(read({'params': params[f'layer{place}']}, source) for place in range(1, depth + 1))
-    return kept
+def begun(
+    shape: Shape, params: Tree, depth: int, texts: tuple[int, int, int], source: Array | None, mask: Array | None
+) -> Cache:
+    """The cache of a decoder before the first token.
+
+    Args:
+      shape, params, depth: of the decoder.
+      texts: how many sources there are, how many texts of each, and how many tokens they have at most.
+      source: what it reads, (B, M, D), with which of it is real (B, M); None where it reads none.
+    """
+    count, width, length = texts
+    size = shape.width // shape.heads
+    keys = jnp.zeros((count, shape.heads, size, length, width), shape.dtype)
+    values = jnp.zeros((count, shape.heads, length, width, size), shape.dtype)
+    kept: Any = None
+    if source is not None:
+        layers, read = unrolled(params), functools.partial(DecoderLayer(shape, True).apply, method='apart')
+        kept = tuple(read({'params': layers[f'layer{place}']}, source) for place in range(1, depth + 1))
+    own = jnp.zeros((count * width, length), jnp.int32)
+    return Cache(own, Written(((keys, values),) * depth, kept, mask))
 
 
-def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, tuple[Kept, ...]]:
-    """What a decoder makes of one more token of each text, and the new `own` of its cache.
+def extended(shape: Shape, params: Tree, x: Array, cache: Cache, t: Array | int) -> tuple[Array, Cache]:
+    """What a decoder makes of one more token of each text, (R, 1, D), and its new cache.
 
     Args:
       shape, params: of the decoder.
-      x: (B, 1, D).
-      cache: keys and values of every layer as `own`; where there is a source, `source` has 'kept', what each layer
-        reads of it, and 'mask' (B, M).
-      t: the token's number.
+      x: (R, 1, D).
+      cache: as `begun` made it.
+      t: the tokens' number.
     """
-    params, layer, written = unrolled(params), DecoderLayer(shape, bool(cache.source)), []
-    real = readable(cache.source['mask']) if cache.source else None
-    for place, own in enumerate(cache.own):
-        kept = cache.source['kept'][place] if cache.source else None
-        answer: Any = layer.apply({'params': params[f'layer{place + 1}']}, x, own, kept, real, t, method='extend')
+    params, rest, longest = unrolled(params), cache.rest, cache.own.shape[1]
+    width, layer, written = rest.past[0][0].shape[4], DecoderLayer(shape, rest.kept is not None), []
+    x, writers = x.reshape(-1, width, x.shape[2]), jnp.arange(width, dtype=jnp.int32)
+    wrote = cache.own.reshape(-1, width, longest)
+    there = (wrote[..., None] == writers) & (jnp.arange(longest) < t)[:, None]
+    allowed = there.reshape(len(wrote), 1, width, -1)
+    real = None if rest.mask is None else readable(rest.mask)
+    for place, past in enumerate(rest.past):
+        kept, layers = None if rest.kept is None else rest.kept[place], {'params': params[f'layer{place + 1}']}
+        answer: Any = layer.apply(layers, x, past, kept, t, allowed, real, method='extend')
         x = answer[0]
         written.append(answer[1])
     last: Any = shape.norm().apply({'params': params['norm']}, x) if shape.pre_norm else x
-    return last, tuple(written)
+    own = jnp.where(jnp.arange(longest) == t, jnp.tile(writers, len(wrote))[:, None], cache.own)
+    new = Cache(own, rest._replace(past=tuple(written)))
+    return last.reshape(-1, 1, last.shape[2]), new

@@ -8,7 +8,7 @@ from flax import linen as nn
 from kdjax.errors import UsageError, unknown
 from kdjax.nets.base import from_linen, tap
 from kdjax.nets.blocks import Encoder, Shape, shape_of
-from kdjax.nets.decoders import Decoder, Words, decoder_taps, empty, extended, sources
+from kdjax.nets.decoders import Decoder, Words, begun, decoder_taps, extended
 from kdjax.nets.layers import attention_taps
 from kdjax.nets.sequences import at_least, mask_of
 from kdjax.types import Array, Cache, Generator, Net, Tree
@@ -127,22 +127,22 @@ def transformer(
 
 
 def _generator(of: _Parts) -> Generator:
-    def start(variables: Tree, source: Array, length: int) -> Cache:
+    def start(variables: Tree, source: Array, length: int, width: int = 1) -> Cache:
         params, mask = variables['params'], mask_of(source)
         own, name = (of.words(), 'words') if of.shared == 'all' else (of.source_words(), 'source_words')
         x: Any = own.apply({'params': params[name]}, source)
         states: Any = of.encoder().apply({'params': params['encoder']}, x, mask, False)
-        kept = sources(of.shape, params['decoder'], of.decoder_depth, states)
-        return Cache(empty(of.shape, of.decoder_depth, len(source), length), {'kept': kept, 'mask': mask})
+        texts = (len(source), width, length)
+        return begun(of.shape, params['decoder'], of.decoder_depth, texts, states, mask)
 
     def extend(variables: Tree, cache: Cache, token: Array, t: Array | int) -> tuple[Array, Cache]:
-        params, longest = variables['params'], cache.own[0][0].shape[1]
+        params, longest = variables['params'], cache.own.shape[1]
         x: Any = of.words().apply({'params': params['words']}, token[:, None], t, longest)
-        x, own = extended(of.shape, params['decoder'], x, cache, t)
+        x, cache = extended(of.shape, params['decoder'], x, cache, t)
         if of.shared == 'none':
             logits: Any = of.head().apply({'params': params['head']}, x)
         else:
             logits = of.words().apply({'params': params['words']}, x, method='logits')
-        return logits[:, 0].astype(jnp.float32), cache._replace(own=own)
+        return logits[:, 0].astype(jnp.float32), cache
 
     return Generator(start, extend)

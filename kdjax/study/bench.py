@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from kdjax.errors import UsageError
-from kdjax.study.recipe import build, dry_run, grid_program, plan, teaching
+from kdjax.study.recipe import build, dry_run, feeding, grid_program, plan, teaching
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.grid_program import GridProgram
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, teacher_of
@@ -111,7 +111,8 @@ def bench_cases(recipe: Recipe, context: Context) -> list[BenchCase]:
         data = grid_program.students_data(context, inputs, cells)
         data = data._replace(views=dataclasses.replace(data.views, views=1 if data.views.consistent else 2))
         for mode, source, flops in _sources(context, inputs, len(cells)):
-            running = context.training(len(cells), fit.batch_size // fit.spec.accumulate)
+            whole = fit.spec.accumulate * feeding.together(context.task(inputs))
+            running = context.training(len(cells), fit.batch_size // whole)
             grid = grid_program.grid_program(running, inputs, cells, data, source)
             cases += [
                 BenchCase(fit.name, mode, chosen, len(cells), fit.batch_size, flops, min(run.chunk, fit.steps),

@@ -50,6 +50,7 @@ class Task:
     """
 
     OF_FITS: ClassVar[tuple[str, ...]] = ()  # attributes that a fit may have for itself: what `prepare` reads alone
+    TOGETHER: ClassVar[str] = ''  # the attribute that says how many examples of a batch in a row are never parted
 
     score: str
 

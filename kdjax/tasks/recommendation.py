@@ -10,7 +10,7 @@ An example of validation or test is a user with one item that was kept from trai
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -62,12 +62,14 @@ class Recommendation(Task):
       uninteresting: in the group 'uninteresting', drawn uniformly from what the user did not take, outside of the pool.
       first_users, interesting_users, uninteresting_users: the same of users for the item of an interaction.
       asked_every: of so many interactions of a batch the first asks about groups that terms of a teacher read, and
-        stands for the others; 1 for all. A batch of 1,024 that asks 128 users costs little more than one that asks
-        none, and a user is asked as often as it has items, for all that.
+        stands for the others; 1 for all. A batch of 1,024 that asks 128 users costs little more than one without.
       pool: items, or users, that the teacher ranks first of which some are interesting.
       sharpness: over how many ranks the chance falls by a factor e.
       kept: items that are kept of a ranking.
     """
+
+    OF_FITS: ClassVar[tuple[str, ...]] = (*OF_ITEMS, *OF_USERS, 'pool', 'sharpness')
+    TOGETHER: ClassVar[str] = 'asked_every'
 
     score: str = 'hit_5'
     negatives: int = 1

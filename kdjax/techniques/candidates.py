@@ -6,7 +6,8 @@ a tap of that name, (B, M). Terms of this kind read those, never the scores of a
 """
 
 import dataclasses
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +98,24 @@ class InteractionTerm(CandidateTerm):
 def asking(column_B: Array, asked: int) -> Array:
     """Of a column (B, ...) the rows of the `asked` interactions that ask: the first of each B / asked."""
     return column_B[:: len(column_B) // asked]
+
+
+def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
+    """The first of every so many interactions, of taps and columns as long as the batch; the others are left out.
+
+    Raises:
+      UsageError: of so many the batch is no multiple.
+    """
+    size = len(inputs.batch['mask'])
+    if size % every:
+        raise UsageError(f'every of {term} must divide the {size} interactions that a device has, got {every}')
+
+    def part(columns: Mapping[str, Any]) -> dict[str, Any]:
+        long = {name: column for name, column in columns.items() if getattr(column, 'shape', ())[:1] == (size,)}
+        return {name: column[::every] for name, column in long.items()}
+
+    student, teacher = (side._replace(features=part(side.features), masks={}) for side in inputs[:2])
+    return TermInputs(student, teacher, part(inputs.batch))
 
 
 def once(ids_B: Array, mask_B: Array) -> Array:

@@ -12,8 +12,8 @@ from flax import linen as nn
 from kdjax.errors import UsageError
 from kdjax.techniques import mixture
 from kdjax.techniques.algebra import example_keys, log_softmax, real_rows, same_classes
-from kdjax.techniques.base import Knobs, Paper, Term, apply_module, knob
-from kdjax.techniques.candidates import RankedCandidates, relaxed
+from kdjax.techniques.base import Knobs, Paper, Term, apply_module, knob, number
+from kdjax.techniques.candidates import RankedCandidates, relaxed, thinned
 from kdjax.techniques.distributions import real_logits
 from kdjax.techniques.layers import LayerTerm, Pair
 from kdjax.types import Array, TermInputs, TermOut, Tree
@@ -39,6 +39,7 @@ class DistillationExperts(LayerTerm):
         experts; values are their mean.
       experts: how many, M.
       width: of an expert's inner layer; 0 for half of the two sides' sizes together.
+      every: of so many examples the first is looked at, and stands for the others.
       temperature: T; knob, > 0.
     """
 
@@ -48,6 +49,7 @@ class DistillationExperts(LayerTerm):
     each: bool = False
     experts: int = 5
     width: int = 0
+    every: int = number(1, minimum=1)
     temperature: float = knob(1.0, above=0.0)
 
     def __post_init__(self) -> None:
@@ -64,12 +66,15 @@ class DistillationExperts(LayerTerm):
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
+        if self.every > 1:
+            inputs = thinned(inputs, self.every, type(self).__name__)
         student, teacher = self.features(inputs)
         log_p_BM = log_softmax(apply_module(nn.Dense(self.experts), params['gate'], teacher))
         noise_BM = self.noise(_apart(example_keys(key, inputs), teacher.shape[0])).astype(log_p_BM.dtype)
         chosen_BM = jax.nn.softmax((jnp.logaddexp(log_p_BM, math.log(ADDED)) + noise_BM) / knobs['temperature'])
         distance = jnp.sum(jnp.square(teacher - mixture.guessed(params['experts'], chosen_BM, student)), axis=1)
-        return TermOut(jnp.mean(distance.reshape(inputs.batch['id'].shape[0], -1), axis=1), memory, {})
+        distance_B = jnp.mean(distance.reshape(inputs.batch['id'].shape[0], -1), axis=1)
+        return TermOut(jnp.repeat(distance_B, self.every), memory, {})
 
     def noise(self, keys_B: Array) -> Array:
         """Gumbel noise of each example. (B, experts)"""

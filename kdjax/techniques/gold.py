@@ -30,7 +30,8 @@ class MatchedTokens(Term):
     share of the teacher's vocabulary that is matched, and by the rest.
 
     Attributes:
-      matched: pairs of ids (student, teacher) that are one token; () means that equal ids are.
+      matched: pairs of ids (student, teacher) that are one token; () means that equal ids are. Where a config has a
+        teacher of other sub-words and leaves it empty, it has the pairs of those that are equal strings.
       beta: share of the teacher in m, in [0, 1]; knob.
       temperature: of both softmaxes, without a factor T^2; knob, > 0.
     """

@@ -12,7 +12,7 @@ from kdjax.errors import UsageError, unknown
 from kdjax.techniques import mixture
 from kdjax.techniques.algebra import example_keys, example_mask, log_softmax, unit, wide
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Scope, Taps, Term, apply_module, knob, number
-from kdjax.techniques.candidates import once
+from kdjax.techniques.candidates import once, thinned
 from kdjax.types import Array, Outputs, TermInputs, TermOut, Tree
 
 PAPER = Paper(
@@ -38,6 +38,8 @@ class _Topology(Term):
       user, items: taps of the embeddings of the user (B, D) and of the items (B, n, D) of an interaction.
       columns: two columns of the batch, ids of the user (B,) and of the items (B, n): of those that are equal only one
         counts, as in the authors' code. () where each counts.
+      every: of so many interactions of a batch the first counts, and stands for the others. Pairs are then so many
+        times squared fewer, and sums over k so many times shorter.
     """
 
     PAPER: ClassVar[Paper] = PAPER
@@ -48,6 +50,7 @@ class _Topology(Term):
     user: str = 'user_vector'
     items: str = 'item_vectors'
     columns: tuple[str, ...] = ()
+    every: int = number(1, minimum=1)
 
     @property
     def scope(self) -> Scope:
@@ -58,6 +61,7 @@ class _Topology(Term):
 
     def entities(self, inputs: TermInputs) -> Entities:
         """The users, then the items, of a batch."""
+        inputs = self.part(inputs)
         mask_B = example_mask(inputs)
         student, teacher = (self._joined(side, mask_B) for side in inputs[:2])
         each = student.shape[0] // len(mask_B) - 1
@@ -67,6 +71,10 @@ class _Topology(Term):
         user_B, items_BN = (self._column(name, inputs) for name in self.columns)
         counts = once(user_B, mask_B), once(items_BN.reshape(-1), jnp.repeat(mask_B, each))
         return Entities(student, teacher, mask_E * jnp.concatenate(counts), len(mask_B))
+
+    def part(self, inputs: TermInputs) -> TermInputs:
+        """The interactions that count."""
+        return inputs if self.every == 1 else thinned(inputs, self.every, type(self).__name__)
 
     def _column(self, name: str, inputs: TermInputs) -> Array:
         if name not in inputs.batch:
@@ -96,7 +104,7 @@ class FullTopology(_Topology):
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         known = self.entities(inputs)
         gap = jnp.square(cosines(known.student, known.student) - cosines(known.teacher, known.teacher))
-        return by_example(known.counts * (gap @ known.counts), known.examples)
+        return jnp.repeat(by_example(known.counts * (gap @ known.counts), known.examples), self.every)
 
     @classmethod
     def specimens(cls) -> Sequence[Self]:
@@ -144,7 +152,7 @@ class HierarchicalTopology(_Topology):
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
         known, share = self.entities(inputs), knobs['topology']
-        keys = example_keys(key, inputs)
+        keys = example_keys(key, self.part(inputs))
         each = known.student.shape[0] // known.examples - 1
         own = keys, jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), each))(keys).reshape(-1)
         distance, group = [], []
@@ -155,7 +163,7 @@ class HierarchicalTopology(_Topology):
             group.append(part_of[1] + place * self.groups)
         assignment = by_example(known.counts * jnp.concatenate(distance), known.examples)
         topology = self._topology(known, jax.nn.one_hot(jnp.concatenate(group), 2 * self.groups))
-        return TermOut(share * topology + (1 - share) * assignment, memory, {})
+        return TermOut(jnp.repeat(share * topology + (1 - share) * assignment, self.every), memory, {})
 
     def _assigned(self, params: Tree, known: Entities, part: slice, keys_E: Array, knobs: Knobs) -> tuple[Array, Array]:
         """Of users or of items the distance of what the experts say (E,), and the likeliest group (E,)."""

@@ -57,7 +57,8 @@ class UniversalLogits(Term):
         return jnp.exp(log_softmax(logits, temperature))
 
     def _sorted(self, probabilities: Array, matched: Sequence[int]) -> Array:
-        left = [index for index in range(probabilities.shape[-1]) if index not in set(matched)]
+        out = set(matched)
+        left = [index for index in range(probabilities.shape[-1]) if index not in out]
         if not left:
             raise UsageError(f'all {probabilities.shape[-1]} ids of a side are matched: UniversalLogits has nothing to '
                              'compare; leave it out')  # fmt: skip

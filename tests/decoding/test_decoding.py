@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from kdjax.decoding import highest
 from kdjax.decoding.base import ENDLESS, LOWEST, Limits, generator_of
 from kdjax.decoding.beam import Beam, search
 from kdjax.decoding.greedy import greedy
@@ -27,8 +28,8 @@ LOGS = TABLES - np.log(np.exp(TABLES).sum(axis=-1, keepdims=True))
 SOURCE, PROMPT = np.arange(ROWS), np.full((ROWS, 1), 2, np.int32)
 # A text is what follows by a table alone.
 TABLE = Generator(
-    start=lambda variables, source, length: Cache(jnp.zeros((len(source), 1)), source),
-    extend=lambda variables, cache, token, t: (variables[cache.source, t, token], cache),
+    start=lambda variables, source, length, width=1: Cache((), jnp.repeat(jnp.asarray(source), width)),
+    extend=lambda variables, cache, token, t: (variables[cache.rest, t, token], cache),
 )
 
 
@@ -149,6 +150,23 @@ def test_draws_are_those_of_the_network_and_of_each_text_alone():
         text = found.tokens[row][: found.lengths[row]].tolist()
         assert found.log_probabilities[row] == pytest.approx(log_probability(0, text), abs=1e-5)
     assert set(top.tokens[:, 0].tolist()) == set(np.argsort(TABLES[0, 0, 2])[-2:].tolist())
+
+
+def test_the_highest_are_those_of_a_sort_and_of_equals_the_first():
+    x = np.random.default_rng(2).integers(0, 40, (3, 2, 400)).astype(np.float32)  # many are equal
+    add = np.float32([[[0], [3]], [[-50], [0]], [[1], [1]]])
+
+    @jax.jit
+    def run(x):
+        return highest.highest(x, add, 6), highest.highest(x[..., :397], add, 6), highest.first(x[:, 0])
+
+    wide, narrow, one = run(x)
+    for (values, places), given in ((wide, x), (narrow, x[..., :397])):
+        flat = (given + add).reshape(3, -1)
+        order = np.argsort(-flat, axis=1, kind='stable')[:, :6]
+        np.testing.assert_array_equal(places, order)
+        np.testing.assert_array_equal(values, np.take_along_axis(flat, order, axis=1))
+    np.testing.assert_array_equal(one, x[:, 0].argmax(axis=1))
 
 
 def test_what_is_drawn_from():

@@ -1,5 +1,6 @@
 """Experiments with detectors: larger pictures, and students that begin with their teacher's neck and head."""
 
+import json
 import runpy
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def test_in_larger_pictures_what_is_of_the_size_of_objects_grows():
     assert (large.task.args['bins'], large.task.args['anchor']) == (19, 1.6 * bccd.ANCHOR)
     same = {name: value for name, value in small.task.args.items() if name != 'bins'}
     assert same.items() <= large.task.args.items()
-    for name in ('student_alone', 'cwd', 'pkd', 'ld_and_cwd'):
+    for name in ('student_alone', 'cwd', 'pkd'):
         assert large.fits[name].spec == small.fits[name].spec
     assert (large.student, large.teachers['teacher'].network) == (small.student, small.teachers['teacher'].network)
 
@@ -41,3 +42,16 @@ def test_students_of_one_width_begin_anew_or_as_their_teacher():
     tried = expand.expand(INHERIT['get_config']('tune'), INHERIT['sweep']('tune'))
     assert {run.point.get('weight') for run in tried.runs} == {None, *INHERIT['TRIED']}
     assert {stage.key for stage in tried.stages.values()} == {stage.key for stage in planned.stages.values()}
+
+
+def test_the_weights_of_fgd_are_those_that_validation_chose():
+    tuned = json.loads((FOLDER / 'bccd_inherit' / 'results' / 'tuned.json').read_text())['runs']
+    page = (FOLDER / 'bccd_inherit' / 'README.md').read_text()
+    for begun, weight in INHERIT['WEIGHTS'].items():
+        found = {run.get('weight'): run['ap50 in validation'] for run in tuned if run['neck and head'] == begun}
+        alone = found.pop(None)
+        assert {*found} == {*INHERIT['TRIED']}
+        assert max(found, key=found.get) == weight
+        shown = [f'{100 * found[tried]:.1f}' for tried in INHERIT['TRIED']]
+        shown[INHERIT['TRIED'].index(weight)] = f'**{100 * found[weight]:.1f}**'
+        assert f' | {" | ".join([*shown, f"{100 * alone:.1f}"])} |' in page

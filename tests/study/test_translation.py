@@ -90,6 +90,24 @@ def test_uld_compares_what_teachers_of_other_words_say():
     assert plan.check_shapes(recipe, reversed_digits.pairs())['word'].flops > 0
 
 
+def test_gold_is_told_which_ids_of_two_vocabularies_are_one_token():
+    config = multi30k.get_config('beam=2,methods=word')
+    with config.unlocked(), config.ignore_type():
+        config.terms.soft = ConfigDict({'kind': 'gold.MatchedTokens'})
+        config.terms.rest = ConfigDict({'kind': 'uld.UniversalLogits'})
+        config.fits.word.weights.rest = 1.0
+    config = applied(config.lock(), {**SHORT, 'teacher.data_args': {'turned': True}})
+    pairs = ((END, END), *((4 + digit, 11 - digit) for digit in range(8)))
+    recipe = resolve(config)
+    terms = dict(recipe.fits['word'].objective.terms)
+    assert terms['soft'].matched == terms['rest'].matched == pairs
+    assert plan.check_shapes(recipe, reversed_digits.pairs())['word'].flops > 0
+    given = dict(resolve(applied(config, {'terms.soft.matched': pairs[:2]})).fits['word'].objective.terms)
+    assert given['soft'].matched == pairs[:2]
+    alike = dict(resolve(applied(config, {'teacher.data_args': {}})).fits['word'].objective.terms)
+    assert alike['soft'].matched == alike['rest'].matched == ()
+
+
 def test_what_a_teacher_of_other_words_writes_is_read_as_text():
     ours, theirs = reversed_digits.pairs(), reversed_digits.pairs(turned=True)
     task = Translation(sequences=(1,), least_bleu=0.0)

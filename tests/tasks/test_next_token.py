@@ -44,7 +44,7 @@ TABLE = Net(
     apply=said,
     taps=(),
     generator=Generator(
-        start=lambda variables, source, length: Cache(jnp.zeros((len(source), 1)), None),
+        start=lambda variables, source, length, width=1: Cache((), None),
         extend=lambda variables, cache, token, t: (variables['params'][token], cache),
     ),
 )

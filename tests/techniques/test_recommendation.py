@@ -1,5 +1,6 @@
 """Terms of recommendation against the formulas of their papers in numpy, and golden vectors of the authors' code."""
 
+import dataclasses
 import pathlib
 
 import conftest
@@ -99,6 +100,27 @@ def test_those_that_are_asked_stand_for_the_others():
                   for seen in (sides, some))  # fmt: skip
         whole, part = (term({}, {}, seen, term.knobs(), step=0, key=jax.random.key(1)).values for seen in inputs)
         np.testing.assert_allclose(part, np.repeat(np.asarray(whole)[::3], 3), rtol=1e-9)
+
+
+@pytest.mark.parametrize('term', [
+    DistillationExperts(layer='item_vectors', each=True, experts=2), FullTopology(columns=('user', 'items')),
+    HierarchicalTopology(groups=2),
+])  # fmt: skip
+def test_the_first_of_every_so_many_stands_for_the_others(term):
+    thin = dataclasses.replace(term, every=3)
+    batch = {'mask': np.ones(6), 'id': np.arange(6), 'view': np.zeros(6, int), 'user': np.arange(6) % 2,
+             'items': np.arange(12).reshape(6, 2) % 5}  # fmt: skip
+    sides = [{name: np.concatenate([side[name], side[name][:1]]) for name in side} for side in (STUDENT, TEACHER)]
+    some = [{name: side[name][::3] for name in side} for side in sides]
+    whole = TermInputs(*(Outputs(None, side) for side in sides), batch)
+    part = TermInputs(*(Outputs(None, side) for side in some), {name: batch[name][::3] for name in batch})
+    whole, part = (jax.tree.map(jnp.asarray, seen) for seen in (whole, part))
+    params, _ = term.init(jax.random.key(0), part)
+    got, want = (one(params, {}, seen, one.knobs(), step=0, key=jax.random.key(1)).values
+                 for one, seen in ((thin, whole), (term, part)))  # fmt: skip
+    np.testing.assert_allclose(got, np.repeat(want, 3), rtol=1e-9)
+    with pytest.raises(UsageError, match=f'every of {type(term).__name__} must divide the 6 .* has, got 4'):
+        dataclasses.replace(term, every=4)(params, {}, whole, term.knobs(), step=0, key=jax.random.key(1))
 
 
 def test_first_items_by_position_and_by_discrepancy():

@@ -40,14 +40,13 @@ def said(variables, inputs, *, train, key):
     return Outputs(logits, {}), variables['stats']
 
 
-def start(variables, source, length):
-    first = source[:, 0] if source.shape[1] < N else jnp.full(len(source), -1)
-    return Cache(jnp.zeros((len(source), 1)), first)
+def start(variables, source, length, width=1):
+    return Cache((), jnp.repeat(source[:, 0] if source.shape[1] < N else jnp.full(len(source), -1), width))
 
 
 def extend(variables, cache, token, t):
     table = variables['params']['table']
-    return table[token] + jnp.where(cache.source[:, None] >= 0, table[jnp.maximum(cache.source, 0)], 0), cache
+    return table[token] + jnp.where(cache.rest[:, None] >= 0, table[jnp.maximum(cache.rest, 0)], 0), cache
 
 
 NET = Net(lambda key, inputs: {'params': {'table': jax.random.normal(key, (K, K))}, 'stats': {}}, said, (),

@@ -97,9 +97,13 @@ class Context:
     # Stages that were begun by other code or libraries than those that run, and what differed.
     earlier: dict[str, Mapping[str, str]] = dataclasses.field(default_factory=dict)
     datasets: Datasets = dataclasses.field(default_factory=Datasets)
+    judge: Teacher | None = None  # of a sweep, whose answers those of students are held against
 
     def training(self, cells: int, batch: int) -> 'Context':
-        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples."""
+        """This, with the runner that trains a grid of so many cells and micro-batches of so many examples.
+
+        Examples that stay together (`feeding.together`) count as one.
+        """
         # Over cells by layout: the grid is split by that alone.
         runner = self.execution.runner
         if runner == parallel.AUTO and self.execution.layout == layout.CELLS:

@@ -105,5 +105,20 @@ def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
     return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
 
 
+def together(task: Task) -> int:
+    """How many examples of a batch in a row stay on one device, and in one micro-batch."""
+    return getattr(task, task.TOGETHER) if task.TOGETHER else 1
+
+
+def check_parts(task: Task, size: int, parts: int) -> None:
+    """Raises UsageError where a batch in so many parts, devices times micro-batches, is cut between such examples."""
+    if (count := together(task)) > 1 and size % (parts * count):
+        raise UsageError(
+            f'{task.TOGETHER} of {type(task).__name__} must divide each of {parts} parts (devices times accumulate) of '
+            f'a batch of {size}, got {count}; use a batch_size that is a multiple of {parts * count}, a smaller '
+            f"{task.TOGETHER}, or run.runner='single'"
+        )
+
+
 def _numeric(column: Any) -> bool:
     return all(leaf.dtype.kind in 'biuf' for _, leaf in leaves({'': column}))

@@ -15,7 +15,7 @@ from kdjax.resolve import resolve as resolve_name
 from kdjax.study.config import check
 from kdjax.study.config.check import KNOBS, RATES
 from kdjax.study.config.search import combinations, number
-from kdjax.study.recipe import build, caching, changes
+from kdjax.study.recipe import build, caching, changes, feeding
 from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.from_data import filled
 from kdjax.study.recipe.inputs import plain
@@ -332,8 +332,11 @@ def _check_execution(recipe: Recipe) -> None:
     training_feed(recipe.execution.stream)
     parallel.axis_of(recipe.execution.runner)
     devices = parallel.all_devices()
-    sizes = [fit.batch_size for fit in recipe.all_fits().values()]
-    parallel.check_batches(parallel.chosen(recipe.execution.runner, devices, 1, 1), devices, sizes)
+    runner, fits = parallel.chosen(recipe.execution.runner, devices, 1, 1), recipe.all_fits().values()
+    parallel.check_batches(runner, devices, [fit.batch_size for fit in fits])
+    split, task = len(devices) if runner in parallel.BY_EXAMPLES else 1, build.task(recipe.task)
+    for fit in fits:
+        feeding.check_parts(task, fit.batch_size, split * fit.spec.accumulate)
     choices = (*grid.LAYOUTS, layout.CELLS, layout.AUTO)
     if recipe.execution.layout not in choices:
         raise unknown('grid layout', recipe.execution.layout, choices)

@@ -13,7 +13,7 @@ from kdjax.data.feed import Stream
 from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric
-from kdjax.study.recipe import build, changed, changes, grid_program, pretrained, teaching
+from kdjax.study.recipe import build, changed, changes, feeding, grid_program, pretrained, teaching
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import Trained, TrainingData, WarmStart
 from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
@@ -247,7 +247,8 @@ def fit(
       gradient_every: steps between looks at the gradients of terms; 0 for never.
     """
     spec = inputs.fit.spec
-    context = context.training(len(cells), spec.batch_size // spec.accumulate)
+    whole = spec.accumulate * feeding.together(context.task(inputs))
+    context = context.training(len(cells), spec.batch_size // whole)
     run = context.execution
     steps = options.rung.until if options.rung else spec.steps
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)

@@ -140,9 +140,9 @@ def _run(
 
 
 def _sized(cost: Mapping[str, Any] | None, record: Mapping[str, Any]) -> Mapping[str, Any] | None:
-    """What a student costs, with what zeros, bits and ranks of its own make of it."""
-    cost, size = record.get('cost', cost), record.get('size', {})
-    return {**cost, 'more': {**cost.get('more', {}), **size}} if cost and size else cost
+    """What a student costs, with what zeros, bits and ranks of its own make of it, and what a step of its fit takes."""
+    cost, own = record.get('cost', cost), {**record.get('size', {}), **record.get('parts', {})}
+    return {**cost, 'more': {**cost.get('more', {}), **own}} if cost and own else cost
 
 
 def _history(run: Run, index: grids.ResultIndex, under_way: Mapping[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

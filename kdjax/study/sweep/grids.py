@@ -190,7 +190,7 @@ def _train(
     logits = np.load(storage.intact(judge.folder / TEST_LOGITS)) if judge else None
     inputs = first.inputs
     net = context.fitted_net(inputs)
-    measure = context.evaluator(net, inputs, 'test', logits)
+    measure = context.evaluator(net, inputs, 'test', logits, context.judge)
     last = measure(fitted.variables)
     same = trees.equal(fitted.variables, fitted.best)  # where only the end was validated
     metrics = {'last': last, 'best': last if same else measure(fitted.best)}
@@ -203,7 +203,8 @@ def _train(
     sized = _sizes(several, inputs, context) if first.sized else [{}] * len(cells)
     return ledger.plain({
         'cells': [{'key': cell.key, **_record(fitted, metrics, position, context.task(inputs).judged),
-                   **sized[position]} for position, cell in enumerate(cells)],
+                   **sized[position], **({'parts': fitted.parts} if fitted.parts else {})}
+                  for position, cell in enumerate(cells)],
         'cost': evaluation.costs(net, several[0], inputs, context),
         'data_checksum': context.datasets.checksum(inputs.data),
     })  # fmt: skip

@@ -1,5 +1,6 @@
 """Carrying out a sweep: any number of processes on one workdir, each cell trained once, at whatever moment one dies."""
 
+import dataclasses
 import os
 import shlex
 import time
@@ -146,7 +147,7 @@ class Worker:
                     execute.execute([stage], context, self._workdir)
                 self._artifacts[stage.key] = context.done[stage.name]
             context.done[stage.name] = self._artifacts[stage.key]
-        return context
+        return dataclasses.replace(context, judge=judge[0].inputs.inputs if judge else None)
 
     def _pause(self) -> None:
         if self._stop.asked is not None:

@@ -3,6 +3,7 @@
 import copy
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import jax
 import numpy as np
@@ -21,6 +22,7 @@ from kdjax.study.recipe.context import Datasets
 from kdjax.study.recipe.recipe import GridCell, NetSpec
 from kdjax.study.sweep import collect, expand, rows
 from kdjax.tasks.classification import Classification
+from kdjax.tasks.recommendation import Recommendation
 from kdjax.techniques.hinton import SoftTargets
 from kdjax.train import optim, parallel
 
@@ -171,6 +173,15 @@ def test_batches_divide_over_the_devices_of_runners_that_split_them():
     parallel.check_batches('pmap', devices, (32,))
     with pytest.raises(UsageError, match='a batch of 33 does not divide over 4 devices; use a multiple of 4'):
         parallel.check_batches('pmap', devices, (32, 33))
+
+
+def test_examples_that_stand_for_others_stay_on_their_device():
+    feeding.check_parts(Recommendation(asked_every=16), 96, 2)
+    feeding.check_parts(Recommendation(), 95, 4)
+    message = 'asked_every of Recommendation must divide each of 4 parts .* of a batch of 96, got 16; .* multiple of 64'
+    with pytest.raises(UsageError, match=message):
+        feeding.check_parts(Recommendation(asked_every=16), 96, 4)
+    assert parallel.chosen('auto', [SimpleNamespace(platform='gpu', process_index=0)] * 4, 1, 96 // 16) == 'single'
 
 
 def test_a_cell_has_examples_of_its_classes():
