@@ -137,4 +137,4 @@ def _quick(config: ConfigDict) -> None:
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.steps, fit.batch_size = 60, 32
         fit.optim.warmup, fit.optim.average_every = 20, 5
-    config.run.validate_every = 60
+    config.run.validate_every = config.run.chunk = 60  # of one length, so one program for each fit
