@@ -5,7 +5,8 @@ need no suppression. Terms of edges have nothing to read there, and so their met
 soft targets are on a map of centres.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/bccd_points.py
-Cost:     not measured as a whole
+Cost:     not measured as a whole; methods=cwd,seeds=1,teacher_epochs=10,epochs=6 takes five minutes of one core
+Expected: of that AP50 of the test split 82 % (teacher), 57 (student alone)
 Arguments: as of configs/bccd.py, but for inherit; stride=4|8
 """
 

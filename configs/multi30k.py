@@ -130,7 +130,7 @@ def _full(config: ConfigDict) -> None:
 
 def _quick(config: ConfigDict) -> None:
     """A look at the machinery: so soon nothing is translated."""
-    config.seeds = 2
+    config.seeds, config.run.optimise = 2, False
     config.data.args.update({'longest': 10, 'longest_evaluated': 10})
     config.teacher.args.update({'width': 64, 'depth': 1, 'inner': 128})
     config.student.args.update({'width': 32, 'inner': 64})

@@ -83,7 +83,7 @@ def get_config(arg: str = '') -> ConfigDict:
 
 def _quick(config: ConfigDict) -> None:
     """A look at the machinery."""
-    config.seeds, config.task.own = 2, 16
+    config.seeds, config.task.own, config.run.optimise = 2, 16, False
     config.data.args.validation = 10_000
     config.teacher.args.update({'width': 64, 'depth': 2, 'inner': 256})
     config.student.args.update({'width': 24, 'depth': 1, 'inner': 96})

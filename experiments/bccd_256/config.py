@@ -4,7 +4,7 @@ Networks, steps, rates and weights of terms are those at 160x120. What is of the
 bins of edges, 19 in the place of 12, and the anchors of LD's valuable region.
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/bccd_256/config.py
-Cost:     seven minutes on 2 CPU cores, reckoned from a step of each network: not run as a whole so far
+Cost:     a quarter of an hour on 2 CPU cores, reckoned from a step of each network
 Expected: nothing measured yet
 Arguments: quick (a look at the machinery, of smaller pictures), seeds=N
 """
@@ -14,12 +14,12 @@ from ml_collections import ConfigDict
 from configs import base, bccd
 
 WIDTH, HEIGHT = 256, 192
-METHODS = 'cwd+pkd'
+METHODS = 'cwd+pkd+ld_and_cwd'
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """Detection in larger pictures, locked."""
-    arguments = base.arguments(arg, quick=False, seeds=3)
+    arguments = base.arguments(arg, quick=False, seeds=5)
     how = 'quick' if arguments['quick'] else f'methods={METHODS},seeds={arguments["seeds"]}'
     config = bccd.get_config(f'width={WIDTH},height={HEIGHT},{how}')
     with config.unlocked():

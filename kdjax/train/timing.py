@@ -37,8 +37,9 @@ def asked(
 ) -> tuple[State, Logs]:  # fmt: skip
     """The part of a step in which the teacher is asked, likewise."""
     outputs = teacher(source(state, teacher_vars, knobs), batch)
+    said = jax.tree.leaves(outputs.features if outputs.logits is None else outputs.logits)
     # Of the state: else a program of many cells would ask once for all, which a step that writes cannot.
-    return state, {'logits': _summed(jnp.sum(outputs.logits) + state.step.astype(jnp.float32), axis)}
+    return state, {'said': _summed(sum((jnp.sum(x) for x in said), state.step.astype(jnp.float32)), axis)}
 
 
 def parts(writes: Texts | None, teacher: Teacher | None, source: Source) -> dict[str, Callable[..., Any]]:

@@ -115,7 +115,7 @@ def grid_program(
         return begin(knobs, None if fit.own_average else source.variables, batches(0, 1), begun)
 
     def split(chosen: str, seconds: float) -> dict[str, float]:
-        timed_parts = timing.parts(writes, teacher if fit.teacher else None, build.source_of(fit))
+        timed_parts = timing.parts(writes, teacher if fit.asks else None, build.source_of(fit))
         timed = {name: _program(bound(part, axis=context.axis), runner, len(cells), own_batches, chosen, many=False)
                  for name, part in timed_parts.items()}  # fmt: skip
         first = trees.take(batches(0, 1), 0)
