@@ -78,7 +78,7 @@ def test_the_short_run_on_cifar_is_that_of_its_results():
     publish = runpy.run_path(str(folder / 'publish.py'))
     found = json.loads((folder / 'results' / 'summary.json').read_text())
     readme = (folder / 'README.md').read_text()
-    assert publish['filled'](readme, publish['content'](found)) == readme
+    assert publish['filled'](readme, publish['BEGIN'], publish['content'](found)) == readme
     assert found['counts']['failed'] == 0
     assert all(row['last']['accuracy']['mean'] > 0.05 for row in found['rows']), 'no better than chance'
 

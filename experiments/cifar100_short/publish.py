@@ -17,17 +17,12 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments.pages import filled
 from kdjax.study.report import document, networks, records, tables
 
 COMMAND = 'python run.py --config=experiments/cifar100_short/config.py --mode=sweep'  # wherever its workdir was
 PICTURE = 'learning_curves.png'
-BEGIN, END = '<!-- results: written by experiments/cifar100_short/publish.py -->', '<!-- end of results -->'
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
+BEGIN = '<!-- results: written by experiments/cifar100_short/publish.py -->'
 
 
 def content(stored: Mapping[str, Any]) -> str:
@@ -52,7 +47,7 @@ def main(workdir: Path) -> None:
     summary['provenance']['command'] = COMMAND
     (HERE / 'results' / 'summary.json').write_text(json.dumps(summary, indent=2) + '\n')
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(summary)))
+    readme.write_text(filled(readme.read_text(), BEGIN, content(summary)))
 
 
 if __name__ == '__main__':

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import students
 from experiments.deep_compression2016_mnist import config
+from experiments.pages import difference, filled
 from experiments.students import accuracies, arm
 from kdjax.compress import huffman, sizes
 from kdjax.compress.shared import SHARED
@@ -31,7 +32,7 @@ from kdjax.types import Tree
 
 Results = Mapping[str, Any]
 
-BEGIN, END = '<!-- results: written by experiments/deep_compression2016_mnist/publish.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/deep_compression2016_mnist/publish.py -->'
 VERDICTS = {CONSISTENT: 'as in the paper', LOWER: 'lower', HIGHER: 'higher', statistics.UNTESTED: 'set, not found'}
 FLOATS = 4 * 266_610  # bytes of the network with all its weights
 # Of the paper's tables, recalled: error (%) and times smaller of the network; of every layer what stays (%), bits
@@ -48,12 +49,6 @@ class Line(NamedTuple):
     paper: float
     ours: Sequence[float]
     digits: int
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(found: Results) -> str:
@@ -147,13 +142,6 @@ def errors(found: Results, method: str) -> dict[int, float | None]:
     return {seed: None if one is None else 100 - one for seed, one in accuracies(arm(found, method=method)).items()}
 
 
-def difference(test: statistics.Test) -> str:
-    """A paired difference and its interval."""
-    if test.mean is None or test.ci95 is None:
-        return formatting.NOTHING
-    return f'{test.mean:+.2f} [{test.ci95[0]:+.2f}, {test.ci95[1]:+.2f}]'
-
-
 def measured(student: students.Student) -> dict[str, Any]:
     """What is left of a student's weights (%), and of each layer, where it shares them."""
     variables = student.variables
@@ -180,7 +168,7 @@ def main(workdir: Path) -> None:
     found = students.results(expand.expand(config.get_config(), config.sweep()), workdir, measured)
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(found, indent=1) + '\n')
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found)))
+    readme.write_text(filled(readme.read_text(), BEGIN, content(found)))
 
 
 if __name__ == '__main__':

@@ -19,6 +19,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments.hinton2015_mnist import config
 from experiments.hinton2015_mnist.measure import measure
+from experiments.pages import filled
 from kdjax.study.report import document, figure_style, formatting, statistics
 from kdjax.study.report.statistics import CONSISTENT, HIGHER, LOWER
 from kdjax.study.sweep import expand
@@ -28,7 +29,7 @@ Results = Mapping[str, Any]
 COMMAND = 'python run.py --config=experiments/hinton2015_mnist/config.py --mode=sweep'
 CASES = 10_000  # of the test set
 SIMILAR = 0.1  # errors that differ by less than this share of them are called similar
-BEGIN, END = '<!-- results: written by experiments/hinton2015_mnist/publish.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/hinton2015_mnist/publish.py -->'
 VERDICTS = {CONSISTENT: 'as in the paper', LOWER: 'lower', HIGHER: 'higher', statistics.UNTESTED: 'one run'}
 DISTILLED = {'method': 'distilled', 'temperature': 20, 'transfer set': 'all'}
 
@@ -40,12 +41,6 @@ class Line(NamedTuple):
     paper: float
     ours: Sequence[float]
     digits: int = 0
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(results: Results) -> str:
@@ -272,7 +267,7 @@ def main(workdir: Path) -> None:
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(results, indent=1) + '\n')
     (HERE / 'results' / 'errors.png').write_bytes(drawn(results))
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(results)))
+    readme.write_text(filled(readme.read_text(), BEGIN, content(results)))
 
 
 if __name__ == '__main__':

@@ -20,6 +20,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import students
+from experiments.pages import difference, filled, percent
 from experiments.students import Student, accuracies, arm
 from experiments.transfer import config, pairs
 from kdjax.dataset import Dataset
@@ -32,7 +33,7 @@ from kdjax.tasks.embedding import Embedding
 
 Results = Mapping[str, Any]
 
-BEGIN, END = '<!-- results: written by experiments/transfer/publish.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/transfer/publish.py -->'
 ALL, FEW, BEGUN = config.TEACHERS
 JUDGED = Embedding(tap='hidden2', recall=(1,))
 SHOWN = 2000  # test examples that features are judged on
@@ -68,12 +69,6 @@ QUESTIONS = (
     ('Learning something else first helps the large one', 10, 9),
     ('The small network with the teacher is better than the large one pretrained', 3, 10),
 )
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(found: Results) -> str:
@@ -262,21 +257,6 @@ def taught(planned: Sweep, workdir: Path, found: Results) -> dict[str, dict[str,
     return result
 
 
-def percent(values: Mapping[int, float | None]) -> str:
-    """A mean and half its interval."""
-    one = statistics.estimate(values.values())
-    if one.mean is None or one.ci95 is None:
-        return formatting.NOTHING
-    return f'{one.mean:.2f} ± {(one.ci95[1] - one.ci95[0]) / 2:.2f}'
-
-
-def difference(test: statistics.Test) -> str:
-    """A paired difference and its interval."""
-    if test.mean is None or test.ci95 is None:
-        return formatting.NOTHING
-    return f'{test.mean:+.2f} [{test.ci95[0]:+.2f}, {test.ci95[1]:+.2f}]'
-
-
 def thousandth(count: float) -> str:
     """Operations in units of 10^9."""
     return f'{count / 1e9:.3g}' if count else formatting.NOTHING
@@ -291,7 +271,7 @@ def main(workdir: Path) -> None:
     (HERE / 'results' / 'transfer.json').write_text(json.dumps(found, indent=1) + '\n')
     (HERE / 'results' / 'aims.png').write_bytes(drawn(found))
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found)))
+    readme.write_text(filled(readme.read_text(), BEGIN, content(found)))
 
 
 if __name__ == '__main__':

@@ -18,6 +18,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 from experiments import students
+from experiments.pages import difference, filled, percent
 from experiments.students import accuracies, arm
 from experiments.wide_sparse import config
 from kdjax.study.report import document, figure_style, formatting, statistics
@@ -25,16 +26,10 @@ from kdjax.study.sweep import expand
 
 Results = Mapping[str, Any]
 
-BEGIN, END = '<!-- results: written by experiments/wide_sparse/publish.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/wide_sparse/publish.py -->'
 BUDGETS = tuple(config.parameters(widths) for widths in config.NARROW)
 WIDE = config.parameters(config.WIDE)
 SIZES = ('bytes', 'indexed', 'deflated')
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(found: Results) -> str:
@@ -143,21 +138,6 @@ def drawn(found: Results) -> bytes:
     return figure_style.png(figure)
 
 
-def percent(values: Mapping[int, float | None]) -> str:
-    """A mean and half its interval."""
-    one = statistics.estimate(values.values())
-    if one.mean is None or one.ci95 is None:
-        return formatting.NOTHING
-    return f'{one.mean:.2f} ± {(one.ci95[1] - one.ci95[0]) / 2:.2f}'
-
-
-def difference(test: statistics.Test) -> str:
-    """A paired difference and its interval."""
-    if test.mean is None or test.ci95 is None:
-        return formatting.NOTHING
-    return f'{test.mean:+.2f} [{test.ci95[0]:+.2f}, {test.ci95[1]:+.2f}]'
-
-
 def main(workdir: Path) -> None:
     """Measures and publishes what is in `workdir`."""
     (HERE / 'results').mkdir(exist_ok=True)
@@ -165,7 +145,7 @@ def main(workdir: Path) -> None:
     (HERE / 'results' / 'mnist.json').write_text(json.dumps(found, indent=1) + '\n')
     (HERE / 'results' / 'accuracy.png').write_bytes(drawn(found))
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(found)))
+    readme.write_text(filled(readme.read_text(), BEGIN, content(found)))
 
 
 if __name__ == '__main__':

@@ -24,7 +24,7 @@ def test_the_page_is_that_of_its_results(name):
     config, page = STUDIES[name]
     folder = ROOT / 'experiments' / name
     found, readme = json.loads((folder / 'results' / 'mnist.json').read_text()), (folder / 'README.md').read_text()
-    assert page.filled(readme, page.content(found)) == readme
+    assert page.filled(readme, page.BEGIN, page.content(found)) == readme
     assert found['seeds'] >= 5
     assert found['runs']['finished'] == found['runs']['planned']
     assert f'python run.py --config=experiments/{name}/config.py' in config.__doc__

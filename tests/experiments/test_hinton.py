@@ -100,6 +100,6 @@ def test_the_study_of_mnist_shows_its_results():
     """Where it does not: python experiments/hinton2015_mnist/publish.py WORKDIR"""
     readme = publish.HERE / 'README.md'
     results = json.loads((publish.HERE / 'results' / 'mnist.json').read_text())
-    assert publish.filled(readme.read_text(), publish.content(results)) == readme.read_text()
+    assert publish.filled(readme.read_text(), publish.BEGIN, publish.content(results)) == readme.read_text()
     assert results['runs']['finished'] == results['runs']['planned'] == 135
     assert all(len(arm['errors']) == study.SEEDS for arm in results['arms'])

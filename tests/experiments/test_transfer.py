@@ -68,7 +68,7 @@ def test_every_method_meets_the_same_seeds_and_sizes(small):
 def test_the_page_is_that_of_its_results():
     """Where it is not: python experiments/transfer/publish.py"""
     found, readme = json.loads((FOLDER / 'results' / 'transfer.json').read_text()), (FOLDER / 'README.md').read_text()
-    assert page.filled(readme, page.content(found)) == readme
+    assert page.filled(readme, page.BEGIN, page.content(found)) == readme
     assert found['seeds'] == 10
     assert found['runs']['finished'] == found['runs']['planned']
     assert 'python run.py --config=experiments/transfer/config.py' in config.__doc__
