@@ -42,6 +42,7 @@ FIGURES = {  # by experiment
     'crepe_fsdd': ('gains.png', 'learning_curves.png'),
     'silero_fsdd': ('gains.png', 'learning_curves.png'),
     'bccd': ('gains.png', 'boxes.png'),
+    'bccd_256': ('gains.png', 'boxes.png'),
     'bccd_inherit': ('gains.png',),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
     'bccd_masks': ('gains.png',),

@@ -25,6 +25,7 @@ SEEDS = {
     'shakespeare': 5,
     'tfmot_keywords': 5,
     'bccd': 5,
+    'bccd_256': 5,
     'bccd_inherit': 5,
     'bccd_masks': 5,
     'multi30k': 3,
