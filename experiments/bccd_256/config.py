@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from configs import base, bccd
 
 WIDTH, HEIGHT = 256, 192
-METHODS = 'cwd+pkd+ld_and_cwd'
+METHODS = 'ld+fgd+cwd+pkd+ld_and_cwd'
 
 
 def get_config(arg: str = '') -> ConfigDict:
