@@ -4,8 +4,9 @@ Networks, steps, rates and weights of terms are those at 160x120. What is of the
 bins of edges, 19 in the place of 12, and the anchors of LD's valuable region.
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/bccd_256/config.py
-Cost:     22 minutes on 2 CPU cores beside other work
-Expected: AP50 of 88 % (teacher) and 79 % (student alone), of which CWD, PKD, LD and CWD change nothing that can be told
+Cost:     27 minutes on 2 CPU cores, half of it beside other work
+Expected: AP50 of 88 % (teacher) and 79 % (student alone), of which no method changes anything
+          that can be told
 Arguments: quick (a look at the machinery, of smaller pictures), seeds=N
 """
 
