@@ -172,23 +172,11 @@ def _load(net: nn.Module, params: Mapping[str, Any]) -> None:
                 getattr(module, own).data = torch.from_numpy(array.copy())
 
 
-def _nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Arrays by 'a/b/c' as mappings in mappings."""
-    found: dict[str, Any] = {}
-    for name, array in flat.items():
-        *way, last = name.split('/')
-        node = found
-        for part in way:
-            node = node.setdefault(part, {})
-        node[last] = array
-    return found
-
-
 def main(path: str, counts: str, bins: str, threads: str, rate: str, decay: str) -> None:
     """Serves rounds, as `worker` has it."""
     torch.set_num_threads(int(threads))
     with np.load(path) as file:
-        arrays = _nested(dict(file))
+        arrays = worker.nested(dict(file))
     rates = {'lr': float(rate), 'weight_decay': float(decay)}
     depths = [int(count) for count in counts.split(',')]
     worker.serve(lambda: Loop(arrays['params'], arrays['batch'], depths, int(bins), rates), sys.stdin, sys.stdout)

@@ -222,22 +222,10 @@ def _load_lstm(module: nn.LSTM, node: Mapping[str, np.ndarray]) -> None:
             getattr(module, f'{own}_l0{end}').data = torch.tensor(array)
 
 
-def nested(flat: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Arrays by 'a/b/c' as mappings in mappings."""
-    found: dict[str, Any] = {}
-    for name, array in flat.items():
-        *way, last = name.split('/')
-        node = found
-        for part in way:
-            node = node.setdefault(part, {})
-        node[last] = array
-    return found
-
-
 def serve(build: Callable[[Mapping[str, Any]], Any], path: str, threads: str) -> None:
     """Serves rounds of a loop that is built of the arrays in a file, as `worker` has it."""
     torch.set_num_threads(int(threads))
     with np.load(path) as file:
-        arrays = nested(dict(file))
+        arrays = worker.nested(dict(file))
     arrays['told'] = json.loads(str(arrays['told']))
     worker.serve(lambda: build(arrays), sys.stdin, sys.stdout)

@@ -21,7 +21,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -33,6 +33,18 @@ from kdjax.errors import UsageError, unknown
 
 LOOPS = {'torch': 'experiments.speed.torch_loop', 'kdjax': 'experiments.speed.kdjax_loop'}
 UNIT = 1 if sys.platform == 'darwin' else 1024  # of ru_maxrss, in bytes
+
+
+def nested(flat: Mapping[str, Any]) -> dict[str, Any]:
+    """Arrays by 'a/b/c' as mappings in mappings."""
+    found: dict[str, Any] = {}
+    for name, array in flat.items():
+        *way, last = name.split('/')
+        node = found
+        for part in way:
+            node = node.setdefault(part, {})
+        node[last] = array
+    return found
 
 
 def found(name: str) -> cases.Case:

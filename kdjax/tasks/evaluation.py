@@ -46,7 +46,9 @@ def evaluator(
 def examiner(
     task: Task, net: Net | None, split: Split, teacher_logits: np.ndarray | None = None, **options: Any
 ) -> Examine:
-    """What `evaluator` and `predictor` say, of one pass: predictions are {} of a task that has no statistics of them.
+    """What `evaluator` says and what `task.predict` does of a whole split, of one pass.
+
+    Predictions are {} of a task that has neither metrics nor statistics of them.
 
     Args:
       task, net, split, teacher_logits, options: as for `evaluator`.
@@ -59,16 +61,6 @@ def examiner(
         return _metrics(task, split, meters, predictions), predictions
 
     return examine
-
-
-def predictor(task: Task, net: Net, split: Split, **options: Any) -> Callable[[Tree], Tree]:
-    """A function from variables with a leading cell axis C to `task.predict` of a whole split, (C, N, ...) on the host.
-
-    Args:
-      task, net, split, options: as for `evaluator`.
-    """
-    run = forward_pass(task, net, split, asked='predict', **options)
-    return lambda cells: run(cells)[1]
 
 
 def answers(task: Task, net: Net | None, split: Split, **options: Any) -> Callable[[Tree], np.ndarray]:

@@ -11,7 +11,7 @@ from kdjax.dataset import UNLABELLED, Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.tasks import embedding
 from kdjax.tasks.embedding import Embedding
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.types import Net, Outputs
 
 EXAMPLES, WIDTH, CLASSES = 40, 6, 3
@@ -93,7 +93,7 @@ def test_a_whole_split_is_measured_however_it_is_cut():
     for cell, turn in enumerate(weights):
         assert found['knn'][cell] == pytest.approx(task.measure(predictions(VECTORS @ turn), SPLIT)['knn'])
         assert found['accuracy'][cell] == pytest.approx(np.mean((VECTORS @ turn)[:, :CLASSES].argmax(1) == LABELS))
-    assert predictor(task, TURNED, SPLIT, batch_size=16)(variables)['vector'].shape == (2, EXAMPLES, WIDTH)
+    assert examiner(task, TURNED, SPLIT, batch_size=16)(variables)[1]['vector'].shape == (2, EXAMPLES, WIDTH)
 
 
 def test_turning_scaling_and_permuting_change_nothing():

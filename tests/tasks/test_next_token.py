@@ -13,7 +13,7 @@ from kdjax.dataset import Dataset, Split
 from kdjax.decoding.base import BEGIN, END
 from kdjax.decoding.bleu import SIGNATURES, bleu, counts
 from kdjax.errors import UsageError
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.tasks.language_model import LanguageModel
 from kdjax.tasks.own_text import distinct
 from kdjax.tasks.translation import Translation
@@ -147,7 +147,7 @@ def test_a_batch_of_padding_alone_adds_nothing(name):
 def test_what_examples_add_to_the_score_adds_up_to_it(name, score):
     task, make, _ = made(name)
     task, split = dataclasses.replace(task, score=score), make()
-    predictions = predictor(task, TABLE, split)(VARIABLES)
+    predictions = examiner(task, TABLE, split)(VARIABLES)[1]
     for cell in range(CELLS):
         statistics = task.statistics({key: leaf[cell] for key, leaf in predictions.items()}, split)
         assert len(statistics) == EXAMPLES
@@ -159,7 +159,7 @@ def test_what_examples_add_to_the_score_adds_up_to_it(name, score):
 def test_bleu_is_that_of_sacrebleu_on_what_is_written():
     sacrebleu = pytest.importorskip('sacrebleu')
     task, split = TASKS['translation'][0], pairs()
-    written = predictor(task, TABLE, split)(VARIABLES)['written']
+    written = examiner(task, TABLE, split)(VARIABLES)[1]['written']
     for cell in range(CELLS):
         texts = []
         for length in LENGTHS:
@@ -228,8 +228,8 @@ def test_a_search_needs_what_writes_and_may_be_left_out():
     assert not task.predicts
     assert set(task.by_name) == {'nll', 'bits', 'perplexity', 'accuracy', 'agreement'}
     with pytest.raises(UsageError, match='decoding needs a network that has a generator'):
-        predictor(Translation(pieces=PIECES), TABLE._replace(generator=None), split)(VARIABLES)
-    found = predictor(Translation(beam=2, pieces=PIECES), TABLE, split)(VARIABLES)
+        examiner(Translation(pieces=PIECES), TABLE._replace(generator=None), split)(VARIABLES)
+    found = examiner(Translation(beam=2, pieces=PIECES), TABLE, split)(VARIABLES)[1]
     assert found['written'].shape == found['searched'].shape == (CELLS, EXAMPLES, 2 * LONGEST + 8)
 
 
