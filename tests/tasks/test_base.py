@@ -11,7 +11,7 @@ from kdjax.errors import UsageError
 from kdjax.metrics import Metric, mean
 from kdjax.tasks.base import Task
 from kdjax.tasks.classification import Classification
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.types import Net, Outputs
 
 EXAMPLES, LONGEST, CELLS, CLASSES = 23, 9, 2, 3
@@ -79,7 +79,7 @@ def test_metrics_and_predictions_do_not_depend_on_batches_widths_or_streams(batc
         np.testing.assert_allclose(found['right'][cell], by_hand(cell), rtol=1e-6)
         np.testing.assert_allclose(found['wrong'][cell], 1 - by_hand(cell), rtol=1e-6)
     assert found['agreement'][0] == 1
-    predicted = predictor(Tokens(), TAGGER, SPLIT, **options)(VARIABLES)
+    predicted = examiner(Tokens(), TAGGER, SPLIT, **options)(VARIABLES)[1]
     assert predicted.dtype == np.uint8
     for cell in range(CELLS):
         wanted = TABLE[cell][TOKENS].argmax(-1)

@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 from kdjax.dataset import UNLABELLED, Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.tasks.classification import Classification
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.tasks.multilabel import MultiLabel
 from kdjax.tasks.regression import Regression
 from kdjax.types import Net, Outputs
@@ -152,7 +152,7 @@ def test_what_examples_add_to_the_score_adds_up_to_it(name, score):
     assert task.has_statistics == (score not in ('ece', 'agreement', 'kl', 'map', 'distance'))
     if not task.has_statistics:
         return
-    predictions = predictor(task, LINEAR, split, batch_size=8)({'params': WEIGHTS, 'stats': {}})
+    predictions = examiner(task, LINEAR, split, batch_size=8)({'params': WEIGHTS, 'stats': {}})[1]
     for cell in range(CELLS):
         rows = task.statistics(predictions[cell], split)
         assert rows.shape[0] == EXAMPLES

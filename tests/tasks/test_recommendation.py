@@ -20,7 +20,7 @@ from kdjax.nets.factorization import factorization
 from kdjax.nets.lightgcn import lightgcn
 from kdjax.nets.neumf import neumf
 from kdjax.tasks import recommendation
-from kdjax.tasks.evaluation import answers, evaluator, predictor
+from kdjax.tasks.evaluation import answers, evaluator, examiner
 from kdjax.tasks.recommendation import Recommendation
 from kdjax.types import Outputs
 
@@ -81,7 +81,7 @@ def test_metrics_are_those_of_ranks_by_sorting(equal):
         assert set(found) == set(want)
         for name, value in want.items():
             np.testing.assert_allclose(found[name][cell], value, rtol=1e-5, err_msg=name)
-    ranks = predictor(TASK, NET, split, batch_size=5)(cells)
+    ranks = examiner(TASK, NET, split, batch_size=5)(cells)[1]
     for name in want:
         task = Recommendation(score=name)
         rows = task.statistics(ranks[1], split)

@@ -13,7 +13,7 @@ from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError
 from kdjax.nets.crf import crf
 from kdjax.tasks.entities import entities, f1, tally
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.tasks.tagging import Tagging
 from kdjax.types import Net, Outputs
 
@@ -52,7 +52,7 @@ def measured(net, taught=False):
 
 @functools.cache
 def predicted(net):
-    return predictor(TASK, net, SPLIT)(VARIABLES[net])
+    return examiner(TASK, net, SPLIT)(VARIABLES[net])[1]
 
 
 def calibration_error(probabilities, labels):
@@ -129,7 +129,7 @@ def test_more_padding_changes_nothing(net):
     wider = Split(np.pad(INPUTS, ((0, 0), (0, 3))), np.pad(LABELS, ((0, 0), (0, 3))), SPLIT.more)
     for name, values in evaluator(TASK, net, wider)(VARIABLES[net]).items():
         np.testing.assert_allclose(values, measured(net)[name], rtol=1e-5, err_msg=name)
-    tags = predictor(TASK, net, wider)(VARIABLES[net])[..., :LONGEST]
+    tags = examiner(TASK, net, wider)(VARIABLES[net])[1][..., :LONGEST]
     np.testing.assert_array_equal(tags[:, REAL], predicted(net)[:, REAL])
 
 
@@ -137,7 +137,7 @@ def test_more_padding_changes_nothing(net):
 def test_the_order_of_sentences_does_not_matter(net):
     order = RANDOM.permutation(EXAMPLES)
     mixed = Split(INPUTS[order], LABELS[order])
-    np.testing.assert_array_equal(predictor(TASK, net, mixed)(VARIABLES[net]), predicted(net)[:, order])
+    np.testing.assert_array_equal(examiner(TASK, net, mixed)(VARIABLES[net])[1], predicted(net)[:, order])
     for name, values in evaluator(TASK, net, mixed)(VARIABLES[net]).items():
         np.testing.assert_allclose(values, measured(net)[name], rtol=1e-5, err_msg=name)
 

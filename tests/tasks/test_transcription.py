@@ -12,7 +12,7 @@ from kdjax import ctc
 from kdjax.data import audio, fsdd
 from kdjax.dataset import SPLITS, Dataset, Split
 from kdjax.errors import UsageError
-from kdjax.tasks.evaluation import evaluator, predictor
+from kdjax.tasks.evaluation import evaluator, examiner
 from kdjax.tasks.transcription import Transcription
 from kdjax.techniques.ctc_sequences import HypothesisCtc
 from kdjax.types import Net, Outputs, TermInputs
@@ -129,7 +129,7 @@ def test_rates_are_of_the_whole_split_however_it_is_cut():
     np.testing.assert_allclose(found['nll'][0], sum(surprises) / (LENGTHS.sum() - LENGTHS[4]), rtol=1e-4)
     np.testing.assert_allclose(found['impossible'][0], 1 / 7, rtol=1e-5)
     assert set(found) == {metric.name for metric in task.metrics}
-    predictions = jax.tree.map(lambda leaf: leaf[0], predictor(task, NET, SPLIT)(CELLS))
+    predictions = jax.tree.map(lambda leaf: leaf[0], examiner(task, NET, SPLIT)(CELLS)[1])
     for score in ('wer', 'cer', 'exact', 'wer_beam'):
         judged = Transcription(symbols=SYMBOLS, beam=4, score=score)
         rate = judged.score_of(judged.statistics(predictions, SPLIT).sum(axis=0))
