@@ -77,9 +77,7 @@ class _Apart(nn.Module):
         return x
 
 
-def networks(
-    *, classes: int, widths: tuple[int, ...] = (), precision: str = 'float32', axis: str | None = None
-) -> Net:
+def networks(*, classes: int, widths: tuple[int, ...] = (), precision: str = 'float32', axis: str | None = None) -> Net:
     """N perceptrons over inputs (B, N, D), each with weights of its own; without `widths` softmax regressions.
 
     Args:
