@@ -136,14 +136,14 @@ def digits(found: Results, examples: int) -> document.Table:
     plain_runs = {'the teacher': (np.array([100 * one['teacher'] for one in EXPECTED['digits'][str(examples)]]),
                                   np.array(of['teacher'])),
                   'the student alone': (runs[:, :, 0].mean(axis=1), np.array(of['alone']))}  # fmt: skip
-    rows = [(name, spread(left), *([_cell(right, left)] * 1), *[formatting.NOTHING] * (len(config.FORMS) - 1))
+    rows = [(name, spread(left), _cell(right, left), *[formatting.NOTHING] * (len(config.FORMS) - 1))
             for name, (left, right) in plain_runs.items()]  # fmt: skip
     for place, temperature in enumerate(config.TEMPERATURES):
         left = runs[:, place, 1:].mean(axis=1)
         mine = [ours(found, examples, form)[:, place].mean(axis=1) for form in config.FORMS]
         rows.append((f'taught, T = {temperature}', spread(left), *(_cell(right, left) for right in mine)))
-    says = (f'{examples} digits: test accuracy (%), mean ± sd over 10 draws, of each draw the mean over imitation 0.1, '
-            "..., 1; the authors' runs, and ours in three forms with the p-value of Welch's t test against theirs")  # fmt: skip
+    says = (f'{examples} digits: test accuracy (%), mean ± sd over 10 draws, of each the mean over imitation 0.1 to 1; '
+            "the authors' runs, and ours in three forms with the p-value of Welch's t test against theirs")  # fmt: skip
     return document.Table(says, 'l' + 'r' * 4, ('', "the authors' runs", *config.FORMS), tuple(rows))
 
 

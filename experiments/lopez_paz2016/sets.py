@@ -80,8 +80,8 @@ def synthetic(*, setting: str, draws: int = 100, seed: int = 0) -> Dataset:
     Raises:
       UsageError: an unknown setting.
 
-    Reference: Lopez-Paz, Bottou, Scholkopf, Vapnik, Unifying Distillation and Privileged Information, ICLR 2016, sec. 5,
-    experiments 1 to 4.
+    Reference: Lopez-Paz, Bottou, Scholkopf, Vapnik, Unifying Distillation and Privileged Information, ICLR 2016, sec.
+    5, experiments 1 to 4.
     """
     if setting not in SETTINGS:
         raise unknown('setting', setting, SETTINGS)

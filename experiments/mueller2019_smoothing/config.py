@@ -1,8 +1,8 @@
 """When does label smoothing help? (Mueller, Kornblith, Hinton, 2019), section 4: smoothed teachers teach worse.
 
 Teachers of 256 and 256 units with dropout learn digits or clothes from labels that are smoothed, or not; students of 64
-and 64 units learn from each at several temperatures, or from labels alone, smoothed or not. Each seed has teachers and
-students of its own.
+and 64 units learn from each at several temperatures, or from labels alone, smoothed or not. Each seed has training
+images, teachers and students of its own.
 
 Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/mueller2019_smoothing/config.py --mode=sweep
           where FOLDER has the original files of MNIST in a folder 'mnist', of Fashion-MNIST in 'fashion_mnist'
@@ -21,10 +21,10 @@ from kdjax.study.sweep import rows
 
 SEEDS = 5
 SOURCE = 'experiments.transfer.pairs:images'
-DATA = {'digits': {'data': 'mnist'}, 'clothes': {'data': 'fashion_mnist'}}
 SMOOTHING = (0.0, 0.1)  # of a teacher's labels, or of a student's own
 TEMPERATURES = (1.0, 2.0, 4.0, 8.0)
-EXAMPLES = 58_000
+EXAMPLES = 50_000  # of 58,000, drawn anew for each seed
+DATA = {'digits': {'data': 'mnist', 'train': EXAMPLES}, 'clothes': {'data': 'fashion_mnist', 'train': EXAMPLES}}
 ALONE, DISTILLED = 'alone', 'distilled'
 
 
@@ -33,7 +33,7 @@ def get_config(arg: str = '') -> ConfigDict:
     quick = _arguments(arg)['quick']
     config = base.config()
     config.title = 'Teachers of smoothed labels'
-    config.seeds = 1  # each has its own teacher, by config.seed
+    config.seeds = 1  # rows name it, beside the data that its teacher learns from
     config.data.source, config.data.transfer_sizes = SOURCE, (EXAMPLES,)
     with config.ignore_type():
         config.data.args = ConfigDict(DATA['digits'])
@@ -56,14 +56,16 @@ def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Students of every teacher at every temperature, and students alone with their own smoothing."""
     given = _arguments(arg)
     seeds = range(2 if given['quick'] else given['seeds'])
-    data = rows.choice('data', {name: {'data.args': args} for name, args in DATA.items()})
-    each = [rows.Row({'of seed': seed}, {'seed': seed}) for seed in seeds]
+    data = [
+        rows.Row({'data': name, 'of seed': seed}, {'data.args': {**args, 'draw': seed}, 'seed': seed})
+        for name, args in DATA.items() for seed in seeds
+    ]  # fmt: skip
     alone = rows.product(rows.axis('method', ALONE), rows.axis('terms.own.smoothing', *SMOOTHING, name='own'))
     taught = rows.product(
         rows.axis('method', DISTILLED), rows.axis('terms.smoothed.smoothing', *SMOOTHING, name="teacher's"),
         rows.axis('terms.soft.temperature', *TEMPERATURES),
     )  # fmt: skip
-    return rows.product(data, each, rows.chained(alone, taught))
+    return rows.product(data, rows.chained(alone, taught))
 
 
 def _fit(quick: bool, **weights: float) -> ConfigDict:
