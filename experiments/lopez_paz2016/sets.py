@@ -58,12 +58,21 @@ def own_features_code(random: Random, normal: np.ndarray, n: int) -> Drawn:
     return seen, points, sums > np.median(sums)
 
 
+def largest_features(random: Random, normal: np.ndarray, n: int) -> Drawn:
+    """What a line of that code has that is commented out: of every point its largest numbers, from the largest on."""
+    points = random.normal(size=(n, normal.size))
+    seen = -np.sort(-points, axis=1)[:, :FEW]
+    sums = seen @ normal[:FEW]
+    return seen, points, sums > np.median(sums)
+
+
 SETTINGS: dict[str, Callable[[Random, np.ndarray, int], Drawn]] = {
     'clean labels': clean_labels,
     'clean features': clean_features,
     'relevant features': relevant_features,
     'features of each point': own_features,
     'features of each point, code': own_features_code,
+    'features of each point, largest': largest_features,
 }
 
 
