@@ -27,6 +27,7 @@ BATCHES = {300: 100, 500: 125}  # 50 times through all of them is 150 and 200 st
 HIDDEN = (20, 20)
 TEMPERATURES = (1, 2, 5, 10, 20, 50)
 IMITATION = tuple(tenth / 10 for tenth in range(1, 11))  # lambda; 0 is the student alone
+TIMES = tuple(temperature**2 for temperature in TEMPERATURES)  # what the code multiplies the loss of soft labels with
 # What a student learns from softened answers: its name in the report -> the form of `hinton.SoftTargets`.
 FORMS = {'as in the paper': 'lopez_paz', 'as in the code': 'lopez_paz_code', 'as in Hinton et al.': 'paper'}
 ALONE, DISTILLED = 'alone', 'distilled'
@@ -58,7 +59,8 @@ def get_config(arg: str = '') -> ConfigDict:
 
 
 def sweep(arg: str = '') -> Sequence[rows.Row]:
-    """Both students of every setting; and of digits every temperature and imitation in every form."""
+    """Both students of every setting; of digits every temperature and imitation in every form, and students alone whose
+    loss is multiplied as the code multiplies that of soft labels."""
     draws = _draws(arg)
     methods = rows.axis('method', ALONE, DISTILLED)
     points = [
@@ -79,7 +81,11 @@ def _digits(arg: str, examples: int) -> list[rows.Row]:
         'data.source': f'{HERE}.sets:digits', 'data.args': {'examples': examples, 'draws': draws},
         'data.transfer_sizes': (examples,), 'student.args.widths': HIDDEN, 'teacher.args.widths': HIDDEN, **of_fits,
     })]  # fmt: skip
-    alone = rows.product([rows.Row({}, _weights(draws, 1.0))], rows.axis('method', ALONE))
+    scaled = [
+        rows.Row({'loss times': times}, {**_weights(draws, 1.0), 'fits.alone.weights.hard': float(draws * times)})
+        for times in TIMES
+    ]
+    alone = rows.product(rows.axis('method', ALONE), scaled)
     forms = [rows.Row({'form': name}, {'terms.soft.form': form}) for name, form in FORMS.items()]
     imitation = [rows.Row({'imitation': share}, _weights(draws, share)) for share in IMITATION]
     softened = rows.axis('terms.soft.temperature', *map(float, TEMPERATURES))

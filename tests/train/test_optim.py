@@ -249,7 +249,7 @@ def test_inverse_sqrt_falls_with_the_steps_since_the_start():
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'adam_l2', 'dot', 'rmsprop', 'sgd'"),
+        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'adam_l2', 'dot', 'sgd', 'rmsprop'"),
         ({'schedule': 'cosin'}, "unknown schedule 'cosin'; there is: 'cosine', "),
         ({'decay': 'kernel'}, "unknown weight decay mask 'kernel'; there is: 'kernels', 'all'"),
         ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),
