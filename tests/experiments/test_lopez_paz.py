@@ -113,7 +113,7 @@ def test_every_draw_of_an_example_counts():
 
 def test_every_setting_and_every_form_is_run(digits):
     planned = expand.expand(config.get_config('quick'), config.sweep('quick'))
-    assert len(planned.runs) == 2 * len(sets.SETTINGS) + len(config.EXAMPLES) * (1 + 3 * 6 * 10)
+    assert len(planned.runs) == 2 * len(sets.SETTINGS) + len(config.EXAMPLES) * (6 + 3 * 6 * 10)
     for run in planned.runs:
         weights = run.cells[-1].drawn.candidate
         if run.method == config.DISTILLED and 'imitation' in run.point:
