@@ -148,6 +148,7 @@ CONFIG = Part({
         'profile': whole(0),
         'anatomy_every': whole(0),
         'optimise': SWITCH,
+        'tflops': real(),
     }),
     'launch': Part({
         'where': Choice(PLACES),

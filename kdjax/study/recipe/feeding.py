@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 
 from kdjax.data.buckets import Buckets
-from kdjax.data.feed import TEACHER_INPUTS, Stream
+from kdjax.data.feed import TEACHER_INPUTS, Stream, check_read_once
+from kdjax.data.lazy import drawn_while_read
+from kdjax.data.stream import check_drawn_alike
 from kdjax.dataset import Dataset, Split, leaves
 from kdjax.errors import UsageError, shown
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import TrainedStudents, TrainedTeacher
-from kdjax.study.recipe.recipe import EVERY, BucketSpec, Fit, GridCell
+from kdjax.study.recipe.recipe import EVERY, BucketSpec, Fit, GridCell, Recipe
 from kdjax.tasks.base import Task
 from kdjax.train import teachers
 from kdjax.train.cache import SPARSE
@@ -103,6 +105,20 @@ def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
     known.pop('inputs', None)
     said = SAID if build.task(inputs.task).per_token and dataset.padded else ()
     return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
+
+
+def check_drawn(dataset: Dataset, recipe: Recipe) -> None:
+    """Raises UsageError where images that are cropped while they are read are not read anew for every view."""
+    columns = dataset.splits['train'].columns()
+    if not drawn_while_read(columns):
+        return
+    if not recipe.execution.stream:
+        check_read_once(columns)
+    check_drawn_alike(columns, recipe.views.consistent)
+    for name, spec in recipe.teachers.items():
+        if spec.folds:
+            raise UsageError(f'{name}.folds reads the examples of a fold as they are, and these are cropped while they '
+                             'are read: set folds=0, or leave out area=... of the source')  # fmt: skip
 
 
 def together(task: Task) -> int:

@@ -255,6 +255,7 @@ class Execution:
     save_every: int
     profile: int
     stream: bool
+    tflops: float
     tensorboard: bool
     wandb: bool
     # All fields, for what shows them beside curves.

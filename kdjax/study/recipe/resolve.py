@@ -100,7 +100,7 @@ def _recipe(
     arguments = data.args.to_dict()
     execution = Execution(
         run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
-        config.track.tensorboard, config.track.wandb, plain(config.to_dict()),
+        run.tflops, config.track.tensorboard, config.track.wandb, plain(config.to_dict()),
     )  # fmt: skip
     return Recipe(
         config=config,
