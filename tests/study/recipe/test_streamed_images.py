@@ -92,8 +92,8 @@ def test_a_plan_says_what_devices_keep_how_long_it_takes_and_how_fast_images_mus
     assert rows['KD'][2] == rows['baseline'][2] != rows['teacher'][2]
     assert 'on each of 4 devices: that state, ' in said
     total, _, rest = said.partition(' hours of steps at 0.002 TFLOP/s a device; ')
-    assert float(total.split()[-1]) == pytest.approx(sum(float(rows[name][6]) for name in ('teacher', 'baseline', 'KD')),
-                                                     rel=0.01)  # fmt: skip
+    whole = sum(float(rows[name][6]) for name in ('teacher', 'baseline', 'KD'))
+    assert float(total.split()[-1]) == pytest.approx(whole, rel=0.01)
     assert 'examples a second are to be read' in rest
     rate = float(rest.partition(' examples')[0].replace(' ', ''))
     assert rate == pytest.approx(
