@@ -90,6 +90,9 @@ def data() -> ConfigDict:
             'transfer_sizes': (1000,),
             # 'examples' one by one, or 'groups': all of a group (speaker, user) before the first example of the next
             'draw': 'examples',
+            # Of batches: 'own', every seed has its order; or 'shared', all cells with the same examples see the same
+            # batches, which are read and augmented once for all of them: seeds then differ in their weights alone
+            'order': 'own',
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }

@@ -90,7 +90,7 @@ def _fit(steps: int, batch: int, weights: Mapping[str, float]) -> ConfigDict:
 def _see(found: ConfigDict, given: Mapping[str, Any]) -> None:
     """Which images, and which piece of them: another in every epoch."""
     size, resize = (32, 36) if given['quick'] else (224, 256)
-    found.data.stream, found.data.transfer_sizes = True, ()
+    found.data.stream, found.data.order, found.data.transfer_sizes = True, 'shared', ()
     found.data.source = 'synthetic.images' if given['paper'] else 'folder.images'
     found.data.args = ConfigDict({'size': size} if given['paper'] else {
         'folder': os.path.join(os.environ.get('KDJAX_DATA', ''), 'imagenet'), 'size': size, 'resize': resize,

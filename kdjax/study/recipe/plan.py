@@ -196,7 +196,7 @@ def _students_inputs(
         'label_noise': recipe.label_noise,
     }  # fmt: skip
     return TrainedStudents(
-        **_common(recipe, recipe.column, fit), column=recipe.column, views=recipe.views, fit=fit,
+        **_common(recipe, recipe.column, fit), column=recipe.column, views=recipe.views, fit=fit, order=recipe.order,
         validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
         gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start, **drawn,
@@ -266,7 +266,9 @@ def traced(
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
     if isinstance(inputs, TrainedStudents):
-        streams = feeding.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
+        streams = feeding.streams(
+            task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit, inputs.order
+        )
         feeding.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
     cost = dry_run.trace(inputs, dataset, earlier)

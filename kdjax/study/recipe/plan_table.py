@@ -10,6 +10,7 @@ from rich.text import Text
 
 from kdjax import trees
 from kdjax.dataset import Dataset, bucket_of, widths
+from kdjax.study.recipe import feeding
 from kdjax.study.recipe.dry_run import Traced
 from kdjax.study.recipe.inputs import FoldedTeacher, TrainedStudents, TrainedTeacher
 from kdjax.study.recipe.plan import cells_of, check_shapes, stages_of
@@ -31,7 +32,7 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
         inputs, between = stage.inputs, [''] * len(counted)
         if isinstance(inputs, TrainedTeacher | FoldedTeacher | TrainedStudents):
             fit = inputs.teacher.fit if isinstance(inputs, FoldedTeacher) else inputs.fit
-            trained.append(Trained.of(recipe, fit, cells_of(inputs), costs[fit.name]))
+            trained.append(Trained.of(recipe, fit, cells_of(inputs), costs[fit.name], dataset.splits['train'].size))
             between = trained[-1].shown(bool(hours), max(1, len(recipe.buckets.widths)))
         shown.add_row(stage.name, ', '.join(stage.needs), *between, state)
     said = [_padding(recipe, dataset)] if recipe.buckets.widths else []
@@ -51,11 +52,11 @@ class Trained(NamedTuple):
     tflops: float  # of a device; 0 where nobody said
 
     @classmethod
-    def of(cls, recipe: Recipe, fit: Fit, cells: Sequence[GridCell], cost: Traced) -> 'Trained':
-        """Of a fit with such cells."""
+    def of(cls, recipe: Recipe, fit: Fit, cells: Sequence[GridCell], cost: Traced, examples: int) -> 'Trained':
+        """Of a fit with such cells, where there are so many examples."""
         run, devices = recipe.execution, parallel.all_devices()
         runner = parallel.chosen(run.runner, devices, len(cells), fit.batch_size // fit.spec.accumulate)
-        own = len({(cell.transfer_size, cell.seed) for cell in cells})
+        own = len({feeding.draw_of(cell, examples, recipe.order == feeding.SHARED) for cell in cells})
         return cls(len(cells), own, 1 if runner == 'single' else len(devices), fit, cost, cost.kept(runner), run.tflops)
 
     @property

@@ -278,7 +278,7 @@ class Recipe:
       upstream: the one that fits upstream learn from.
       buckets: widths of padded examples.
       views: what students see.
-      transfer_sizes, draw, classes, label_noise: of students' transfer sets.
+      transfer_sizes, draw, order, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
@@ -301,6 +301,7 @@ class Recipe:
     views: Views
     transfer_sizes: tuple[int, ...]
     draw: str
+    order: str
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]

@@ -114,6 +114,7 @@ def _recipe(
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
         draw=data.draw,
+        order=data.order,
         classes=tuple(data.classes),
         label_noise=data.label_noise,
         teachers=teachers,
