@@ -13,7 +13,7 @@ import numpy as np
 
 from kdjax.data.augment import Augment, OfExample, identity, views
 from kdjax.data.buckets import Buckets
-from kdjax.data.lazy import drawn_while_read
+from kdjax.data.lazy import check_read_once
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import UNLABELLED, Shared, batch_axes, in_memory, is_column
@@ -280,13 +280,6 @@ def check(
             "the teacher reads a column of its own, 'teacher_inputs', which an augmentation of 'inputs' leaves as it "
             'is: use one of the whole example, or data.views=1'
         )
-
-
-def check_read_once(columns: Mapping[str, Tree]) -> None:
-    """Raises UsageError where columns that are read anew for every view are to be read once."""
-    if made := drawn_while_read(columns):
-        raise UsageError(f'{", ".join(made)} are cropped while they are read, anew for every view: set '
-                         'data.stream=True, or leave out area=... of the source')  # fmt: skip
 
 
 def shown(

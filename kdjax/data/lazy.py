@@ -138,6 +138,20 @@ def drawn_while_read(columns: Mapping[str, Tree]) -> list[str]:
     return [path for path, column in leaves(columns) if isinstance(column, Viewed)]
 
 
+def check_read_once(columns: Mapping[str, Tree]) -> None:
+    """Raises UsageError where columns that are read anew for every view are to be read once."""
+    if made := drawn_while_read(columns):
+        raise UsageError(f'{", ".join(made)} are cropped while they are read, anew for every view: set '
+                         'data.stream=True, or leave out area=... of the source')  # fmt: skip
+
+
+def check_drawn_alike(columns: Mapping[str, Tree], consistent: bool) -> None:
+    """Raises UsageError where an example is read in one view, and student and teacher are to see two."""
+    if not consistent and (made := drawn_while_read(columns)):
+        raise UsageError(f'{", ".join(made)} are cropped while they are read, once for student and teacher: set '
+                         'data.consistent=True, or leave out area=... of the source')  # fmt: skip
+
+
 def subset(column: Column, positions: np.ndarray) -> Column:
     """The examples of a column at (N,) positions: of an array in memory an array, else still where they are."""
     if isinstance(column, Viewed):

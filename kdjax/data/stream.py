@@ -28,7 +28,7 @@ from kdjax.data.feed import (
     shown,
     shuffled,
 )
-from kdjax.data.lazy import drawn_while_read, seen
+from kdjax.data.lazy import check_drawn_alike, seen
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import is_column, leaves
@@ -145,13 +145,6 @@ def streamed(
         return batch if mix is None else jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
 
     return Feed(batches, buckets)
-
-
-def check_drawn_alike(columns: Mapping[str, Tree], consistent: bool) -> None:
-    """Raises UsageError where an example is read in one view, and student and teacher are to see two."""
-    if not consistent and (made := drawn_while_read(columns)):
-        raise UsageError(f'{", ".join(made)} are cropped while they are read, once for student and teacher: set '
-                         'data.consistent=True, or leave out area=... of the source')  # fmt: skip
 
 
 def _address(stream: Stream) -> tuple[int, int]:

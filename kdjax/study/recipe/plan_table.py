@@ -23,7 +23,7 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
     """What would run: stages in order, their cells, steps and cost; and hours, where `run.tflops` says how fast."""
     costs, shown = check_shapes(recipe, dataset), Table(title=Text(recipe.title), title_justify='left')
     hours = ('hours',) if recipe.execution.tflops else ()
-    counted = ('cells', 'parameters', 'steps', 'GFLOP', 'MB of state', *hours, 'programs')
+    counted = ('cells', 'params', 'steps', 'GFLOP', 'MB of state', *hours)
     for column in ('stage', 'needs', *counted, 'state'):
         shown.add_column(column, justify='left' if column in ('stage', 'needs', 'state') else 'right')
     trained = []
@@ -33,7 +33,7 @@ def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
         if isinstance(inputs, TrainedTeacher | FoldedTeacher | TrainedStudents):
             fit = inputs.teacher.fit if isinstance(inputs, FoldedTeacher) else inputs.fit
             trained.append(Trained.of(recipe, fit, cells_of(inputs), costs[fit.name], dataset.splits['train'].size))
-            between = trained[-1].shown(bool(hours), max(1, len(recipe.buckets.widths)))
+            between = trained[-1].shown()
         shown.add_row(stage.name, ', '.join(stage.needs), *between, state)
     said = [_padding(recipe, dataset)] if recipe.buckets.widths else []
     shown.caption = '; '.join([*said, *_on_devices(recipe, trained)]) or None
@@ -69,12 +69,12 @@ class Trained(NamedTuple):
         """That its steps take."""
         return self.flops / (self.devices * self.tflops * 1e12)
 
-    def shown(self, hours: bool, programs: int) -> list[str]:
-        """Cells of the table, from 'cells' to 'programs'."""
+    def shown(self) -> list[str]:
+        """Cells of the table, from 'cells' to 'hours'."""
         parameters = trees.count(self.cost.state.params['student'])
         return [
             str(self.cells), f'{parameters:,}'.replace(',', ' '), str(self.fit.steps), f'{self.flops / 1e9:.3g}',
-            f'{self.cells * self.kept / 1e6:.3g}', *([f'{self.seconds / 3600:.3g}'] if hours else []), str(programs),
+            f'{self.cells * self.kept / 1e6:.3g}', *([f'{self.seconds / 3600:.3g}'] if self.tflops else []),
         ]  # fmt: skip
 
 
@@ -102,4 +102,5 @@ def _padding(recipe: Recipe, dataset: Dataset) -> str:
     known = widths(recipe.buckets.widths, int(lengths.max()))
     wide = np.asarray(known)[bucket_of(lengths, known)]
     one, several = (1 - lengths.sum() / total for total in (lengths.max() * len(lengths), wide.sum()))
-    return f'{several:.0%} of the tokens are padding, with one width {one:.0%}; widths {", ".join(map(str, known))}'
+    each = ', '.join(map(str, known))
+    return f'{several:.0%} of the tokens are padding, with one width {one:.0%}; widths {each}, a program each'

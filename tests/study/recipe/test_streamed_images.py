@@ -79,6 +79,11 @@ def shown(config, workdir):
     return text.getvalue()
 
 
+def flowing(text):
+    """Lines of a table's caption as one."""
+    return ' '.join(text.split())
+
+
 def test_a_plan_says_what_devices_keep_how_long_it_takes_and_how_fast_images_must_come(tmp_path):
     """Of ImageNet's number of images, which are made up; networks are small."""
     fields = {**SMALL, 'run.tflops': 0.002, 'data.args.size': 16, 'run.runner': 'fsdp'}
@@ -92,8 +97,8 @@ def test_a_plan_says_what_devices_keep_how_long_it_takes_and_how_fast_images_mus
     gflop, hours = float(rows['KD'][4]), float(rows['KD'][6])
     assert hours == pytest.approx(gflop / 1e3 / (4 * 0.002) / 3600, rel=0.01)
     assert rows['KD'][2] == rows['baseline'][2] != rows['teacher'][2]
-    assert 'on each of 4 devices: that state, ' in said
-    total, _, rest = said.partition(' hours of steps at 0.002 TFLOP/s a device; ')
+    assert 'on each of 4 devices: that state, ' in flowing(said)
+    total, _, rest = flowing(said).partition(' hours of steps at 0.002 TFLOP/s a device; ')
     whole = sum(float(rows[name][6]) for name in ('teacher', 'baseline', 'KD'))
     assert float(total.split()[-1]) == pytest.approx(whole, rel=0.01)
     assert 'examples a second are to be read' in rest
