@@ -3,10 +3,14 @@
 import functools
 import io
 import runpy
+import socket
+import subprocess
+import sys
 from pathlib import Path
 
 import jax
 import numpy as np
+import processes
 import pytest
 from PIL import Image
 from rich.console import Console
@@ -70,6 +74,30 @@ def test_over_four_devices_it_ends_as_on_one(runner, painted, tmp_path):
     found, again = ran(config(painted, **wide, **{'run.runner': runner}), tmp_path / 'several')
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4), found, alone)
     assert [line['step'] for line in again] == [line['step'] for line in history]
+
+
+@pytest.mark.slow
+def test_two_processes_read_their_parts_and_end_as_one(painted, tmp_path):
+    with socket.socket() as probe:
+        probe.bind(('localhost', 0))
+        port = probe.getsockname()[1]
+    flags = [f'--config.{name}={value!r}' if isinstance(value, dict) else f'--config.{name}={value}'
+             for name, value in SMALL.items()]  # fmt: skip
+    command = [sys.executable, ROOT / 'run.py', f'--config={ROOT / "configs" / "imagenet.py"}:quick,batch=8', *flags]
+
+    def begun(workdir, *more):
+        own = {**processes.environment(), 'KDJAX_DATA': str(painted)}
+        return subprocess.Popen([*command, f'--workdir={tmp_path / workdir}', *more], env=own, stderr=subprocess.PIPE,
+                                stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+
+    several = [begun('two', f'--distributed=localhost:{port},2,{place}') for place in (0, 1)]
+    for process in (*several, begun('one')):
+        _, said = process.communicate(timeout=600)
+        assert process.returncode == 0, said
+    found, wanted = ([load_variables(path) for path in sorted((tmp_path / name).glob('*/variables'))]
+                     for name in ('two', 'one'))  # fmt: skip
+    assert len(found) == 3  # of the teacher, of labels alone, and of KD
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4), found, wanted)
 
 
 def shown(config, workdir):
