@@ -85,15 +85,15 @@ def test_two_processes_read_their_parts_and_end_as_one(painted, tmp_path):
              for name, value in SMALL.items()]  # fmt: skip
     command = [sys.executable, ROOT / 'run.py', f'--config={ROOT / "configs" / "imagenet.py"}:quick,batch=8', *flags]
 
-    def begun(workdir, *more):
+    def begun(name, *more):
         own = {**processes.environment(), 'KDJAX_DATA': str(painted)}
-        return subprocess.Popen([*command, f'--workdir={tmp_path / workdir}', *more], env=own, stderr=subprocess.PIPE,
-                                stdout=subprocess.DEVNULL, text=True)  # fmt: skip
+        with (tmp_path / f'{name}.log').open('w') as log:
+            flags = [f'--workdir={tmp_path / name.partition("-")[0]}', *more]
+            return subprocess.Popen([*command, *flags], env=own, stdout=log, stderr=log)
 
-    several = [begun('two', f'--distributed=localhost:{port},2,{place}') for place in (0, 1)]
-    for process in (*several, begun('one')):
-        _, said = process.communicate(timeout=600)
-        assert process.returncode == 0, said
+    several = {f'two-{place}': begun(f'two-{place}', f'--distributed=localhost:{port},2,{place}') for place in (0, 1)}
+    for name, process in {**several, 'one': begun('one')}.items():
+        assert process.wait(600) == 0, (tmp_path / f'{name}.log').read_text()
     found, wanted = ([load_variables(path) for path in sorted((tmp_path / name).glob('*/variables'))]
                      for name in ('two', 'one'))  # fmt: skip
     assert len(found) == 3  # of the teacher, of labels alone, and of KD
