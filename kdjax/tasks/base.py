@@ -205,6 +205,11 @@ class Task:
         del student, teacher, split
         return None
 
+    @property
+    def has_questions(self) -> bool:
+        """Whether there are `questions`, whatever the data are: a cache then has their answers and no features."""
+        return type(self).questions is not Task.questions
+
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """What is asked of a cached teacher in the place of its logits on every view of every training example.
 

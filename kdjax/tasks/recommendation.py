@@ -127,6 +127,10 @@ class Recommendation(Task):
 
     # ---- what is asked
 
+    @property
+    def has_questions(self) -> bool:
+        return self._asked((*OF_ITEMS, *OF_USERS))
+
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """Which items each user is shown first, and, where terms of the item's side need it, which users each item."""
         train, facts = dataset.splits['train'], dataset.facts

@@ -172,6 +172,10 @@ class Translation(NextToken):
     def _searched(self, given: Mapping[str, Any], width: int) -> Found:
         return searched(**given, beam=Beam(width, self.rule, self.alpha))
 
+    @property
+    def has_questions(self) -> bool:
+        return bool(self.sequences)
+
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """The training sentences, to be translated by each search."""
         train, every = dataset.splits['train'], np.arange(dataset.splits['train'].size)

@@ -171,8 +171,9 @@ def _cache_inputs(
     recipe: Recipe, spec: TeacherSpec, teacher: Teacher, folded: FoldedTeacher | None, taps: tuple[str, ...]
 ) -> CachedTeacher:
     views = recipe.views
+    kept = () if build.task(teacher.task).has_questions else taps  # a network that answers questions is asked for them
     return CachedTeacher(
-        name=spec.name, augment=views.augment, views=views.views, taps=taps, precision=spec.precision, keep=spec.keep,
+        name=spec.name, augment=views.augment, views=views.views, taps=kept, precision=spec.precision, keep=spec.keep,
         bound=spec.bound, teacher=teacher, folded=folded,
     )  # fmt: skip
 
