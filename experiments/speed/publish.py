@@ -269,7 +269,9 @@ def accelerated(device: Results) -> list[document.Table]:
                     f'{100 * case["step_gflop"] / each["median"] / limit:.1f}',
                     f'{each["build_seconds"] + each["first_step_seconds"]:.1f}',
                 ))  # fmt: skip
-        says = f'{pair}, {where}; ratio: how many times faster than torch compiled in float32'
+        first = rows[0][1] if rows else ''
+        against = 'torch compiled in float32' if first.startswith('torch') else first
+        says = f'{pair}, {where}; ratio: how many times faster than {against}'
         tables.append(document.Table(says, 'llrrrr', header, tuple(rows)))
     return [table for table in tables if table.rows]
 
