@@ -13,6 +13,7 @@ from kdjax.study import run
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.build import dataset
 from kdjax.study.recipe.resolve import resolve
+from kdjax.study.sweep import expand
 from kdjax.train import given
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -49,6 +50,20 @@ def test_every_technique_of_the_experiment_could_run():
     recipe = resolve(config)
     costs = plan.check_shapes(recipe, dataset(recipe.data))
     assert {'baseline', 'rrd', 'ir-rrd', 'de', 'htd', 'dcd'} <= set(costs)
+
+
+def test_what_other_methods_read_of_the_teacher_trains_no_method_again():
+    """A cache of answers has no features, so those that experts ask for are not in the address of what it teaches."""
+
+    def planned(methods):
+        config = small(EXPERIMENT['get_config'](methods))
+        found = expand.expand(config, EXPERIMENT['sweep'](methods))
+        caches = [stage.reads['taps'] for stage in found.stages.values() if stage.name == 'cache']
+        return {cell.key for cell in found.cells.values() if cell.fit.name == 'rrd'}, caches
+
+    alone, beside = planned('methods=RRD'), planned('methods=RRD+DE+FTD')
+    assert beside == alone
+    assert alone[1] == [[]]
 
 
 def test_the_expected_numbers_are_of_methods_and_metrics_that_there_are():

@@ -7,7 +7,8 @@ Expected: expected.json, best epoch: H@5 of .4486 alone, .4698 RRD, .4947 IR-RRD
 Arguments: short (30 epochs of larger batches for students, 40 for the teacher), methods=NAME+NAME+... (of METHODS),
     width=N (of the student), split=loo|topology, seeds=N, epochs=N, teacher_epochs=N, batch=N, teacher_batch=N (that of
     the students), every=N (of so many interactions of a batch one asks about its user and item; 1 for all),
-    experts=N (of so many experts look at one), looks=N (validations)
+    experts=N (of so many experts look at one), topologies=N (of so many one is in the topology; 1,024 of a batch if
+    left out), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -76,7 +77,8 @@ def get_config(arg: str = '') -> ConfigDict:
             config.task.asked_every = given['every']
         for name in used:
             kind, _, _ = TERMS[name]['kind'].partition('.')
-            some = {'de_rrd': given['experts'] or given['every'], 'topology': batch // BATCH}.get(kind, 1)
+            some = {'de_rrd': given['experts'] or given['every'],
+                    'topology': given['topologies'] or batch // BATCH}.get(kind, 1)  # fmt: skip
             if some > 1 and name in EVERY:
                 config.terms[name].every = some
         for name in ('experts_users', 'experts_items'):
@@ -135,4 +137,5 @@ def _methods(given: Mapping[str, Any]) -> list[str]:
 
 def _arguments(arg: str) -> dict[str, Any]:
     return base.arguments(arg, short=False, methods='RRD+IR-RRD+DE', width=20, split='loo', seeds=5, epochs=0,
-                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, experts=0, looks=0)  # fmt: skip
+                          teacher_epochs=0, batch=0, teacher_batch=0, every=1, experts=0, topologies=0,
+                          looks=0)  # fmt: skip

@@ -75,6 +75,7 @@ class Translation(NextToken):
       alpha: its exponent.
     """
 
+    ASKED_BY: ClassVar[tuple[str, ...]] = ('sequences',)
     OF_FITS: ClassVar[tuple[str, ...]] = ('learned', 'search', 'share')
 
     beam: int = 1

@@ -120,6 +120,11 @@ def asked():
             for name, question in TASK.questions(DATA).items()}  # fmt: skip
 
 
+def test_whether_there_are_questions_is_known_without_data():
+    for task in (TASK, Recommendation(), Recommendation(first_users=2)):
+        assert task.has_questions == bool(task.questions(DATA))
+
+
 def test_a_teacher_ranks_what_is_not_taken():
     found, seen = asked(), taken(KNOWN.train)
     for name, free, scores in (('ranked_items', ~seen, SCORES[0]), ('ranked_users', ~seen.T, SCORES[0].T)):

@@ -85,6 +85,7 @@ def test_a_teacher_is_asked_once_for_every_search():
     assert [*questions] == ['written1', 'written2']
     np.testing.assert_array_equal(questions['written2'].rows, np.arange(EXAMPLES))
     assert not Translation().questions(dataset(SPLIT))
+    assert (task.has_questions, Translation().has_questions) == (True, False)
     variables, outputs = {'params': jnp.asarray(TABLES[0]), 'stats': {}}, Outputs(TEACHER, {})
     for width in (1, 2):
         found = task.reply(TABLE, variables, outputs, batch_of(**{f'asked{width}': np.ones(EXAMPLES)}))
