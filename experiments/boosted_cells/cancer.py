@@ -1,6 +1,7 @@
 """Cells of breast tissue as a table of 30 numbers, part of scikit-learn itself: are they malignant?
 
-Source: Wolberg, Mangasarian, Street, Street, Breast Cancer Wisconsin (Diagnostic), UCI Machine Learning Repository, 1995.
+Source: Wolberg, Mangasarian, Street, Street, Breast Cancer Wisconsin (Diagnostic), UCI Machine Learning Repository,
+1995.
 """
 
 import numpy as np
