@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from configs import fsdd_ctc
 from kdjax import ctc
 from kdjax.data.preprocess import Preprocess
-from kdjax.dataset import Split
+from kdjax.dataset import Split, taken
 from kdjax.study.recipe import build, plan
 from kdjax.study.recipe.resolve import resolve
 from kdjax.train import given
@@ -41,8 +41,7 @@ def answered(net: Net, variables: Tree, split: Split, preprocess: Preprocess) ->
 
     found = []
     for start in range(0, split.size, BATCH):
-        part = jax.tree.map(lambda column: column[start : start + BATCH], split.inputs)
-        outputs = ask(part)
+        outputs = ask(taken(split.inputs, np.arange(start, min(start + BATCH, split.size))))
         found.append((np.asarray(outputs.logits), np.asarray(outputs.masks['logits'][0])))
     logits, mask = map(np.concatenate, zip(*found, strict=True))
     return {'logits': logits, 'mask': mask}
