@@ -4,6 +4,7 @@ Nothing is iterated, so nothing has a position to save: a resumed run asks for t
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
@@ -97,6 +98,25 @@ def order(
     return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
 
 
+def remembering(streams: Sequence[Stream], epochs: int, buckets: Buckets | None) -> Callable[[Stream, int], np.ndarray]:
+    """`shuffled`, which remembers so many epochs of each pool: a large one takes longer to shuffle than a batch to make.
+
+    With `buckets` each has pools of its own, and nothing is remembered.
+    """
+    if buckets is not None:
+        return shuffled
+    pools = {_address(stream): stream for stream in streams}
+    remembered = functools.lru_cache(maxsize=epochs * len(pools))(
+        lambda address, epoch: shuffled(pools[address], epoch)
+    )
+    return lambda stream, epoch: remembered(_address(stream), epoch)
+
+
+def _address(stream: Stream) -> tuple[int, int]:
+    """Equal for streams of one order."""
+    return id(stream.pool), stream.seed
+
+
 def drawn(
     streams: Sequence[Stream],
     start: int,
@@ -114,9 +134,9 @@ def drawn(
         streams = buckets_of(streams, buckets, turn.bucket)
         start, stop, batch_size = turn.before, turn.before + stop - start, buckets.rows[turn.bucket]
     # Cells that share a stream share the work of ordering it.
-    distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
+    distinct = {_address(stream): stream for stream in streams}
     ordered = {key: order(stream, start, stop, batch_size, shuffled) for key, stream in distinct.items()}
-    keys = [(id(stream.pool), stream.seed) for stream in streams]
+    keys = [_address(stream) for stream in streams]
     ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
     return (ids, epochs) if len(streams) > 1 else (ids[:, 0], epochs[:, 0])
 
@@ -186,8 +206,10 @@ def feed(
     axes = [tuple((name, of) for name, of in padded.items() if name in named) for named in (columns, near)]
     look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
 
+    ordered = remembering(streams, 1, buckets)
+
     def batches(start: int, stop: int, part: slice) -> Batch:
-        ids, epochs = drawn(streams, start, stop, batch_size, buckets=buckets)
+        ids, epochs = drawn(streams, start, stop, batch_size, ordered, buckets)
         part = scaled(part, ids.shape[-1] // batch_size)
         if mix is None:
             ids, epochs = ids[..., part], epochs[..., part]

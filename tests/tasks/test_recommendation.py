@@ -377,3 +377,25 @@ def test_an_exhibit_is_of_a_user_whose_item_the_teacher_finds():
     costs = TASK.costs(CELLS, {'1': 0.5, '128': 4.0}, None)
     assert costs == {'table_mb': 2 * (USERS + ITEMS) * 16 / 1e6, 'ms_per_user': 0.5, 'users_per_second': 32000.0}
     assert TASK.served(Outputs(jnp.asarray(SCORES[0]), {})).shape == (USERS, ITEMS)
+
+
+def test_an_example_has_draws_of_its_own_that_are_the_parts_of_its_key():
+    """As when all were split off at once: what a run drew it draws again."""
+    keys = jax.vmap(recommendation._key)(jnp.arange(6), jnp.arange(6) % 2)
+    split = jax.vmap(lambda key: jax.random.split(key, 5))(keys)
+    for place in range(5):
+        found = recommendation._part(keys, place)
+        np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(split[:, place]))
+
+
+def test_what_may_be_is_taken_in_the_order_of_its_draws():
+    """And again where too little may be; the first draw where nothing may."""
+    keys, words = jax.random.split(jax.random.key(3), 40), 2
+    shares = np.linspace(0, 1, 40)[:, None] > np.random.default_rng(0).random((40, 32 * words))
+    for count in (1, 5):
+        seen = jnp.asarray(citeulike.packed(shares))
+        found = np.asarray(recommendation._drawn(keys, count, seen))
+        bits = jax.vmap(lambda key: jax.random.bits(key, (count + 7,), jnp.uint32))(keys)
+        for row, (draws, known) in enumerate(zip(np.asarray(bits) % (32 * words), shares, strict=True)):
+            free = [each for each in draws if not known[each]] or [draws[0]]
+            np.testing.assert_array_equal(found[row], [free[place % len(free)] for place in range(count)])
