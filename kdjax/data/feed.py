@@ -99,7 +99,7 @@ def order(
 
 
 def remembering(streams: Sequence[Stream], epochs: int, buckets: Buckets | None) -> Callable[[Stream, int], np.ndarray]:
-    """`shuffled`, which remembers so many epochs of each pool: a large one takes longer to shuffle than a batch to make.
+    """`shuffled`, which remembers so many epochs of each pool: a large one takes longer to shuffle than to feed.
 
     With `buckets` each has pools of its own, and nothing is remembered.
     """

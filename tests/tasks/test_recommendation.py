@@ -395,7 +395,7 @@ def test_what_may_be_is_taken_in_the_order_of_its_draws():
     for count in (1, 5):
         seen = jnp.asarray(citeulike.packed(shares))
         found = np.asarray(recommendation._drawn(keys, count, seen))
-        bits = jax.vmap(lambda key: jax.random.bits(key, (count + 7,), jnp.uint32))(keys)
+        bits = jax.vmap(functools.partial(jax.random.bits, shape=(count + 7,), dtype=jnp.uint32))(keys)
         for row, (draws, known) in enumerate(zip(np.asarray(bits) % (32 * words), shares, strict=True)):
             free = [each for each in draws if not known[each]] or [draws[0]]
             np.testing.assert_array_equal(found[row], [free[place % len(free)] for place in range(count)])
