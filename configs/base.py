@@ -72,7 +72,8 @@ def data() -> ConfigDict:
             'source': 'digits.digits',
             'args': {},  # of the source: the folder of the files, how many examples are held out for validation, ...
             # Inputs are read batch by batch, ahead, in threads, and never put on the device whole (extra 'stream'): for
-            # what does not fit in memory. Examples and their order are the same; a dispatch, run.chunk steps, must fit
+            # what does not fit in memory. Examples and their order are the same; a dispatch, run.chunk steps, must fit.
+            # Images of a folder or of TFDS may then be cropped while they are read, anew for every view: args.area
             'stream': False,
             # From inputs as stored to what networks see, in training and evaluation: module.function in kdjax/data
             'preprocess': {'kind': 'preprocess.unit'},
@@ -89,6 +90,9 @@ def data() -> ConfigDict:
             'transfer_sizes': (1000,),
             # 'examples' one by one, or 'groups': all of a group (speaker, user) before the first example of the next
             'draw': 'examples',
+            # Of batches: 'own', every seed has its order; or 'shared', all cells with the same examples see the same
+            # batches, which are read and augmented once for all of them: seeds then differ in their weights alone
+            'order': 'own',
             'classes': (),  # of its transfer set a student sees these classes alone, by number; () for all
             'label_noise': 0.0,  # share of a student's hard labels that are wrong on purpose; its teacher's are right
         }
@@ -228,6 +232,7 @@ def run() -> ConfigDict:
             'anatomy_every': 0,  # steps between looks at the gradients of students' terms; 0, never, costs nothing
             # What is compiled for a CPU; if not, compiling takes half as long and the rest longer: for a quick look
             'optimise': True,
+            'tflops': 0.0,  # TFLOP/s that a device reaches in a step, from which --mode=plan reckons hours; 0 for none
         }
     )
 

@@ -7,10 +7,10 @@ from kdjax.study.report import formatting, statistics
 END = '<!-- end of results -->'
 
 
-def filled(text: str, begin: str, content: str) -> str:
-    """`text` with `content` between the mark `begin` and END."""
+def filled(text: str, begin: str, content: str, end: str = END) -> str:
+    """`text` with `content` between the marks `begin` and `end`."""
     before, _, rest = text.partition(begin)
-    return f'{before}{begin}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
+    return f'{before}{begin}\n\n{content}\n\n{end}{rest.partition(end)[2]}'
 
 
 def percent(values: Mapping[int, float | None]) -> str:

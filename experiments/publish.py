@@ -21,11 +21,14 @@ import shutil
 import sys
 from pathlib import Path
 
-from kdjax.study.report import document, networks, records, tables
-
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parent
-BEGIN, END = '<!-- results: written by experiments/publish.py -->', '<!-- end of results -->'
+sys.path.insert(0, str(ROOT))
+
+from experiments import pages
+from kdjax.study.report import document, networks, records, tables
+
+BEGIN = '<!-- results: written by experiments/publish.py -->'
 SIZES = ('gain_vs_size.png', 'accuracy_vs_size.png', 'learning_curves.png')
 FIGURES = {  # by experiment
     'digits': (*SIZES, 'soft_labels.png'),
@@ -76,13 +79,6 @@ def table(content: dict) -> str:
     return f'{document.markdown(blocks).strip()}\n\n{where}'
 
 
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{after}'
-
-
 def main(name: str, workdir: Path) -> None:
     """Publishes the report in `workdir` as that of an experiment."""
     results = HERE / name / 'results'
@@ -91,7 +87,7 @@ def main(name: str, workdir: Path) -> None:
         shutil.copyfile(workdir / 'report' / file, results / file)
     summary = json.loads((results / 'summary.json').read_text())
     for path in shown(name):
-        path.write_text(filled(path.read_text(), table(summary)))
+        path.write_text(pages.filled(path.read_text(), BEGIN, table(summary)))
 
 
 if __name__ == '__main__':

@@ -147,6 +147,8 @@ def stratified(labels: np.ndarray, sizes: tuple[int, ...], seed: int) -> list[np
     """
     if min(sizes) < 1 or sum(sizes) > len(labels):
         raise UsageError(f'cannot draw sets of {sizes} from {len(labels)} examples')
+    if sizes == (len(labels),):
+        return [np.arange(len(labels))]  # all of them: with a million nothing is to be dealt out
     dealt = _dealt(labels, np.random.default_rng(seed))
     borders = np.cumsum((0, *sizes))
     # Consecutive parts nest: of two draws with one seed, the larger holds the smaller.

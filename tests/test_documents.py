@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from configs.sweeps import presets as sweep
+from experiments import pages
 from kdjax.study.report import technique_list
 from kdjax.testing import world
 
@@ -37,7 +38,8 @@ PAGES = [(name, path) for name in PUBLISH['FIGURES'] for path in PUBLISH['shown'
 def test_the_shown_table_is_that_of_the_results(name, path):
     """Where it is not: python experiments/publish.py NAME"""
     summary = json.loads((ROOT / 'experiments' / name / 'results' / 'summary.json').read_text())
-    assert PUBLISH['filled'](path.read_text(), PUBLISH['table'](summary)) == path.read_text()
+    shown = path.read_text()
+    assert pages.filled(shown, PUBLISH['BEGIN'], PUBLISH['table'](summary)) == shown
     assert {row['n'] for row in summary['rows']} == {*np.atleast_1d(SEEDS.get(name, 20))}
 
 
@@ -46,7 +48,7 @@ def test_the_speed_of_sentences_is_that_of_its_results():
     folder = ROOT / 'experiments' / 'sst2'
     speed = runpy.run_path(str(folder / 'speed.py'))
     found, page = json.loads((folder / 'results' / 'speed.json').read_text()), (folder / 'README.md').read_text()
-    assert speed['filled'](page, speed['table'](found)) == page
+    assert pages.filled(page, speed['BEGIN'], speed['table'](found), speed['END']) == page
 
 
 def test_the_list_of_techniques_is_that_of_the_code_and_of_what_was_measured():
@@ -79,7 +81,7 @@ def test_the_short_run_on_cifar_is_that_of_its_results():
     publish = runpy.run_path(str(folder / 'publish.py'))
     found = json.loads((folder / 'results' / 'summary.json').read_text())
     readme = (folder / 'README.md').read_text()
-    assert publish['filled'](readme, publish['BEGIN'], publish['content'](found)) == readme
+    assert pages.filled(readme, publish['BEGIN'], publish['content'](found)) == readme
     assert found['counts']['failed'] == 0
     assert all(row['last']['accuracy']['mean'] > 0.05 for row in found['rows']), 'no better than chance'
 
@@ -90,7 +92,7 @@ def test_the_page_of_speed_is_that_of_its_results():
     publish = runpy.run_path(str(folder / 'publish.py'))
     found = [json.loads((folder / 'results' / f'{name}.json').read_text()) for name in publish['RESULTS']]
     readme = (folder / 'README.md').read_text()
-    assert publish['filled'](readme, publish['content'](*found)) == readme
+    assert pages.filled(readme, publish['BEGIN'], publish['content'](*found)) == readme
 
 
 def test_the_readme_has_the_two_commands():

@@ -36,6 +36,7 @@ SHARED = {
     'data': {
         'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
         'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
+        'pictures',
     },
     'tasks': {
         'base', 'classification', 'entities', 'evaluation', 'next_token', 'own_text', 'speech', 'targets', 'centres',

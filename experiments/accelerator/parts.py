@@ -2,12 +2,15 @@
 
 Command: experiments/accelerator/run.sh [--out DIR] [--minutes 9] [--parts NAME,...] [--tiny]
 
-A part is a command in a process of its own. One that takes longer than it may is asked to stop, as by Ctrl-C, and
-then killed; what it has written by then is kept, and the parts after it run all the same.
+A part is a command in a session of its own. One that takes longer than it may is asked to stop, as by Ctrl-C, and then
+killed with all that it has started; what it has written by then is kept, and the parts after it run all the same. Who
+is stopped itself stops its part, and what was done is in parts.json.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -42,18 +45,22 @@ def parts(tiny: bool) -> list[Part]:
     """Everything, the most worth first; `tiny` is a look at the machinery, on any machine."""
     tests = ('-m', 'pytest', '-q', '-o', 'addopts=--import-mode=importlib', '-p', 'no:cacheprovider')
     golden = ('tests/test_golden.py', '-x', '-k', 'dkd') if tiny else ('tests/test_golden.py',)
-    students = 'quick,seeds=1' if tiny else 'epochs=60,seeds=2,precision=bfloat16'
+    students = 'pair=resnet14-resnet8,epochs=0.02,seeds=1' if tiny else 'epochs=60,seeds=2,precision=bfloat16'
     speed = ('--cases', 'resnet56-resnet20:kd', '--rounds', '1') if tiny else ('--rounds', '2')
-    text = 'configs/shakespeare.py' + (':quick' if tiny else '')
+    text = ('configs/shakespeare.py:quick', '--config.seeds=1') if tiny else ('configs/shakespeare.py',)
+    look = ('--tiny',) if tiny else ()
     return [
-        Part('devices', ('experiments/accelerator/devices.py', '--out={work}/devices.json', *(['--tiny'] * tiny)), 1.5,
+        Part('devices', ('experiments/accelerator/devices.py', '--out={work}/devices.json', *look), 1.5,
              ('devices.json',)),
         Part('golden', (*tests, *golden), 1.5, ()),
         Part('cifar100', ('run.py', f'--config={CIFAR}:{students}', '--mode=sweep', '--workdir={work}/run'), 4.5,
              ('run/report/*.png', 'run/report/report.md', 'run/report/summary.json', 'run/report/runs.csv')),
         Part('speed', ('experiments/speed/accelerator.py', '--out={work}/accelerator.json', *speed), 3,
              ('accelerator.json',)),
-        Part('text', ('run.py', f'--config={text}', '--mode=bench', '--workdir={work}/run'), 1, ('run/bench/*',)),
+        Part('decoding', ('experiments/accelerator/decoding.py', '--out={work}/decoding.json', *look), 1,
+             ('decoding.json',)),
+        Part('text', ('run.py', f'--config={text[0]}', *text[1:], '--mode=bench', '--workdir={work}/run'), 1,
+             ('run/bench/*',)),
     ]  # fmt: skip
 
 
@@ -62,18 +69,19 @@ def done(part: Part, seconds: float, out: Path, work: Path) -> dict[str, object]
     command = [sys.executable, *(word.format(work=work) for word in part.words)]
     start = time.monotonic()
     with open(out / f'{part.name}.log', 'w') as log:
-        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             code = process.wait(seconds)
             state = DONE if code == 0 else f'{FAILED} with code {code}'
         except subprocess.TimeoutExpired:
             state = STOPPED
             process.send_signal(signal.SIGTERM)
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 process.wait(GRACE)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+        finally:
+            with contextlib.suppress(ProcessLookupError):  # all have ended
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
     for path in (path for pattern in part.kept for path in sorted(work.glob(pattern))):
         (out / part.name).mkdir(exist_ok=True)
         shutil.copyfile(path, out / part.name / path.name)
@@ -105,6 +113,7 @@ def main() -> None:
     except UsageError as error:
         sys.exit(str(error))
     given.out.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # by way of what stops a part
     end, results = time.monotonic() + 60 * given.minutes, {part.name: {'state': LEFT} for part in wanted}
     for part in wanted:
         left = end - time.monotonic() - GRACE

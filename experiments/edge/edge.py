@@ -24,6 +24,7 @@ ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
 import kdjax
+from experiments import pages
 from experiments.edge import config as configs
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
@@ -38,7 +39,7 @@ from kdjax.study.report.scatter import Point
 from kdjax.train import ledger, storage
 from kdjax.train.checkpoint import load_variables
 
-BEGIN, END = '<!-- results: written by experiments/edge/edge.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/edge/edge.py -->'
 DATA = {'voice': 'fsdd', 'text': 'sst2'}  # folder under KDJAX_DATA
 TITLES = {'camera': 'a camera: handwritten digits', 'voice': 'a home hub: spoken digits, by a speaker nobody heard',
           'text': 'an assistant: sentiment of sentences'}  # fmt: skip
@@ -59,7 +60,7 @@ def main(tasks: Sequence[str], workdir: Path, quick: bool) -> None:
         draw(found[task], path.with_name(f'pareto_{task}.png'))
         if not quick:
             page = HERE / 'README.md'
-            page.write_text(filled(page.read_text(), content(json.loads(path.read_text()))))
+            page.write_text(pages.filled(page.read_text(), BEGIN, content(json.loads(path.read_text()))))
     if not found:
         raise UsageError('there is nothing to measure')
     print(content(json.loads(path.read_text())))
@@ -157,12 +158,6 @@ def row(method: str, name: str, student: Student, dataset: Dataset, workdir: Pat
 def provenance() -> dict[str, Any]:
     """What the numbers were measured with."""
     return {'machine': ledger.machine(), 'versions': ledger.versions(), 'git_commit': ledger.git_commit()}
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(found: Mapping[str, Any]) -> str:

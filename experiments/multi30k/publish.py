@@ -20,7 +20,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
-from experiments import publish
+from experiments import pages, publish
 from kdjax.decoding.bleu import SIGNATURES, bleu
 from kdjax.study.report import document
 from kdjax.study.report.document import Table
@@ -130,8 +130,7 @@ def main(workdir: Path) -> None:
     publish.main(NAME, workdir)
     found, page = content(workdir), ROOT / 'experiments' / NAME / 'README.md'
     (page.parent / 'results' / 'sentences.json').write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
-    before, _, rest = page.read_text().partition(BEGIN)
-    page.write_text(f'{before}{BEGIN}\n\n{table(found)}\n\n{END}{rest.partition(END)[2]}')
+    page.write_text(pages.filled(page.read_text(), BEGIN, table(found), END))
 
 
 if __name__ == '__main__':

@@ -3,7 +3,7 @@
 Command: python experiments/speed/accelerator.py [--cases NAME,...] [--rounds 3] [--out results/accelerator.json]
 
 As measure.py, in turns and by case, so that the same command goes on with what is missing. The limit of the machine,
-which utilisation is a share of, is measured for both precisions first.
+which utilisation is a share of, is measured for both precisions first. Without PyTorch kdjax is measured alone.
 """
 
 import argparse
@@ -17,11 +17,14 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+import jax
+
 from experiments.speed import cases, limit, measure
 from kdjax.errors import UsageError
 from kdjax.train import ledger
 
 PRECISIONS = ('float32', 'bfloat16')
+ROUND = 3e12  # FLOPs of a round there: some tenths of a second
 
 
 def limits() -> dict[str, float]:
@@ -34,6 +37,12 @@ def limits() -> dict[str, float]:
     return found
 
 
+def contenders(case: cases.Case) -> list[tuple[str, str]]:
+    """Who takes part in a case, of those that are there."""
+    everybody = cases.accelerated_contenders(case)
+    return everybody if measure.has_torch() else [one for one in everybody if one[0] != 'torch']
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--cases', help='names, with commas between [all]')
@@ -43,12 +52,15 @@ def main() -> None:
     given = parser.parse_args()
     # Contenders are alive together, and none may take all of the device's memory.
     os.environ['XLA_PYTHON_CLIENT_PREALLOCATE'] = 'false'
+    if jax.devices()[0].platform != 'cpu':
+        measure.ROUND = ROUND
     try:
-        measure.run(given, cases.accelerated(), cases.accelerated_contenders)
+        found = measure.opened(given.out, ledger.plain(measure.settings(given)))
+        given.out.parent.mkdir(parents=True, exist_ok=True)
+        ledger.replace(given.out, json.dumps({**found, 'limits': found.get('limits') or limits()}, indent=1) + '\n')
+        measure.run(given, cases.accelerated(), contenders)
     except UsageError as error:
         sys.exit(str(error))
-    found = {**json.loads(given.out.read_text()), 'limits': limits()}
-    ledger.replace(given.out, json.dumps(found, indent=1) + '\n')
 
 
 if __name__ == '__main__':

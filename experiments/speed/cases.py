@@ -27,6 +27,7 @@ TEMPERATURES = {  # by size of grid
 }  # fmt: skip
 GRIDS = (1, 4, 8)  # students, on a CPU
 LARGE_GRIDS = (1, 4, 16, 64)  # on an accelerator
+UNROLLED = 8  # students up to which a list of them is tried there: each is compiled anew
 
 
 class Network(NamedTuple):
@@ -160,7 +161,8 @@ def accelerated_contenders(case: Case) -> list[tuple[str, str]]:
     """Who takes part on an accelerator, likewise."""
     shared = ' shared' if case.students > 1 else ''
     torch = [f'compiled{shared}', f'compiled bfloat16{shared}']
-    kdjax = [f'{half}{layout}' for half in ('', 'bfloat16 ') for layout in LAYOUTS] if shared else ['plain', 'bfloat16']
+    layouts = [layout for layout in LAYOUTS if layout != 'unroll' or case.students <= UNROLLED]
+    kdjax = [f'{half}{layout}' for half in ('', 'bfloat16 ') for layout in layouts] if shared else ['plain', 'bfloat16']
     return [*(('torch', variant) for variant in torch), *(('kdjax', variant) for variant in kdjax)]
 
 

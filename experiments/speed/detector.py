@@ -26,6 +26,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import pages
 from experiments.speed import cases, measure, worker
 from kdjax.cpu import allocator, onednn
 from kdjax.nets import gfl
@@ -140,12 +141,6 @@ def table(found: Mapping[str, Any]) -> str:
     return '\n'.join(lines) + f'\n\n{made}{where}'
 
 
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
-
-
 def main() -> None:
     """Measures both networks, and writes the page with the numbers and what they were made by."""
     versions = {**ledger.versions(), 'torch': metadata.version('torch')}
@@ -156,7 +151,7 @@ def main() -> None:
         'machine': ledger.machine(),
     })  # fmt: skip
     RESULTS.write_text(json.dumps(found, indent=1) + '\n')
-    PAGE.write_text(filled(PAGE.read_text(), table(found)))
+    PAGE.write_text(pages.filled(PAGE.read_text(), BEGIN, table(found), END))
 
 
 def serve(name: str, path: str) -> None:

@@ -10,6 +10,7 @@ goes on with what is missing.
 
 import argparse
 import contextlib
+import importlib.util
 import json
 import os
 import statistics
@@ -167,8 +168,6 @@ def measured(
     case: cases.Case, names: Sequence[tuple[str, str]], rounds: int, threads: int, screen: Screen
 ) -> dict[str, Any]:
     """Everything about a case, all contenders (side, variant) starting from the same weights."""
-    from experiments.speed import torch_nets
-
     turns, done = rounds * (len(names) - 1 + len(groups(names[1:]))), 0
 
     def tick() -> None:
@@ -179,8 +178,12 @@ def measured(
     screen.stage(case.name, turns)
     with tempfile.TemporaryDirectory() as scratch:
         weights = Path(scratch) / 'weights.safetensors'
-        torch_nets.save(weights, case)
-        options = (f'--threads={threads}', f'--weights={weights}')
+        options: tuple[str, ...] = (f'--threads={threads}',)
+        if has_torch():
+            from experiments.speed import torch_nets
+
+            torch_nets.save(weights, case)
+            options += (f'--weights={weights}',)
         contenders = {
             f'{side} {variant}': _starting(variant, worker.__file__, side, case.name, variant, *options)
             for side, variant in names
@@ -194,10 +197,15 @@ def measured(
     }  # fmt: skip
 
 
+def has_torch() -> bool:
+    """Whether PyTorch is there to be measured beside."""
+    return importlib.util.find_spec('torch') is not None
+
+
 def limits(threads: int) -> dict[str, float]:
     """What the machine can do at this moment, by library; GFLOP/s."""
     found = {}
-    for library in limit.LIMITS:
+    for library in limit.LIMITS if has_torch() else ('jax',):
         command = [sys.executable, limit.__file__, library, f'--threads={threads}']
         said = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
         found[library] = json.loads(said)['gflops']
@@ -239,7 +247,7 @@ def run(
 ) -> None:
     """Measures what the command line asks for, and of everything what the file does not have yet."""
     chosen = [worker.found(name) for name in given.cases.split(',')] if given.cases else everything
-    results = opened(given.out, ledger.plain(_settings(given)))
+    results = opened(given.out, ledger.plain(settings(given)))
     given.out.parent.mkdir(parents=True, exist_ok=True)
     with Screen() as screen:
         screen.whole('speed', len(chosen))
@@ -253,10 +261,11 @@ def run(
         screen.so_far(len(chosen))
 
 
-def _settings(given: argparse.Namespace) -> dict[str, Any]:
+def settings(given: argparse.Namespace) -> dict[str, Any]:
     """What all cases of a file have in common."""
     return {
-        'versions': {**ledger.versions(), 'kdjax': kdjax.__version__, 'torch': metadata.version('torch')},
+        'versions': {**ledger.versions(), 'kdjax': kdjax.__version__,
+                     'torch': metadata.version('torch') if has_torch() else None},
         'machine': ledger.machine(), 'seed': cases.SEED, 'rounds': given.rounds, 'threads': given.threads,
     }  # fmt: skip
 

@@ -19,12 +19,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT))
 
+from experiments import pages
 from experiments.speed import decoding, smaller
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
 
-BEGIN, END = '<!-- results: written by experiments/speed/publish.py -->', '<!-- end of results -->'
+BEGIN = '<!-- results: written by experiments/speed/publish.py -->'
 RESULTS = ('speed', 'sweeps', 'parts', 'start', 'precision', 'smaller', 'decoding')
 FIRST = 'torch plain'
 TUNED = 'torch tuned'
@@ -40,12 +41,6 @@ class Goal(NamedTuple):
     says: str
     goal: float
     measured: Sequence[float]  # one per case that it speaks of
-
-
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
 
 
 def content(
@@ -274,7 +269,9 @@ def accelerated(device: Results) -> list[document.Table]:
                     f'{100 * case["step_gflop"] / each["median"] / limit:.1f}',
                     f'{each["build_seconds"] + each["first_step_seconds"]:.1f}',
                 ))  # fmt: skip
-        says = f'{pair}, {where}; ratio: how many times faster than torch compiled in float32'
+        first = rows[0][1] if rows else ''
+        against = 'torch compiled in float32' if first.startswith('torch') else first
+        says = f'{pair}, {where}; ratio: how many times faster than {against}'
         tables.append(document.Table(says, 'llrrrr', header, tuple(rows)))
     return [table for table in tables if table.rows]
 
@@ -341,7 +338,7 @@ def main() -> None:
     there = [name for name in (*RESULTS, 'accelerator') if name in RESULTS or (results / f'{name}.json').exists()]
     measured_ = [json.loads((results / f'{name}.json').read_text()) for name in there]
     readme = HERE / 'README.md'
-    readme.write_text(filled(readme.read_text(), content(*measured_)))
+    readme.write_text(pages.filled(readme.read_text(), BEGIN, content(*measured_)))
     (results / 'speed.png').write_bytes(drawn(measured_[0]))
 
 

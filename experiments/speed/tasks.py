@@ -28,6 +28,7 @@ sys.path.insert(0, str(HERE.parents[1]))
 import jax
 import numpy as np
 
+from experiments import pages
 from experiments.speed import cases, kdjax_tasks, measure
 from experiments.speed.kdjax_tasks import MEL, MELS, SYMBOLS
 from kdjax import trees
@@ -141,12 +142,6 @@ def table(found: Mapping[str, Any]) -> document.Table:
     return document.Table(says, 'lrrrrrlrr', header, tuple(rows))
 
 
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
-
-
 def page(found: Mapping[str, Any]) -> str:
     """The Markdown of the page, from what tasks.json holds."""
     return document.markdown([table(found)]).strip()
@@ -164,7 +159,7 @@ def main(chosen: str = '') -> None:
         found = ledger.plain({'rows': [rows[each] for each in ROWS if each in rows], 'versions': versions,
                               'machine': ledger.machine(), 'git_commit': ledger.git_commit()})  # fmt: skip
         RESULTS.write_text(json.dumps(found, indent=1) + '\n')
-        PAGE.write_text(filled(PAGE.read_text(), page(found)))
+        PAGE.write_text(pages.filled(PAGE.read_text(), BEGIN, page(found), END))
 
 
 if __name__ == '__main__':

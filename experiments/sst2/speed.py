@@ -19,6 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from experiments import pages
 from kdjax.cpu import allocator
 from kdjax.nets import bag, transformer
 from kdjax.techniques.cross_entropy import CrossEntropy
@@ -163,12 +164,6 @@ def table(found: dict) -> str:
     return '\n'.join(lines) + f'\n\n{made}{found["versions"]["torch"]}.'
 
 
-def filled(text: str, content: str) -> str:
-    """`text` with `content` between the marks."""
-    before, _, rest = text.partition(BEGIN)
-    return f'{before}{BEGIN}\n\n{content}\n\n{END}{rest.partition(END)[2]}'
-
-
 def main() -> None:
     """Measures every network, and writes the page with the numbers and what they were made by."""
     import torch
@@ -176,7 +171,7 @@ def main() -> None:
     made = {'versions': {**ledger.versions(), 'torch': torch.__version__}, 'machine': ledger.machine()}
     found = ledger.plain({'milliseconds': {name: measured(name) for name in NETS}, **made})
     RESULTS.write_text(json.dumps(found, indent=1) + '\n')
-    PAGE.write_text(filled(PAGE.read_text(), table(found)))
+    PAGE.write_text(pages.filled(PAGE.read_text(), BEGIN, table(found), END))
 
 
 if __name__ == '__main__':

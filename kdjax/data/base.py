@@ -85,7 +85,7 @@ def divided(train: Split, test: Split, classes: tuple[str, ...], validation: int
 
 
 def completed(
-    splits: Mapping[str, Split], *, test: int | float = 0, validation: int | float | str = 0
+    splits: Mapping[str, Split], *, test: int | float | str = 0, validation: int | float | str = 0
 ) -> dict[str, Split]:
     """All three splits, of which those that are not there are drawn from the training examples.
 

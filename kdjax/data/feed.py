@@ -14,6 +14,7 @@ import numpy as np
 
 from kdjax.data.augment import Augment, OfExample, identity, views
 from kdjax.data.buckets import Buckets
+from kdjax.data.lazy import check_read_once
 from kdjax.data.mix import Mix, blended
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import UNLABELLED, Shared, batch_axes, in_memory, is_column
@@ -192,10 +193,11 @@ def feed(
 
     Raises:
       UsageError: an empty pool, a batch or a number of views below 1, a table with other views, one view that is to
-        differ from itself, a table of examples that are mixed, or an augmentation that would leave out a column that a
-        teacher reads.
+        differ from itself, a table of examples that are mixed, an augmentation that would leave out a column that a
+        teacher reads, or a column whose views are made while it is read.
     """
     tables, padded = dict(tables or {}), dict(padded or {})
+    check_read_once(columns)
     check(streams, batch_size, view_count, tables, mix, consistent, augment, columns)
     hosted = tables if sum(table.nbytes for table in tables.values()) > HOSTED else {}
     # Whole: a column may be one that is read when it is asked for.

@@ -1,24 +1,23 @@
 """Images in folders: <folder>/<split>/<class>/<image>, or <folder>/<class>/<image>."""
 
 import collections
-import functools
-import struct
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from kdjax import trees
 from kdjax.data.base import completed
-from kdjax.data.lazy import Lazy
+from kdjax.data.pictures import Crops, column, crops
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import Remark, UsageError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
-SPLIT_WORDS = {'train': ('train',), 'validation': ('validation', 'val', 'valid'), 'test': ('test',)}
-BYTES = ('1', 'L', 'LA', 'La', 'P', 'PA', 'RGB', 'RGBA', 'RGBa', 'RGBX', 'CMYK', 'YCbCr', 'HSV')  # modes of Pillow
-SIXTEEN_BITS = ('PNG', 'PPM')  # formats in which what Pillow calls I, 32 bits, has 16
+VALIDATION = ('validation', 'val', 'valid')
+SPLIT_WORDS = {'train': ('train',), 'validation': VALIDATION, 'test': ('test',)}
+TOO = 'validation'  # as `test`: the split that is both
 
 
 class Found(NamedTuple):
@@ -30,7 +29,14 @@ class Found(NamedTuple):
 
 
 def images(
-    *, folder: str, size: int, test: int | float = 0, validation: int | float | str = 0, lazy: bool = False
+    *,
+    folder: str,
+    size: int,
+    resize: int = 0,
+    area: tuple[float, ...] = (),
+    test: int | float | str = 0,
+    validation: int | float | str = 0,
+    lazy: bool = False,
 ) -> Dataset:
     """Images (N, size, size, 3) uint8; the classes are the folders of the training split, in the order of their names.
 
@@ -41,17 +47,26 @@ def images(
       folder: has 'train', and perhaps 'test' and 'validation' (or 'val', 'valid'), each with a folder per class; or has
         a folder per class itself.
       size: pixels of the height and width that every image is resized to (bilinear, both sides by themselves).
+      resize: pixels of the shorter side, to which an image is resized before its middle, size x size, is cut out; in
+        the literature 256 for a size of 224. 0: the whole image.
+      area: shares of the area, least and most, of the piece of an image that every view but the first is, drawn anew
+        and resized to `size` (`pictures.Crops`): (0.08, 1.0) in the literature. It is read for every view, so it takes
+        lazy=True; `data.views` is how many there are, one for each epoch.
       test, validation: where there is no such folder: how many training examples become that split, a number or a
-        share of them, drawn in proportion to the classes; or validation='test'. See `base.completed`.
+        share of them, drawn in proportion to the classes; or validation='test'. See `base.completed`. With
+        test='validation' the folder for validation serves as test too, as in the tables of ImageNet.
       lazy: whether images are read when a step needs them, for what `data.stream=True` is to feed.
 
     Raises:
       UsageError: a folder is missing or has no image, an image cannot be read or has pixels of other kinds than bytes
         and 16 bits, a class has no training image, or one is new in another split.
     """
-    if not isinstance(folder, str) or not isinstance(size, int) or size < 1:
-        raise UsageError(f'folder must be a name and size of images must be >= 1, got {folder!r} and {size!r}')
+    if not isinstance(folder, str):
+        raise UsageError(f'folder must be a name, got {folder!r}')
+    keep = crops(size, resize, area, lazy)
     places = _places(Path(folder), bool(test))
+    if test == TOO and TOO not in places:
+        raise UsageError(f"test='validation' needs a folder of that name, {' or '.join(VALIDATION)}, in {folder}")
     classes = tuple(sorted(path.name for path in _folders(places['train'])))
     found = {name: _found(place, classes) for name, place in places.items()}
     trained = set(found['train'].labels.tolist())
@@ -62,10 +77,10 @@ def images(
         if not part.files:
             raise UsageError(f'{places[name]} has no images ({", ".join(SUFFIXES)}) in folders of classes')
     _remark([path for part in found.values() for path in part.left_out], Path(folder))
-    return Dataset(
-        completed({name: _split(part, size, lazy) for name, part in found.items()}, test=test, validation=validation),
-        classes,
-    )
+    splits = {name: _split(part, keep, lazy, Path(folder)) for name, part in found.items()}
+    if test == TOO and 'test' not in splits:
+        splits['test'], test = splits[TOO], 0
+    return Dataset(completed(splits, test=test, validation=validation), classes)
 
 
 def _places(root: Path, divided: bool) -> dict[str, Path]:
@@ -126,40 +141,13 @@ def _remark(left_out: Sequence[Path], root: Path) -> None:
         warnings.warn(f'{text} (the first: {left_out[0]})', Remark, stacklevel=3)
 
 
-def _split(found: Found, size: int, lazy: bool) -> Split:
-    pixels = Lazy(found.files, functools.partial(_read, size=size))
+def _split(found: Found, keep: Crops, lazy: bool, root: Path) -> Split:
+    # To hash a million pictures takes as long as an epoch: where they are cropped anew for every view, names and sizes
+    # stand for them.
+    said = [[str(path.relative_to(root)), path.stat().st_size] for path in found.files] if keep.area else ''
+    pixels = column(found.files, _itself, keep, trees.digest(said))
     return Split(pixels if lazy else pixels[:], found.labels)
 
 
-def _read(file: Path, size: int) -> np.ndarray:
-    from PIL import Image
-
-    try:
-        with Image.open(file) as image:
-            return np.asarray(_coloured(image, file).resize((size, size), Image.Resampling.BILINEAR))
-    except Image.DecompressionBombError as error:
-        raise UsageError(f'{file} has too many pixels; make it smaller ({error})') from error
-    except (
-        OSError,
-        SyntaxError,
-        ValueError,
-        EOFError,
-        struct.error,
-        MemoryError,
-    ) as error:  # as Pillow's plugins raise
-        raise UsageError(f'{file} cannot be read as an image: {error}') from error
-
-
-def _coloured(image: Any, file: Path) -> Any:
-    """An image as RGB of bytes, the white of its mode as 255."""
-    from PIL import Image
-
-    sixteen = image.mode.startswith('I;16') or (image.mode == 'I' and image.format in SIXTEEN_BITS)
-    if sixteen:
-        image = Image.fromarray(np.round(np.asarray(image) / 257).astype(np.uint8))
-    elif image.mode not in BYTES:
-        raise UsageError(
-            f'{file} has pixels of mode {image.mode!r}, whose white is not known; save it with 8 or 16 bits a channel'
-        )
-    # A palette in which several colours are transparent is made RGB by way of its alpha.
-    return (image.convert('RGBA') if image.mode == 'P' and 'transparency' in image.info else image).convert('RGB')
+def _itself(file: Path) -> Path:
+    return file

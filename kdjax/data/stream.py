@@ -28,9 +28,10 @@ from kdjax.data.feed import (
     scaled,
     shown,
 )
+from kdjax.data.lazy import check_drawn_alike, seen
 from kdjax.data.mix import Mix
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.dataset import chosen, is_column, leaves
+from kdjax.dataset import is_column, leaves
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled
 from kdjax.types import Batch, Tree
@@ -71,7 +72,8 @@ def streamed(
     """Batches of a grid as of `feed.feed`, of columns and tables that are read batch by batch.
 
     On the device there are the batches of one call alone, never a column. An example that several cells see in one step
-    is read once.
+    is read once. What makes its views while it is read (`lazy.Viewed`) is read in the view that the step sees, and then
+    augmented as all else.
 
     Args:
       streams: and all others up to `padded` as for `feed.feed`.
@@ -79,14 +81,15 @@ def streamed(
       ahead: batches that are kept ready.
 
     Raises:
-      UsageError: whatever `feed.feed` objects to, or ids that the columns do not have; when fed: examples of several
-        shapes.
+      UsageError: whatever `feed.feed` objects to but views made while reading, which a teacher that sees another view
+        than the student would not see; ids that the columns do not have; when fed: examples of several shapes.
     """
     import grain
 
     tables, padded = dict(tables or {}), dict(padded or {})
     check(streams, batch_size, view_count, tables, mix, consistent, augment, columns)
     _check_ids(streams, len(next(leaf for _, leaf in leaves(columns))))
+    check_drawn_alike(columns, consistent)
     order = remembering(streams, 2, buckets)  # a batch touches two epochs at most
     look = compiled(
         bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
@@ -100,7 +103,7 @@ def streamed(
         taught = (epochs if consistent else epochs + 1) % view_count
 
         def rows(name: str, column: Any) -> np.ndarray:
-            return cut(chosen(column, ids), padded.get(name, 0), ids.ndim, width)
+            return cut(seen(column, ids, epochs % view_count, seed), padded.get(name, 0), ids.ndim, width)
 
         return {
             'columns': {name: jax.tree.map(functools.partial(rows, name), column, is_leaf=is_column)

@@ -9,6 +9,7 @@ import numpy as np
 
 from kdjax.data.base import divided
 from kdjax.data.lazy import Lazy
+from kdjax.data.pictures import Crops, column, crops
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError, nearest, unknown
 
@@ -16,7 +17,15 @@ CHUNK = 1000  # examples decoded at once
 
 
 def prepared(
-    *, name: str, data_dir: str = '', validation: int | str = 5000, test: str = 'test', lazy: bool = False
+    *,
+    name: str,
+    data_dir: str = '',
+    validation: int | str = 5000,
+    test: str = 'test',
+    lazy: bool = False,
+    size: int = 0,
+    resize: int = 0,
+    area: tuple[float, ...] = (),
 ) -> Dataset:
     """The data set that `data.source='tfds:<name>'` means: inputs as stored (images uint8), in the order of TFDS.
 
@@ -28,10 +37,15 @@ def prepared(
       test: name of the test split.
       lazy: whether inputs are read when a step needs them, for what `data.stream=True` is to feed. Labels are read at
         once.
+      size, resize, area: of images of any size what is kept while they are read, as of `folder.images`; it takes
+        lazy=True. 0 of `size`: they are of one size already, and stay as they are.
 
     Raises:
       UsageError: it is not prepared here, has no such split, or is not a classification of inputs of one shape.
     """
+    if (size or resize or area) and not (lazy and size):
+        raise UsageError(f'images are made {size}x{size} while they are read: set size and lazy=True, got lazy={lazy}')
+    keep = crops(size, resize, area, lazy) if size else None
     found = builder(name, data_dir)
     at = f' --data_dir={data_dir}' if data_dir else ''
     advice = f'prepare it with: python run.py --mode=prepare --data={name}{at}'
@@ -44,7 +58,7 @@ def prepared(
         if of not in found.info.splits:
             raise unknown('split', of, found.info.splits, f' of data set {name!r}')
         try:
-            return (_lazy if lazy else _read)(name, found, of, inputs, label)
+            return _lazy(name, found, of, inputs, label, keep) if lazy else _read(name, found, of, inputs, label)
         except NotImplementedError as error:
             raise UsageError(f'data set {name!r} in {found.data_path} has no random access; {advice}') from error
 
@@ -89,7 +103,7 @@ def _columns(name: str, found: Any) -> tuple[str, str]:
     return keys
 
 
-def _lazy(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
+def _lazy(name: str, found: Any, of: str, inputs: str, label: str, keep: Crops | None) -> Split:
     """A split whose inputs stay where they are; its labels are read without decoding an input."""
     from tensorflow_datasets import decode
 
@@ -99,8 +113,13 @@ def _lazy(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
     source, undecoded = found.as_data_source(of), found.as_data_source(of, decoders={inputs: decode.SkipDecoding()})
     count = len(source)
     _checked(name, source[0][inputs])
-    labels = np.concatenate([said(start) for start in range(0, count, CHUNK)])
-    return Split(Lazy(source, operator.itemgetter(inputs)), labels.astype(np.int32))
+    labels = np.concatenate([said(start) for start in range(0, count, CHUNK)]).astype(np.int32)
+    if keep is None:
+        return Split(Lazy(source, operator.itemgetter(inputs)), labels)
+    if not isinstance(undecoded[0][inputs], bytes):
+        raise UsageError(f'data set {name!r} has no encoded images, whose size could be changed; leave out size')
+    identity = f'{found.info.full_name} {of} {found.info.splits[of].shard_lengths}'
+    return Split(column(undecoded, operator.itemgetter(inputs), keep, identity), labels)
 
 
 def _checked(name: str, first: Any) -> np.ndarray:
@@ -120,7 +139,7 @@ def _read(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
             if np.shape(example[inputs]) != first.shape:
                 raise UsageError(
                     f'data set {name!r} has inputs of different shapes, {first.shape} and {np.shape(example[inputs])}; '
-                    'write a source that resizes them (kdjax.data.lazy.Lazy, its decode)'
+                    'say to which they are resized: size=224, resize=256, lazy=True'
                 )
             images[k], labels[k] = example[inputs], example[label]
     return Split(images, labels)

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from kdjax import trees
 from kdjax.errors import UsageError, unknown
-from kdjax.study.recipe import acceptance, evaluation, execute, plan, students
+from kdjax.study.recipe import acceptance, evaluation, execute, plan, plan_table, students
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.inputs import BY_KEY, Addressed
 from kdjax.study.recipe.recipe import DataSource, Recipe
@@ -95,7 +95,7 @@ def show_plan(config: ConfigDict, workdir: Path) -> None:
     datasets = Datasets()
     (_, recipe), *_ = acceptance.checked(config, datasets)
     collect.paper(config)  # whatever cannot be read is met here, not after training
-    Screen().show(plan.table(recipe, datasets(recipe.data), workdir))
+    Screen().show(plan_table.table(recipe, datasets(recipe.data), workdir))
 
 
 @dataclasses.dataclass(frozen=True)

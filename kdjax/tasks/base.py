@@ -50,6 +50,7 @@ class Task:
     """
 
     OF_FITS: ClassVar[tuple[str, ...]] = ()  # attributes that a fit may have for itself: what `prepare` reads alone
+    ASKED_BY: ClassVar[tuple[str, ...]] = ()  # attributes of which any that is not 0 or empty makes `questions`
     TOGETHER: ClassVar[str] = ''  # the attribute that says how many examples of a batch in a row are never parted
 
     score: str
@@ -103,12 +104,10 @@ class Task:
 
     def net_arguments(self, dataset: Dataset) -> dict[str, Any]:
         """What every network of the task is told, such as {'classes': 10}."""
-        del dataset
         return {}
 
     def net_offers(self, dataset: Dataset) -> dict[str, Any]:
         """What a network is told besides if it has an argument of that name; nothing if left out."""
-        del dataset
         return {}
 
     def strata(self, split: Split) -> np.ndarray:
@@ -139,7 +138,6 @@ class Task:
         Raises:
           UsageError: the task does not know wrong labels.
         """
-        del seed
         if share:
             raise UsageError(f'data.label_noise must be 0 for {type(self).__name__}, got {share}')
         return dataset.splits['train'].labels
@@ -170,13 +168,11 @@ class Task:
 
         That is what it calls its symbols by, for example, which no config could name.
         """
-        del dataset
         return self
 
     def respond(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """What `measure` and `statistics` need of a network that is asked for more than its outputs, as one that writes
         is; `predict` if left out."""
-        del net, variables
         return self.predict(outputs, batch)
 
     def answer(self, outputs: Outputs, batch: Batch) -> Array:
@@ -185,7 +181,6 @@ class Task:
 
     def reply(self, net: Net | None, variables: Tree, outputs: Outputs, batch: Batch) -> Tree:
         """The same of a network that is asked for more than its outputs, as one that writes; `answer` if left out."""
-        del net, variables
         return self.answer(outputs, batch)
 
     @property
@@ -202,13 +197,12 @@ class Task:
     ) -> Callable[[Tree, Tree], Mapping[str, np.ndarray]] | None:
         """What judges texts that networks write by themselves: a function from variables of cells C and of the teacher
         to further metrics, (C,) each; None where they are not asked for any."""
-        del student, teacher, split
         return None
 
     @property
     def has_questions(self) -> bool:
         """Whether there are `questions`, whatever the data are: a cache then has their answers and no features."""
-        return type(self).questions is not Task.questions
+        return any(getattr(self, field) for field in self.ASKED_BY)
 
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """What is asked of a cached teacher in the place of its logits on every view of every training example.
@@ -216,12 +210,10 @@ class Task:
         What `keep` makes of its replies is the column 'teacher/<name>' of a batch, which `prepare` then reads; whatever
         else terms read of that teacher it is asked in every step. {} where each example has an answer of its own.
         """
-        del dataset
         return {}
 
     def keep(self, answer: Tree, split: Split) -> Kept:
         """What is kept of replies (R, ...) to a question of `split`; of arrays they themselves, if left out."""
-        del split
         return Kept(np.asarray(answer))
 
     def carried(self, column: np.ndarray, theirs: Dataset, ours: Dataset) -> np.ndarray:
@@ -231,7 +223,6 @@ class Task:
         Raises:
           UsageError: they are others, or of a task that does not know how.
         """
-        del column, theirs, ours
         raise UsageError(f'a teacher of {type(self).__name__} has the data of its students: leave its data_args empty')
 
     def beside(self, theirs: Dataset, ours: Dataset) -> Mapping[str, Tree]:
@@ -245,7 +236,6 @@ class Task:
 
     def check_answer(self, name: str, answer: np.ndarray, dataset: Dataset) -> None:
         """Raises UsageError where answers (R, ...) to the question `name`, which come from a file, are none."""
-        del name, answer, dataset
 
     def decide(self, outputs: Outputs, batch: Batch) -> Tree:
         """What somebody who asks the network is told of a batch without labels; what is predicted, if left out."""
@@ -265,7 +255,6 @@ class Task:
 
     def balance(self, dataset: Dataset) -> dict[str, int]:
         """How many training examples, or tokens, there are of each class; {} where there are no classes."""
-        del dataset
         return {}
 
     def exhibit(self, dataset: Dataset, outputs: np.ndarray) -> Mapping[str, Any] | None:
@@ -275,7 +264,6 @@ class Task:
           dataset: all splits.
           outputs: the teacher's logits on the validation split, (N, ...).
         """
-        del dataset, outputs
         return None
 
     def exhibit_together(self, dataset: Dataset, outputs: Mapping[str, np.ndarray]) -> Mapping[str, Any] | None:
@@ -285,7 +273,6 @@ class Task:
           dataset: all splits.
           outputs: logits on the test split, (N, ...), of 'teacher' and of a student of every method, by its name.
         """
-        del dataset, outputs
         return None
 
     @property
@@ -345,7 +332,6 @@ class Task:
           flops: floating-point operations of its forward pass.
           latency_ms: of a batch, by its size.
         """
-        del net, variables, example, flops, latency_ms
         return {}
 
 

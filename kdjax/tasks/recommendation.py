@@ -68,7 +68,8 @@ class Recommendation(Task):
       kept: items that are kept of a ranking.
     """
 
-    OF_FITS: ClassVar[tuple[str, ...]] = (*OF_ITEMS, *OF_USERS, 'pool', 'sharpness')
+    ASKED_BY: ClassVar[tuple[str, ...]] = (*OF_ITEMS, *OF_USERS)
+    OF_FITS: ClassVar[tuple[str, ...]] = (*ASKED_BY, 'pool', 'sharpness')
     TOGETHER: ClassVar[str] = 'asked_every'
 
     score: str = 'hit_5'
@@ -122,14 +123,10 @@ class Recommendation(Task):
                 raise UsageError(f'labels of split {name!r} must be items in 0 to {dataset.facts["items"] - 1}, one '
                                  f'for each example, got {labels.shape}, {labels.min()} to {labels.max()}')  # fmt: skip
         most = min(dataset.facts[name] for name in ('items', *(('users',) if self._asked(OF_USERS) else ())))
-        if self.questions(dataset) and self.pool > most:
+        if self.has_questions and self.pool > most:
             raise UsageError(f'pool of Recommendation must be at most {most}, as many as there are, got {self.pool}')
 
     # ---- what is asked
-
-    @property
-    def has_questions(self) -> bool:
-        return self._asked((*OF_ITEMS, *OF_USERS))
 
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """Which items each user is shown first, and, where terms of the item's side need it, which users each item."""
@@ -139,9 +136,8 @@ class Recommendation(Task):
             of = Split({'user': np.arange(facts['users'], dtype=np.int32)}, None, {'seen': train.column('seen').table})
             found[ITEMS] = Question(of, np.asarray(train.inputs['user']))
         if self._asked(OF_USERS):
-            of = Split(
-                {'item': np.arange(facts['items'], dtype=np.int32)}, None, {'seen': train.column('seen_by').table}
-            )
+            items = np.arange(facts['items'], dtype=np.int32)
+            of = Split({'item': items}, None, {'seen': train.column('seen_by').table})
             found[USERS] = Question(of, np.asarray(train.labels))
         return found
 

@@ -75,6 +75,7 @@ class Translation(NextToken):
       alpha: its exponent.
     """
 
+    ASKED_BY: ClassVar[tuple[str, ...]] = ('sequences',)
     OF_FITS: ClassVar[tuple[str, ...]] = ('learned', 'search', 'share')
 
     beam: int = 1
@@ -171,10 +172,6 @@ class Translation(NextToken):
 
     def _searched(self, given: Mapping[str, Any], width: int) -> Found:
         return searched(**given, beam=Beam(width, self.rule, self.alpha))
-
-    @property
-    def has_questions(self) -> bool:
-        return bool(self.sequences)
 
     def questions(self, dataset: Dataset) -> Mapping[str, Question]:
         """The training sentences, to be translated by each search."""

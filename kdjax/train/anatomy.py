@@ -127,7 +127,8 @@ def reach(
     taps = [sorted({tap for _, term in steady.terms for tap in term.taps()[side]}) for side in (0, 1)]
     said = _made_up(lambda: net.apply(variables, batch['inputs'], train=False, key=None)[0], taps[0])
     asked = functools.partial(teacher, own_vars, batch)
-    taught = asked() if teacher is cached() else _made_up(asked, taps[1])
+    # Of networks with layers of one shape the answers must differ too, or both would seem to have reached their end.
+    taught = asked() if teacher is cached() else _made_up(asked, taps[1], phase=1.0)
     moved = {tap: leaf for tap, leaf in said.features.items() if jnp.issubdtype(leaf.dtype, jnp.floating)}
 
     def parts(answer: tuple[Array, Tree], learned: Tree) -> Mapping[str, Array]:
@@ -144,7 +145,7 @@ def reach(
     return dict(zip(values, jax.vmap(reached)(jnp.eye(len(values))), strict=True))
 
 
-def _made_up(ask: Callable[[], Outputs], taps: Collection[str]) -> Outputs:
+def _made_up(ask: Callable[[], Outputs], taps: Collection[str], phase: float = 0.0) -> Outputs:
     """Waves of unlike lengths, between -2 and 2, in the place of what a network would say; all tokens are real.
 
     They are made in a program that is far smaller than one that draws.
@@ -156,7 +157,8 @@ def _made_up(ask: Callable[[], Outputs], taps: Collection[str]) -> Outputs:
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             return jnp.zeros(leaf.shape, leaf.dtype)
         steps = jnp.arange(leaf.size, dtype=jnp.float32)
-        return (2 * jnp.sin(steps * (1.7 + 0.31 * place) + steps**2 * 1e-3)).reshape(leaf.shape).astype(leaf.dtype)
+        waves = 2 * jnp.sin(phase + steps * (1.7 + 0.31 * place) + steps**2 * 1e-3)
+        return waves.reshape(leaf.shape).astype(leaf.dtype)
 
     leaves, structure = jax.tree.flatten((shapes.logits, read))
     logits, features = jax.tree.unflatten(structure, [wave(place, leaf) for place, leaf in enumerate(leaves)])

@@ -1,5 +1,6 @@
 """Soft labels on disk: a teacher's outputs by example id and view, under an address that says what they are of."""
 
+import functools
 import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -10,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from kdjax.data.augment import Augment, views
+from kdjax.data.lazy import seen
 from kdjax.data.preprocess import Preprocess, unit
-from kdjax.dataset import leaves, taken
+from kdjax.dataset import is_column, leaves
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import bound, compiled
 from kdjax.techniques.sparse import SparseTargets
@@ -76,12 +78,17 @@ def compute(
     batches = [places[start : start + batch_size] for start in range(0, len(places), batch_size)]
     by_view = []
     for view in range(view_count):
-        parts = [
-            jax.device_get(forward(variables, taken(columns, part), ids[part], np.int32(view))) for part in batches
-        ]
+        read = functools.partial(_read, columns, view=view, seed=seed)
+        parts = [jax.device_get(forward(variables, read(part), ids[part], np.int32(view))) for part in batches]
         by_view.append({name: np.concatenate([part[name] for part in parts]) for name in parts[0]})
         progress(view + 1)
     return {name: np.stack([table[name] for table in by_view], axis=1) for name in by_view[0]}
+
+
+def _read(columns: Mapping[str, Tree], places: np.ndarray, view: int, seed: int) -> Tree:
+    """The examples at `places` (B,) of every column, in a view where reading makes one."""
+    views_B = np.full_like(places, view)
+    return jax.tree.map(lambda column: seen(column, places, views_B, seed), dict(columns), is_leaf=is_column)
 
 
 def _forward(

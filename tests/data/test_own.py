@@ -183,7 +183,7 @@ def test_folders_that_are_no_data_set_are_refused(unremarked):
         match="validation must be 'test', a number of training examples in 1 to 3 or a share of them below 1, got 0",
     ):
         folder.images(folder=str(unremarked), size=4)
-    with pytest.raises(UsageError, match=r'size of images must be >= 1, got .* and 0'):
+    with pytest.raises(UsageError, match=r'size of images must be >= 1, .*, got 0 and 0'):
         folder.images(folder=str(unremarked), size=0)
     with pytest.raises(UsageError, match=r'no folder .*nowhere/train; images lie in'):
         folder.images(folder=str(unremarked / 'nowhere'), size=4)

@@ -81,6 +81,20 @@ def test_lazy_inputs_are_decoded_when_they_are_asked_for(few, restored, tmp_path
         assert (inputs.shape, inputs.dtype) == (split.inputs.shape, split.inputs.dtype)
         np.testing.assert_array_equal(labels, split.labels)
         np.testing.assert_array_equal(inputs[[0, 7, -1]], split.inputs[[0, 7, -1]])
+    assert_cropped(tmp_path, wanted.splits['test'].inputs[:, :, :, 0])
+    with pytest.raises(UsageError, match=r'made 20x20 while they are read: set size and lazy=True, got lazy=False'):
+        tfds.prepared(name='mnist', data_dir=str(tmp_path), size=20)
+
+
+def assert_cropped(data_dir, stored):
+    """Their files are read, of whatever size, and cropped as those of a folder are."""
+    how = {'size': 20, 'resize': 28, 'area': (0.3, 1.0)}
+    column = tfds.prepared(name='mnist', data_dir=str(data_dir), lazy=True, validation=50, **how).splits['test'].inputs
+    assert (column.shape, column.dtype) == ((len(stored), 20, 20, 3), np.uint8)
+    np.testing.assert_array_equal(column[[0, 3]], np.repeat(stored[[0, 3], 4:24, 4:24, None], 3, axis=-1))
+    views = column.seen(np.array([3, 3, 3]), np.array([0, 1, 2]), 0)
+    np.testing.assert_array_equal(views[0], column[3])
+    assert len({view.tobytes() for view in views}) == 3
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
 """What an accelerator is lent for: parts end in time, keep what they wrote, and none keeps others from their turn."""
 
-import importlib.util
 import json
 import os
 import pathlib
 import shutil
 import subprocess
+import sys
+import time
 
 import pytest
 
@@ -38,7 +39,9 @@ def test_a_part_keeps_what_it_wrote_however_it_ends(text, seconds, state, tmp_pa
 
 
 def test_parts_are_asked_for_by_name():
-    assert [part.name for part in parts.chosen('', tiny=False)] == ['devices', 'golden', 'cifar100', 'speed', 'text']
+    assert [part.name for part in parts.chosen('', tiny=False)] == [
+        'devices', 'golden', 'cifar100', 'speed', 'decoding', 'text'
+    ]  # fmt: skip
     assert [part.name for part in parts.chosen('text,golden', tiny=True)] == ['golden', 'text']
     with pytest.raises(UsageError, match=r"unknown part 'sped'; there is: 'speed', 'text'"):
         parts.chosen('sped', tiny=False)
@@ -66,10 +69,39 @@ def test_all_of_it_runs_small_from_what_was_packed(tmp_path, restored):
     assert all(path.stat().st_size < 60e6 for path in (tmp_path / 'packed').iterdir())
     own = {name: value for name, value in os.environ.items() if name not in ('KDJAX_DATA', 'KDJAX_SHARED')}
     own |= {'PACKED': str(tmp_path / 'packed'), 'TMPDIR': str(tmp_path), 'JAX_PLATFORMS': 'cpu'}
-    names = 'devices,golden,cifar100,text' + ',speed' * (importlib.util.find_spec('torch') is not None)
-    command = [HERE / 'run.sh', '--tiny', '--minutes=60', f'--out={tmp_path / "out"}', f'--parts={names}']
+    command = [HERE / 'run.sh', '--tiny', '--minutes=60', f'--out={tmp_path / "out"}']
     done = subprocess.run(command, env=own, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout
     found = json.loads((tmp_path / 'out' / 'parts.json').read_text())['parts']
     assert {result['state'] for result in found.values()} == {parts.DONE}
     assert (tmp_path / 'out' / 'cifar100' / 'summary.json').exists()
+
+
+def test_who_is_stopped_stops_its_part_and_all_that_it_has_started(tmp_path):
+    """A loan may end in the middle: nothing goes on, and what was written before is there."""
+    started = 'import subprocess, sys; subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])'
+    code = (
+        'import pathlib, signal, sys; from experiments.accelerator import parts; '
+        f'one = parts.Part("one", ("-c", {started + "; import time; time.sleep(60)"!r}), 1, ()); '
+        'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); print("begun", flush=True); '
+        f'parts.done(one, 60, pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))'
+    )
+    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
+    assert process.stdout.readline() == 'begun\n'
+    children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
+    deadline = time.monotonic() + 30
+    while not (found := children.read_text().split()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    (part,) = found
+    process.terminate()
+    assert process.wait(30) == 143
+    assert not [path for path in pathlib.Path('/proc').glob('[0-9]*/stat') if of_session(path, part)]
+
+
+def of_session(path, session):
+    """Whether a process, of which /proc tells, is of a session and has not ended."""
+    try:
+        state, _, _, own = path.read_text().rpartition(')')[2].split()[:4]
+    except OSError:  # it ended meanwhile
+        return False
+    return own == session and state != 'Z'

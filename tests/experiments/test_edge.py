@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from experiments import pages
 from experiments.edge import config, edge
 from kdjax.errors import UsageError
 from kdjax.study.config import check
@@ -43,7 +44,7 @@ def test_an_unknown_task_is_named():
 def test_the_page_is_that_of_the_results():
     """Where it is not: python experiments/edge/edge.py"""
     text, found = (HERE / 'README.md').read_text(), json.loads((HERE / 'results' / 'edge.json').read_text())
-    assert edge.filled(text, edge.content(found)) == text
+    assert pages.filled(text, edge.BEGIN, edge.content(found)) == text
     assert 'camera' in found['tasks']
     for one in found['tasks'].values():
         assert [row['method'] for row in one['rows'][:3]] == ['teacher', 'hard labels', 'soft labels']

@@ -102,7 +102,8 @@ def test_on_an_accelerator_grids_are_large_and_laid_out_in_every_way():
         assert len({str(cases.objective(case, student)) for student in range(case.students)}) == case.students
         offered = cases.accelerated_contenders(case)
         assert offered[0] == ('torch', 'compiled' if case.students == 1 else 'compiled shared')
-        assert len([variant for side, variant in offered if side == 'kdjax']) == (2 if case.students == 1 else 6)
+        layouts = {1: 2, 4: 6}.get(case.students, 4)  # of each precision; a list of many students takes long to compile
+        assert len([variant for side, variant in offered if side == 'kdjax']) == layouts
 
 
 class Fake:

@@ -5,6 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
+from experiments import pages
 from experiments.speed import detector, measure
 
 
@@ -30,5 +31,5 @@ def test_the_table_is_made_of_what_was_measured():
              'versions': {'jax': '1', 'torch': '2'}}  # fmt: skip
     table = detector.table(found)
     assert '| student | 20 | 30 | 1.50 |' in table
-    page = detector.filled('before', table)
-    assert detector.filled(page, table) == page
+    page = pages.filled('before', detector.BEGIN, table, detector.END)
+    assert pages.filled(page, detector.BEGIN, table, detector.END) == page

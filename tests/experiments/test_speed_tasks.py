@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from experiments import pages
 from experiments.speed import measure, tasks
 
 FOLDER = Path(tasks.__file__).parent
@@ -35,6 +36,6 @@ TAKEN = np.unique(np.stack([RANDOM.integers(0, high, 9000) for high in (5219, 25
 def test_the_table_is_that_of_its_results():
     """Where it is not: python experiments/speed/tasks.py"""
     found, page = json.loads(tasks.RESULTS.read_text()), tasks.PAGE.read_text()
-    assert tasks.filled(page, tasks.page(found)) == page
+    assert pages.filled(page, tasks.BEGIN, tasks.page(found), tasks.END) == page
     assert [(row['step'], row['students']) for row in found['rows']] == list(tasks.ROWS)
     assert max(row['apart'] for row in found['rows']) < tasks.CLOSE

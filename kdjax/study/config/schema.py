@@ -30,6 +30,7 @@ from kdjax.study.config.search import Search
 MOST_SEEDS, MOST_VIEWS, MOST_ATTEMPTS, MOST_NETWORKS = 100_000, 10_000, 1_000, 1_000
 EXAMPLES = ('transfer', 'all', 'upstream')
 DRAWS = ('examples', 'groups')
+ORDERS = ('own', 'shared')
 MODES = ('cached', 'online')
 PLACES = ('here', 'pool', 'slurm')
 CLUSTERS = ('slurm', 'local', 'debug')
@@ -114,6 +115,7 @@ CONFIG = Part({
         'views': whole(1, MOST_VIEWS),
         'transfer_sizes': Many(whole()),
         'draw': Choice(DRAWS),
+        'order': Choice(ORDERS),
         'classes': Many(whole(0)),
         'label_noise': real(0.0, 1.0),
     }),
@@ -148,6 +150,7 @@ CONFIG = Part({
         'profile': whole(0),
         'anatomy_every': whole(0),
         'optimise': SWITCH,
+        'tflops': real(),
     }),
     'launch': Part({
         'where': Choice(PLACES),

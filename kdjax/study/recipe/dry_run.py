@@ -42,6 +42,8 @@ class Traced(NamedTuple):
     flops: float  # of a step, as counted on the unoptimised program
     moved: float  # bytes that the unoptimised program of a step reads and writes: more than it ever holds at once
     state: Tree  # shapes of everything that a step changes: parameters, optimiser state, memory
+    teacher: Tree  # shapes of the variables of a network that teaches in every step
+    batch: int  # bytes of the examples of a step, as networks see them
 
     @property
     def bytes(self) -> int:
@@ -125,7 +127,8 @@ def _traced(
     knobs, teacher_vars, batch, student, earlier = jax.tree.unflatten(structure, given)
     state = jax.eval_shape(init, knobs, teacher_vars, batch, student, earlier)
     analysis = counted(jax.jit(step), state, teacher_vars, batch, knobs)
-    return Traced(float(analysis.get('flops', 0.0)), float(analysis.get('bytes accessed', 0.0)), state)
+    flops, moved = (float(analysis.get(name, 0.0)) for name in ('flops', 'bytes accessed'))
+    return Traced(flops, moved, state, teacher_vars, trees.nbytes(batch))
 
 
 def check_weights(inputs: ImportedTeacher, dataset: Dataset) -> None:

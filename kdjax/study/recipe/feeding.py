@@ -7,16 +7,19 @@ import numpy as np
 
 from kdjax.data.buckets import Buckets
 from kdjax.data.feed import TEACHER_INPUTS, Stream
+from kdjax.data.lazy import check_drawn_alike, check_read_once, drawn_while_read
 from kdjax.dataset import Dataset, Split, leaves
 from kdjax.errors import UsageError, shown
+from kdjax.study.config.schema import ORDERS
 from kdjax.study.recipe import build
 from kdjax.study.recipe.inputs import TrainedStudents, TrainedTeacher
-from kdjax.study.recipe.recipe import EVERY, BucketSpec, Fit, GridCell
+from kdjax.study.recipe.recipe import EVERY, BucketSpec, Fit, GridCell, Recipe
 from kdjax.tasks.base import Task
 from kdjax.train import teachers
 from kdjax.train.cache import SPARSE
 
 Trained = TrainedTeacher | TrainedStudents
+SHARED = ORDERS[-1]
 SAID = tuple(teachers.PREFIX + name for name in ('logits', *SPARSE))  # what stands for a teacher's logits in a batch
 
 
@@ -28,8 +31,11 @@ def streams(
     classes: Sequence[int] = (),
     draw: str = 'examples',
     fit: Fit | None = None,
+    order: str = 'own',
 ) -> list[Stream]:
     """The examples of every cell: the task's draw of its size by its seed, in the order of its seed.
+
+    If the order is `SHARED` it is the same for every seed, and cells that draw all examples have one stream.
 
     Draws, of 'examples' or of 'groups', of one seed are nested: the larger transfer set holds the smaller one. Where
     `classes` names classes, the examples of others are left out after the draw. A fit may see all examples, of which
@@ -39,8 +45,11 @@ def streams(
       UsageError: a transfer set larger than the training split, a class of which it has none, or groups that the data
         do not say.
     """
+    shared = order == SHARED
     if fit is not None and fit.upstream:
-        return [Stream(np.arange(split.size), base_seed + cell.seed) for cell in cells]
+        seeds = dict.fromkeys(0 if shared else cell.seed for cell in cells)
+        whole = {seed: Stream(np.arange(split.size), base_seed + seed) for seed in seeds}
+        return [whole[0 if shared else cell.seed] for cell in cells]
     labels = split.labels if classes else None
     for label in classes:
         if labels is None or isinstance(label, bool) or label not in labels:
@@ -50,9 +59,10 @@ def streams(
     for cell in cells:
         if not 1 <= cell.transfer_size <= split.size:
             raise UsageError(f'transfer size {cell.transfer_size} must be in 1 to {split.size}, the training examples')
-        address = (cell.transfer_size, cell.seed)
+        address = draw_of(cell, split.size, shared)
         if address not in draws:
-            pool, seed = task.draw(split, cell.transfer_size, base_seed + cell.seed, draw), base_seed + cell.seed
+            pool = task.draw(split, cell.transfer_size, base_seed + cell.seed, draw)
+            seed = base_seed + (0 if shared else cell.seed)
             seen = pool if labels is None else pool[np.isin(labels[pool], classes)]
             if not len(seen):
                 raise UsageError(
@@ -61,7 +71,12 @@ def streams(
                 )
             everything = fit is not None and fit.spec.examples == EVERY
             draws[address] = Stream(np.arange(split.size), seed, seen) if everything else Stream(seen, seed)
-    return [draws[cell.transfer_size, cell.seed] for cell in cells]
+    return [draws[draw_of(cell, split.size, shared)] for cell in cells]
+
+
+def draw_of(cell: GridCell, examples: int, shared: bool) -> tuple[int, int]:
+    """Equal for cells that see the same examples in the same order."""
+    return cell.transfer_size, 0 if shared and cell.transfer_size == examples else cell.seed
 
 
 def buckets(spec: BucketSpec, split: Split, streams: Sequence[Stream], batch_size: int, seed: int) -> Buckets | None:
@@ -103,6 +118,20 @@ def padded(dataset: Dataset, inputs: Trained) -> dict[str, int]:
     known.pop('inputs', None)
     said = SAID if build.task(inputs.task).per_token and dataset.padded else ()
     return {**known, **({'inputs': 1} if inputs.column in dataset.padded else {}), **dict.fromkeys(said, 1)}
+
+
+def check_drawn(dataset: Dataset, recipe: Recipe) -> None:
+    """Raises UsageError where images that are cropped while they are read are not read anew for every view."""
+    columns = dataset.splits['train'].columns()
+    if not drawn_while_read(columns):
+        return
+    if not recipe.execution.stream:
+        check_read_once(columns)
+    check_drawn_alike(columns, recipe.views.consistent)
+    for name, spec in recipe.teachers.items():
+        if spec.folds:
+            raise UsageError(f'{name}.folds reads the examples of a fold as they are, and these are cropped while they '
+                             'are read: set folds=0, or leave out area=... of the source')  # fmt: skip
 
 
 def together(task: Task) -> int:

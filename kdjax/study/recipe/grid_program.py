@@ -49,7 +49,7 @@ def students_data(context: Context, inputs: TrainedStudents, cells: Sequence[Gri
     """What the cells of a grid of students are shown."""
     split = context.datasets(inputs.data).splits['train']
     task = context.task(inputs)
-    streams = feeding.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
+    streams = feeding.streams(task, split, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit, inputs.order)
     return TrainingData(inputs.presented, streams, inputs.label_noise)
 
 

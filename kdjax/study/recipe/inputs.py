@@ -159,6 +159,7 @@ class TrainedStudents(Inputs):
     seeds: int
     transfer_sizes: tuple[int, ...]
     draw: str = field(default='examples', metadata=UNLESS_DEFAULT)
+    order: str = field(default='own', metadata=UNLESS_DEFAULT)
     classes: tuple[int, ...] = field(default=(), metadata=UNLESS_DEFAULT)
     label_noise: float = field(default=0.0, metadata=UNLESS_DEFAULT)
     gradient_every: int = field(default=0, metadata=UNLESS_DEFAULT)

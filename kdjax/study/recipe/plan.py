@@ -4,16 +4,11 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
-
-import numpy as np
-from rich.table import Table
-from rich.text import Text
 
 from kdjax import trees
 from kdjax.cost import check_memory
-from kdjax.dataset import Dataset, bucket_of, widths
+from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.study.config.check import cache_name, folds_name, weights_file
 from kdjax.study.recipe import build, caching, changes, dry_run, evaluation, feeding, shapes, stages
@@ -31,8 +26,6 @@ from kdjax.study.recipe.inputs import (
     new_modules,
 )
 from kdjax.study.recipe.recipe import ALL, BucketSpec, Fit, GridCell, Recipe, TeacherSpec
-from kdjax.train import parallel
-from kdjax.train.storage import ARTIFACT
 from kdjax.types import Tree
 
 VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
@@ -204,7 +197,7 @@ def _students_inputs(
         'label_noise': recipe.label_noise,
     }  # fmt: skip
     return TrainedStudents(
-        **_common(recipe, recipe.column, fit), column=recipe.column, views=recipe.views, fit=fit,
+        **_common(recipe, recipe.column, fit), column=recipe.column, views=recipe.views, fit=fit, order=recipe.order,
         validate_every=recipe.validate_every,
         teaching=_teaching(recipe, fit), chain=chain, student=recipe.student, seeds=recipe.seeds,
         gradient_every=recipe.gradient_every, source=source, before=before, **sparse, **start, **drawn,
@@ -228,6 +221,7 @@ def check_shapes(recipe: Recipe, dataset: Dataset) -> dict[str, dry_run.Traced]:
       UsageError: the first error met, naming the fit.
     """
     costs: dict[str, dry_run.Traced] = {}
+    feeding.check_drawn(dataset, recipe)
 
     others = Datasets()
 
@@ -273,7 +267,9 @@ def traced(
     train, task = dataset.splits['train'], build.task(inputs.task)
     task.check(dataset)
     if isinstance(inputs, TrainedStudents):
-        streams = feeding.streams(task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit)
+        streams = feeding.streams(
+            task, train, cells, inputs.seed, inputs.classes, inputs.draw, inputs.fit, inputs.order
+        )
         feeding.buckets(inputs.buckets, train, streams, inputs.fit.batch_size, inputs.seed)
     check_examples(inputs.fit, train.size)
     cost = dry_run.trace(inputs, dataset, earlier)
@@ -298,40 +294,6 @@ def check_examples(fit: Fit, count: int) -> None:
         room = getattr(term, 'examples', count)
         if room < count:
             raise UsageError(f'term {name!r}: examples is {room}, but the data set has {count}')
-
-
-def table(recipe: Recipe, dataset: Dataset, workdir: Path) -> Table:
-    """What would run: stages in order, their cells, steps and cost."""
-    costs, shown = check_shapes(recipe, dataset), Table(title=Text(recipe.title), title_justify='left')
-    for column in ('stage', 'needs', 'cells', 'steps', 'GFLOP', 'MB of state', 'programs', 'state'):
-        shown.add_column(column, justify='left' if column in ('stage', 'needs', 'state') else 'right')
-    for stage in stages_of(recipe).values():
-        state = 'done' if (workdir / stage.folder / ARTIFACT).exists() else 'to run'
-        inputs = stage.inputs
-        if not isinstance(inputs, TrainedTeacher | FoldedTeacher | TrainedStudents):
-            shown.add_row(stage.name, ', '.join(stage.needs), '', '', '', '', '', state)
-            continue
-        fit = inputs.teacher.fit if isinstance(inputs, FoldedTeacher) else inputs.fit
-        cells, steps, cost = len(cells_of(inputs)), fit.steps, costs[fit.name]
-        shown.add_row(
-            stage.name, ', '.join(stage.needs), str(cells), str(steps), f'{cells * steps * cost.flops / 1e9:.3g}',
-            f'{cells * cost.kept(recipe.execution.runner) / 1e6:.3g}', str(max(1, len(recipe.buckets.widths))), state,
-        )  # fmt: skip
-    said = [_padding(recipe, dataset)] if recipe.buckets.widths else []
-    if recipe.execution.runner == parallel.CUT:
-        said.append(f'MB of state are those of each of {len(parallel.all_devices())} devices')
-    shown.caption = '; '.join(said) or None
-    return shown
-
-
-def _padding(recipe: Recipe, dataset: Dataset) -> str:
-    """What share of the tokens of a batch is padding."""
-    train = dataset.splits['train']
-    lengths = np.asarray(train.column('length'))
-    known = widths(recipe.buckets.widths, int(lengths.max()))
-    wide = np.asarray(known)[bucket_of(lengths, known)]
-    one, several = (1 - lengths.sum() / total for total in (lengths.max() * len(lengths), wide.sum()))
-    return f'{several:.0%} of the tokens are padding, with one width {one:.0%}; widths {", ".join(map(str, known))}'
 
 
 @functools.cache

@@ -255,6 +255,7 @@ class Execution:
     save_every: int
     profile: int
     stream: bool
+    tflops: float
     tensorboard: bool
     wandb: bool
     # All fields, for what shows them beside curves.
@@ -277,7 +278,7 @@ class Recipe:
       upstream: the one that fits upstream learn from.
       buckets: widths of padded examples.
       views: what students see.
-      transfer_sizes, draw, classes, label_noise: of students' transfer sets.
+      transfer_sizes, draw, order, classes, label_noise: of students' transfer sets.
       teachers: networks that teach by name, each after the one that teaches it.
       student: the network of students.
       column: the one that they read.
@@ -300,6 +301,7 @@ class Recipe:
     views: Views
     transfer_sizes: tuple[int, ...]
     draw: str
+    order: str
     classes: tuple[int, ...]
     label_noise: float
     teachers: Mapping[str, TeacherSpec]

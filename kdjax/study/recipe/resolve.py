@@ -100,7 +100,7 @@ def _recipe(
     arguments = data.args.to_dict()
     execution = Execution(
         run.runner, run.layout, run.cells, run.memory, run.chunk, run.save_every, run.profile, data.stream,
-        config.track.tensorboard, config.track.wandb, plain(config.to_dict()),
+        run.tflops, config.track.tensorboard, config.track.wandb, plain(config.to_dict()),
     )  # fmt: skip
     return Recipe(
         config=config,
@@ -114,6 +114,7 @@ def _recipe(
         views=Views(_plain(data.augment), data.views, data.mix.to_dict(), data.consistent),
         transfer_sizes=tuple(data.transfer_sizes),
         draw=data.draw,
+        order=data.order,
         classes=tuple(data.classes),
         label_noise=data.label_noise,
         teachers=teachers,

@@ -38,6 +38,16 @@ def test_transfer_sets_may_be_drawn_group_by_group():
         feeding.streams(Classification(), Split(LABELS, LABELS), CELLS, 0, draw='groups')
 
 
+def test_in_a_shared_order_cells_of_all_examples_have_one_stream():
+    streams = feeding.streams(Classification(), Split(LABELS, LABELS), CELLS, 7, order=feeding.SHARED)
+    assert streams[0] is streams[1]
+    assert list(streams[0].pool) == list(range(200))
+    assert {stream.seed for stream in streams} == {7}
+    own = feeding.streams(Classification(), Split(LABELS, LABELS), CELLS, 7)
+    assert [list(stream.pool) for stream in streams] == [list(stream.pool) for stream in own]
+    assert [stream.seed for stream in own] == [7, 8, 7, 8]
+
+
 @pytest.mark.parametrize('label', [5, -1, True, 'three'])
 def test_a_class_that_the_data_does_not_have_is_met_before_anything_trains(label):
     with pytest.raises(UsageError, match=r'data.classes must be numbers of classes, \[0, 1, 2, 3, 4\], got'):
