@@ -9,8 +9,8 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the fo
 Cost:     about eight minutes of 2 CPU cores for all four, reckoned; with :quick, 2 seeds and 60 steps, after which
           nothing is heard yet, 160 s of one
 Expected: of theo's words (fold 4) 26.7 % are wrong with CTC alone, 25.5 with all frames, 25.7 with those around spikes,
-          26.5 guided and 27.8 with the teacher's strings, which 5 seeds do not tell apart; with the teacher 19.9:
-          experiments/fsdd_ctc
+          26.5 guided and 27.8 with the teacher's strings, which 5 seeds do not tell apart, nor 27.3 with its five best
+          (heard=FILE); with the teacher 19.9: experiments/fsdd_ctc
 Arguments: quick, division=speaker|official
     fold=N: the speaker of the test split, 0 to 5
     methods=NAME+NAME+...: of frames, around, guided and strings, beside CTC alone; all of them if left out

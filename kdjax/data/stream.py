@@ -14,22 +14,10 @@ import numpy as np
 
 from kdjax.data.augment import Augment
 from kdjax.data.buckets import Buckets
-from kdjax.data.feed import (
-    Feed,
-    Prepares,
-    Stream,
-    TeacherView,
-    check,
-    cut,
-    drawn,
-    feed,
-    labelled,
-    remembering,
-    scaled,
-    shown,
-)
+from kdjax.data.feed import Feed, Prepares, TeacherView, check, cut, feed, labelled, scaled, shown
 from kdjax.data.lazy import check_drawn_alike, seen
 from kdjax.data.mix import Mix
+from kdjax.data.order import Stream, drawn, remembering
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import is_column, leaves
 from kdjax.errors import UsageError
