@@ -9,5 +9,5 @@ set -euo pipefail
 mkdir -p "$3"
 rm -f "$3"/data.tar.xz.*
 tar -c --transform 's,^golden,shared/golden,' -C "$1" cifar100 tiny_shakespeare \
-  -C "$(realpath "$2")" golden golden_tasks golden_compress | xz -T0 -6 | split -b 58M -d - "$3/data.tar.xz."
+  -C "$(realpath "$2")" golden golden_tasks golden_compress | xz -T0 -1 | split -b 57M -d - "$3/data.tar.xz."
 ls -l "$3"/data.tar.xz.*

@@ -161,7 +161,7 @@ def fit(
             if done % save_every == 0 or done == steps or asked:
                 lost = [{'cell': cell, **failure} for cell, failure in failures.items()]
                 log = plain({'validation': history, 'anatomy': looks, 'diverged': lost})
-                checkpoints.save(done, {'state': state, 'best': best}, log)
+                checkpoints.save(done, {'state': parallel.local(state), 'best': best}, log)
                 checkpoints.save_best(done, best.variables)
             if asked and done < steps:
                 checkpoints.wait()

@@ -9,8 +9,8 @@
 | shard_map | jit of shard_map       | examples                                       |
 | cells     | jit of shard_map       | cells                                          |
 
-'auto' is one of these, by `chosen`; never 'fsdp', which trades time for memory. 'sharded' also runs over several
-processes: each holds its own examples of a batch, and everything else whole.
+'auto' is one of these, by `chosen`; never 'fsdp', which trades time for memory. 'sharded' and 'fsdp' also run over
+several processes: each holds its own examples of a batch, and everything else whole, or its parts.
 
 Reference of 'fsdp': Rajbhandari et al., ZeRO: Memory Optimizations Toward Training Trillion Parameter Models, SC 2020,
 stage 3: every device keeps a part of each array, and gets the rest when it is needed.
@@ -24,6 +24,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -34,7 +35,7 @@ from kdjax.types import Batch, State, Tree
 AXIS = 'data'
 AUTO = 'auto'
 CUT = 'fsdp'  # the runner that cuts arrays up
-SPANNING = 'sharded'  # the runner that several processes share
+SPANNING = ('sharded', CUT)  # runners that several processes share; the first is 'auto'
 BY_EXAMPLES = ('pmap', 'sharded', CUT, 'shard_map')  # runners that split a batch
 WHOLE = 1024  # numbers up to which an array is not cut: to gather it costs more than it takes
 Devices = Sequence[jax.Device]
@@ -59,7 +60,7 @@ def chosen(runner: str, devices: Devices, cells: int, batch: int) -> str:
     if runner != AUTO:
         return runner
     if spans(devices):
-        return SPANNING
+        return SPANNING[0]
     if len(devices) == 1 or devices[0].platform == 'cpu':
         return 'single'
     by_cells, by_examples = math.gcd(cells, len(devices)), 1 if batch % len(devices) else len(devices)
@@ -100,8 +101,9 @@ def wrap(
 
 def check_processes(runner: str, devices: Devices) -> None:
     """Raises UsageError where several processes cannot share a runner."""
-    if spans(devices) and runner != SPANNING:
-        raise UsageError(f'runner {runner!r} stays within one process, and this job has several; use {SPANNING!r}')
+    if spans(devices) and runner not in SPANNING:
+        shared = ' or '.join(map(repr, SPANNING))
+        raise UsageError(f'runner {runner!r} stays within one process, and this job has several; use {shared}')
 
 
 def check_batches(runner: str, devices: Devices, sizes: Sequence[int]) -> None:
@@ -155,8 +157,20 @@ def everywhere(tree: Tree, devices: Devices) -> Tree:
 def placed(tree: Tree, runner: str, devices: Devices) -> Tree:
     """The variables of a teacher where the programs of a runner want them, once and for all steps."""
     if runner == CUT:
-        return jax.device_put(tree, _in_parts(tree, devices, 0))
+        return _put(tree, _in_parts(tree, devices, 0))
     return everywhere(tree, devices)
+
+
+def _put(tree: Tree, shardings: Tree) -> Tree:
+    """A tree that every process has whole, or that lies so already, over the devices of all of them."""
+
+    def put(leaf: Any, sharding: NamedSharding) -> jax.Array:
+        if _spanning(leaf) or sharding.is_fully_addressable:
+            return jax.device_put(leaf, sharding)
+        whole = np.asarray(leaf)
+        return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
+
+    return jax.tree.map(put, tree, shardings)
 
 
 def kept_bytes(tree: Tree, runner: str, devices: Devices) -> int:
@@ -171,8 +185,16 @@ def kept_bytes(tree: Tree, runner: str, devices: Devices) -> int:
 
 
 def local(tree: Tree) -> Tree:
-    """What is whole on the devices of all processes as this process's own arrays; not copied."""
-    return jax.tree.map(lambda leaf: leaf.addressable_data(0) if _spanning(leaf) else leaf, tree)
+    """What lies on the devices of all processes as this process's own: what is whole there is not copied, and what is
+    cut is gathered on the host, one array after the other. All must ask together."""
+
+    def own(leaf: Any) -> Any:
+        if not _spanning(leaf):
+            return leaf
+        whole = leaf.is_fully_replicated
+        return leaf.addressable_data(0) if whole else multihost_utils.process_allgather(leaf, tiled=True)
+
+    return jax.tree.map(own, tree)
 
 
 def _spanning(leaf: Any) -> bool:
@@ -229,10 +251,14 @@ def _fsdp(step: Step, devices: Devices, batch_axis: int) -> Step:
         return compiled, state
 
     def run(state: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
-        _check_split(batch, batch_axis, len(devices), 'batch')
         leaves, structure = jax.tree.flatten((state, teacher_vars))
         compiled, parts = program(structure, tuple(leaf.shape for leaf in leaves))
-        return compiled(jax.device_put(state, parts), teacher_vars, batch, knobs)
+        if spans(devices):
+            knobs = everywhere(knobs, devices)
+            batch = jax.make_array_from_process_local_data(split, dict(batch))
+            teacher_vars = _put(teacher_vars, _in_parts(teacher_vars, devices, 0))
+        _check_split(batch, batch_axis, len(devices), 'batch')
+        return compiled(_put(state, parts), teacher_vars, batch, knobs)
 
     return run
 

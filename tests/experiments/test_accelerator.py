@@ -43,7 +43,7 @@ def test_parts_are_asked_for_by_name():
         'devices', 'golden', 'cifar100', 'speed', 'decoding', 'text'
     ]  # fmt: skip
     assert [part.name for part in parts.chosen('text,golden', tiny=True)] == ['golden', 'text']
-    with pytest.raises(UsageError, match=r"unknown part 'sped'; there is: 'speed', 'text'"):
+    with pytest.raises(UsageError, match=r"unknown part 'sped'; there is: 'speed', 'decoding', 'text'"):
         parts.chosen('sped', tiny=False)
 
 
@@ -86,15 +86,15 @@ def test_who_is_stopped_stops_its_part_and_all_that_it_has_started(tmp_path):
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); print("begun", flush=True); '
         f'parts.done(one, 60, pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))'
     )
-    process = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT)
-    assert process.stdout.readline() == 'begun\n'
-    children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
-    deadline = time.monotonic() + 30
-    while not (found := children.read_text().split()) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    (part,) = found
-    process.terminate()
-    assert process.wait(30) == 143
+    with subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout.readline() == 'begun\n'
+        children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        deadline = time.monotonic() + 30
+        while not (found := children.read_text().split()) and time.monotonic() < deadline:
+            time.sleep(0.05)
+        (part,) = found
+        process.terminate()
+        assert process.wait(30) == 143
     assert not [path for path in pathlib.Path('/proc').glob('[0-9]*/stat') if of_session(path, part)]
 
 

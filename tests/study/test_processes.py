@@ -184,7 +184,7 @@ def test_two_processes_go_on_where_one_was_cut_off(one, two, tmp_path):
 def test_a_runner_that_several_processes_cannot_share_is_one_line_in_each(tmp_path):
     for said in Job(tmp_path / 'unused', tmp_path, '--config.run.runner=pmap').ends(2):
         assert said.strip().splitlines()[-1].startswith('error: ')
-        assert "runner 'pmap' stays within one process, and this job has several; use 'sharded'" in said
+        assert "runner 'pmap' stays within one process, and this job has several; use 'sharded' or 'fsdp'" in said
     assert not (tmp_path / 'unused').exists()
 
 

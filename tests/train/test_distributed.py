@@ -132,9 +132,10 @@ def test_a_process_holds_the_examples_of_its_devices(monkeypatch):
 def test_what_several_processes_cannot_share_is_named_before_anything_trains():
     devices = [Device(0), Device(1), Device(2)]
     parallel.check_processes('sharded', devices)
+    parallel.check_processes('fsdp', devices)
     parallel.check_processes('pmap', devices[:1])
     parallel.check_batches('sharded', devices, [3, 9])
-    with pytest.raises(UsageError, match=r"runner 'cells' stays within one process, .*; use 'sharded'"):
+    with pytest.raises(UsageError, match=r"runner 'cells' stays within one process, .*; use 'sharded' or 'fsdp'"):
         parallel.check_processes('cells', devices)
     with pytest.raises(UsageError, match='a batch of 32 does not divide over 3 devices; use a multiple of 3'):
         parallel.check_batches('sharded', devices, [3, 32])

@@ -33,6 +33,8 @@ SMALL = {  # networks that are quickly compiled, and in single precision, so tha
     'teacher.args': {'widths': (8, 8)}, 'run.precision': 'float32', 'run.optimise': False,
 }  # fmt: skip
 
+WIDE = {'student.args': {'widths': (4, 64)}, 'teacher.args': {'widths': (8, 64)}}  # some layers of which 'fsdp' cuts
+
 
 @pytest.fixture(scope='module')
 def painted(tmp_path_factory):
@@ -68,21 +70,21 @@ def ran(config, workdir, until=None):
 @pytest.mark.parametrize('runner', ['sharded', 'fsdp'])
 def test_over_four_devices_it_ends_as_on_one(runner, painted, tmp_path):
     assert len(jax.devices()) == 4
-    # Two cells, which share a stream; of their networks some layers are cut.
-    wide = {'seeds': 2, 'student.args': {'widths': (4, 64)}, 'teacher.args': {'widths': (8, 64)}}
-    alone, history = ran(config(painted, **wide, **{'run.runner': 'single'}), tmp_path / 'alone')
-    found, again = ran(config(painted, **wide, **{'run.runner': runner}), tmp_path / 'several')
+    # Two cells, which share a stream.
+    alone, history = ran(config(painted, seeds=2, **WIDE, **{'run.runner': 'single'}), tmp_path / 'alone')
+    found, again = ran(config(painted, seeds=2, **WIDE, **{'run.runner': runner}), tmp_path / 'several')
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4), found, alone)
     assert [line['step'] for line in again] == [line['step'] for line in history]
 
 
 @pytest.mark.slow
-def test_two_processes_read_their_parts_and_end_as_one(painted, tmp_path):
+@pytest.mark.parametrize('runner', ['sharded', 'fsdp'])
+def test_two_processes_read_their_parts_and_end_as_one(runner, painted, tmp_path):
     with socket.socket() as probe:
         probe.bind(('localhost', 0))
         port = probe.getsockname()[1]
     flags = [f'--config.{name}={value!r}' if isinstance(value, dict) else f'--config.{name}={value}'
-             for name, value in SMALL.items()]  # fmt: skip
+             for name, value in {**SMALL, **WIDE, 'run.runner': runner}.items()]  # fmt: skip
     command = [sys.executable, ROOT / 'run.py', f'--config={ROOT / "configs" / "imagenet.py"}:quick,batch=8', *flags]
 
     def begun(name, *more):
