@@ -9,6 +9,8 @@ from kdjax.techniques.algebra import log_softmax, same_classes
 from kdjax.techniques.base import AtTeacher, Knobs, Paper, Term, knob
 from kdjax.types import Array, TermInputs
 
+ALONE = 'lopez_paz'  # how forms begin that soften the teacher alone
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SoftTargets(Term):
@@ -16,7 +18,7 @@ class SoftTargets(Term):
 
     Values: (B,) for logits (B, K), (B, N) for logits (B, N, K).
 
-    The forms that projects use under this name; all but the factor have the gradient of the paper's:
+    The forms that projects use under this name; down to 'tinybert' all but the factor have the gradient of the paper's:
 
     | form           | value                                | as in                                               |
     |----------------|--------------------------------------|-----------------------------------------------------|
@@ -26,6 +28,10 @@ class SoftTargets(Term):
     | paper_unscaled | H(p^t_T, p^s_T)                      | TextBrewer                                          |
     | kl_mean        | T^2 KL / K                           | kl_div with reduction 'mean'                        |
     | tinybert       | H(p^t_T, p^s_T) / K                  | TinyBERT                                            |
+    | lopez_paz      | H(p^t_T, p^s_1)                      | Lopez-Paz et al. 2016, eq. 2 with lambda = 1        |
+    | lopez_paz_code | T^2 H(p^t_T, p^s_1)                  | the code of its authors                             |
+
+    The last two soften the teacher alone, so that a student that equals it goes on learning.
 
     Attributes:
       temperature: T; knob, > 0.
@@ -39,24 +45,35 @@ class SoftTargets(Term):
         2015,
         '1503.02531',
     )
-    FORMS: ClassVar[tuple[str, ...]] = ('kl', 'paper', 'kl_unscaled', 'paper_unscaled', 'kl_mean', 'tinybert')
+    FORMS: ClassVar[tuple[str, ...]] = (
+        'kl',
+        'paper',
+        'kl_unscaled',
+        'paper_unscaled',
+        'kl_mean',
+        'tinybert',
+        'lopez_paz',
+        'lopez_paz_code',
+    )
 
     temperature: float = knob(4.0, above=0.0)
     form: str = 'kl'
 
     @property
     def at_teacher(self) -> AtTeacher:
+        if self.form.startswith(ALONE):
+            return 'free'
         return 'zero' if self.form.startswith('kl') else 'stationary'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
         student, teacher = same_classes(inputs)
         temperature = knobs['temperature']
-        log_student = _finite(log_softmax(student, temperature))
+        log_student = _finite(log_softmax(student, 1.0 if self.form.startswith(ALONE) else temperature))
         log_teacher = _finite(log_softmax(teacher, temperature))
         probability = jnp.exp(log_teacher)
         entropy_too = self.form.startswith('kl')
         values = jnp.sum(probability * ((log_teacher if entropy_too else 0.0) - log_student), axis=-1)
-        if self.form in ('kl', 'paper', 'kl_mean'):
+        if self.form in ('kl', 'paper', 'kl_mean', 'lopez_paz_code'):
             values = values * jnp.square(temperature)
         if self.form in ('kl_mean', 'tinybert'):
             values = values / student.shape[-1]

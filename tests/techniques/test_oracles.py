@@ -102,6 +102,8 @@ def soft(form, temperature, student=STUDENT_BK, teacher=TEACHER_BK):
         'paper_unscaled': cross,
         'kl_mean': temperature**2 * divergence / student.shape[-1],
         'tinybert': cross / student.shape[-1],
+        'lopez_paz': -(p * np.log(softmax(student))).sum(axis=-1),
+        'lopez_paz_code': -(temperature**2) * (p * np.log(softmax(student))).sum(axis=-1),
     }[form]
 
 

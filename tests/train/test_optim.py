@@ -86,6 +86,15 @@ def adam_l2(b1, b2, eps):
     return lambda memory, grad, param, decay, k: inner(memory, grad + decay * param, param, 0.0, k)
 
 
+def rmsprop(decay, eps):
+    def rule(memory, grad, param, weight_decay, k):
+        grad = grad + weight_decay * param
+        memory['v'] = decay * memory.get('v', 0) + (1 - decay) * grad**2
+        return grad / np.sqrt(memory['v'] + eps)
+
+    return rule
+
+
 def assert_close(got, want):
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-5, atol=1e-6), got, want)
 
@@ -98,6 +107,7 @@ def assert_close(got, want):
         ('sgd', {'momentum': 0.8, 'nesterov': True}, sgd(0.8, nesterov=True)),
         ('adamw', {'b1': 0.8, 'b2': 0.95, 'eps': 1e-3}, adamw(0.8, 0.95, 1e-3)),
         ('adam_l2', {'b1': 0.8, 'b2': 0.95, 'eps': 1e-3}, adam_l2(0.8, 0.95, 1e-3)),
+        ('rmsprop', {'b2': 0.8, 'eps': 1e-3}, rmsprop(0.8, 1e-3)),
     ],
 )
 def test_an_optimiser_does_what_its_formula_says_with_each_groups_knobs(name, options, rule):
@@ -239,7 +249,7 @@ def test_inverse_sqrt_falls_with_the_steps_since_the_start():
 @pytest.mark.parametrize(
     ('wrong', 'message'),
     [
-        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'adam_l2', 'dot', 'sgd'"),
+        ({'name': 'adam'}, "unknown optimiser 'adam'; there is: 'adamw', 'adam_l2', 'dot', 'sgd', 'rmsprop'"),
         ({'schedule': 'cosin'}, "unknown schedule 'cosin'; there is: 'cosine', "),
         ({'decay': 'kernel'}, "unknown weight decay mask 'kernel'; there is: 'kernels', 'all'"),
         ({'steps': 0}, 'steps of the optimiser must be >= 1, got 0'),

@@ -20,7 +20,7 @@ from kdjax.types import Array, Tree
 
 Knobs = Mapping[str, Mapping[str, Array]]
 GROUPS = ('student', 'terms')
-OPTIMISERS = ('sgd', 'adamw', 'adam_l2', 'dot')
+OPTIMISERS = ('sgd', 'adamw', 'adam_l2', 'rmsprop', 'dot')
 
 
 def build(
@@ -55,7 +55,8 @@ def build(
     Args:
       name: 'sgd' (weight decay is added to the gradient, before momentum), 'adamw' (decoupled weight decay), 'adam_l2'
         (Adam, weight decay added to the gradient, as PyTorch's Adam has it: where an update is g / (|g| + eps), what is
-        summed over a batch of B trains as its mean does with weight decay / B and eps / B) or 'dot'
+        summed over a batch of B trains as its mean does with weight decay / B and eps / B), 'rmsprop' (weight decay
+        added to the gradient, g / sqrt(v + eps), nothing made up for v beginning at 0, as in early Keras) or 'dot'
         (sgd whose momentum is larger for what the teacher says; its `update` takes gradients
         `SplitGradients`).
       steps: length of the run, in steps.
@@ -66,7 +67,7 @@ def build(
       factor: see `milestones`.
       momentum, nesterov: of 'sgd'; 'dot' has the momentum too.
       delta: of 'dot', in [0, min(momentum, 1 - momentum)].
-      b1, b2, eps: of 'adamw' and 'adam_l2'.
+      b1, b2, eps: of 'adamw' and 'adam_l2'; 'rmsprop' has no b1, and Keras' rho is its b2.
       clip: largest norm of the gradient over all parameters; 0 for no clipping.
       decay: parameters that weight decay acts on, 'all' or 'kernels' (those with two axes or more).
       max_norm: largest norm of the weights into a unit of the student, kept after every update; 0 for no bound.
@@ -102,6 +103,8 @@ def build(
         rule = [_promoting(optax.scale_by_adam(b1, b2, eps)), decayed]
     elif name == 'adam_l2':
         rule = [decayed, _promoting(optax.scale_by_adam(b1, b2, eps))]
+    elif name == 'rmsprop':
+        rule = [decayed, _promoting(optax.scale_by_rms(b2, eps))]
     elif name == 'dot':
         if not 0 <= delta <= min(momentum, 1 - momentum) or clip or nesterov:
             raise UsageError(
