@@ -9,14 +9,16 @@ Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd_ctc.py   (the fo
 Cost:     about eight minutes of 2 CPU cores for all four, reckoned; with :quick, 2 seeds and 60 steps, after which
           nothing is heard yet, 160 s of one
 Expected: of theo's words (fold 4) 26.7 % are wrong with CTC alone, 25.5 with all frames, 25.7 with those around spikes,
-          26.5 guided and 27.8 with the teacher's strings, which 5 seeds do not tell apart; with the teacher 19.9:
-          experiments/fsdd_ctc
+          26.5 guided and 27.8 with the teacher's strings, which 5 seeds do not tell apart, nor 27.3 with its five best
+          (heard=FILE); with the teacher 19.9: experiments/fsdd_ctc
 Arguments: quick, division=speaker|official
     fold=N: the speaker of the test split, 0 to 5
     methods=NAME+NAME+...: of frames, around, guided and strings, beside CTC alone; all of them if left out
+    heard=FILE: the teacher is a table of the strings that it hears, which experiments/fsdd_ctc/hear.py writes; methods
+        are then of first and n_best
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from ml_collections import ConfigDict
 
@@ -31,11 +33,13 @@ METHODS = {  # a fit, and what its method is called
     'guided': 'guided',
     'strings': "the teacher's strings",
 }
+HEARD = {'first': 'its first string', 'n_best': 'its five best strings'}  # of a clip as it is
 
 
 def get_config(arg: str = '') -> ConfigDict:
     """Strings of digits, locked."""
-    arguments = base.arguments(arg, quick=False, division='speaker', fold=4, methods='+'.join(METHODS))
+    arguments = base.arguments(arg, quick=False, division='speaker', fold=4, methods='', heard='')
+    known = HEARD if arguments['heard'] else METHODS
     config = base.config()
     config.title = 'Strings of spoken digits (FSDD)'
     config.task = ConfigDict({'kind': 'transcription.Transcription', 'symbols': DIGITS})
@@ -53,7 +57,9 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.net = 'conv_bilstm.transcriber'
     config.teacher.args = ConfigDict({'strides': (1, 2)})
     config.teacher.fit = base.fit(ctc=1.0)
-    _fits(config, arguments['methods'].split('+'))
+    _fits(config, known, arguments['methods'].split('+') if arguments['methods'] else [*known])
+    if arguments['heard']:
+        config.teacher.outputs, config.data.consistent = arguments['heard'], False
     config.seeds = 5
     config.run.validate_every = 100
     if arguments['quick']:
@@ -61,10 +67,10 @@ def get_config(arg: str = '') -> ConfigDict:
     return config.lock()
 
 
-def _fits(config: ConfigDict, taught: Sequence[str]) -> None:
+def _fits(config: ConfigDict, known: Mapping[str, str], taught: Sequence[str]) -> None:
     for method in taught:
-        if method not in METHODS:
-            raise unknown('method', method, METHODS, ' of fsdd_ctc')
+        if method not in known:
+            raise unknown('method', method, known, ' of fsdd_ctc')
     config.terms = ConfigDict({
         'ctc': {'kind': 'ctc.Ctc'},
         # A frame's divergence is a tenth of a label's CTC loss
@@ -72,21 +78,25 @@ def _fits(config: ConfigDict, taught: Sequence[str]) -> None:
         'around': {'kind': 'ctc_frames.FrameDivergence', 'frames': 'around', 'reach': 2},
         'guided': {'kind': 'ctc_guided.GuidedCtc'},
         'strings': {'kind': 'ctc_sequences.HypothesisCtc', 'form': 'per_label'},
+        'heard': {'kind': 'ctc_sequences.HypothesisCtc', 'form': 'per_label', 'given': True},
     })  # fmt: skip
-    config.fits = ConfigDict({
+    fits = {
         'baseline': base.fit(ctc=1.0),
         'frames': base.fit(ctc=0.5, frames=5.0),
         'around': base.fit(ctc=0.5, around=2.0),
         'guided': base.fit(ctc=1.0, guided=0.1),
         'strings': base.fit(ctc=0.5, strings=0.5),
-    })  # fmt: skip
+        'first': base.fit(ctc=0.5, strings=0.5),
+        'n_best': base.fit(ctc=0.5, heard=0.5),
+    }
+    config.fits = ConfigDict({fit: fits[fit] for fit in ('baseline', *known)})
     for fit in (config.teacher.fit, *config.fits.values()):
         fit.update({'steps': 400, 'batch_size': 32, 'learning_rate': 1e-2, 'weight_decay': 1e-2})
         # CTC first learns to say nothing but blanks, and leaves that between steps 100 and 200
         fit.optim = ConfigDict({'name': 'adamw', 'schedule': 'cosine', 'warmup': 100, 'clip': 5.0})
     config.teacher.fit.learning_rate = 4e-3
-    config.baseline, config.accept.method = 'CTC alone', METHODS[taught[0]]
-    config.methods = ConfigDict({config.baseline: ('baseline',), **{METHODS[fit]: (fit,) for fit in taught}})
+    config.baseline, config.accept.method = 'CTC alone', known[taught[0]]
+    config.methods = ConfigDict({config.baseline: ('baseline',), **{known[fit]: (fit,) for fit in taught}})
 
 
 def _quick(config: ConfigDict) -> None:

@@ -34,13 +34,13 @@ SHARED = {
         'base', 'layers', 'sequences', 'blocks', 'decoders', 'recommenders', 'frames', 'pyramid', 'torch_weights',
     },
     'data': {
-        'base', 'inputs', 'lazy', 'augment', 'feed', 'preprocess', 'mix', 'buckets', 'originals', 'tfds',
-        'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
+        'base', 'inputs', 'lazy', 'augment', 'feed', 'order', 'preprocess', 'mix', 'buckets', 'originals',
+        'tfds', 'without_tensorflow', 'text', 'files', 'fetch', 'wordpiece', 'audio', 'subwords',
         'pictures',
     },
     'tasks': {
         'base', 'classification', 'entities', 'evaluation', 'next_token', 'own_text', 'speech', 'targets', 'centres',
-        'average_precision',
+        'average_precision', 'draws',
     },
     'compress': {'products', 'rounding', 'masks', 'quantized', 'selection', 'shared', 'huffman', 'factored'},
 }  # fmt: skip

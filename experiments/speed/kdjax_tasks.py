@@ -21,7 +21,8 @@ from experiments.speed import worker
 from kdjax import trees
 from kdjax.cpu import allocator
 from kdjax.data import audio, augment, augment_audio, citeulike
-from kdjax.data.feed import Feed, Stream, feed
+from kdjax.data.feed import Feed, feed
+from kdjax.data.order import Stream
 from kdjax.dataset import Shared
 from kdjax.nets import conv_bilstm, depthwise, factorization, tcresnet
 from kdjax.tasks.base import Task

@@ -33,7 +33,7 @@ from experiments.speed import cases, kdjax_tasks, measure
 from experiments.speed.kdjax_tasks import MEL, MELS, SYMBOLS
 from kdjax import trees
 from kdjax.data import audio, citeulike
-from kdjax.data.feed import drawn
+from kdjax.data.order import drawn
 from kdjax.study.report import document
 from kdjax.train import ledger
 

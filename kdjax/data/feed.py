@@ -15,6 +15,7 @@ from kdjax.data.augment import Augment, OfExample, identity, views
 from kdjax.data.buckets import Buckets
 from kdjax.data.lazy import check_read_once
 from kdjax.data.mix import Mix, blended
+from kdjax.data.order import Stream, drawn, remembering
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import UNLABELLED, Shared, batch_axes, in_memory, is_column
 from kdjax.errors import UsageError
@@ -64,70 +65,6 @@ class TeacherView(NamedTuple):
 
     column: str
     preprocess: Preprocess
-
-
-class Stream(NamedTuple):
-    """An endless shuffled sequence of the examples of a pool, each exactly once an epoch."""
-
-    pool: np.ndarray  # (n,) example ids
-    seed: int
-    labelled: np.ndarray | None = None  # those of the pool whose labels are seen; all if left out
-
-
-def shuffled(stream: Stream, epoch: int) -> np.ndarray:
-    """The ids of the pool in the order of an epoch."""
-    return np.random.default_rng((stream.seed, epoch)).permutation(stream.pool)
-
-
-def order(
-    stream: Stream, start: int, stop: int, batch_size: int, shuffled: Callable[[Stream, int], np.ndarray] = shuffled
-) -> tuple[np.ndarray, np.ndarray]:
-    """Example ids and epochs of the steps start ... stop - 1, each (stop - start, batch_size).
-
-    Batches run on over the border of an epoch, so that every example is used however the sizes divide. `shuffled` may
-    remember what it says of an epoch, where pools are large.
-    """
-    size = len(stream.pool)
-    begin, end = start * batch_size, stop * batch_size
-    epochs = np.arange(begin, end) // size
-    ids = np.empty_like(epochs)
-    for epoch in range(begin // size, -(-end // size)):
-        first, last = max(epoch * size, begin), min((epoch + 1) * size, end)
-        ids[first - begin : last - begin] = shuffled(stream, epoch)[first - epoch * size : last - epoch * size]
-    shape = (stop - start, batch_size)
-    return ids.reshape(shape).astype(np.int32), epochs.reshape(shape).astype(np.int32)
-
-
-def drawn(
-    streams: Sequence[Stream],
-    start: int,
-    stop: int,
-    batch_size: int,
-    shuffled: Callable[[Stream, int], np.ndarray] = shuffled,
-    buckets: Buckets | None = None,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Ids and epochs of a grid as of `order`: (steps, B) where all cells share one stream, else (steps, C, B).
-
-    With `buckets` all steps must be of one, and an epoch is one of its bucket.
-    """
-    if buckets is not None:
-        turn = buckets.at(start)
-        streams = buckets_of(streams, buckets, turn.bucket)
-        start, stop, batch_size = turn.before, turn.before + stop - start, buckets.rows[turn.bucket]
-    # Cells that share a stream share the work of ordering it.
-    distinct = {(id(stream.pool), stream.seed): stream for stream in streams}
-    ordered = {key: order(stream, start, stop, batch_size, shuffled) for key, stream in distinct.items()}
-    keys = [(id(stream.pool), stream.seed) for stream in streams]
-    ids, epochs = (np.stack([ordered[key][which] for key in keys], axis=1) for which in (0, 1))
-    return (ids, epochs) if len(streams) > 1 else (ids[:, 0], epochs[:, 0])
-
-
-def buckets_of(streams: Sequence[Stream], buckets: Buckets, bucket: int) -> list[Stream]:
-    """The examples of streams that are of one bucket, those of one stream as one stream."""
-    distinct = {id(stream): stream for stream in streams}
-    narrow = {key: stream._replace(pool=stream.pool[buckets.of[stream.pool] == bucket])
-              for key, stream in distinct.items()}  # fmt: skip
-    return [narrow[id(stream)] for stream in streams]
 
 
 def feed(
@@ -188,8 +125,10 @@ def feed(
     axes = [tuple((name, of) for name, of in padded.items() if name in named) for named in (columns, near)]
     look = bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
 
+    ordered = remembering(streams, 1, buckets)
+
     def batches(start: int, stop: int, part: slice) -> Batch:
-        ids, epochs = drawn(streams, start, stop, batch_size, buckets=buckets)
+        ids, epochs = drawn(streams, start, stop, batch_size, ordered, buckets)
         part = scaled(part, ids.shape[-1] // batch_size)
         if mix is None:
             ids, epochs = ids[..., part], epochs[..., part]

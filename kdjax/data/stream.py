@@ -14,22 +14,10 @@ import numpy as np
 
 from kdjax.data.augment import Augment
 from kdjax.data.buckets import Buckets
-from kdjax.data.feed import (
-    Feed,
-    Prepares,
-    Stream,
-    TeacherView,
-    check,
-    cut,
-    drawn,
-    feed,
-    labelled,
-    scaled,
-    shown,
-    shuffled,
-)
+from kdjax.data.feed import Feed, Prepares, TeacherView, check, cut, feed, labelled, scaled, shown
 from kdjax.data.lazy import check_drawn_alike, seen
 from kdjax.data.mix import Mix
+from kdjax.data.order import Stream, drawn, remembering
 from kdjax.data.preprocess import Preprocess, unit
 from kdjax.dataset import is_column, leaves
 from kdjax.errors import UsageError
@@ -90,15 +78,10 @@ def streamed(
     check(streams, batch_size, view_count, tables, mix, consistent, augment, columns)
     _check_ids(streams, len(next(leaf for _, leaf in leaves(columns))))
     check_drawn_alike(columns, consistent)
-    # A large pool takes longer to shuffle than a batch to read; a batch touches two epochs at most.
-    pools = {_address(stream): stream for stream in streams}
-    remembered = functools.lru_cache(maxsize=2 * len(pools))(lambda address, epoch: shuffled(pools[address], epoch))
+    order = remembering(streams, 2, buckets)  # a batch touches two epochs at most
     look = compiled(
         bound(shown, augment=augment, seed=seed, preprocess=preprocess, mix=mix, task=task, teacher=teacher)
     )
-
-    def order(of: Stream, epoch: int) -> np.ndarray:
-        return shuffled(of, epoch) if buckets else remembered(_address(of), epoch)
 
     def read(step: int, part: slice) -> dict[str, Any]:
         ids, epochs = drawn(streams, step, step + 1, batch_size, order, buckets)
@@ -145,11 +128,6 @@ def streamed(
         return batch if mix is None else jax.tree.map(lambda leaf: leaf[(*[slice(None)] * (ids.ndim - 1), part)], batch)
 
     return Feed(batches, buckets)
-
-
-def _address(stream: Stream) -> tuple[int, int]:
-    """Equal for streams of one order."""
-    return id(stream.pool), stream.seed
 
 
 def _check_ids(streams: Sequence[Stream], count: int) -> None:

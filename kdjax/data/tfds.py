@@ -139,7 +139,8 @@ def _read(name: str, found: Any, of: str, inputs: str, label: str) -> Split:
             if np.shape(example[inputs]) != first.shape:
                 raise UsageError(
                     f'data set {name!r} has inputs of different shapes, {first.shape} and {np.shape(example[inputs])}; '
-                    'say to which they are resized: size=224, resize=256, lazy=True'
+                    'of images say what is kept (size=224, resize=256, lazy=True), of others write a source '
+                    'that makes them alike (kdjax.data.lazy.Lazy, its decode)'
                 )
             images[k], labels[k] = example[inputs], example[label]
     return Split(images, labels)

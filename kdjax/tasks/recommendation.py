@@ -20,6 +20,7 @@ from kdjax import trees
 from kdjax.dataset import Dataset, Shared, Split, picked
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric, mean
+from kdjax.tasks import draws
 from kdjax.tasks.base import Question, Task
 from kdjax.types import Array, Batch, Outputs, Tree
 
@@ -27,7 +28,6 @@ CUTS = (5, 10, 20)  # among candidates
 WHOLE = 50  # among all items
 SHOWN = 100  # items that a user is shown, whose choice is timed
 LIKE = 10  # first items that are compared with the teacher's
-SPARE = 7, 1 / 5  # draws beyond those that are taken, in the place of those that may not be: at least, and a share
 METRICS = (
     *(Metric(f'hit_{cut}', f'hit rate at {cut}', '%', short=f'H@{cut}') for cut in CUTS),
     *(Metric(f'ndcg_{cut}', f'NDCG at {cut}', '%', short=f'N@{cut}') for cut in CUTS),
@@ -162,16 +162,16 @@ class Recommendation(Task):
             return batch
         lookups = ('seen', 'seen_by', f'teacher/{ITEMS}', f'teacher/{USERS}')
         whole, user = {name: value for name, value in batch.items() if name not in lookups}, batch['inputs']['user']
-        keys = jax.vmap(lambda *folded: _key(*folded))(batch['id'], batch['view'])
+        keys = jax.vmap(draws.key_of)(batch['id'], batch['view'])
         item = batch['labels']
-        items = {'positive': item[:, None], 'negative': _drawn(keys[:, 0], self.negatives, batch['seen'])}
+        items = {'positive': item[:, None], 'negative': draws.drawn(draws.part(keys, 0), self.negatives, batch['seen'])}
         inputs: dict[str, Any] = {'user': user, 'items': items}
         asking = self._asking(batch, lookups)
         if f'teacher/{ITEMS}' in batch:
-            items |= self._groups(keys[:: self.asked_every, 1:3], asking[f'teacher/{ITEMS}'], asking['seen'], OF_ITEMS)
+            items |= self._groups(keys[:: self.asked_every], 1, asking[f'teacher/{ITEMS}'], asking['seen'], OF_ITEMS)
         if f'teacher/{USERS}' in batch:
-            keys_A2 = keys[:: self.asked_every, 3:5]
-            users = self._groups(keys_A2, asking[f'teacher/{USERS}'], asking['seen_by'], OF_USERS)
+            asked = keys[:: self.asked_every]
+            users = self._groups(asked, 3, asking[f'teacher/{USERS}'], asking['seen_by'], OF_USERS)
             inputs |= {'item': item, 'users': users}
         both = jnp.stack([item, items['negative'][:, 0]], axis=1)
         return {**whole, 'inputs': inputs, 'user': user, 'item': item, 'items': both}
@@ -188,9 +188,9 @@ class Recommendation(Task):
         return {name: column.of(part) if isinstance(column := batch[name], Shared) else column[part]
                 for name in names if name in batch}  # fmt: skip
 
-    def _groups(self, keys_B2: Array, ranked: Any, seen: Any, names: Sequence[str]) -> dict[str, Array]:
-        """Those of the three groups that have members, each (B, count)."""
-        rows = len(keys_B2)
+    def _groups(self, keys_B: Array, place: int, ranked: Any, seen: Any, names: Sequence[str]) -> dict[str, Array]:
+        """Those of the three groups that have members, each (B, count), by the draws from `place` on."""
+        rows = len(keys_B)
         pool_BP = picked(ranked, jnp.broadcast_to(jnp.arange(self.pool, dtype=jnp.int32), (rows, self.pool)))
         first, interesting, uninteresting = (getattr(self, name) for name in names)
 
@@ -204,9 +204,9 @@ class Recommendation(Task):
         if first:
             found[names[0]] = pool_BP[:, :first]
         if interesting:
-            found[names[1]] = jnp.take_along_axis(pool_BP, jax.vmap(draw)(keys_B2[:, 0]), axis=1)
+            found[names[1]] = jnp.take_along_axis(pool_BP, jax.vmap(draw)(draws.part(keys_B, place)), axis=1)
         if uninteresting:
-            found[names[2]] = _drawn(keys_B2[:, 1], uninteresting, seen, pool_BP)
+            found[names[2]] = draws.drawn(draws.part(keys_B, place + 1), uninteresting, seen, pool_BP)
         return found
 
     # ---- what is measured
@@ -306,36 +306,6 @@ def _value(name: str, rank_B: Any, xp: Any) -> Any:
     values = {'hit': found, 'recall': found, 'mrr': 1 / (rank_B + 1)}
     value = values[kind] if kind in values else 1 / xp.log2(rank_B + 2)
     return xp.where(rank_B < int(cut), value, xp.zeros_like(value))
-
-
-def _key(identity: Array, view: Array) -> Array:
-    """Five keys of an example's view: its draws depend neither on its place nor on devices."""
-    return jax.random.split(jax.random.fold_in(jax.random.fold_in(jax.random.key(0), identity), view), 5)
-
-
-def _drawn(keys_B: Array, count: int, seen: Any, avoided_BP: Array | None = None) -> Array:
-    """Ids drawn uniformly, with replacement, from those that are neither seen nor avoided. (B, count) int32
-
-    More are drawn than are taken. Where too few of them may be, those that may are taken again.
-    """
-    spare, share = SPARE
-    size, ids = count + max(spare, int(share * count)), 32 * seen.shape[-1]
-    bits_BD = jax.vmap(lambda key: jax.random.bits(key, (size,), jnp.uint32))(keys_B)
-    drawn_BD = (bits_BD % ids).astype(jnp.int32)
-    bad_BD = _bit(picked(seen, drawn_BD // 32), drawn_BD)
-    if avoided_BP is not None:
-        bad_BD |= jnp.any(drawn_BD[:, :, None] == avoided_BP[:, None], axis=2)
-    before_BD = jnp.cumsum((~bad_BD).astype(jnp.int32), axis=1)
-    # Those that may be move to the front, the others behind the end, where nothing is kept.
-    place_BD = jnp.where(bad_BD, size, before_BD - 1)
-    row_B1 = jnp.arange(len(drawn_BD))[:, None]
-    front_BD = drawn_BD.at[row_B1, place_BD].set(drawn_BD, mode='drop')
-    wanted_BC = jnp.arange(count) % jnp.maximum(before_BD[:, -1:], 1)
-    return jnp.take_along_axis(front_BD, wanted_BC, axis=1)
-
-
-def _bit(words: Array, ids: Array) -> Array:
-    return (words >> (ids % 32).astype(words.dtype)) & 1 > 0
 
 
 def _taken(seen: Any, size: int) -> Array:

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from kdjax.data import augment, augment_boxes, bccd
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import feed
+from kdjax.data.order import Stream
 from kdjax.errors import UsageError
 from kdjax.train import cache
 from kdjax.types import Outputs

@@ -5,7 +5,8 @@ import pytest
 
 from kdjax.data.augment import OfExample, chain, identity, shift
 from kdjax.data.buckets import Buckets
-from kdjax.data.feed import Stream, TeacherView, feed
+from kdjax.data.feed import TeacherView, feed
+from kdjax.data.order import Stream
 from kdjax.data.stream import streamed
 from kdjax.errors import UsageError
 

@@ -14,8 +14,9 @@ from kdjax.data import feed as feeding
 from kdjax.data.augment import identity, shift, views
 from kdjax.data.base import checked
 from kdjax.data.digits import digits
-from kdjax.data.feed import Stream, feed, order
+from kdjax.data.feed import feed
 from kdjax.data.mix import mixup
+from kdjax.data.order import Stream, order
 from kdjax.data.preprocess import normalise
 from kdjax.dataset import Dataset, Split, group_by_group, stratified
 from kdjax.errors import UsageError

@@ -9,8 +9,9 @@ from PIL import Image
 from kdjax.data import folder, pictures, synthetic
 from kdjax.data.augment import flip, identity
 from kdjax.data.base import checked
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import feed
 from kdjax.data.lazy import Lazy, Viewed, drawn_while_read, subset
+from kdjax.data.order import Stream
 from kdjax.data.pictures import Crops, piece
 from kdjax.data.stream import streamed
 from kdjax.errors import UsageError

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from kdjax.data.augment import shift
-from kdjax.data.feed import Stream, drawn, feed
+from kdjax.data.feed import feed
 from kdjax.data.lazy import Lazy
 from kdjax.data.mix import mixup
+from kdjax.data.order import Stream, drawn
 from kdjax.data.preprocess import normalise
 from kdjax.data.stream import streamed, training_feed
 from kdjax.errors import UsageError

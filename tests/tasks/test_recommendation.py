@@ -13,13 +13,14 @@ import pytest
 
 from kdjax.data import citeulike
 from kdjax.data.augment import flip, identity
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import feed
+from kdjax.data.order import Stream
 from kdjax.dataset import Dataset, Shared, picked
 from kdjax.errors import UsageError
 from kdjax.nets.factorization import factorization
 from kdjax.nets.lightgcn import lightgcn
 from kdjax.nets.neumf import neumf
-from kdjax.tasks import recommendation
+from kdjax.tasks import draws, recommendation
 from kdjax.tasks.evaluation import answers, evaluator, examiner
 from kdjax.tasks.recommendation import Recommendation
 from kdjax.types import Outputs
@@ -217,7 +218,7 @@ def test_draws_are_new_in_every_epoch_and_those_of_a_batch_do_not_depend_on_its_
 def test_negatives_are_uniform_over_what_was_not_taken():
     seen = Shared(jnp.zeros(4000, int), jnp.asarray(citeulike.packed(np.arange(ITEMS)[None] % 8 < 3)))
     keys = jax.random.split(jax.random.key(1), 4000)
-    drawn = np.asarray(recommendation._drawn(keys, 3, seen, jnp.asarray([[5]])))
+    drawn = np.asarray(draws.drawn(keys, 3, seen, jnp.asarray([[5]])))
     counts = np.stack([np.bincount(column, minlength=ITEMS) for column in drawn.T])
     free = (np.arange(ITEMS) % 8 >= 3) & (np.arange(ITEMS) != 5)
     assert counts[:, ~free].sum() < 4  # of ten draws all may fail
@@ -377,3 +378,25 @@ def test_an_exhibit_is_of_a_user_whose_item_the_teacher_finds():
     costs = TASK.costs(CELLS, {'1': 0.5, '128': 4.0}, None)
     assert costs == {'table_mb': 2 * (USERS + ITEMS) * 16 / 1e6, 'ms_per_user': 0.5, 'users_per_second': 32000.0}
     assert TASK.served(Outputs(jnp.asarray(SCORES[0]), {})).shape == (USERS, ITEMS)
+
+
+def test_an_example_has_draws_of_its_own_that_are_the_parts_of_its_key():
+    """As when all were split off at once: what a run drew it draws again."""
+    keys = jax.vmap(draws.key_of)(jnp.arange(6), jnp.arange(6) % 2)
+    split = jax.vmap(lambda key: jax.random.split(key, 5))(keys)
+    for place in range(5):
+        found = draws.part(keys, place)
+        np.testing.assert_array_equal(jax.random.key_data(found), jax.random.key_data(split[:, place]))
+
+
+def test_what_may_be_is_taken_in_the_order_of_its_draws():
+    """And again where too little may be; the first draw where nothing may."""
+    keys, words = jax.random.split(jax.random.key(3), 40), 2
+    shares = np.linspace(0, 1, 40)[:, None] > np.random.default_rng(0).random((40, 32 * words))
+    for count in (1, 5):
+        seen = jnp.asarray(citeulike.packed(shares))
+        found = np.asarray(draws.drawn(keys, count, seen))
+        bits = jax.vmap(functools.partial(jax.random.bits, shape=(count + 7,), dtype=jnp.uint32))(keys)
+        for row, (ids, known) in enumerate(zip(np.asarray(bits) % (32 * words), shares, strict=True)):
+            free = [each for each in ids if not known[each]] or [ids[0]]
+            np.testing.assert_array_equal(found[row], [free[place % len(free)] for place in range(count)])

@@ -11,8 +11,9 @@ from scipy.special import softmax
 
 from kdjax import trees
 from kdjax.data.augment import shift, views
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import feed
 from kdjax.data.lazy import Lazy
+from kdjax.data.order import Stream
 from kdjax.data.preprocess import normalise
 from kdjax.errors import UsageError
 from kdjax.nets import team

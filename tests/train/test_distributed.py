@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from kdjax.data.augment import identity
-from kdjax.data.feed import Stream, feed
+from kdjax.data.feed import feed
+from kdjax.data.order import Stream
 from kdjax.errors import Interrupted, UsageError
 from kdjax.train import distributed, parallel
 from kdjax.train.ledger import Ledger, NullLogger, read

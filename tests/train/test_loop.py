@@ -13,7 +13,8 @@ import pytest
 
 from kdjax import trees
 from kdjax.data.augment import shift
-from kdjax.data.feed import Feed, Stream, feed
+from kdjax.data.feed import Feed, feed
+from kdjax.data.order import Stream
 from kdjax.dataset import Split
 from kdjax.errors import Interrupted, UsageError
 from kdjax.nets import team

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from kdjax.data.buckets import Buckets
-from kdjax.data.feed import TEACHER_INPUTS, Stream
+from kdjax.data.feed import TEACHER_INPUTS
 from kdjax.data.lazy import check_drawn_alike, check_read_once, drawn_while_read
+from kdjax.data.order import Stream
 from kdjax.dataset import Dataset, Split, leaves
 from kdjax.errors import UsageError, shown
 from kdjax.study.config.schema import ORDERS

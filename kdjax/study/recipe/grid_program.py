@@ -10,7 +10,8 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.data.feed import Feed, Stream
+from kdjax.data.feed import Feed
+from kdjax.data.order import Stream
 from kdjax.data.stream import training_feed
 from kdjax.errors import UsageError
 from kdjax.jit_cache import bound, compiled, once, shared

@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from kdjax import trees
-from kdjax.data.feed import Stream
+from kdjax.data.order import Stream
 from kdjax.dataset import GROUPS, SPLIT_SEED, folds
 from kdjax.errors import UsageError
 from kdjax.metrics import Metric

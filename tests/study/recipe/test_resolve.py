@@ -184,7 +184,8 @@ def test_a_field_of_the_inputs_that_changes_changes_the_address():
     stage = plan.stages_of(resolve(TINY()))['combined']
     others = {
         'seed': 7, 'precision': 'bfloat16', 'validate_every': 70, 'teaching': 'bfloat16', 'chain': ('x',), 'seeds': 9,
-        'transfer_sizes': (9,), 'draw': 'groups', 'classes': (1,), 'label_noise': 0.5, 'gradient_every': 5,
+        'transfer_sizes': (9,), 'draw': 'groups', 'order': 'shared', 'classes': (1,), 'label_noise': 0.5,
+        'gradient_every': 5,
         'student': dataclasses.replace(stage.inputs.student, net='x'),
         'views': dataclasses.replace(stage.inputs.views, views=9),
         'fit': dataclasses.replace(stage.inputs.fit, spec=dataclasses.replace(stage.inputs.fit.spec, steps=9)),
