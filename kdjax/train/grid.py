@@ -3,8 +3,7 @@
 Cells are a leading axis of state and knobs; batches are shared by all cells, or have a cell axis too.
 """
 
-import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,36 +28,25 @@ def _map(step: Step, own_batches: bool) -> Step:
     return run
 
 
-@dataclasses.dataclass(frozen=True)
-class Unrolled:
-    """A list of cells in one program: each is compiled, and what is idle in one is used by the next."""
-
-    step: Step
-    own_batches: bool
-
-    def __call__(self, states: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
-        found, logs = self.listed(_listed(states, knobs), teacher_vars, batch, _listed(knobs, knobs))
-        return trees.stack(found), logs
-
-    def listed(
-        self, states: Sequence[State], teacher_vars: Tree, batch: Batch, knobs: Sequence[Any]
-    ) -> tuple[list[State], Any]:
-        """The same of a list of states and of knobs; logs are of all cells."""
+def _unroll(step: Step, own_batches: bool) -> Step:
+    def run(states: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
         cells = [
-            self.step(state, teacher_vars, trees.take(batch, k) if self.own_batches else batch, knobs[k])
-            for k, state in enumerate(states)
+            step(
+                trees.take(states, k),
+                teacher_vars,
+                trees.take(batch, k) if own_batches else batch,
+                trees.take(knobs, k),
+            )
+            for k in range(knobs['seed'].shape[0])
         ]
-        return [state for state, _ in cells], trees.stack([logs for _, logs in cells])
+        return trees.stack(cells)
 
-
-def _listed(tree: Tree, knobs: Any) -> list[Any]:
-    """What each cell has of a tree with a leading axis of cells."""
-    return [trees.take(tree, k) for k in range(knobs['seed'].shape[0])]
+    return run
 
 
 LAYOUTS: dict[str, Callable[[Step, bool], Step]] = {
     'vmap': _vmap,  # one batched program: small dense networks
-    'unroll': Unrolled,
+    'unroll': _unroll,  # a list of cells in one program: each is compiled, and what is idle in one is used by the next
     'map': _map,  # one cell after the other: large networks, and where memory is short
 }
 
@@ -83,13 +71,6 @@ def scanned(step: Step) -> Step:
     """`step` over a leading axis of batches, in one dispatch; logs get the same leading axis."""
 
     def run(states: State, teacher_vars: Tree, batches: Batch, knobs: Any) -> tuple[State, Any]:
-        if not isinstance(step, Unrolled):
-            return jax.lax.scan(lambda carry, batch: step(carry, teacher_vars, batch, knobs), states, batches)
-        # Cells lie apart from step to step: put together after each, all that they have would be copied every time.
-        each = _listed(knobs, knobs)
-        found, logs = jax.lax.scan(
-            lambda carry, batch: step.listed(carry, teacher_vars, batch, each), _listed(states, knobs), batches
-        )
-        return trees.stack(found), logs
+        return jax.lax.scan(lambda carry, batch: step(carry, teacher_vars, batch, knobs), states, batches)
 
     return run

@@ -291,21 +291,6 @@ def test_cells_with_batches_of_their_own(layout, runner, devices, run_single):
         assert_same(trees.take(states, k), run_single(trees.take(knobs, k), own[k])[0])
 
 
-def test_cells_of_an_unrolled_grid_lie_apart_from_step_to_step():
-    """What is carried is never put together, which would copy it in every step."""
-
-    def step(state, teacher_vars, batch, knobs):
-        return state + knobs['seed'] * batch, {'loss': state.sum()}
-
-    run = grid.scanned(grid.gridded(step, 'unroll', own_batches=False))
-    states, batches, knobs = jnp.zeros((2, 3)), jnp.ones((4, 3)), {'seed': jnp.arange(2.0)}
-    (loop,) = [one for one in jax.make_jaxpr(run)(states, {}, batches, knobs).eqns if one.primitive.name == 'scan']
-    assert [carried.aval.shape for carried in loop.outvars[: loop.params['num_carry']]] == [(3,), (3,)]
-    found, logs = run(states, {}, batches, knobs)
-    np.testing.assert_array_equal(found, [[0, 0, 0], [4, 4, 4]])
-    np.testing.assert_array_equal(logs['loss'], [[0, 0], [0, 3], [0, 6], [0, 9]])
-
-
 def test_leaving_a_relation_per_device_would_change_the_result():
     """The failure that the share rule prevents, so that the tests above are known to notice it."""
     given = setting(terms=(('alike', SimilarityPreserving(layers=('stage2',), weight=10.0)),))
