@@ -114,7 +114,7 @@ def test_who_is_stopped_stops_its_part_and_all_that_it_has_started(tmp_path):
     started = 'import subprocess, sys; subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])'
     code = (
         'import pathlib, signal, sys; from experiments.accelerator import parts; '
-        f'one = parts.Part("one", ("-c", {started + "; import time; time.sleep(60)"!r}), 1, ()); '
+        f'one = parts.Part("one", ("-c", {started + "; import time; print(1, flush=True); time.sleep(60)"!r}), 1, ()); '
         'signal.signal(signal.SIGTERM, lambda *_: sys.exit(143)); print("begun", flush=True); '
         f'parts.done(one, 60, pathlib.Path({str(tmp_path)!r}), pathlib.Path({str(tmp_path)!r}))'
     )
@@ -122,9 +122,10 @@ def test_who_is_stopped_stops_its_part_and_all_that_it_has_started(tmp_path):
         assert process.stdout.readline() == 'begun\n'
         children = pathlib.Path(f'/proc/{process.pid}/task/{process.pid}/children')
         deadline = time.monotonic() + 30
-        while not (found := children.read_text().split()) and time.monotonic() < deadline:
+        log = tmp_path / 'one.log'  # where the part says that it has started another
+        while not (log.exists() and log.read_text()) and time.monotonic() < deadline:
             time.sleep(0.05)
-        (part,) = found
+        (part,) = children.read_text().split()
         process.terminate()
         assert process.wait(30) == 143
     assert not [path for path in pathlib.Path('/proc').glob('[0-9]*/stat') if of_session(path, part)]

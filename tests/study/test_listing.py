@@ -73,7 +73,7 @@ def test_a_word_that_does_not_exist_is_met_with_those_that_do(flags, message):
 # Of what tasks are made; and keywords, which are classes of clips.
 PARTS = {
     'base', 'entities', 'evaluation', 'speech', 'keywords', 'targets', 'average_precision', 'next_token', 'own_text',
-    'centres',
+    'centres', 'draws',
 }  # fmt: skip
 
 
