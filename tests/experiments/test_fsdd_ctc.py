@@ -1,5 +1,8 @@
 """A CTC teacher that is heard: which strings it says of a clip, and the config that learns them."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -7,6 +10,8 @@ from configs import fsdd_ctc
 from experiments.fsdd_ctc import hear
 from kdjax.dataset import Split
 from kdjax.errors import UsageError
+
+FOLDER = Path(__file__).resolve().parents[2] / 'experiments' / 'fsdd_ctc'
 
 
 def spoken(*classes):
@@ -34,3 +39,19 @@ def test_what_was_heard_is_learned_from_a_table():
     assert config.fits.n_best.weights.to_dict() == {'ctc': 0.5, 'heard': 0.5}
     with pytest.raises(UsageError, match="unknown method 'frames' of fsdd_ctc; there is: 'first', 'n_best'"):
         fsdd_ctc.get_config('heard=heard.npz,methods=frames')
+
+
+def test_the_table_of_n_best_strings_is_that_of_its_results():
+    summary = json.loads((FOLDER / 'results' / 'heard' / 'summary.json').read_text())
+    page = (FOLDER / 'README.md').read_text()
+    for row in summary['rows']:
+        (low, high), gain = row['score']['ci95'], row['difference']
+        told = (
+            '– | –'
+            if gain is None
+            else (
+                f'{100 * gain["mean"]:+.2f} [{100 * gain["ci95"][0]:+.2f}, {100 * gain["ci95"][1]:+.2f}] | {gain["p"]:.3f}'
+            )
+        )
+        rate = f'{100 * row["score"]["mean"]:.2f} ± {50 * (high - low):.2f}'
+        assert f'| {row["point"]["method"]} | {rate} | {told} | {row["n"]} |' in page
