@@ -45,13 +45,9 @@ def test_the_table_of_n_best_strings_is_that_of_its_results():
     summary = json.loads((FOLDER / 'results' / 'heard' / 'summary.json').read_text())
     page = (FOLDER / 'README.md').read_text()
     for row in summary['rows']:
-        (low, high), gain = row['score']['ci95'], row['difference']
-        told = (
-            '– | –'
-            if gain is None
-            else (
-                f'{100 * gain["mean"]:+.2f} [{100 * gain["ci95"][0]:+.2f}, {100 * gain["ci95"][1]:+.2f}] | {gain["p"]:.3f}'
-            )
-        )
+        (low, high), told = row['score']['ci95'], '– | –'
+        if gain := row['difference']:
+            least, most = (f'{100 * end:+.2f}' for end in gain['ci95'])
+            told = f'{100 * gain["mean"]:+.2f} [{least}, {most}] | {gain["p"]:.3f}'
         rate = f'{100 * row["score"]["mean"]:.2f} ± {50 * (high - low):.2f}'
         assert f'| {row["point"]["method"]} | {rate} | {told} | {row["n"]} |' in page
