@@ -13,8 +13,8 @@ hundred short sentences. With :full all pairs are trained on and evaluated.
 Command:  KDJAX_DATA=folder python run.py --config=configs/multi30k.py   (the folder has multi30k_en_de/; python run.py
           --mode=prepare --data=multi30k_en_de --data_dir=folder fetches it; needs the extra 'translation')
 Cost:     14 minutes of one CPU core; with :quick, 2 seeds and 30 steps, after which nothing is translated yet, 48 s
-          on 2 cores with nothing compiled before; with :full about 5 hours of one core, a third of it the teacher,
-          reckoned from steps that were timed (0.6 s of the teacher, 0.4 s of three students alone): it was not run
+          on 2 cores with nothing compiled before; with :full about 4 hours of one core, half of it the teacher,
+          reckoned from its first steps (a second each, of a core without AVX-512): it was not run to the end
 Expected: BLEU of 23.2 with references alone, 25.9 word by word, 25.1 with translations (25.5 with greedy ones), 26.2
           with both, 27.3 where those that are closest to the references follow; the teacher has 31.2:
           experiments/multi30k
@@ -117,15 +117,18 @@ def _shorter(fit: ConfigDict) -> None:
 def _full(config: ConfigDict) -> None:
     """All pairs, and the Transformer-Tiny of Wu et al. (ACL 2021) as teacher."""
     config.data.args = ConfigDict({'vocabulary': 4000, 'longest': 40})
-    config.data.buckets = (16, 24)
+    config.data.buckets = (12, 16, 20, 24, 28)
     config.teacher.args.update({'width': 128, 'depth': 4, 'inner': 256})
+    for net in (config.teacher, config.student):
+        net.args.scanned = False  # a tenth faster, and compiling is a small part of this
     # 28 and 9 epochs of the pairs
-    config.teacher.fit.update({'steps': 9000, 'batch_size': 64})
-    config.teacher.fit.optim.update({'warmup': 1000, 'average_last': 10, 'average_every': 200})
+    config.teacher.fit.update({'steps': 7800, 'batch_size': 64})
+    config.teacher.fit.optim.update({'warmup': 900, 'average_last': 10, 'average_every': 170})
     for fit in config.fits.values():
-        fit.update({'steps': 3000, 'batch_size': 64})
-        fit.optim.update({'warmup': 500, 'average_last': 10, 'average_every': 50})
+        fit.update({'steps': 2500, 'batch_size': 64})
+        fit.optim.update({'warmup': 400, 'average_last': 10, 'average_every': 40})
     config.run.validate_every = 1000
+    config.run.chunk = 1  # of steps that take most of a second, each of one of six widths: the fewer programs the better
 
 
 def _quick(config: ConfigDict) -> None:

@@ -23,8 +23,9 @@ SETTINGS = {
 def keep_buffers(environment: Mapping[str, str]) -> bool:
     """Tells the C library to keep large buffers; returns whether it was told.
 
-    Does nothing but on Linux with glibc, nor where `environment` says KDJAX_ALLOCATOR=system. Best called before the
-    first array is made.
+    Does nothing but on Linux with glibc, nor where `environment` says KDJAX_ALLOCATOR=system. To be called before JAX
+    has begun its threads, with the first array or the first look at its devices: a thread that is there has a heap of
+    its own, in pieces of 64 MB, and what is larger is mapped and given back whatever is said.
     """
     if environment.get(OPT_OUT) == 'system' or platform.libc_ver()[0] != 'glibc':
         return False

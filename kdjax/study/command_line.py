@@ -17,7 +17,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from kdjax.cpu import effort
+from kdjax.cpu import allocator, effort
 from kdjax.errors import Interrupted, Remark, UsageError, nearest, shown, unknown
 from kdjax.study import config_file, help
 from kdjax.study.config import arguments, check
@@ -162,7 +162,9 @@ def _aside(workdir: Path) -> None:
 
 def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> int:
     """The modes of a config, which is checked as far as it shows by itself; returns the exit code."""
-    if not config.run.optimise:  # before JAX is loaded
+    # Before JAX is loaded: a thread that it has begun keeps a heap of its own, whatever is said later.
+    allocator.keep_buffers(os.environ)
+    if not config.run.optimise:
         effort.save(os.environ)
     from kdjax.study import bench, run
     from kdjax.study.sweep import tune, worker

@@ -42,3 +42,23 @@ def test_the_environment_can_leave_the_allocator_as_it_is():
     told, faults = told_and_faults(KDJAX_ALLOCATOR='system')
     assert not told
     assert faults > 100
+
+
+BEFORE = """
+import sys
+from pathlib import Path
+from jax._src import xla_bridge
+from kdjax.cpu import allocator
+from kdjax.study import command_line
+told = []
+allocator.keep_buffers = lambda environment: told.append(xla_bridge.backends_are_initialized())
+code = command_line.main(sys.argv, Path('configs/digits.py'), dict)
+assert code == 0 and xla_bridge.backends_are_initialized()
+assert told == [False], told
+"""
+
+
+def test_a_command_tells_it_before_there_are_threads_with_heaps_of_their_own(tmp_path):
+    words = ['--config=configs/digits.py:quick', '--mode=plan', f'--workdir={tmp_path}']
+    done = subprocess.run([sys.executable, '-c', BEFORE, *words], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr

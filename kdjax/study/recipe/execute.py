@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from kdjax.cpu import allocator, onednn
+from kdjax.cpu import onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
 from kdjax.study.recipe.context import Artifact, Context
@@ -182,12 +182,11 @@ def _left_alone(execution: Execution, fits: Iterable[Fit]) -> str:
 
 
 def prepare_process(screen: Screen) -> None:
-    """What holds from here on: buffers are kept for the next step, and compiled programs for the next process.
+    """What holds from here on: compiled programs are kept for the next process.
 
-    Programs are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions
-    will be slower than they need to be.
+    They are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions will be
+    slower than they need to be.
     """
-    allocator.keep_buffers(os.environ)
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
     # Of everything, however short: a run has many small programs, and reading one back is faster than making it.
