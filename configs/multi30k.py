@@ -128,7 +128,7 @@ def _full(config: ConfigDict) -> None:
         fit.update({'steps': 2500, 'batch_size': 64})
         fit.optim.update({'warmup': 400, 'average_last': 10, 'average_every': 40})
     config.run.validate_every = 1000
-    config.run.chunk = 1  # of steps that take most of a second, each of one of six widths: the fewer programs the better
+    config.run.chunk = 1  # steps take most of a second, and each length of a dispatch is a program for each width
 
 
 def _quick(config: ConfigDict) -> None:

@@ -184,8 +184,8 @@ def _left_alone(execution: Execution, fits: Iterable[Fit]) -> str:
 def prepare_process(screen: Screen) -> None:
     """What holds from here on: compiled programs are kept for the next process.
 
-    They are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions will be
-    slower than they need to be.
+    They are kept in the user's cache folder, unless JAX_COMPILATION_CACHE_DIR says where. Says where convolutions will
+    be slower than they need to be.
     """
     if not os.environ.get('JAX_COMPILATION_CACHE_DIR'):
         jax.config.update('jax_compilation_cache_dir', str(layout.user_cache() / 'xla'))
