@@ -13,7 +13,7 @@ import numpy as np
 from kdjax.cpu import allocator
 print(allocator.keep_buffers(os.environ))
 def use():
-    np.ones(2**24, np.uint8)
+    np.ones(SIZE, np.uint8)
 use()
 before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 for _ in range(10):
@@ -22,11 +22,12 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 """
 
 
-def told_and_faults(**environment):
-    """What `keep_buffers` says, and how many pages a process maps that makes and drops 16 MB ten times."""
+def told_and_faults(size=2**24, **environment):
+    """What `keep_buffers` says, and how many pages a process maps that makes and drops so many bytes ten times."""
     done = subprocess.run(
-        [sys.executable, '-c', FAULTS], env={**os.environ, **environment}, capture_output=True, text=True, check=True
-    )
+        [sys.executable, '-c', FAULTS.replace('SIZE', str(size))], env={**os.environ, **environment},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
     told, faults = done.stdout.split()
     return told == 'True', int(faults)
 
@@ -36,6 +37,17 @@ def test_kept_buffers_are_not_mapped_again():
     told, faults = told_and_faults(KDJAX_ALLOCATOR='')
     assert told
     assert faults < 100
+
+
+def at_least(*version):
+    library, found = platform.libc_ver()
+    return library == 'glibc' and tuple(map(int, found.split('.'))) >= version
+
+
+@pytest.mark.skipif(not at_least(2, 35), reason='glibc before 2.35 keeps all buffers or none above 32 MB')
+def test_huge_buffers_are_given_back():
+    assert told_and_faults(300 * 2**20)[1] < 100
+    assert told_and_faults(2**30)[1] > 2000  # in huge pages a tenth of that would be enough
 
 
 def test_the_environment_can_leave_the_allocator_as_it_is():
