@@ -9,7 +9,7 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          KDJAX_DATA=folder python run.py --config=experiments/tfmot_keywords/config.py, published as tfmot_keywords
          and experiments/crepe_fsdd/config.py and experiments/silero_fsdd/config.py likewise
 
-and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, compress,
+and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, topology2021_citeulike, compress,
 compression_order, bccd_inherit), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
@@ -40,7 +40,9 @@ FIGURES = {  # by experiment
     'compression_order': ('gains.png', 'pareto_deflated_bytes.png'),
     'tfmot_keywords': ('gains.png',),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
+    'topology2021_citeulike': ('gains.png',),
     'fsdd': ('gains.png', 'learning_curves.png'),
+    'fsdd_folds': ('gains.png',),  # by experiments/fsdd_folds/publish.py, which has more to show
     'fsdd_ctc': ('gains.png', 'learning_curves.png'),
     'crepe_fsdd': ('gains.png', 'learning_curves.png'),
     'silero_fsdd': ('gains.png', 'learning_curves.png'),

@@ -19,7 +19,8 @@ PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'publish.py'))
 SEEDS = {
     'sst2_techniques': 5,
     'derrd2020_citeulike': (3, 5),
-    'fsdd': 10,
+    'topology2021_citeulike': (3, 5),
+    'fsdd_folds': 5,
     'fsdd_ctc': 5,
     'crepe_fsdd': 5,
     'silero_fsdd': 10,
@@ -93,6 +94,15 @@ def test_the_page_of_speed_is_that_of_its_results():
     found = [json.loads((folder / 'results' / f'{name}.json').read_text()) for name in publish['RESULTS']]
     readme = (folder / 'README.md').read_text()
     assert pages.filled(readme, publish['BEGIN'], publish['content'](*found)) == readme
+
+
+def test_what_holds_over_speakers_is_that_of_the_results():
+    """Where it is not: python experiments/fsdd_folds/publish.py"""
+    folder = ROOT / 'experiments' / 'fsdd_folds'
+    publish = runpy.run_path(str(folder / 'publish.py'))
+    found, page = json.loads((folder / 'results' / 'summary.json').read_text()), (folder / 'README.md').read_text()
+    assert pages.filled(page, publish['BEGIN'], publish['over_speakers'](found), publish['END']) == page
+    assert page.count('| 6 |') == 3, 'every method has six speakers'
 
 
 def test_the_readme_has_the_two_commands():
