@@ -40,6 +40,7 @@ FIGURES = {  # by experiment
     'compression_order': ('gains.png', 'pareto_deflated_bytes.png'),
     'tfmot_keywords': ('gains.png',),
     'derrd2020_citeulike': ('gains.png', 'learning_curves.png', 'ranking.png'),
+    'derrd2020_citeulike_long': ('learning_curves.png',),
     'topology2021_citeulike': ('gains.png',),
     'fsdd': ('gains.png', 'learning_curves.png'),
     'fsdd_folds': ('gains.png',),  # by experiments/fsdd_folds/publish.py, which has more to show

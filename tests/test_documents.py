@@ -19,7 +19,8 @@ PUBLISH = runpy.run_path(str(ROOT / 'experiments' / 'publish.py'))
 SEEDS = {
     'sst2_techniques': 5,
     'derrd2020_citeulike': (3, 5),
-    'topology2021_citeulike': (3, 5),
+    'derrd2020_citeulike_long': 5,
+    'topology2021_citeulike': 5,
     'fsdd_folds': 5,
     'fsdd_ctc': 5,
     'crepe_fsdd': 5,
