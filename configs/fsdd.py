@@ -6,10 +6,10 @@ frequencies hidden.
 
 Command:  KDJAX_DATA=folder python run.py --config=configs/fsdd.py   (the folder has fsdd/recordings; python run.py
           --mode=prepare --data=fsdd --data_dir=folder fetches them)
-Cost:     20 minutes of one CPU core that other work shared; with :quick, 5 seeds and 60 steps, a look at the machinery and
-          not a result, two minutes of one
-Expected: 68.4 % of theo's digits (fold 4) with hard labels, 67.7 with the teacher's and 69.2 with smoothed ones, which 20
-          seeds do not tell apart; the teacher 86.0: experiments/fsdd
+Cost:     20 minutes of one CPU core that other work shared; with :quick, 5 seeds and 60 steps, a look at the machinery
+          and not a result, two minutes of one
+Expected: 68.4 % of theo's digits (fold 4) with hard labels, 67.7 with the teacher's and 69.2 with smoothed ones, which
+          20 seeds do not tell apart; the teacher 86.0: experiments/fsdd
 Arguments: quick, student=depthwise|tiny|bcresnet, division=speaker|official
     fold=N: the speaker of the test split, 0 to 5
 """
