@@ -5,8 +5,8 @@ and the other four training, and each has a teacher of its own.
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/fsdd_folds/config.py --mode=sweep
           (the folder has fsdd/recordings)
-Cost:     see README.md
-Expected: see README.md
+Cost:     5,379 s of one CPU core that other work shared, two thirds of it teachers
+Expected: 59.7 % with hard labels, the mean of six speakers, 57.8 with the teacher's and 61.1 with smoothed ones
 Arguments: quick (a look at the machinery), seeds=N
 """
 
