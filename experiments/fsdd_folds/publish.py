@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
 from experiments import pages, publish
+from kdjax.data.fsdd import SPEAKERS
 from kdjax.study.report import document, formatting, statistics
 from kdjax.study.report.document import Table
 
@@ -28,7 +29,7 @@ def over_speakers(summary: dict[str, Any]) -> str:
     means: dict[str, dict[int, float]] = {}
     for row in summary['rows']:
         found = means.setdefault(row['method'], {})
-        found[len(found)] = 100 * row['score']['mean']  # in the order of the sweep, that of speakers
+        found[SPEAKERS.index(row['point']['speaker'])] = 100 * row['score']['mean']
     lines = []
     for method, values in means.items():
         test = statistics.paired(values, means[BASELINE]) if method != BASELINE else None

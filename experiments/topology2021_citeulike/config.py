@@ -5,9 +5,8 @@ Command:  KDJAX_DATA=folder python run.py --config=experiments/topology2021_cite
 Cost:     methods=alone+FTD,batch=4096: 8,110 s of one CPU core that other work shared; HTD not measured
 Expected: expected.json, after 100 epochs: R@50 of .1788, .2276, .2976 and .3152 with 10, 20, 100 and 200 numbers alone,
           .2516 and .2744 with 20 that FTD and HTD teach
-Arguments: widths=N+N+... (of students), methods=NAME+NAME+... (alone, FTD and HTD), hierarchical=N+N+... (widths with
-    HTD; all if left out), three=NAME+NAME+... (methods of three seeds alone), seeds=N, epochs=N, batch=N (1024 is the
-    authors'), looks=N (validations)
+Arguments: widths=N+N+... (of students), methods=NAME+NAME+... (alone, FTD and HTD), seeds=N, epochs=N, batch=N (1024 is
+    the authors'), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -38,18 +37,10 @@ def get_config(arg: str = '') -> ConfigDict:
 def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Every method at every width, from several seeds."""
     given = _arguments(arg)
-    widths, few = given['widths'].split('+'), given['three'].split('+')
-    some = {'HTD': given['hierarchical'].split('+')} if given['hierarchical'] else {}
-    return rows.chained(*(
-        rows.product(
-            rows.axis('student.args.width', int(width)),
-            rows.product(rows.axis('method', method), rows.axis('seed', 0, 1, 2))
-            if method in few else rows.axis('method', method),
-        )
-        for width in widths for method in given['methods'].split('+') if width in some.get(method, widths)
-    ))  # fmt: skip
+    widths = rows.axis('student.args.width', *map(int, given['widths'].split('+')))
+    return rows.product(widths, rows.axis('method', *given['methods'].split('+')))
 
 
 def _arguments(arg: str) -> Mapping[str, Any]:
-    return base.arguments(arg, widths='10+20+100+200', methods='alone+FTD+HTD', hierarchical='', three='', seeds=5,
-                          epochs=EPOCHS, batch=1024, looks=4)  # fmt: skip
+    return base.arguments(arg, widths='10+20+100+200', methods='alone+FTD+HTD', seeds=5, epochs=EPOCHS, batch=1024,
+                          looks=4)  # fmt: skip

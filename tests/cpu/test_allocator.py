@@ -47,7 +47,7 @@ def at_least(*version):
 @pytest.mark.skipif(not at_least(2, 35), reason='glibc before 2.35 keeps all buffers or none above 32 MB')
 def test_huge_buffers_are_given_back():
     assert told_and_faults(300 * 2**20)[1] < 100
-    assert told_and_faults(2**30)[1] > 2000  # in huge pages a tenth of that would be enough
+    assert told_and_faults(2**30)[1] > 2000  # 5,120 where pages are of 2 MB
 
 
 def test_the_environment_can_leave_the_allocator_as_it_is():
