@@ -6,11 +6,15 @@ are therefore made through here, and fits that differ in numbers alone find the 
 
 import functools
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import jax
 from jax.extend.core import JaxprEqn, jaxpr_as_fun
 from jax.interpreters import partial_eval
+
+MAPPINGS = Path('/proc/self/maps')  # one line for each piece of memory of this process, on Linux
+MOST_MAPPINGS = Path('/proc/sys/vm/max_map_count')  # how many a process may have
 
 # Decorates a pure function of hashable arguments. Few are kept of each kind: with a function go its compiled programs,
 # and a long sweep has many structures.
@@ -58,3 +62,20 @@ def once(function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.tree.unflatten(structure, jaxpr_as_fun(operations)(*jax.tree.leaves(arguments)))
 
     return evaluated
+
+
+def let_go(share: float = 0.5) -> bool:
+    """Drops all compiled programs where they crowd the process; returns whether it did. What runs again compiles again.
+
+    A program has dozens of memory mappings and a process may have 65,530; past that the compiler ends with "Cannot
+    allocate memory", however much is free. Does nothing where the kernel does not count them.
+
+    Args:
+      share: of the mappings that a process may have, how many it keeps.
+    """
+    if not (MAPPINGS.exists() and MOST_MAPPINGS.exists()):
+        return False
+    if MAPPINGS.read_bytes().count(b'\n') <= share * int(MOST_MAPPINGS.read_text()):
+        return False
+    jax.clear_caches()
+    return True

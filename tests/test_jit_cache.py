@@ -1,6 +1,8 @@
 """Equal structure, one object: what JAX knows a program by."""
 
 import functools
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from configs import digits
+from kdjax import jit_cache
 from kdjax.jit_cache import bound, compiled, once
 from kdjax.study.recipe import build
 from kdjax.study.recipe.resolve import resolve
@@ -47,6 +50,39 @@ def test_what_runs_once_is_what_it_is_compiled_and_runs_nothing_that_is_not_need
         found, wanted = once(function)(np.uint32(3), like), jax.jit(function)(np.uint32(3), like)
         jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-5), found, wanted)
     assert once(drawn) is once(drawn)
+
+
+CROWDED = """
+import jax.numpy as jnp
+from kdjax import jit_cache
+
+def times(row, by):
+    return jnp.sin(row) * by
+
+def counted():
+    return jit_cache.MAPPINGS.read_bytes().count(b'\\n')
+
+before = counted()
+for by in range(30):
+    jit_cache.compiled(jit_cache.bound(times, by=by))(jnp.ones(by + 1))
+after = counted()
+print(jit_cache.let_go(), jit_cache.let_go(share=0.0), after - before, after - counted())
+print(jit_cache.compiled(jit_cache.bound(times, by=0))(jnp.ones(1)))
+"""
+
+
+@pytest.mark.skipif(not jit_cache.MOST_MAPPINGS.exists(), reason='this kernel does not say how many mappings there are')
+def test_programs_are_let_go_where_they_crowd_the_process():
+    done = subprocess.run([sys.executable, '-c', CROWDED], capture_output=True, text=True, check=True)
+    few, crowded, brought, gone, again = done.stdout.split()
+    assert (few, crowded, again) == ('False', 'True', '[0.]')
+    assert int(brought) > 2 * 30
+    assert int(gone) > int(brought) / 2  # the others are the compiler's own
+
+
+def test_a_kernel_that_does_not_count_mappings_lets_nothing_go(monkeypatch, tmp_path):
+    monkeypatch.setattr(jit_cache, 'MOST_MAPPINGS', tmp_path / 'none')
+    assert not jit_cache.let_go(share=0.0)
 
 
 def test_terms_that_differ_in_knobs_alone_are_equal():

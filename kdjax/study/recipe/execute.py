@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 
+from kdjax import jit_cache
 from kdjax.cpu import onednn
 from kdjax.errors import Interrupted, UsageError
 from kdjax.study.recipe import plan
@@ -36,6 +37,7 @@ def execute(todo: list[plan.Stage], context: Context, workdir: Path) -> None:
             context.screen.finished()
         else:
             _carry_out(stage, context, workdir / stage.folder)
+            jit_cache.let_go()  # a sweep of many unlike programs outlives none of them
         context.done[stage.name] = _finished(stage, workdir)
 
 
