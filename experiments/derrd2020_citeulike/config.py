@@ -82,6 +82,8 @@ def get_config(arg: str = '') -> ConfigDict:
             some = fewer if name in TOPOLOGIES else given['experts'] or given['every']
             if some > 1:
                 config.terms[name].every = some
+            if name == 'groups' and given['experts'] > 1:
+                config.terms.groups.experts_every = given['experts']
             if name == 'groups' and fewer * BATCH > batch:  # its distances are no sums over others
                 config.terms.groups.topology = _longer(given, batch) / (1 + _longer(given, batch))
         for name in ('experts_users', 'experts_items'):

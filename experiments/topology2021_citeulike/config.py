@@ -6,7 +6,8 @@ Cost:     methods=alone+FTD,batch=4096: 8,110 s of one CPU core that other work 
 Expected: expected.json, after 100 epochs: R@50 of .1788, .2276, .2976 and .3152 with 10, 20, 100 and 200 numbers alone,
           .2516 and .2744 with 20 that FTD and HTD teach
 Arguments: widths=N+N+... (of students), methods=NAME+NAME+... (alone, FTD and HTD), seeds=N, epochs=N, batch=N (1024 is
-    the authors'), looks=N (validations)
+    the authors'), experts=N (of so many interactions in the topology of HTD one is in the assignment to groups),
+    grouped=N+N+... (the widths that HTD teaches; all if left out), looks=N (validations)
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,8 @@ def get_config(arg: str = '') -> ConfigDict:
     """The base that the rows change, locked."""
     given = _arguments(arg)
     of = (f'split=topology,methods={given["methods"]},seeds={given["seeds"]},epochs={given["epochs"]},'
-          f'teacher_epochs={given["epochs"]},batch={given["batch"]},looks={given["looks"]}')  # fmt: skip
+          f'teacher_epochs={given["epochs"]},batch={given["batch"]},experts={given["experts"]},'
+          f'looks={given["looks"]}')  # fmt: skip
     config = derrd.get_config(of)
     with config.unlocked():
         config.title = 'Topology Distillation on CiteULike'
@@ -37,10 +39,14 @@ def get_config(arg: str = '') -> ConfigDict:
 def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Every method at every width, from several seeds."""
     given = _arguments(arg)
-    widths = rows.axis('student.args.width', *map(int, given['widths'].split('+')))
-    return rows.product(widths, rows.axis('method', *given['methods'].split('+')))
+    widths, methods = given['widths'].split('+'), given['methods'].split('+')
+    grouped = given['grouped'].split('+') if given['grouped'] else widths
+    return [row for width in widths for row in rows.product(
+        rows.axis('student.args.width', int(width)),
+        rows.axis('method', *(method for method in methods if method != 'HTD' or width in grouped)),
+    )]  # fmt: skip
 
 
 def _arguments(arg: str) -> Mapping[str, Any]:
     return base.arguments(arg, widths='10+20+100+200', methods='alone+FTD+HTD', seeds=5, epochs=EPOCHS, batch=1024,
-                          looks=4)  # fmt: skip
+                          experts=1, grouped='', looks=4)  # fmt: skip

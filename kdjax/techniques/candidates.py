@@ -100,7 +100,7 @@ def asking(column_B: Array, asked: int) -> Array:
     return column_B[:: len(column_B) // asked]
 
 
-def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
+def thinned(inputs: TermInputs, every: int, term: str, called: str = 'every') -> TermInputs:
     """The first of every so many interactions, of taps and columns as long as the batch; the others are left out.
 
     Raises:
@@ -108,7 +108,8 @@ def thinned(inputs: TermInputs, every: int, term: str) -> TermInputs:
     """
     size = len(inputs.batch['mask'])
     if size % every:
-        raise UsageError(f'every of {term} must divide the {size} interactions that a device has, got {every}')
+        raise UsageError(f'{called} of {term} must divide the {size} interactions that a device has, got '
+                         f'{every}')  # fmt: skip
 
     def part(columns: Mapping[str, Any]) -> dict[str, Any]:
         long = {name: column for name, column in columns.items() if getattr(column, 'shape', ())[:1] == (size,)}

@@ -7,7 +7,6 @@ from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from kdjax.errors import UsageError
 from kdjax.techniques.algebra import total, wide
@@ -57,24 +56,27 @@ class CrossEntropy(Term):
         return 'batch' if self.by_weight else 'example'
 
     def values(self, inputs: TermInputs, knobs: Knobs) -> Array:
-        logits = wide(inputs.student.logits)
+        logits, smoothing = wide(inputs.student.logits), knobs['smoothing']
         weights_K = self._weights(logits)
         if 'mix' in inputs.batch:
             both = jnp.moveaxis(inputs.batch['labels_mixed'], -1, 0), jnp.moveaxis(inputs.batch['mix'], -1, 0)
             parts = [
-                [share.astype(logits.dtype) * part for part in _surprise(logits, labels, weights_K)]
+                (share[..., None] * target, share * weight)
                 for labels, share in zip(*both, strict=True)
+                for target, weight in [_target(logits, labels, weights_K)]
             ]
-            hard, weight = (total(part) for part in zip(*parts, strict=True))
+            target, weight = (total(part).astype(logits.dtype) for part in zip(*parts, strict=True))
         else:
-            hard, weight = _surprise(logits, inputs.batch['labels'], weights_K)
-        even = -jnp.mean(_weighed(jax.nn.log_softmax(logits, axis=-1), weights_K), axis=-1)
-        values = hard + knobs['smoothing'] * (even - hard)
+            target, weight = _target(logits, inputs.batch['labels'], weights_K)
+        target = target + smoothing * (weights_K / len(weights_K) - target)
+        share = weight + smoothing * (jnp.mean(weights_K) - weight)
+        # sum_k target_k (log_norm - z_k)
+        values = share * jax.nn.logsumexp(logits, axis=-1) - jnp.sum(target * logits, axis=-1)
         return values / _mean_weight(weight, inputs) if self.by_weight else values
 
-    def _weights(self, logits: Array) -> Array | None:
+    def _weights(self, logits: Array) -> Array:
         if not self.class_weights:
-            return None
+            return jnp.ones(logits.shape[-1], logits.dtype)
         if len(self.class_weights) != logits.shape[-1]:
             raise UsageError(f'{len(self.class_weights)} class_weights do not fit logits {logits.shape}')
         return jnp.asarray(self.class_weights, logits.dtype)
@@ -85,18 +87,17 @@ class CrossEntropy(Term):
         return [cls(), cls(class_weights=weights), cls(class_weights=weights, by_weight=True)]
 
 
-def _surprise(logits: Array, labels: Array, weights_K: Array | None) -> tuple[Array, Array]:
-    """-log p of the labels times their weights, and those; both (...) for logits (..., K)."""
+def _target(logits: Array, labels: Array, weights_K: Array) -> tuple[Array, Array]:
+    """The weight of each label at its class and 0 at others (..., K), and alone (...); nan for a label of no class.
+
+    Compared and not looked up: the gradient of a look-up is written one by one into zeros of all classes, which takes
+    longer where those are thousands.
+    """
     if labels.shape != logits.shape[:-1]:
         raise UsageError(f'labels {labels.shape} do not fit student logits {logits.shape}')
-    surprise = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-    if weights_K is None:
-        return surprise, jnp.ones_like(surprise)
-    return weights_K[labels] * surprise, weights_K[labels]
-
-
-def _weighed(x: Array, weights_K: Array | None) -> Array:
-    return x if weights_K is None else weights_K * x
+    classes = logits.shape[-1]
+    weight = jnp.where((labels >= 0) & (labels < classes), weights_K[jnp.clip(labels, 0, classes - 1)], jnp.nan)
+    return jnp.where(labels[..., None] == jnp.arange(classes), weights_K, 0), weight
 
 
 def _mean_weight(weight: Array, inputs: TermInputs) -> Array:

@@ -20,6 +20,7 @@ PAPER = Paper(
 )  # fmt: skip
 ADDED = 1e-10  # to the probabilities of groups, as in the authors' code
 LEVELS = ('prototypes', 'entities')
+SIDES = ('users', 'items')
 
 
 class Entities(NamedTuple):
@@ -65,8 +66,10 @@ class _Topology(Term):
         return Taps((self.user, self.items), (self.user, self.items))
 
     def entities(self, inputs: TermInputs) -> Entities:
-        """The users, then the items, of a batch."""
-        inputs = self.part(inputs)
+        """The users, then the items, of the interactions that count."""
+        return self._entities(self.part(inputs))
+
+    def _entities(self, inputs: TermInputs) -> Entities:
         mask_B = example_mask(inputs)
         student, teacher = (self._joined(side, mask_B) for side in inputs[:2])
         each = student.shape[0] // len(mask_B) - 1
@@ -131,6 +134,8 @@ class HierarchicalTopology(_Topology):
       level: what prototypes are held against: 'prototypes' or 'entities'.
       temperature: T; knob, > 0.
       topology: alpha, in [0, 1]; knob.
+      experts_every: of so many interactions that count the first is in the assignment, and stands for the others; all
+        are in the topology. Experts cost four times as much as the topology of 1,024 interactions.
     """
 
     DRAWS: ClassVar[bool] = True
@@ -139,6 +144,7 @@ class HierarchicalTopology(_Topology):
     level: str = 'prototypes'
     temperature: float = knob(0.1, above=0.0)
     topology: float = knob(0.5, minimum=0.0, maximum=1.0)
+    experts_every: int = number(1, minimum=1)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -147,38 +153,47 @@ class HierarchicalTopology(_Topology):
 
     def init(self, key: Array, inputs: TermInputs) -> tuple[Tree, Tree]:
         known = self.entities(inputs)
-        width, sides = (known.student.shape[1] + known.teacher.shape[1]) // 2, ('users', 'items')
+        width = (known.student.shape[1] + known.teacher.shape[1]) // 2
         return {
             side: mixture.init(jax.random.fold_in(key, place), self.groups, width, known.student, known.teacher)
-            for place, side in enumerate(sides)
+            for place, side in enumerate(SIDES)
         }, {}
 
     def __call__(
         self, params: Tree, memory: Tree, inputs: TermInputs, knobs: Knobs, *, step: Array, key: Array
     ) -> TermOut:
-        known, share = self.entities(inputs), knobs['topology']
-        keys = example_keys(key, self.part(inputs))
+        counting, share = self.part(inputs), knobs['topology']
+        known = self._entities(counting)
+        groups = [
+            jnp.argmax(_log_gate(params[side], self.groups, known.teacher[part]), axis=1) + place * self.groups
+            for place, (side, part) in enumerate(zip(SIDES, known.sides, strict=True))
+        ]
+        topology = jnp.repeat(self._topology(known, jnp.concatenate(groups)), self.every)
+        assignment = jnp.repeat(self._assignment(params, counting, knobs, key), self.every * self.experts_every)
+        return TermOut(share * topology + (1 - share) * assignment, memory, {})
+
+    def _assignment(self, params: Tree, inputs: TermInputs, knobs: Knobs, key: Array) -> Array:
+        """Distances of what the experts say, of the interactions they see. (A,)"""
+        if self.experts_every > 1:
+            inputs = thinned(inputs, self.experts_every, type(self).__name__, 'experts_every')
+        known, keys = self._entities(inputs), example_keys(key, inputs)
         each = known.student.shape[0] // known.examples - 1
         own = keys, jax.vmap(lambda key: jax.random.split(jax.random.fold_in(key, 1), each))(keys).reshape(-1)
-        distance, group = [], []
-        for place, (side, part) in enumerate(zip(('users', 'items'), known.sides, strict=True)):
-            part_of = self._assigned(params[side], known, part, own[place], knobs)
-            distance.append(part_of[0])
-            group.append(part_of[1] + place * self.groups)
-        assignment = by_example(known.counts * jnp.concatenate(distance), known.examples)
-        topology = self._topology(known, jnp.concatenate(group))
-        return TermOut(jnp.repeat(share * topology + (1 - share) * assignment, self.every), memory, {})
+        distance = [
+            self._distances(params[side], known.student[part], known.teacher[part], keys_E, knobs)
+            for side, part, keys_E in zip(SIDES, known.sides, own, strict=True)
+        ]
+        return by_example(known.counts * jnp.concatenate(distance), known.examples)
 
-    def _assigned(self, params: Tree, known: Entities, part: slice, keys_E: Array, knobs: Knobs) -> tuple[Array, Array]:
-        """Of users or of items the distance of what the experts say (E,), and the likeliest group (E,)."""
-        student, teacher = known.student[part], known.teacher[part]
-        log_p_EG = log_softmax(apply_module(nn.Dense(self.groups), params['gate'], teacher))
+    def _distances(self, params: Tree, student: Array, teacher: Array, keys_E: Array, knobs: Knobs) -> Array:
+        """Of users, or of items. (E,)"""
+        log_p_EG = _log_gate(params, self.groups, teacher)
         noise_EG = jax.vmap(lambda key: jax.random.gumbel(key, (self.groups,), jnp.float32))(keys_E)
         softened = jnp.logaddexp(log_p_EG, jnp.log(jnp.asarray(ADDED, log_p_EG.dtype))) + noise_EG.astype(
             log_p_EG.dtype
         )
         guess = mixture.guessed(params['experts'], jax.nn.softmax(softened / knobs['temperature']), student)
-        return jnp.sum(jnp.square(teacher - guess), axis=1), jnp.argmax(log_p_EG, axis=1)
+        return jnp.sum(jnp.square(teacher - guess), axis=1)
 
     def _topology(self, known: Entities, group_E: Array) -> Array:
         """Both levels, (B,). A group counts as its members do: shared among them."""
@@ -200,6 +215,11 @@ class HierarchicalTopology(_Topology):
     @classmethod
     def specimens(cls) -> Sequence[Self]:
         return [cls(groups=2), cls(groups=3, level='entities', temperature=0.5, columns=('user', 'items'))]
+
+
+def _log_gate(params: Tree, groups: int, teacher: Array) -> Array:
+    """log p of each group. (E, G)"""
+    return log_softmax(apply_module(nn.Dense(groups), params['gate'], teacher))
 
 
 def _within(known: Entities, group_E: Array, part: slice) -> Array:

@@ -123,6 +123,26 @@ def test_the_first_of_every_so_many_stands_for_the_others(term):
         dataclasses.replace(term, every=4)(params, {}, whole, term.knobs(), step=0, key=jax.random.key(1))
 
 
+def test_experts_of_groups_can_look_at_fewer_interactions_than_the_topology():
+    batch = {'mask': np.ones(6), 'id': np.arange(6), 'view': np.zeros(6, int)}
+    sides = [{name: np.concatenate([side[name], side[name][:1]]) for name in side} for side in (STUDENT, TEACHER)]
+    inputs = jax.tree.map(jnp.asarray, TermInputs(*(Outputs(None, side) for side in sides), batch))
+    groups = HierarchicalTopology(groups=2)
+    params, _ = groups.init(jax.random.key(0), inputs)
+
+    def values(**changes):
+        term = dataclasses.replace(groups, **changes)
+        return term(params, {}, inputs, term.knobs(), step=0, key=jax.random.key(1)).values
+
+    few = {'experts_every': 3}
+    np.testing.assert_array_equal(values(topology=1.0, **few), values(topology=1.0))
+    np.testing.assert_allclose(values(topology=0.0, **few), values(topology=0.0, every=3), rtol=1e-9)
+    half = values(topology=1.0) / 2 + values(topology=0.0, **few) / 2
+    np.testing.assert_allclose(values(**few), half, rtol=1e-9)
+    with pytest.raises(UsageError, match=r'experts_every of HierarchicalTopology must divide the 2 .*, got 4'):
+        values(every=3, experts_every=4)
+
+
 def test_first_items_by_position_and_by_discrepancy():
     first, samples = STUDENT['first'], STUDENT['uninteresting']
     weight = np.exp(-np.arange(1, 5) / 2)
