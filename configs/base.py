@@ -143,6 +143,9 @@ def teacher() -> ConfigDict:
             # A file of what some network answered to all examples, kdjax/train/given.py: it stands for the teacher, and
             # `net` is not looked at
             'outputs': '',
+            # Assistants of any kinds that teach together in its place: their mean probabilities. 'member0/...' are the
+            # taps of the first; `net` is not looked at
+            'team': (),
             'members': 1,  # networks of this kind, trained apart, that teach together: their mean probabilities
             'augment': {'kind': 'augment.identity'},  # of what it is trained on
             'views': 1,  # augmented views per example while it is trained

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -114,6 +115,8 @@ def _check_teacher(name: str, spec: ConfigDict, known: Mapping[str, ConfigDict])
         raise UsageError(f"answer of {name}.fit is of students: set it to '', got {spec.fit.answer!r}")
     if spec.outputs:
         _check_outputs(name, spec)
+    if spec.team:
+        _check_team(name, spec, known)
 
 
 def _check_outputs(name: str, spec: ConfigDict) -> None:
@@ -126,6 +129,32 @@ def _check_outputs(name: str, spec: ConfigDict) -> None:
                              f'got {spec[field]!r}')  # fmt: skip
     if spec.mode != 'cached':
         raise UsageError(f"{name}.outputs can only be looked up: set {name}.mode='cached', got {spec.mode!r}")
+
+
+def _check_team(name: str, spec: ConfigDict, known: Mapping[str, ConfigDict]) -> None:
+    """Networks that teach together are asked about the same task, and read the same."""
+    for one in spec.team:
+        if one not in known or one == name:
+            raise unknown('network', one, [other for other in known if other != name], f' of {name}.team')
+    if len(set(spec.team)) < max(2, len(spec.team)):
+        raise UsageError(f'{name}.team must name two networks or more, each once, got {tuple(spec.team)}')
+    for field, none in (('weights', ''), ('pretrained', ''), ('outputs', ''), ('members', 1), ('folds', 0)):
+        if spec[field] != none:
+            raise UsageError(f'{name}.team stands for a network, and has no {field} of its own: set {name}.{field}='
+                             f'{none!r}, got {spec[field]!r}')  # fmt: skip
+    for one in spec.team:
+        if known[one].outputs:
+            raise UsageError(f'{name}.team: {one!r} is a table of answers, and a team is of networks')
+        if known[one].fit.examples == schema.EXAMPLES[-1]:
+            raise UsageError(f'{name}.team: {one!r} learns upstream, of another task')
+        for field in ('inputs', 'preprocess', 'data_args'):
+            if known[one][field] != spec[field]:
+                raise UsageError(f'{name}.team reads as one: {one}.{field} must be as {name}.{field}, '
+                                 f'{shown(_said(spec[field]))}, got {shown(_said(known[one][field]))}')  # fmt: skip
+
+
+def _said(value: Any) -> Any:
+    return value.to_dict() if isinstance(value, ConfigDict) else value
 
 
 def weights_file(path: str) -> Path:
@@ -147,10 +176,9 @@ def _check_start(config: ConfigDict) -> None:
         raise UsageError(
             'student.start takes modules of the teacher, student.pretrained a whole student: set one of them'
         )
-    if config.teacher.outputs and config.student.get('start'):
-        raise UsageError(
-            'student.start takes modules of the teacher, and teacher.outputs are of no network that is here'
-        )
+    if (config.teacher.outputs or config.teacher.team) and config.student.get('start'):
+        said = 'outputs are of no network that is here' if config.teacher.outputs else 'team is of several networks'
+        raise UsageError(f'student.start takes modules of the teacher, and teacher.{said}')
 
 
 def _check_names(config: ConfigDict) -> None:

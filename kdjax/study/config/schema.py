@@ -84,6 +84,7 @@ TEACHER = Part({
     'weights': TEXT,
     'pretrained': TEXT,
     'outputs': TEXT,
+    'team': Many(TEXT),
     'members': whole(1, MOST_NETWORKS),
     'augment': Several(KIND),
     'views': whole(1, MOST_VIEWS),

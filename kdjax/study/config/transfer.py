@@ -75,6 +75,7 @@ def _check_parent(field: str, name: str, own: str, teachers: Mapping[str, Config
         return
     if name == own:
         raise UsageError(f'{field} is {name!r} itself; name another network')
-    if teachers[name].outputs or teachers[name].members > 1:
-        what = 'a table of answers' if teachers[name].outputs else f'{teachers[name].members} networks'
+    several = len(teachers[name].team) or teachers[name].members
+    if teachers[name].outputs or several > 1:
+        what = 'a table of answers' if teachers[name].outputs else f'{several} networks'
         raise UsageError(f'{field}: {name!r} is {what}, and one network is what others can start as')

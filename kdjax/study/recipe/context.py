@@ -17,7 +17,9 @@ from kdjax.study.recipe import build, changes, contents
 from kdjax.study.recipe.inputs import (
     GivenTeacher,
     Inputs,
+    OneTeacher,
     Teacher,
+    TeacherTeam,
     TeachingNetwork,
     TrainedStudents,
     TrainedTeacher,
@@ -133,7 +135,7 @@ class Context:
         """The network that a fit leaves, whose variables are those that it saves."""
         return build.fitted_net(self.changed_net(inputs), inputs.fit)
 
-    def changed_net(self, inputs: TeachingNetwork | TrainedStudents, precision: str = '') -> Net:
+    def changed_net(self, inputs: OneTeacher | TrainedStudents, precision: str = '') -> Net:
         """A network of `inputs` as what its fits so far have made of it."""
         spec = changes.network(inputs.network, inputs)
         return changes.wrapped(self.net(spec, inputs, precision), inputs, self.axis)
@@ -155,6 +157,8 @@ class Context:
 
     def teacher_net(self, teacher: TeachingNetwork, precision: str = '') -> Net:
         """A network that teaches, an ensemble where it has several members; as it was trained, or in a precision."""
+        if isinstance(teacher, TeacherTeam):
+            return build.ensemble(tuple(self.teacher_net(one, precision) for one in teacher.team))
         one = self.changed_net(teacher, precision)
         return build.ensemble((one,) * teacher.members) if teacher.members > 1 else one
 

@@ -21,7 +21,8 @@ from kdjax.study.recipe.inputs import (
     GivenTeacher,
     ImportedTeacher,
     Inputs,
-    TeachingNetwork,
+    OneTeacher,
+    TeacherTeam,
     TrainedStudents,
     TrainedTeacher,
     teacher_of,
@@ -76,7 +77,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     _check_batch(inputs, dataset)
     net = build.trained_net(shapes.changed_net(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None and inputs.start:
-        assert not isinstance(inputs.parent, GivenTeacher)  # the config is checked for it
+        assert not isinstance(inputs.parent, GivenTeacher | TeacherTeam)  # the config is checked for it
         _check_start(inputs, inputs.parent, dataset)
     if inputs.pretrained:
         pretrained.check_vocabulary(inputs.path, dataset)
@@ -146,7 +147,7 @@ def check_outputs(inputs: GivenTeacher, dataset: Dataset) -> None:
         task.check_answer(name, given.of_question(inputs.path, name), dataset)
 
 
-def _check_start(inputs: TrainedStudents, parent: TeachingNetwork, dataset: Dataset) -> None:
+def _check_start(inputs: TrainedStudents, parent: OneTeacher, dataset: Dataset) -> None:
     """Raises UsageError where students cannot take over what they are to start from."""
     student, teacher = (
         shapes.variables(shapes.net(spec, side, dataset, side.precision), side, dataset)
@@ -160,7 +161,7 @@ def check_start(inputs: Trained, data_of: Callable[[Inputs], Dataset]) -> None:
     students = inputs if isinstance(inputs, TrainedStudents) else None
     before = students.before if students and students.before and students.before.fit.upstream else None
     start = before or (None if students and students.start else inputs.parent)
-    if start is not None and not isinstance(start, GivenTeacher):
+    if start is not None and not isinstance(start, GivenTeacher | TeacherTeam):
         own, left = (shapes.variables(shapes.changed_net(side, data_of(side), side.precision), side, data_of(side))
                      for side in (inputs, start))  # fmt: skip
         jax.eval_shape(functools.partial(carried, new=inputs.new), own, left)
@@ -211,7 +212,7 @@ def _answers(inputs: Trained, dataset: Dataset) -> dict[str, Any]:
         answers = given.tables(who.path, dataset, questions, (), 0)
         return {name: _column(inputs, dataset, questions[name.removeprefix(teachers.PREFIX)], table[:1])
                 for name, table in answers.items()}  # fmt: skip
-    net = shapes.net(who.network, who, dataset, who.precision)
+    net = shapes.teacher_net(who, dataset, who.precision)
     found = {}
     for name, question in questions.items():
         batch = {**shapes.columns(question.split.columns(), (1,)), 'mask': jax.ShapeDtypeStruct((1,), jnp.float32)}
@@ -287,8 +288,7 @@ def _teaching(inputs: Trained, dataset: Dataset, student: Net) -> tuple[Net | No
         return None, spec
     if (known := build.dataset(who.data) if pretrained.other_data(inputs) else dataset) is not dataset:
         pretrained.check_words(inputs, dataset, known)
-    one = shapes.changed_net(who, known, inputs.teaching or who.precision)
-    return build.ensemble((one,) * who.members) if who.members > 1 else one, who.network
+    return shapes.teacher_net(who, known, inputs.teaching or who.precision), who.network
 
 
 def _looked_up(

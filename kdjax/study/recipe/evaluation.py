@@ -332,7 +332,7 @@ def _teacher(inputs: Teacher, context: Context, shown: bool = True) -> tuple[dic
     exhibit = task.exhibit(dataset, context.logits(net, variables, inputs, 'validation')) if shown else None
     teacher = {
         **{name: float(values[0]) for name, values in metrics.items()},
-        **costs(net, variables, inputs, context, made_smaller=changes.reached(inputs) and inputs.members == 1),
+        **costs(net, variables, inputs, context, made_smaller=inputs.members == 1 and changes.reached(inputs)),
         EXHIBIT: exhibit,
     }
     return teacher, context.logits(net, variables, inputs, 'test')

@@ -112,8 +112,27 @@ class GivenTeacher(Inputs):
     path: str = field(metadata=BY_KEY)  # of the file, which the hash is of
 
 
-TeachingNetwork = TrainedTeacher | ImportedTeacher
-Teacher = Union[TrainedTeacher, ImportedTeacher, GivenTeacher]  # noqa: UP007  (named before it is defined)
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TeacherTeam(Inputs):
+    """Networks that teach together, each of its own kind."""
+
+    name: str
+    team: 'tuple[TeachingNetwork, ...]' = field(metadata=BY_KEY)
+
+    @property
+    def members(self) -> int:
+        """How many they are."""
+        return len(self.team)
+
+    @property
+    def network(self) -> NetSpec:
+        """What it is called; the networks are those of the team."""
+        return NetSpec('team.ensemble', {one.name: {'net': one.network.net, **one.network.args} for one in self.team})
+
+
+OneTeacher = TrainedTeacher | ImportedTeacher
+TeachingNetwork = OneTeacher | TeacherTeam
+Teacher = Union[TrainedTeacher, ImportedTeacher, TeacherTeam, GivenTeacher]  # noqa: UP007  (named before it is defined)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,8 @@ from kdjax.study.recipe.inputs import (
     ImportedTeacher,
     Inputs,
     Teacher,
+    TeacherTeam,
+    TeachingNetwork,
     TrainedStudents,
     TrainedTeacher,
     new_modules,
@@ -33,6 +35,7 @@ VERSION = 1  # of the stages' meaning; a change makes older artifacts unknown
 TEACHING: Mapping[type, Callable[..., dict[str, Any]]] = {
     TrainedTeacher: stages.train_teacher,
     ImportedTeacher: stages.read_teacher,
+    TeacherTeam: stages.join_teachers,
     GivenTeacher: caching.read_outputs,
 }
 
@@ -80,7 +83,7 @@ def stages_of(recipe: Recipe, taps: Mapping[str, tuple[str, ...]] | None = None)
     teachers: dict[str, Teacher] = {}
     for name, spec in recipe.teachers.items():
         teachers[name] = inputs = _teacher_inputs(recipe, spec, teachers)
-        above = (spec.fit.teacher, spec.pretrained) if isinstance(inputs, TrainedTeacher) else ()
+        above = (spec.fit.teacher, spec.pretrained) if isinstance(inputs, TrainedTeacher) else spec.team
         needs = tuple(dict.fromkeys(one for one in above if one in teachers))
         add(name, inputs, needs, TEACHING[type(inputs)])
     caches: dict[str, CachedTeacher] = {}
@@ -133,6 +136,11 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
     data = data._replace(args={**data.args, **spec.data_args}) if spec.data_args else data
     common |= {'data': data, 'name': spec.name, 'network': spec.network, 'column': spec.column}
     parent = known.get(spec.pretrained)
+    if spec.team:
+        return TeacherTeam(
+            data=data, seed=recipe.seed, precision=recipe.precision, task=common['task'], buckets=common['buckets'],
+            name=spec.name, column=spec.column, team=tuple(_network(known[one]) for one in spec.team),
+        )  # fmt: skip
     path = spec.weights or ('' if parent else spec.pretrained)
     content = _content_of(path)
     if spec.weights:
@@ -142,6 +150,11 @@ def _teacher_inputs(recipe: Recipe, spec: TeacherSpec, known: Mapping[str, Teach
         validate_every=recipe.validate_every, teaching=_teaching(recipe, spec.fit), source=known.get(spec.fit.teacher),
         pretrained=content, path=path, parent=parent, new=new_modules(recipe, spec.fit, parent),
     )  # fmt: skip
+
+
+def _network(teacher: Teacher) -> TeachingNetwork:
+    assert not isinstance(teacher, GivenTeacher)  # the config is checked for it
+    return teacher
 
 
 def _content_of(path: str) -> str:

@@ -219,6 +219,7 @@ class TeacherSpec:
     weights: str  # file of its weights, where it is not trained
     pretrained: str  # file of weights that its training starts from, or the name of another
     outputs: str  # file of its answers, where it is a table
+    team: tuple[str, ...]  # names of those that teach together in its place
     members: int
     augment: Any
     views: int

@@ -181,9 +181,9 @@ def _teacher(config: ConfigDict, name: str, spec: ConfigDict) -> TeacherSpec:
     if name == 'teacher' and fit.teacher:
         raise UsageError('teacher.fit uses a term that itself needs a teacher; give it task terms only')
     return TeacherSpec(
-        name, _network(spec), spec.weights, spec.pretrained, spec.outputs, spec.members, _plain(spec.augment),
-        spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(), spec.folds, spec.keep,
-        spec.bound, spec.data_args.to_dict(),
+        name, _network(spec), spec.weights, spec.pretrained, spec.outputs, tuple(spec.team), spec.members,
+        _plain(spec.augment), spec.views, fit, spec.mode, spec.precision, spec.inputs, spec.preprocess.to_dict(),
+        spec.folds, spec.keep, spec.bound, spec.data_args.to_dict(),
     )  # fmt: skip
 
 
@@ -316,7 +316,7 @@ def _check_search(searched: Candidates, config: ConfigDict) -> None:
 
 def _ordered(config: ConfigDict, teachers: Mapping[str, TeacherSpec]) -> dict[str, TeacherSpec]:
     """The networks that teach, each after the one that teaches it and the one that it starts as."""
-    above = {name: [one for one in (spec.fit.teacher, spec.pretrained) if one in teachers]
+    above = {name: [one for one in (spec.fit.teacher, spec.pretrained, *spec.team) if one in teachers]
              for name, spec in teachers.items()}  # fmt: skip
     try:
         ordered = [*graphlib.TopologicalSorter(above).static_order()]

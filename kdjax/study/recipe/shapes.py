@@ -13,7 +13,14 @@ from kdjax.dataset import Dataset, is_column
 from kdjax.errors import UsageError, unknown
 from kdjax.jit_cache import shared
 from kdjax.study.recipe import build, changes
-from kdjax.study.recipe.inputs import Inputs, TeachingNetwork, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.inputs import (
+    Inputs,
+    OneTeacher,
+    TeacherTeam,
+    TeachingNetwork,
+    TrainedStudents,
+    TrainedTeacher,
+)
 from kdjax.study.recipe.recipe import NetSpec
 from kdjax.train.step import init_student
 from kdjax.types import Net, Tree
@@ -64,8 +71,16 @@ def net(spec: NetSpec, inputs: Inputs, dataset: Dataset, precision: str) -> Net:
     return net
 
 
-def changed_net(inputs: Trained | TeachingNetwork, dataset: Dataset, precision: str) -> Net:
+def changed_net(inputs: Trained | OneTeacher, dataset: Dataset, precision: str) -> Net:
     return changes.wrapped(net(changes.network(inputs.network, inputs), inputs, dataset, precision), inputs, None)
+
+
+def teacher_net(inputs: TeachingNetwork, dataset: Dataset, precision: str) -> Net:
+    """A network that teaches, an ensemble where it has several members."""
+    if isinstance(inputs, TeacherTeam):
+        return build.ensemble(tuple(teacher_net(one, dataset, precision) for one in inputs.team))
+    one = changed_net(inputs, dataset, precision)
+    return build.ensemble((one,) * inputs.members) if inputs.members > 1 else one
 
 
 def columns(columns: Tree, lead: tuple[int, ...]) -> Tree:

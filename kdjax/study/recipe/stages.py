@@ -16,7 +16,14 @@ from kdjax.metrics import Metric
 from kdjax.study.recipe import build, changed, changes, feeding, grid_program, pretrained, teaching
 from kdjax.study.recipe.context import Artifact, Context, number
 from kdjax.study.recipe.grid_program import Trained, TrainingData, WarmStart
-from kdjax.study.recipe.inputs import FoldedTeacher, ImportedTeacher, TrainedStudents, TrainedTeacher
+from kdjax.study.recipe.inputs import (
+    FoldedTeacher,
+    ImportedTeacher,
+    TeacherTeam,
+    TeachingNetwork,
+    TrainedStudents,
+    TrainedTeacher,
+)
 from kdjax.study.recipe.recipe import ALL, GridCell
 from kdjax.study.recipe.teaching import TeacherSource
 from kdjax.train import distributed, loop, parallel, storage
@@ -98,9 +105,15 @@ def read_teacher(inputs: ImportedTeacher, context: Context, folder: Path, key: s
     return _keep_teacher(inputs, context, folder, pretrained.load(inputs.path, like, net.names))
 
 
-def _keep_teacher(
-    inputs: TrainedTeacher | ImportedTeacher, context: Context, folder: Path, variables: Tree
-) -> dict[str, Any]:
+def join_teachers(inputs: TeacherTeam, context: Context, folder: Path, key: str) -> dict[str, Any]:
+    """Puts the networks of a team beside each other, and measures them together."""
+    context.screen.stage(inputs.name)
+    variables = [context.teacher_variables(one) for one in inputs.team]
+    together = {part: [own[part] for own in variables] for part in ('params', 'stats')}
+    return _keep_teacher(inputs, context, folder, together)
+
+
+def _keep_teacher(inputs: TeachingNetwork, context: Context, folder: Path, variables: Tree) -> dict[str, Any]:
     """Saves the variables of a network that teaches, and says what it is worth on validation."""
     save_variables(folder / 'variables', variables)
     measure = context.evaluator(context.teacher_net(inputs), inputs, 'validation')
