@@ -51,6 +51,8 @@ class Task:
 
     OF_FITS: ClassVar[tuple[str, ...]] = ()  # attributes that a fit may have for itself: what `prepare` reads alone
     ASKED_BY: ClassVar[tuple[str, ...]] = ()  # attributes of which any that is not 0 or empty makes `questions`
+    # Whether a softmax of logits over their last axis says how likely classes are, so that several networks have a mean
+    SOFTMAX: ClassVar[bool] = False
     TOGETHER: ClassVar[str] = ''  # the attribute that says how many examples of a batch in a row are never parted
 
     score: str

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class Classification(Task):
         'recall_cat' of one of `classes`.
       classes: names of the classes as the data have them, where `more` or the score has some.
     """
+
+    SOFTMAX: ClassVar[bool] = True
 
     score: str = 'accuracy'
     more: tuple[str, ...] = ()

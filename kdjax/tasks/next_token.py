@@ -1,7 +1,7 @@
 """What tasks of texts that are written share: at every token the next one is foreseen, and nats are counted."""
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,8 @@ class NextToken(Task):
 
     All means are over the real tokens of all examples: a long text counts for more than a short one.
     """
+
+    SOFTMAX: ClassVar[bool] = True
 
     @property
     def per_token(self) -> bool:

@@ -1,7 +1,7 @@
 """Semantic segmentation: of every pixel what it is of, a class for each place of a map."""
 
 import dataclasses
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +43,8 @@ class Segmentation(Task):
     Attributes:
       classes: names of the classes of the data, here because metrics are known before the data are.
     """
+
+    SOFTMAX: ClassVar[bool] = True
 
     classes: tuple[str, ...]
     score: str = 'miou'

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,8 @@ class Tagging(Task):
       tags: the classes of the data set: 'O' and, of every type of entities x, 'B-x' and 'I-x'. They are named here
         because metrics are known before the data are: each type has its own F1, 'f1_x'.
     """
+
+    SOFTMAX: ClassVar[bool] = True
 
     tags: tuple[str, ...]
     score: str = 'f1'

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -47,6 +47,8 @@ class Transcription(SpeechTask):
         characters, one of them the space between words.
       beam: prefixes that a beam search on the host keeps, which then is measured beside; 0 for none.
     """
+
+    SOFTMAX: ClassVar[bool] = True
 
     symbols: tuple[str, ...]
     joiner: str = ' '

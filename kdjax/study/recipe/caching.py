@@ -15,7 +15,7 @@ from kdjax.study.config.check import cache_name
 from kdjax.study.recipe import build, feeding, teaching
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TeachingNetwork
-from kdjax.study.recipe.recipe import Fit, Recipe, Views
+from kdjax.study.recipe.recipe import Fit, Recipe, TeacherSpec, Views
 from kdjax.study.recipe.stages import folds_of
 from kdjax.tasks.base import Question, Task
 from kdjax.tasks.evaluation import answers
@@ -171,6 +171,16 @@ def check_source(recipe: Recipe, fit: Fit) -> None:
         raise UsageError(f'fit {fit.name!r} learns {places[fit.upstream]} and its teacher {fit.teacher!r} '
                          f'{places[source.fit.upstream]}: name one that knows the same data, or let one start as that '
                          'network (pretrained)')  # fmt: skip
+
+
+def check_together(recipe: Recipe, spec: TeacherSpec) -> None:
+    """Raises UsageError where several networks, who answer with the mean of their probabilities, say none."""
+    learns = recipe.upstream if spec.fit.upstream and recipe.upstream else recipe
+    task = build.task(learns.task)
+    if (spec.members > 1 or spec.team) and not task.SOFTMAX:
+        field = f'team={spec.team}' if spec.team else f'members={spec.members}'
+        raise UsageError(f'{spec.name}.{field} answer with the mean of their probabilities of classes, and networks of '
+                         f'{type(task).__name__} say none by a softmax: let one network teach')  # fmt: skip
 
 
 def check_views(recipe: Recipe, fit: Fit) -> None:

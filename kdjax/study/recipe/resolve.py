@@ -81,6 +81,9 @@ def resolve(config: ConfigDict, datasets: Datasets | None = None) -> Recipe:
     with problems.collected():
         teachers = _ordered(config, teachers)
     recipe = _recipe(config, teachers, fits, datasets)
+    for spec in teachers.values():
+        with problems.collected():
+            caching.check_together(recipe, spec)
     for fit in recipe.all_fits().values():
         with problems.collected():
             caching.check_source(recipe, fit)

@@ -99,3 +99,12 @@ def test_teams_that_are_in_each_other_are_a_circle():
     known = {**assistants(), 'both': network(team=('wide', 'teacher'))}
     with pytest.raises(UsageError, match='circle'):
         recipe_of(**{'assistants': known, 'teacher.team': ('both', 'deep')})
+
+
+@pytest.mark.parametrize(('changes', 'message'), [
+    ({'teacher.team': ('wide', 'deep')}, r'teacher\.team=.* answer with .* of Regression say none'),
+    ({'teacher.members': 2}, r'teacher\.members=2 answer with the mean of their probabilities'),
+])  # fmt: skip
+def test_several_networks_have_a_mean_where_they_say_probabilities(changes, message):
+    with pytest.raises(UsageError, match=message):
+        recipe_of(**{'teacher.team': (), 'task': {'kind': 'regression.Regression'}, **changes})
