@@ -19,7 +19,8 @@ class CrossEntropy(Term):
     """-log p_y of the student, with the labels smoothed towards uniform.
 
     Values: (B,) for logits (B, K) and labels (B,), or (B, N) for logits (B, N, K) and labels (B, N). Of examples that
-    are mixed from two, it is the mean over both labels, weighed by their shares (Zhang et al. 2018, mixup).
+    are mixed from two, it is the mean over both labels, weighed by their shares (Zhang et al. 2018, mixup). That of a
+    label outside 0 to K - 1 is nan.
 
     Attributes:
       smoothing: share of the probability spread evenly over all classes, in [0, 1); knob (Szegedy et al. 2016, sec. 7).

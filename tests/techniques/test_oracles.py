@@ -88,6 +88,11 @@ def test_cross_entropy_of_tokens():
     close(values(CrossEntropy(), inputs(logits=(logits, logits), labels=labels)), want)
 
 
+def test_cross_entropy_of_a_label_of_no_class_is_nan():
+    labels = np.array([0, K - 1, K, -1] + [0] * (B - 4))
+    assert np.flatnonzero(np.isnan(values(CrossEntropy(), inputs(labels=labels)))).tolist() == [2, 3]
+
+
 # ---- soft targets
 
 
