@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from kdjax import trees
 from kdjax.dataset import Dataset
 from kdjax.errors import UsageError
 from kdjax.study.recipe import build, execute, feeding, plan, plan_table
@@ -100,6 +101,34 @@ def test_two_processes_read_their_parts_and_end_as_one(runner, painted, tmp_path
                      for name in ('two', 'one'))  # fmt: skip
     assert len(found) == 3  # of the teacher, of labels alone, and of KD
     jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=2e-3, atol=2e-4), found, wanted)
+
+
+def test_stopped_amid_the_stream_it_goes_on_to_the_same_bits(painted, tmp_path):
+    """Twenty-four images in batches of eight: it is stopped in the third epoch, whose order and pieces are its own."""
+
+    class Once(StopSignals):
+        """Asks for a stop after so many dispatches."""
+
+        left = 7
+
+        def agreed(self):
+            self.left -= 1
+            return signal if self.left < 0 else None
+
+    signal = type('Signal', (), {'name': 'SIGTERM'})()
+    recipe = resolve(config(painted, **{'run.chunk': 1, 'run.runner': 'single', 'data.views': 4, 'teacher.views': 4}))
+    todo = [plan.stages_of(recipe)['teacher']]
+
+    def carried_out(workdir, stop):
+        execute.execute(todo, Context(recipe.execution, Screen(quiet=True), stop), workdir)
+
+    with pytest.raises(execute.Interrupted, match=r'after step [78] of 30'):
+        carried_out(tmp_path / 'stopped', Once())
+    for workdir in ('stopped', 'whole'):
+        carried_out(tmp_path / workdir, StopSignals())
+    found, wanted = (load_variables(next((tmp_path / workdir).glob('teacher-*/variables')))
+                     for workdir in ('stopped', 'whole'))  # fmt: skip
+    assert trees.fingerprint(found) == trees.fingerprint(wanted)
 
 
 def shown(config, workdir):
