@@ -230,6 +230,22 @@ def test_averaged_losses_have_the_gradient_of_the_averaged_probabilities():
     close(gradients(term, seen)[0].logits, 2 * (softmax(STUDENT, 2.0) - softmax(MEMBERS, 2.0).mean(axis=0)))
 
 
+def test_one_of_several_teachers_for_each_example():
+    term, chosen = AveragedLosses(members=3, temperature=2.0, chosen='speaker'), np.arange(B) % 3
+    seen = inputs(teacher=team())
+    each = np.stack([kl(z, STUDENT, 2.0) for z in MEMBERS])
+
+    def of(column):
+        return values(term, seen._replace(batch={**seen.batch, 'speaker': column}))
+
+    close(of(chosen), 4 * each[chosen, np.arange(B)])
+    assert np.flatnonzero(np.isnan(of(np.array([3, -1, *chosen[2:]])))).tolist() == [0, 1]
+    with pytest.raises(UsageError, match="unknown column 'speaker' of the batch, read by AveragedLosses"):
+        values(term, seen)
+    with pytest.raises(UsageError, match=r"a column of integers \(B,\), got 'speaker' float"):
+        of(chosen / 2)
+
+
 @pytest.mark.parametrize(('form', 'total'), [('paper', 2), ('camkd', 3)])
 def test_entropy_weights(form, total):
     entropy = soft(MEMBERS, MEMBERS)
