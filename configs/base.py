@@ -187,6 +187,9 @@ def fit(**weights: float) -> ConfigDict:
             'examples': 'transfer',
             # Modules of the network that are trained, by path or pattern, the rest being frozen: ('head',); () for all
             'trains': (),
+            # Student's taps behind which it goes on from a teacher's tap of that shape while it trains, so that each
+            # block learns on the teacher's input: {'stage1': 'stage1'}; see kdjax/train/blockwise.py
+            'blockwise': {},
             # Term whose paper answers with what it learned, in the student's place ('simkd'); '' for the student alone
             'answer': '',
             # What is done to the student first, and stays done: {'kind': 'quantize'}, rounded products of `bits` and

@@ -18,6 +18,7 @@ SOFT = {'kind': 'hinton.SoftTargets', 'temperature': 4.0}
 # Teacher and student of the job, by kind.
 NETS = {
     'cnn': ({'net': 'cnn.cnn', 'args': {'widths': (16, 32, 64)}}, {'net': 'cnn.cnn', 'args': {'widths': (4, 8, 16)}}),
+    'resnet': tuple({'net': 'resnet_cifar.resnet', 'args': {'depth': depth}} for depth in (14, 8)),
     'vit': ({'net': 'vit.vit', 'args': {'width': 64}}, {'net': 'vit.vit', 'args': {'width': 16}}),
 }
 DETECTOR = 'detector'  # those of configs/bccd.py
@@ -34,9 +35,11 @@ class Preset(NamedTuple):
 
     terms: Mapping[str, Mapping[str, Any]]  # name -> 'kind', its knobs (tuples) and its fields
     chain: tuple[Mapping[str, float], ...]  # per fit, in order: term name -> weight
-    # Networks of the job that shows it: 'cnn' (maps) or 'vit' (tokens and attention), on digits, or 'detector'
+    # Networks of the job that shows it: 'cnn' (maps), 'resnet' (maps of one shape) or 'vit' (tokens and attention), on
+    # digits, or 'detector'
     nets: str = 'cnn'
     fit: Mapping[str, Any] = {}  # what differs from a usual fit, in all of them: 'teacher', 'peers', 'optim'
+    blockwise: Mapping[str, str] = {}  # where the student is cut in the first fit, and joined after it
     answer: str = ''  # term that answers in the student's place after the last fit, '' for none
     assistants: Mapping[str, Mapping[str, Any]] = {}  # name -> 'weights' of its fit, and what differs from the teacher
 
@@ -94,6 +97,7 @@ def add(config: ConfigDict, name: str, preset: Preset, quick: bool = False, like
             config.terms[own[term]] = ConfigDict(_named(spec, own))
         for fit, weights in zip(fits, preset.chain, strict=True):
             config.fits[fit] = _fit({own[term]: weight for term, weight in weights.items()}, preset.fit, quick, like)
+        config.fits[fits[0]].blockwise = ConfigDict(dict(preset.blockwise))
         config.fits[fits[-1]].answer = own.get(preset.answer, '')
         config.methods[name] = tuple(fits)
         for assistant, changes in preset.assistants.items():

@@ -51,6 +51,7 @@ FIGURES = {  # by experiment
     'bccd_256': ('gains.png', 'boxes.png'),
     'bccd_inherit': ('gains.png',),
     'multi30k': ('gains.png', 'learning_curves.png'),  # by experiments/multi30k/publish.py, which has more to show
+    'multi30k_full': ('gains.png', 'learning_curves.png'),  # by it as well
     'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),
 }

@@ -111,6 +111,9 @@ class Net(NamedTuple):
     taps: tuple[str, ...]
     names: Names | None = None  # of published weights, where they are not its own with '.' for '_' and '/'
     generator: Generator | None = None  # of a network that writes
+    # Pairs of its taps and of its teacher's in whose place it reads the latter while it trains, under 'fed' beside
+    # 'params' and 'stats'; None of a network that cannot
+    fed: tuple[tuple[str, str], ...] | None = None
 
 
 Teacher = Callable[[Tree, Batch], Outputs]

@@ -4,7 +4,7 @@ Command:  python experiments/presets/publish.py (all of them), or
           python run.py --config=configs/sweeps/presets.py:nets=vit (those that need a transformer)
 Cost:     about half an hour on 2 CPU cores
 Expected: every student is finite and far better than chance (10 %)
-Arguments: nets=cnn|vit, or detector, which needs KDJAX_DATA; quick (2 seeds, few steps), only=NAME (one preset)
+Arguments: nets=cnn|vit|resnet, or detector, which needs KDJAX_DATA; quick (2 seeds, few steps), only=NAME (one preset)
 """
 
 import importlib

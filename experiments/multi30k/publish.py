@@ -1,7 +1,9 @@
 """Makes a finished run of configs/multi30k.py the one that is shown, with what its sentences say of its methods.
 
 Command: KDJAX_DATA=folder python run.py --config=configs/multi30k.py
-         python experiments/multi30k/publish.py [WORKDIR]
+         python experiments/multi30k/publish.py multi30k [WORKDIR]
+         KDJAX_DATA=folder python run.py --config=configs/multi30k.py:full,methods=word+sequence
+         python experiments/multi30k/publish.py multi30k_full [WORKDIR]
 
 Beside the tables of experiments/publish.py it writes results/sentences.json: BLEU of every method by sacrebleu's
 counts, the mean over seeds, and its difference to the references alone by paired bootstrap over the test sentences
@@ -22,10 +24,11 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import pages, publish
 from kdjax.decoding.bleu import SIGNATURES, bleu
+from kdjax.errors import unknown
 from kdjax.study.report import document
 from kdjax.study.report.document import Table
 
-NAME = 'multi30k'
+NAMES = ('multi30k', 'multi30k_full')
 DRAWS, SEED = 2000, 0
 WRITTEN = {  # columns, and the metrics that they have
     'greedy': 'bleu', 'in lower case': 'bleu_lower', 'chrF': 'chrf', 'search': 'beam_bleu',
@@ -99,14 +102,14 @@ def table(content: Mapping[str, Any]) -> str:
     return f'{document.markdown([written, gains, kept]).strip()}\n\nsacrebleu {content["sacrebleu"]}: {signatures}.'
 
 
-def content(workdir: Path) -> dict[str, Any]:
-    """What sentences.json holds, of a finished run."""
+def content(name: str, workdir: Path) -> dict[str, Any]:
+    """What sentences.json holds, of a finished run that is shown under a name."""
     import sacrebleu
 
     (examples,), (cache,) = (list(workdir.glob(pattern)) for pattern in ('evaluate-*/examples.npz', 'cache-*'))
     with np.load(examples) as file:
         counts = {name.rpartition('/')[0]: file[name] for name in file}
-    summary = json.loads((ROOT / 'experiments' / NAME / 'results' / 'summary.json').read_text())
+    summary = json.loads((ROOT / 'experiments' / name / 'results' / 'summary.json').read_text())
     baseline, teacher = summary['baseline'], summary['teachers']['teacher']['metrics']
     means = {row['method']: {name: one['mean'] for name, one in row['last'].items()} for row in summary['rows']}
     said = json.loads((cache / 'artifact.json').read_text())['result']
@@ -125,13 +128,15 @@ def content(workdir: Path) -> dict[str, Any]:
     }
 
 
-def main(workdir: Path) -> None:
-    """Publishes the run in `workdir`."""
-    publish.main(NAME, workdir)
-    found, page = content(workdir), ROOT / 'experiments' / NAME / 'README.md'
+def main(name: str, workdir: Path) -> None:
+    """Publishes the run in `workdir` as one of NAMES."""
+    if name not in NAMES:
+        raise unknown('experiment', name, NAMES, ' of multi30k')
+    publish.main(name, workdir)
+    found, page = content(name, workdir), ROOT / 'experiments' / name / 'README.md'
     (page.parent / 'results' / 'sentences.json').write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
     page.write_text(pages.filled(page.read_text(), BEGIN, table(found), END))
 
 
 if __name__ == '__main__':
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / 'runs' / NAME)
+    main(sys.argv[1], Path(sys.argv[2]) if len(sys.argv) > 2 else ROOT / 'runs' / 'multi30k')

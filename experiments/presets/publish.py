@@ -2,7 +2,7 @@
 
 Command: python experiments/presets/publish.py [WORKDIR [PRESET...]]      (about half an hour on 2 CPU cores)
 
-Two runs, one for each kind of networks: the techniques that need a transformer have a transformer. Copies the summaries
+A run for each kind of networks: the techniques that need a transformer have a transformer. Copies the summaries
 to results/ and writes README.md from them, and into the docstring of every preset what it leads to. A test holds them
 to results/.
 """
@@ -25,7 +25,10 @@ from kdjax.study.report.records import Summary
 
 RENEWED = 'renewed'  # rows that were made later
 CLOSE = 0.001  # of two accuracies
-NETWORKS = {'cnn': 'Convolutional student and teacher', 'vit': 'Transformer student and teacher'}
+NETWORKS = {
+    'cnn': 'Convolutional student and teacher', 'vit': 'Transformer student and teacher',
+    'resnet': 'Residual student and teacher of the same widths',
+}  # fmt: skip
 
 
 def page(summaries: dict[str, Any], later: dict[str, Any]) -> str:
@@ -76,13 +79,19 @@ def note(name: str, line: str) -> None:
 def main(workdir: Path, names: list[str]) -> None:
     """Runs what is not done yet, then publishes; of some presets alone, by name, only their rows are made anew."""
     (HERE / 'results').mkdir(exist_ok=True)
-    for nets in [] if names else NETWORKS:
-        _write(nets, _ran(f'nets={nets}', workdir / nets))
-        _write(RENEWED, {})
-    for name in names:
-        nets = sweep.presets()[name].nets
+    asked = {name: sweep.presets()[name].nets for name in names}
+    made = [nets for nets in NETWORKS if (HERE / 'results' / f'{nets}.json').exists()]
+    for name, nets in asked.items():
         if nets not in NETWORKS:
             raise SystemExit(f'{name} is not shown on digits: see configs/presets/{name}.py')
+    for nets in NETWORKS:
+        if not names or (nets in asked.values() and nets not in made):
+            _write(nets, _ran(f'nets={nets}', workdir / nets))
+    if not names:
+        _write(RENEWED, {})
+    for name, nets in asked.items():
+        if nets not in made:
+            continue
         _write(nets, _renewed(load()[nets], _ran(f'nets={nets},only={name}', workdir / name), name))
     (HERE / 'README.md').write_text(page(load(), renewed()))
     for name, line in expected(load()).items():

@@ -16,6 +16,7 @@ from kdjax.types import Array, Net, Outputs, Tree
 
 TAPS = 'taps'
 MASKS = 'masks'  # of taps that have padding of their own
+FED = 'fed'  # what layers behind taps read in their place
 INTERMEDIATES = 'intermediates'  # where modules of flax sow, and where what submodules answer is captured
 CALL = '__call__'
 ROWS = 'rows'  # stream of keys that all devices share, of which `layers.Dropout` makes one for each row
@@ -27,6 +28,8 @@ DTYPES = {'float32': jnp.float32, 'bfloat16': jnp.bfloat16}
 def tap(module: nn.Module, name: str, x: Array, *masks: Array) -> Array:
     """Names `x` so that terms may read it; costs nothing where nobody does.
 
+    What is behind reads what this returns: `x`, or what a network is fed there while it trains (`Net.fed`).
+
     Args:
       module: that has it.
       name: of the tap; 'logits' for what the network answers, which then only gets masks.
@@ -37,7 +40,7 @@ def tap(module: nn.Module, name: str, x: Array, *masks: Array) -> Array:
         module.sow(TAPS, name, x, init_fn=lambda: None, reduce_fn=lambda _, new: new)
     if masks:
         module.sow(MASKS, name, masks, init_fn=lambda: None, reduce_fn=lambda _, new: new)
-    return x
+    return module.get_variable(FED, name) if module.has_variable(FED, name) else x
 
 
 @shared
@@ -98,21 +101,25 @@ def from_linen(
     def apply(variables: Tree, inputs: Tree, *, train: bool, key: Array | None) -> tuple[Outputs, Tree]:
         clone, mode = run(train)
         read = [TAPS, MASKS, INTERMEDIATES]
-        answer, written = clone.apply(
-            {'params': variables['params'], 'batch_stats': variables['stats']},
-            inputs,
-            **mode,
-            rngs={'dropout': _own(key, axis), ROWS: key} if train and key is not None else None,
-            mutable=[*read, 'batch_stats'] if train else read,
-            capture_intermediates=_selector(paths) if paths else False,
-        )
+
+        def call(fed: Tree) -> tuple[Any, Any]:
+            return clone.apply(
+                {'params': variables['params'], 'batch_stats': variables['stats'], FED: fed},
+                inputs,
+                **mode,
+                rngs={'dropout': _own(key, axis), ROWS: key} if train and key is not None else None,
+                mutable=[*read, 'batch_stats'] if train else read,
+                capture_intermediates=_selector(paths) if paths else False,
+            )
+
+        answer, written = call(placed(call, variables[FED]) if FED in variables else {})
         shown = as_outputs(answer)
         inner = written.get(INTERMEDIATES, {})
         features = {**shown.features, **_named(written.get(TAPS, {})), **sown(inner, names), **captured(inner, paths)}
         masks = {**shown.masks, **_named(written.get(MASKS, {}), is_leaf=lambda node: isinstance(node, tuple))}
         return Outputs(shown.logits, features, masks), written.get('batch_stats', variables['stats'])
 
-    return Net(init, apply, (*names, *paths))
+    return Net(init, apply, (*names, *paths), fed=())
 
 
 def modes_of(call: Callable[..., Any]) -> tuple[str, ...]:
@@ -177,6 +184,39 @@ def captured(tree: Tree, paths: Mapping[str, str]) -> dict[str, Array]:
             node = node[known[part]]
         features[name] = (node[CALL] if isinstance(node, Mapping) else node)[0]
     return features
+
+
+def placed(call: Callable[[Tree], tuple[Any, Any]], fed: Mapping[str, Array]) -> Tree:
+    """What taps are fed, by name, where modules look for it.
+
+    Args:
+      call: a module, of what it is fed: its answer, and what its modules wrote.
+      fed: by tap, of the shape of what the module has there.
+
+    Raises:
+      UsageError: no module has the tap, what it has there is of another shape, or nothing behind the tap reads it.
+    """
+    own_taps = jax.tree_util.tree_leaves_with_path(jax.eval_shape(call, {})[1].get(TAPS, {}))
+    known = {str(path[-1].key): ([str(step.key) for step in path], leaf) for path, leaf in own_taps}
+    found: dict[str, Any] = {}
+    for name, value in fed.items():
+        if name not in known:
+            raise unknown('tap', name, known, ' behind which a network is fed')
+        (*way, _), own = known[name]
+        if value.shape != own.shape:
+            raise UsageError(f'the tap {name!r} is {own.shape} and would be fed {value.shape} of its teacher: blocks '
+                             'that go on from a teacher have its shapes')  # fmt: skip
+        node = found
+        for part in way:
+            node = node.setdefault(part, {})
+        node[name] = value.astype(own.dtype)
+    traced = jax.make_jaxpr(call)(found).jaxpr
+    read = {id(each) for equation in traced.eqns for each in equation.invars}
+    places = jax.tree_util.tree_leaves_with_path(found)
+    for (path, _), each in zip(places, traced.invars, strict=True):
+        if id(each) not in read:
+            raise UsageError(f'nothing of the network is behind the tap {str(path[-1].key)!r}: it cannot be fed there')
+    return found
 
 
 def _own(key: Array, axis: str | None) -> Array:

@@ -24,7 +24,7 @@ from kdjax.types import Array, Batch, Net, Outputs, Tree
 
 SPACE = '▁'  # how sentencepiece writes one
 NO_PIECE = ' ⁇ '  # and what it writes of an unknown one
-LENGTH = Metric('length_ratio', 'tokens written for each of the reference', '', 'higher', 3, 'length')
+LENGTH = Metric('length_ratio', 'words written for each of the reference', '', 'higher', 3, 'length')
 UNENDED = Metric('unended', 'translations without an end', '%', 'lower', 2, 'no end')
 GREEDY = (
     Metric('bleu', 'BLEU', 'BLEU'),
@@ -260,16 +260,12 @@ class Translation(NextToken):
         return super().prepare(batch)
 
     def measure(self, predictions: Mapping[str, np.ndarray], split: Split) -> dict[str, float]:
-        theirs, tokens = references(split), np.sum(np.asarray(split.column('labels')) > 0)
+        theirs = references(split)
         found = _bleus(self.read(predictions['written']), theirs)
         if self.beam > 1:
             searched = _bleus(self.read(predictions['searched']), theirs)
-            found |= {f'beam_{name}': value for name, value in searched.items()}
-        return {
-            **found,
-            'length_ratio': float(np.sum(predictions['written'] > 0) / tokens),
-            'unended': float(np.mean(~np.any(predictions['written'] == END, axis=1))),
-        }
+            found |= {f'beam_{name}': value for name, value in searched.items() if name != LENGTH.name}
+        return {**found, UNENDED.name: float(np.mean(~np.any(predictions['written'] == END, axis=1)))}
 
     @property
     def _of_words(self) -> bool:
@@ -338,8 +334,10 @@ def _taught(batch: Batch, written: Array, drawn: Array) -> dict[str, Any]:
 
 
 def _bleus(ours: Sequence[str], theirs: Sequence[str]) -> dict[str, float]:
+    cased = counts(ours, theirs).sum(axis=0)
     return {
-        'bleu': float(bleu(counts(ours, theirs).sum(axis=0))),
+        'bleu': float(bleu(cased)),
+        LENGTH.name: float(cased[-2] / cased[-1]),
         'bleu_lower': float(bleu(counts(ours, theirs, lower=True).sum(axis=0))),
         'chrf': chrf(ours, theirs),
     }

@@ -13,7 +13,7 @@ import optax
 
 from kdjax import trees
 from kdjax.errors import UsageError
-from kdjax.train import optim, texts
+from kdjax.train import blockwise, optim, texts
 from kdjax.train.objective import Objective, Shares
 from kdjax.train.teachers import Source, given
 from kdjax.train.texts import Texts
@@ -166,8 +166,9 @@ def gradients(
 
     def forward(params: Tree, stats: Tree, memory: Tree, part: Batch, key: Array) -> tuple[Tree, tuple[Shares, Tree]]:
         variables = {'params': params['student'], 'stats': stats}
-        student, stats = net.apply(variables, part['inputs'], train=True, key=key)
-        inputs = TermInputs(student, jax.lax.stop_gradient(teacher(teacher_vars, part)), part)
+        said = jax.lax.stop_gradient(teacher(teacher_vars, part))
+        student, stats = net.apply(blockwise.fed(net, variables, said), part['inputs'], train=True, key=key)
+        inputs = TermInputs(student, said, part)
         shares = objective.shares(
             params['terms'], memory, inputs, knobs['terms'],
             step=state.step, key=key, axis=axis, device_batch=batch,

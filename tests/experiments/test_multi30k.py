@@ -1,4 +1,4 @@
-"""The page of Multi30k: its tables are those of the results, and the bootstrap does what it says."""
+"""The pages of Multi30k: their tables are those of the results, and the bootstrap does what it says."""
 
 import json
 from pathlib import Path
@@ -9,16 +9,18 @@ import pytest
 from experiments.multi30k import publish
 from kdjax.decoding.bleu import bleu
 
-FOLDER = Path(__file__).resolve().parents[2] / 'experiments' / 'multi30k'
+EXPERIMENTS = Path(__file__).resolve().parents[2] / 'experiments'
 
 
-def test_the_shown_tables_of_sentences_are_those_of_the_results():
-    """Where they are not: python experiments/multi30k/publish.py"""
-    found = json.loads((FOLDER / 'results' / 'sentences.json').read_text())
-    page = (FOLDER / 'README.md').read_text()
+@pytest.mark.parametrize('name', publish.NAMES)
+def test_the_shown_tables_of_sentences_are_those_of_the_results(name):
+    """Where they are not: python experiments/multi30k/publish.py NAME"""
+    folder = EXPERIMENTS / name
+    found = json.loads((folder / 'results' / 'sentences.json').read_text())
+    page = (folder / 'README.md').read_text()
     shown = page.partition(publish.BEGIN)[2].partition(publish.END)[0]
     assert shown.strip() == publish.table(found)
-    summary = json.loads((FOLDER / 'results' / 'summary.json').read_text())
+    summary = json.loads((folder / 'results' / 'summary.json').read_text())
     for row in summary['rows']:
         assert found['methods'][row['method']]['bleu'] == pytest.approx(row['last']['bleu']['mean'], abs=1e-3)
 

@@ -172,8 +172,9 @@ def test_bleu_is_that_of_sacrebleu_on_what_is_written():
             texts.append(strings.replace('▁', ' ').strip())
         assert task.read(written[cell]) == texts
         for name, lower in (('bleu', False), ('bleu_lower', True)):
-            want = sacrebleu.metrics.BLEU(lowercase=lower).corpus_score(texts, [list(REFERENCES)]).score
-            assert measured('translation')[name][cell] == pytest.approx(want, abs=1e-6)
+            want = sacrebleu.metrics.BLEU(lowercase=lower).corpus_score(texts, [list(REFERENCES)])
+            assert measured('translation')[name][cell] == pytest.approx(want.score, abs=1e-6)
+        assert measured('translation')['length_ratio'][cell] == pytest.approx(want.ratio)
 
 
 def test_counts_add_up_to_bleu_by_the_signatures():

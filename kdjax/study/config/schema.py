@@ -66,6 +66,7 @@ FIT = Part({
     'teacher': TEXT,
     'examples': Choice(EXAMPLES),
     'trains': Many(TEXT),
+    'blockwise': Named(TEXT),
     'answer': TEXT,
     'texts': Optional(TEXTS),
     'on_policy': Knob(),

@@ -30,7 +30,7 @@ from kdjax.study.recipe.recipe import (
     TaskSpec,
 )
 from kdjax.tasks.base import Task
-from kdjax.train import anatomy, frozen, optim, probes
+from kdjax.train import anatomy, blockwise, frozen, optim, probes
 from kdjax.train import teachers as training
 from kdjax.train.step import train_step
 from kdjax.types import Net
@@ -115,6 +115,7 @@ peers = shared(team.peers)
 answered = shared(team.answered)
 probed = shared(probes.probed)
 frozen_net = shared(frozen.frozen)
+in_blocks = shared(blockwise.blockwise)
 _of_part = shared(frozen.optimiser)
 rounded = shared(quantized.quantized)
 
@@ -185,9 +186,11 @@ def classes(task: Task, dataset: Dataset) -> int:
 
 def trained_net(one: Net, fit: Fit) -> Net:
     """The network that a fit trains: with what its terms ask of it, and several of it where peers learn together."""
-    asked = probed(one, tuple(tap for _, term in fit.objective.terms for tap in term.taps().student))
+    read = tuple(tap for _, term in fit.objective.terms for tap in term.taps().student)
+    asked = probed(one, read)
     asked = frozen_net(asked, tuple(fit.spec.trains)) if fit.spec.trains else asked
-    return peers(asked, fit.spec.peers) if fit.spec.peers > 1 else asked
+    asked = peers(asked, fit.spec.peers) if fit.spec.peers > 1 else asked
+    return in_blocks(asked, tuple(fit.spec.blockwise.items()), read) if fit.spec.blockwise else asked
 
 
 def fitted_net(one: Net, fit: Fit) -> Net:

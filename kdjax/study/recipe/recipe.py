@@ -106,6 +106,8 @@ class FitSpec:
     sampling_temperature: tuple[float, ...] = dataclasses.field(default=(1.0,), metadata=UNLESS_DEFAULT)
     answer: str = dataclasses.field(default='', metadata=UNLESS_DEFAULT)  # term that answers in the student's place
     trains: tuple[str, ...] = dataclasses.field(default=(), metadata=UNLESS_DEFAULT)  # modules; all of them if empty
+    # Taps of the student behind which it goes on from a tap of its teacher while it trains.
+    blockwise: Mapping[str, str] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
     # Attributes of the task that are its own, of what its batches are made of.
     task: Mapping[str, Any] = dataclasses.field(default_factory=dict, metadata=UNLESS_EMPTY)
 
@@ -152,8 +154,8 @@ class Fit:
 
     @property
     def asks(self) -> bool:
-        """Whether a term reads what a teacher says; if none does, its task may still read answers looked up."""
-        return any(term.TEACHER for _, term in self.objective.terms)
+        """Whether terms or blocks read what a teacher says; if not, its task may still read answers looked up."""
+        return bool(self.spec.blockwise) or any(term.TEACHER for _, term in self.objective.terms)
 
     @property
     def own_average(self) -> bool:
@@ -197,8 +199,9 @@ class Fit:
         return {**defaults, **{name: values[0] for name, values in self.knobs.items()}}
 
     def taps(self) -> tuple[str, ...]:
-        """The features of the teacher that its terms read."""
-        return tuple(dict.fromkeys(tap for _, term in self.objective.terms for tap in term.taps().teacher))
+        """The features of the teacher that its terms and its blocks read."""
+        of_terms = (tap for _, term in self.objective.terms for tap in term.taps().teacher)
+        return tuple(dict.fromkeys((*of_terms, *self.spec.blockwise.values())))
 
     def cells(self, transfer_sizes: tuple[int, ...], seeds: int) -> list[GridCell]:
         """Its grid: transfer-set sizes x candidates x seeds."""

@@ -203,7 +203,8 @@ def _fit(config: ConfigDict, name: str, spec: ConfigDict, searched: Candidates) 
         if min(knobs[rate]) < 0:
             raise UsageError(f'{rate} must be >= 0, got {knobs[rate]}')
     objectives = [_objective(terms, {**{k: v[0] for k, v in knobs.items()}, **c}) for c in combinations(knobs)]
-    reads = any(term.TEACHER for _, term in objectives[0].terms) or _own_task(config, spec).reads_teacher
+    asks = bool(spec.blockwise) or any(term.TEACHER for _, term in objectives[0].terms)
+    reads = asks or _own_task(config, spec).reads_teacher
     teacher = spec.teacher if reads else ''
     _check_teacher(config, spec, teacher)
     _check_decay(objectives[0], knobs['terms_weight_decay'])
