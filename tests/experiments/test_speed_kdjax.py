@@ -66,11 +66,11 @@ def test_the_sweep_in_pytorch_is_that_of_the_config(runs):
     assert len(temperatures) * seeds == runs
     assert (config.teacher.args.widths, config.student.args.widths) == (torch_digits.TEACHER, torch_digits.STUDENT)
     for told, fit in ((torch_digits.TAUGHT, config.teacher.fit), (torch_digits.LEARNS, config.fits.combined)):
-        assert told == {'steps': fit.steps, 'batch': fit.batch_size, 'rate': fit.learning_rate[0],
-                        'decay': fit.weight_decay[0]}  # fmt: skip
+        assert told == {'steps': fit.steps, 'batch': fit.batch_size, 'rate': fit.learning_rate,
+                        'decay': fit.weight_decay}  # fmt: skip
         assert fit.optim.to_dict() == base.fit(hard=1.0).optim.to_dict()
     weights = config.fits.combined.weights
-    assert (weights.hard[0], weights.soft[0]) == (torch_digits.HARD, torch_digits.SOFT)
+    assert (weights.hard, weights.soft) == (torch_digits.HARD, torch_digits.SOFT)
     assert config.data.transfer_sizes[0] == torch_digits.TRANSFER
 
 
