@@ -32,6 +32,7 @@ SEEDS = {
     'bccd_inherit': 5,
     'bccd_masks': 5,
     'multi30k': 3,
+    'multi30k_full': 3,
 }
 PAGES = [(name, path) for name in PUBLISH['FIGURES'] for path in PUBLISH['shown'](name)]
 

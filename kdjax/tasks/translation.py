@@ -18,7 +18,7 @@ from kdjax.decoding.bleu import bleu, chrf, counts
 from kdjax.decoding.greedy import greedy
 from kdjax.errors import UsageError, unknown
 from kdjax.metrics import Metric, mean
-from kdjax.tasks.base import TOKEN_COSTS, Kept, Question
+from kdjax.tasks.base import Kept, Question
 from kdjax.tasks.next_token import ACCURACY, AGREEMENT, BITS, NLL, PERPLEXITY, NextToken
 from kdjax.types import Array, Batch, Net, Outputs, Tree
 
@@ -289,7 +289,7 @@ class Translation(NextToken):
 
     @property
     def cost_metrics(self) -> tuple[Metric, ...]:
-        return (*TOKEN_COSTS, *cost.COSTS)
+        return (*super().cost_metrics, *cost.COSTS)
 
     def costs_in_use(
         self, net: Net, variables: Tree, example: Tree, flops: int, latency_ms: Mapping[str, float]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments.multi30k import publish
+from experiments.multi30k_full import rules
 from kdjax.decoding.bleu import bleu
 
 EXPERIMENTS = Path(__file__).resolve().parents[2] / 'experiments'
@@ -23,6 +24,13 @@ def test_the_shown_tables_of_sentences_are_those_of_the_results(name):
     summary = json.loads((folder / 'results' / 'summary.json').read_text())
     for row in summary['rows']:
         assert found['methods'][row['method']]['bleu'] == pytest.approx(row['last']['bleu']['mean'], abs=1e-3)
+
+
+def test_the_shown_table_of_rules_is_that_of_the_results():
+    """Where it is not: python experiments/multi30k_full/rules.py"""
+    folder = EXPERIMENTS / 'multi30k_full'
+    found, page = (folder / 'results' / 'rules.json').read_text(), (folder / 'README.md').read_text()
+    assert page.partition(rules.BEGIN)[2].partition(rules.END)[0].strip() == rules.table(json.loads(found))
 
 
 def test_sentences_are_drawn_in_pairs():

@@ -26,8 +26,8 @@ from kdjax.train.objective import Objective
 from kdjax.types import Outputs, TermInputs
 
 ROOT = Path(__file__).resolve().parents[2]
-# Channels are multiples of 8: of others oneDNN 3.12 (in PyTorch 2.14), where there is AVX2 and no AVX-512, writes beyond
-# the gradient of a 1x1 convolution of stride 2 in channels_last (jit_1x1:avx2, backward_weights), and the process aborts.
+# Channels are multiples of 8: of others oneDNN 3.12 (in PyTorch 2.14), where there is AVX2 and no AVX-512, writes
+# beyond the gradient of a 1x1 convolution of stride 2 in channels_last (jit_1x1:avx2, backward_weights), and aborts.
 RESNET = cases.Network('resnet_cifar.resnet', {'depth': 8, 'widths': (8, 16, 24, 32)})
 THINNER = cases.Network('resnet_cifar.resnet', {'depth': 8, 'widths': (8, 8, 16, 24)})
 WRN = cases.Network('wide_resnet.wrn', {'depth': 16, 'widen': 1})

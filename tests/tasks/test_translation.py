@@ -8,6 +8,7 @@ from kdjax.dataset import Shared
 from kdjax.decoding.base import BEGIN, END
 from kdjax.decoding.hypotheses import Filters, Hypotheses, learned
 from kdjax.errors import UsageError
+from kdjax.tasks.next_token import STEP_COSTS
 from kdjax.tasks.translation import Translation
 from kdjax.types import Outputs
 from tests.tasks.test_next_token import EXAMPLES, PIECES, TABLE, TABLES, TEACHER, dataset, pairs
@@ -156,6 +157,10 @@ def test_each_translation_is_left_out_by_the_first_filter_that_it_fails():
 def test_what_cannot_be_learned_is_said(arguments, message):
     with pytest.raises(UsageError, match=message):
         Translation(pieces=PIECES, **arguments)
+
+
+def test_a_step_is_told_in_its_parts():
+    assert {*STEP_COSTS} < {*Translation(pieces=PIECES).cost_metrics}
 
 
 def test_translations_of_a_file_are_ids_of_the_vocabulary():

@@ -48,7 +48,7 @@ def steps(summary: Summary) -> list[Table]:
     """What every arm spends a step of training on, in its last fit; none where that was not timed."""
     timed = [metric for metric in summary.cost_metrics if metric.name in STEP]
     arms = [arm for arm in summary.rows if arm.cost and any(name in arm.cost.more for name in STEP)]
-    if not arms:
+    if not (arms and timed):
         return []
     columns = [_counted(metric) for metric in timed]
     rows = tuple(
