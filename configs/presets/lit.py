@@ -3,8 +3,8 @@
 The student has the teacher's widths and fewer layers in each stage.
 
 Command:  python run.py --config=configs/presets/lit.py
-Cost:     XX
-Expected: XX
+Cost:     nine minutes of one CPU core, most of it compiling
+Expected: 97.7 % (mean of 10 seeds; hard labels 96.2 %)
 """
 
 from ml_collections import ConfigDict
