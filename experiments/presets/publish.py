@@ -77,7 +77,10 @@ def note(name: str, line: str) -> None:
 
 
 def main(workdir: Path, names: list[str]) -> None:
-    """Runs what is not done yet, then publishes; of some presets alone, by name, only their rows are made anew."""
+    """Runs what is not done yet, then publishes; of some presets alone, by name, only their rows are made anew.
+
+    A kind of networks that has no results yet is run whole.
+    """
     (HERE / 'results').mkdir(exist_ok=True)
     asked = {name: sweep.presets()[name].nets for name in names}
     made = [nets for nets in NETWORKS if (HERE / 'results' / f'{nets}.json').exists()]

@@ -112,7 +112,7 @@ def from_linen(
                 capture_intermediates=_selector(paths) if paths else False,
             )
 
-        answer, written = call(placed(call, variables[FED]) if FED in variables else {})
+        answer, written = call(_placed(call, variables[FED]) if FED in variables else {})
         shown = as_outputs(answer)
         inner = written.get(INTERMEDIATES, {})
         features = {**shown.features, **_named(written.get(TAPS, {})), **sown(inner, names), **captured(inner, paths)}
@@ -186,7 +186,7 @@ def captured(tree: Tree, paths: Mapping[str, str]) -> dict[str, Array]:
     return features
 
 
-def placed(call: Callable[[Tree], tuple[Any, Any]], fed: Mapping[str, Array]) -> Tree:
+def _placed(call: Callable[[Tree], tuple[Any, Any]], fed: Mapping[str, Array]) -> Tree:
     """What taps are fed, by name, where modules look for it.
 
     Args:
