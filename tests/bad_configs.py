@@ -426,7 +426,10 @@ def files(rng):
         return Case('files', body="config.data.source, config.data.args = 'arrays.arrays', {'path': '{dir}/a.npz'}",
                     files=(('a.npz', value),), mode=rng.choice(['plan', 'run']))  # fmt: skip
     where = rng.choice(["'{dir}/nothing.npz'", "'{dir}'", "''", '3', 'None', '(1,)'])
-    source = rng.choice(["'arrays.arrays', {'path': %s}", "'folder.images', {'folder': %s, 'size': 8}"]) % where
+    source = rng.choice([
+        "'arrays.arrays', {'path': %s}", "'folder.images', {'folder': %s, 'size': 8}",
+        "'records.images', {'folder': %s, 'size': 8}",
+    ]) % where  # fmt: skip
     return Case('files', body=f'config.data.source, config.data.args = {source}', mode=rng.choice(['plan', 'run']))
 
 

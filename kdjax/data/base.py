@@ -22,6 +22,8 @@ from kdjax.dataset import (
 )
 from kdjax.errors import UsageError, unknown
 
+SAME = {'validation': 'test', 'test': 'validation'}  # which of them may stand for which
+
 
 def checked(dataset: Any) -> Dataset:
     """`dataset` with inputs that networks can read (`inputs.readable`).
@@ -95,9 +97,9 @@ def completed(
 
     Args:
       splits: 'train', and perhaps others.
-      test, validation: how many of the training examples become that split: a number, or a share of them. Or
-        `validation` is 'test': the test split serves as validation too and nothing is held out, as in the usual tables
-        of CIFAR-100; whatever validation then chooses (a temperature, a learning rate, the best step) is chosen on the
+      test, validation: how many of the training examples become that split: a number, or a share of them. Or one is
+        the name of the other, which serves as both and nothing is held out, as in the usual tables of CIFAR-100 and of
+        ImageNet; whatever validation then chooses (a temperature, a learning rate, the best step) is chosen on the
         test split.
 
     Raises:
@@ -108,13 +110,16 @@ def completed(
     for name, value in wanted.items():
         if name in splits and value:
             raise UsageError(f'{name}={value!r} is for data without such a split, and these have one; leave it out')
-    drawn = [name for name in wanted if name not in splits and (name, wanted[name]) != ('validation', 'test')]
+    both = {name: other for name, other in SAME.items() if wanted[name] == other and name not in splits}
+    if len(both) == len(SAME):
+        raise UsageError("test='validation' and validation='test' say of each other that it is there; give one a size")
+    drawn = [name for name in wanted if name not in splits and name not in both]
     sizes = [_size(name, wanted[name], train.size) for name in drawn]
     if sum(sizes) >= train.size:
         raise UsageError(f'{" and ".join(drawn)} of {sizes} examples leave none of {train.size} for training')
     parts = _drawn(train, (train.size - sum(sizes), *sizes)) if drawn else [train]
     found = {**splits, **dict(zip(('train', *drawn), parts, strict=True))}
-    return {name: found[name if name in found else 'test'] for name in SPLITS}
+    return {name: found[both.get(name, name)] for name in SPLITS}
 
 
 def _size(name: str, wanted: Any, examples: int) -> int:
@@ -124,10 +129,9 @@ def _size(name: str, wanted: Any, examples: int) -> int:
         return wanted
     if number and isinstance(wanted, float) and 0 < wanted < 1:
         return min(max(1, round(wanted * examples)), examples - 1)
-    word = "'test', " if name == 'validation' else ''
     raise UsageError(
-        f'{name} must be {word}a number of training examples in 1 to {examples - 1} or a share of them below 1, got '
-        f'{wanted!r}'
+        f'{name} must be {SAME[name]!r}, a number of training examples in 1 to {examples - 1} or a share of them below '
+        f'1, got {wanted!r}'
     )
 
 

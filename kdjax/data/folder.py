@@ -78,8 +78,6 @@ def images(
             raise UsageError(f'{places[name]} has no images ({", ".join(SUFFIXES)}) in folders of classes')
     _remark([path for part in found.values() for path in part.left_out], Path(folder))
     splits = {name: _split(part, keep, lazy, Path(folder)) for name, part in found.items()}
-    if test == TOO and 'test' not in splits:
-        splits['test'], test = splits[TOO], 0
     return Dataset(completed(splits, test=test, validation=validation), classes)
 
 

@@ -247,3 +247,14 @@ def test_no_group_stands_on_two_sides(tmp_path):
     assert sum(map(len, kept)) == len(set.union(*kept))
     with pytest.raises(UsageError, match='2 groups cannot be dealt out to 3 sets'):
         completed({'train': Split(BYTES, LABELS, {GROUPS: np.arange(24) % 2})}, test=6, validation=6)
+
+
+@pytest.mark.parametrize(('own', 'other'), [('test', 'validation'), ('validation', 'test')])
+def test_one_split_may_serve_as_both(own, other):
+    train, there = Split(BYTES, LABELS), Split(BYTES[:6], LABELS[:6])
+    for given, size in (({'train': train, own: there}, {}), ({'train': train}, {own: 6})):
+        found = completed(given, **{other: own}, **size)
+        assert found[own] is found[other]
+        assert [found[name].size for name in ('train', own)] == [24 - 6 * bool(size), 6]
+    with pytest.raises(UsageError, match="test='validation' and validation='test' say of each other"):
+        completed({'train': train}, test='validation', validation='test')

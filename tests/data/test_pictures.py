@@ -182,7 +182,7 @@ def test_a_broken_image_is_named_by_its_path(painted, train, tmp_path):
         ({'area': (0.5,)}, r'area must be two shares'),
         ({'resize': 7}, r'size of images must be >= 1, and resize >= size or 0, got 8 and 7'),
         ({'test': 0}, r'no folder .*/test; images lie in'),
-        ({'test': 'val'}, r'test must be a number of training examples'),
+        ({'test': 'val'}, r"test must be 'validation', a number of training examples"),
         ({'folder': 'nowhere'}, r'no folder nowhere/train; images lie in'),
     ],
 )  # fmt: skip

@@ -22,7 +22,10 @@ OWN = re.compile(r'([^\W\d]\w*(?:\.[^\W\d]\w*)*):[^\W\d]\w*')  # 'my.module:Obje
 TFDS = 'tfds'
 # Sources whose data are what lies under an argument: its name, and the files that count ('' for all). All others of
 # the package compare what they read with what was published.
-READS = {'arrays.arrays': ('path', ('.npy', '.npz')), 'folder.images': ('folder', SUFFIXES)}
+READS = {
+    'arrays.arrays': ('path', ('.npy', '.npz')), 'folder.images': ('folder', SUFFIXES),
+    'records.images': ('folder', ('',)),
+}  # fmt: skip
 DEPTH = 3  # folders below which a data set has no files: <folder>/<split>/<class>/<image>
 
 

@@ -127,6 +127,15 @@ def test_images_added_changed_and_taken_away_are_seen_and_what_is_hidden_is_not(
     assert contents.of_files(source, args) == found[0]
 
 
+def test_files_of_records_are_seen_whatever_their_names_end_with(tmp_path):
+    file = tmp_path / 'train.array_record-00000-of-00001'
+    found = []
+    for content in (b'one', b'two', b'one'):
+        file.write_bytes(content)
+        found.append(contents.of_files('records.images', {'folder': str(tmp_path), 'size': 4}))
+    assert found[0] == found[2] != found[1]
+
+
 def test_a_file_is_read_again_only_when_it_was_touched(tmp_path, monkeypatch):
     path = tmp_path / 'own.npz'
     saved(path)
