@@ -128,11 +128,11 @@ def test_images_added_changed_and_taken_away_are_seen_and_what_is_hidden_is_not(
 
 
 def test_files_of_records_are_seen_whatever_their_names_end_with(tmp_path):
-    file = tmp_path / 'train.array_record-00000-of-00001'
-    found = []
+    folder, found = tmp_path / 'records', []
+    folder.mkdir()
     for content in (b'one', b'two', b'one'):
-        file.write_bytes(content)
-        found.append(contents.of_files('records.images', {'folder': str(tmp_path), 'size': 4}))
+        (folder / 'train.array_record-00000-of-00001').write_bytes(content)
+        found.append(contents.of_files('records.images', {'folder': str(folder), 'size': 4}))
     assert found[0] == found[2] != found[1]
 
 
