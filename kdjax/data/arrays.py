@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from kdjax.data.base import completed
+from kdjax.data.base import SPLIT_WORDS, completed
 from kdjax.dataset import GROUPS, SPLITS, UNLABELLED, Dataset, Split
 from kdjax.errors import UsageError, unknown
 
 NAMES = ('classes', 'padded')  # of arrays that are neither a column nor a fact
 # Other words for splits and columns, as files have them.
-SPLIT_WORDS = {'train': 'train', 'validation': 'validation', 'val': 'validation', 'valid': 'validation', 'test': 'test'}
+SPLIT_OF = {word: split for split, words in SPLIT_WORDS.items() for word in words}
 WORDS = {'inputs': 'inputs', 'x': 'inputs', 'images': 'inputs', 'data': 'inputs',
          'labels': 'labels', 'y': 'labels', 'targets': 'labels', 'groups': GROUPS, 'group': GROUPS}  # fmt: skip
 WORD = np.iinfo(np.int32)
@@ -88,11 +88,11 @@ def _named(found: Mapping[str, np.ndarray], path: str) -> dict[str, tuple[str, s
 def _place(name: str) -> tuple[str, str] | None:
     """The split and the column that an array's name says, if it says one."""
     first, _, rest = name.partition('_')
-    if rest and first.lower() in SPLIT_WORDS:
-        return SPLIT_WORDS[first.lower()], WORDS.get(rest.lower(), rest)
+    if rest and first.lower() in SPLIT_OF:
+        return SPLIT_OF[first.lower()], WORDS.get(rest.lower(), rest)
     column, _, last = name.rpartition('_')
-    if column.lower() in WORDS and last.lower() in SPLIT_WORDS:
-        return SPLIT_WORDS[last.lower()], WORDS[column.lower()]
+    if column.lower() in WORDS and last.lower() in SPLIT_OF:
+        return SPLIT_OF[last.lower()], WORDS[column.lower()]
     return None
 
 

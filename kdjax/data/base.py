@@ -23,6 +23,8 @@ from kdjax.dataset import (
 from kdjax.errors import UsageError, unknown
 
 SAME = {'validation': 'test', 'test': 'validation'}  # which of them may stand for which
+# What splits are called by those who store them.
+SPLIT_WORDS = {'train': ('train',), 'validation': ('validation', 'val', 'valid'), 'test': ('test',)}
 
 
 def checked(dataset: Any) -> Dataset:

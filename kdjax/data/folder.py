@@ -9,14 +9,12 @@ from typing import NamedTuple
 import numpy as np
 
 from kdjax import trees
-from kdjax.data.base import completed
+from kdjax.data.base import SPLIT_WORDS, completed
 from kdjax.data.pictures import Crops, column, crops
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import Remark, UsageError
 
 SUFFIXES = ('.png', '.jpg', '.jpeg', '.bmp', '.gif', '.ppm', '.pgm', '.webp', '.tif', '.tiff')
-VALIDATION = ('validation', 'val', 'valid')
-SPLIT_WORDS = {'train': ('train',), 'validation': VALIDATION, 'test': ('test',)}
 TOO = 'validation'  # as `test`: the split that is both
 
 
@@ -66,7 +64,7 @@ def images(
     keep = crops(size, resize, area, lazy)
     places = _places(Path(folder), bool(test))
     if test == TOO and TOO not in places:
-        raise UsageError(f"test='validation' needs a folder of that name, {' or '.join(VALIDATION)}, in {folder}")
+        raise UsageError(f"test='validation' needs a folder of that name, {' or '.join(SPLIT_WORDS[TOO])}, in {folder}")
     classes = tuple(sorted(path.name for path in _folders(places['train'])))
     found = {name: _found(place, classes) for name, place in places.items()}
     trained = set(found['train'].labels.tolist())

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kdjax import trees
-from kdjax.data.base import completed
-from kdjax.data.folder import SPLIT_WORDS
+from kdjax.data.base import SPLIT_WORDS, completed
 from kdjax.data.pictures import column, crops
 from kdjax.dataset import Dataset, Split
 from kdjax.errors import UsageError, unknown
@@ -130,6 +129,8 @@ class _Records:
             except (ValueError, RuntimeError, OSError) as error:
                 raise UsageError(f'{path} cannot be read as ArrayRecord: {_first_line(error)}') from error
         self._source = ArrayRecordDataSource([str(path) for path in paths])
+        if not len(self._source):
+            raise UsageError(f'{paths[0]} and the files after it have no records')
 
     def __len__(self) -> int:
         return len(self._source)
@@ -237,7 +238,11 @@ def _classes(names: Path, train: Sequence[Label]) -> tuple[str, ...]:
     texts = {label for label in train if isinstance(label, str)}
     if texts:
         return tuple(sorted(texts))
-    return tuple(str(number) for number in range(1 + max(int(label) for label in train)))
+    most = max(int(label) for label in train)
+    if most >= len(train):
+        raise UsageError(f'{len(train)} records for training cannot have {most + 1} classes, of which the largest label '
+                         f'is the last: count them from 0, or name them in {names}')  # fmt: skip
+    return tuple(str(number) for number in range(1 + most))
 
 
 def _numbered(labels: Sequence[Label], classes: Sequence[str], where: str) -> np.ndarray:

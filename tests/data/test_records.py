@@ -178,6 +178,16 @@ def test_a_class_that_is_new_in_another_split_is_said(tmp_path):
         records.images(folder=str(tmp_path), size=4)
 
 
+def test_numbers_that_count_no_classes_and_files_of_nothing_are_said(tmp_path):
+    write(tmp_path / 'train.array_record', [example(image=encoded(np.zeros((3, 3, 3), np.uint8)), label=10**9)])
+    write(tmp_path / 'test.array_record', [])
+    with pytest.raises(UsageError, match=r'test\.array_record and the files after it have no records'):
+        records.images(folder=str(tmp_path), size=4)
+    (tmp_path / 'test.array_record').unlink()
+    with pytest.raises(UsageError, match=r'1 records for training cannot have 1000000001 classes.*label\.labels\.txt'):
+        records.images(folder=str(tmp_path), size=4, test=1)
+
+
 def test_without_the_library_its_extra_is_named(tmp_path, monkeypatch):
     write(tmp_path / 'train.array_record', [example(label=0)])
     monkeypatch.setitem(__import__('sys').modules, 'array_record.python.array_record_data_source', None)
