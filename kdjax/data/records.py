@@ -240,8 +240,8 @@ def _classes(names: Path, train: Sequence[Label]) -> tuple[str, ...]:
         return tuple(sorted(texts))
     most = max(int(label) for label in train)
     if most >= len(train):
-        raise UsageError(f'{len(train)} records for training cannot have {most + 1} classes, of which the largest label '
-                         f'is the last: count them from 0, or name them in {names}')  # fmt: skip
+        raise UsageError(f'{len(train)} records for training cannot have {most + 1} classes, as their largest label '
+                         f'says: count them from 0, or name them in {names}')  # fmt: skip
     return tuple(str(number) for number in range(1 + most))
 
 
