@@ -224,10 +224,35 @@ def _log_gate(params: Tree, groups: int, teacher: Array) -> Array:
 
 def _within(known: Entities, group_E: Array, part: slice) -> Array:
     """What users, or items, add of the topology within groups."""
-    group, counts = group_E[part], known.counts[part]
-    own, other = (cosines(side[part], side[part]) for side in known[:2])
+    group, counts, own = group_E[part], known.counts[part], unit(known.student[part])
+    other = cosines(known.teacher[part], known.teacher[part])
     together = (group[:, None] == group) & (other > 0)
-    return counts * (jnp.where(together, jnp.square(own - other), 0) @ counts)
+    return counts * _compared(own, other, together, counts)
+
+
+@jax.custom_vjp
+def _compared(own_ED: Array, other_EE: Array, together_EE: Array, counts_E: Array) -> Array:
+    """sum_k counts_k (s_j . s_k - t_j . t_k)^2 over the k that j is compared with, and k with j. (E,)
+
+    Of s alone there is a gradient. A pair is in the sums of both its entities, with one difference. So its gradient is
+    one product of the pairs with all s, where that of s @ s.T is two, the second of them by columns: of 1,024 users and
+    2,048 items with 100 numbers, in a grid of 5, it takes 0.3 to 0.4 s forth and back on a core that took 0.6 to 0.7.
+    """
+    return _forth(own_ED, other_EE, together_EE, counts_E)[0]
+
+
+def _forth(own_ED: Array, other_EE: Array, together_EE: Array, counts_E: Array) -> tuple[Array, tuple[Array, ...]]:
+    gap_EE = jnp.where(together_EE, own_ED @ own_ED.T - other_EE, 0)
+    return jnp.square(gap_EE) @ counts_E, (own_ED, gap_EE, counts_E)
+
+
+def _back(kept: tuple[Array, ...], slope_E: Array) -> tuple[Array | None, ...]:
+    own_ED, gap_EE, counts_E = kept
+    of_pair_EE = slope_E[:, None] * counts_E + counts_E[:, None] * slope_E
+    return 2 * (gap_EE * of_pair_EE) @ own_ED, None, None, None
+
+
+_compared.defvjp(_forth, _back)
 
 
 def gaps(student_ED: Array, teacher_EK: Array, counts_E: Array) -> Array:

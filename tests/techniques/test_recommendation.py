@@ -13,7 +13,7 @@ from golden_map import MAPPINGS
 from scipy.special import expit, log_expit, logsumexp
 
 from kdjax.errors import UsageError
-from kdjax.techniques import dcd, rd
+from kdjax.techniques import dcd, rd, topology
 from kdjax.techniques.bpr import PairwiseRanking
 from kdjax.techniques.candidates import once
 from kdjax.techniques.cd import CollaborativeDistillation
@@ -220,6 +220,30 @@ def test_the_topology_of_groups(level):
     against = centres if level == 'prototypes' else (s[live], t[live])
     total += np.square(cosines(centres[0], against[0]) - cosines(centres[1], against[1])).sum()
     np.testing.assert_allclose(ask(term).sum(), total, rtol=1e-9)
+
+
+def test_the_gradient_of_pairs_of_one_group_is_that_of_their_differences():
+    """Where examples count by different weights, so that the two sums that a pair is in do."""
+    term = HierarchicalTopology(groups=2, topology=1.0)
+    batch = {'mask': MASK, 'id': np.arange(B), 'view': np.zeros(B, int)}
+    inputs = jax.tree.map(jnp.asarray, TermInputs(Outputs(None, STUDENT), Outputs(None, TEACHER), batch))
+    params, _ = term.init(jax.random.key(0), inputs)
+    of_example = jnp.asarray(np.random.default_rng(1).random(B))
+
+    def whole(features, within):
+        with pytest.MonkeyPatch.context() as patch:
+            if within is not None:
+                patch.setattr(topology, '_compared', within)
+            seen = inputs._replace(student=Outputs(None, features))
+            found = term(params, {}, seen, term.knobs(), step=0, key=jax.random.key(1)).values
+        return jnp.sum(of_example * jnp.where(jnp.asarray(MASK) > 0, found, 0))
+
+    def plain(own, other, together, counts):
+        return jnp.where(together, jnp.square(own @ own.T - other), 0) @ counts
+
+    found, wanted = (jax.value_and_grad(whole)(inputs.student.features, within) for within in (None, plain))
+    jax.tree.map(lambda left, right: np.testing.assert_allclose(left, right, rtol=1e-9), found, wanted)
+    assert np.abs(found[1]['item_vectors']).max() > 0
 
 
 def test_experts_that_embeddings_share():
