@@ -28,6 +28,9 @@ def same_classes(inputs: TermInputs) -> tuple[Array, Array]:
       UsageError: their shapes differ.
     """
     student, teacher = inputs.student.logits, inputs.teacher.logits
+    if teacher is None and 'top_ids' in inputs.teacher.features:
+        raise UsageError("reads the teacher's logits, and of this one the most probable classes alone are known: take "
+                         'sparse.SparseTargets, or keep all of them (keep=0, bound=0)')  # fmt: skip
     if teacher is None:
         raise UsageError('reads the teacher, but this fit has none')
     if student.shape != teacher.shape:

@@ -156,8 +156,9 @@ def logits_of(answers: Answers, classes: int) -> np.ndarray:
 
 def _check_answers(where: str, answers: Answers, classes: int) -> None:
     for name, array in answers.items():
-        if array.dtype.kind not in 'fiub' or not np.all(np.isfinite(array)):
-            raise UsageError(f'{where}/{name} must be finite numbers, got {array.dtype} {array.shape}')
+        if array.dtype.kind not in 'fiub' or not np.all(np.isfinite(_as_read(array))):
+            raise UsageError(f'{where}/{name} must be numbers that are finite in float32, got {array.dtype} '
+                             f'{array.shape}')  # fmt: skip
     frames = answers[LOGITS if LOGITS in answers else SPARSE[0]].shape[:2]
     if MASK in answers and answers[MASK].shape != frames:
         raise UsageError(f'{where}/{MASK} must be of the frames of its answers, {frames}, got {answers[MASK].shape}')
@@ -167,13 +168,19 @@ def _check_answers(where: str, answers: Answers, classes: int) -> None:
                              f'{answers[LOGITS].shape}')  # fmt: skip
         return
     ids, top = (answers[name] for name in SPARSE)
-    if ids.shape != top.shape or ids.ndim < 2 or not np.issubdtype(ids.dtype, np.integer):
-        raise UsageError(f'{where}: {SPARSE[0]} must be integers and {SPARSE[1]} of their shape, (N, ..., k), got '
+    if ids.shape != top.shape or ids.ndim < 2 or not ids.shape[-1] or not np.issubdtype(ids.dtype, np.integer):
+        raise UsageError(f'{where}: {SPARSE[0]} must be integers and {SPARSE[1]} of their shape, (N, ..., k > 0), got '
                          f'{ids.dtype} {ids.shape} and {top.shape}')  # fmt: skip
     if ids.min() < 0 or ids.max() >= classes or np.any(np.diff(np.sort(ids, axis=-1), axis=-1) == 0):
         raise UsageError(f'{where}/{SPARSE[0]} must be different classes in 0 to {classes - 1}, got {_told(ids)}')
     if np.any(np.diff(top, axis=-1) > 0) or np.exp(top.astype(np.float64)).sum(axis=-1).max() > 1 + SUM:
         raise UsageError(f'{where}/{SPARSE[1]} must be log-probabilities, the best first, that sum to 1 at most')
+
+
+def _as_read(array: np.ndarray) -> np.ndarray:
+    """Numbers as a student is told them: those of float64 may be too large for that."""
+    with np.errstate(over='ignore'):
+        return array.astype(np.float32) if array.dtype.kind == 'f' else array
 
 
 def _check_question(path: str, name: str, answer: np.ndarray, size: int) -> None:
@@ -189,14 +196,17 @@ def _stored(path: str, start: str) -> Answers:
       UsageError: it is no such file, or has not the one.
     """
     try:
-        with np.load(path) as file:
+        loaded = np.load(path)
+        if not isinstance(loaded, np.lib.npyio.NpzFile):
+            raise UsageError(f'{path} is one array, and must be an .npz of several by name')
+        with loaded as file:
             found = {name: file[name] for name in file if name.startswith(start)}
             if not start.endswith('/') and start not in found:
                 raise unknown('array', start, file, f' of {path}')
             return found
     except UsageError:
         raise
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
         raise UsageError(f'{path} is no .npz of arrays of numbers: {str(error)[:80]}') from error
 
 

@@ -71,6 +71,9 @@ def _each(modules: Mapping[str, str], student: Tree, teacher: Tree) -> dict[str,
     """The modules, of stacks each layer and all else that both have."""
     found: dict[str, str] = {}
     for own, other in modules.items():
+        if not own.strip('/') or not other.partition(':')[0].strip('/'):
+            raise UsageError(f'student.start names modules of the student and of the teacher by path, got {own!r}: '
+                             f'{other!r}')  # fmt: skip
         path, stacked, rule = other.partition(':')
         if not stacked:
             found[own] = other
@@ -161,8 +164,8 @@ def _carried(initial: Tree, learned: Tree, new: Sequence[str], cells: bool) -> T
         own, other = leaf.shape[1:] if cells else leaf.shape, known.get(trees.path(keys))
         if other is None or other.shape != own:
             raise UsageError(f'{trees.path(keys)} has the shape {own}, and in the network that it is to start as '
-                             f'{"none" if other is None else other.shape}: name its module in upstream.new, to begin '
-                             'anew, or take networks of one kind')  # fmt: skip
+                             f'{"none" if other is None else other.shape}: take networks of one kind; what '
+                             'learned upstream may leave modules behind (upstream.new)')  # fmt: skip
         return jax.numpy.broadcast_to(other, leaf.shape).astype(leaf.dtype) if cells else other
 
     return jax.tree_util.tree_map_with_path(carry, initial, trees.under(initial, new))

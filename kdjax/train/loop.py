@@ -13,7 +13,7 @@ from kdjax.data.feed import Feed
 from kdjax.errors import Interrupted, UsageError
 from kdjax.metrics import Metric
 from kdjax.train import distributed, optim, parallel
-from kdjax.train.checkpoint import Checkpoints
+from kdjax.train.checkpoint import ADVICE, Checkpoints
 from kdjax.train.grid import Step
 from kdjax.train.ledger import Logger, plain
 from kdjax.train.pace import Pace
@@ -118,6 +118,8 @@ def fit(
             restored, log = checkpoints.restore({'state': state, 'best': best})
             restored = jax.device_put(restored)
             state, best = State(*restored['state']), Best(*restored['best'])
+            if (held := int(np.max(state.step))) != saved:
+                raise UsageError(f'checkpoint {folder / "latest" / str(saved)} holds step {held}: {ADVICE}')
         distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (list(log[kind]) for kind in ('validation', 'anatomy', 'diverged'))
         failures = {line['cell']: line for line in diverged}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import runpy
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -71,6 +72,17 @@ def test_what_is_not_there_is_named(finished, asked, message):
         kdjax.load(finished, **asked)
 
 
+def test_an_export_is_of_one_student(finished, tmp_path):
+    folder = kdjax.load(finished, 'combined', seed=0).save(tmp_path / 'out')
+    assert kdjax.load(folder, 'combined', seed=0, transfer_size=50).seed == 0
+    for asked, said in (({'method': 'hard labels'}, "method is 'combined', got 'hard labels'"),
+                        ({'seed': 1}, 'seed is 0, got 1'), ({'transfer_size': 7}, 'transfer_size is 50, got 7'),
+                        ({'checkpoint': 'best'}, "checkpoint is 'last', got 'best'"),
+                        ({'point': {'width': 4}}, 'width is None, got 4')):  # fmt: skip
+        with pytest.raises(UsageError, match=f'is the export of one student, whose {said}; ask the workdir'):
+            kdjax.load(folder, **asked)
+
+
 def test_a_folder_without_a_run_and_a_damaged_export_are_refused(finished, tmp_path):
     with pytest.raises(UsageError, match='no finished run'):
         kdjax.load(tmp_path)
@@ -80,6 +92,15 @@ def test_a_folder_without_a_run_and_a_damaged_export_are_refused(finished, tmp_p
     (folder / 'student.safetensors').write_bytes(whole)
     with pytest.raises(UsageError, match='not as it was written'):
         kdjax.load(folder)
+
+
+def test_what_a_run_says_of_its_students_may_be_lost(finished, tmp_path):
+    copied = tmp_path / 'run'
+    shutil.copytree(finished, copied)
+    (lost,) = copied.glob('evaluate-*/students.json')
+    lost.unlink()
+    with pytest.raises(UsageError, match=r'students\.json .*(gone|damaged|No such file)'):
+        kdjax.load(copied)
 
 
 def test_the_command_writes_the_same_student(finished, tmp_path):

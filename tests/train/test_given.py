@@ -83,7 +83,9 @@ TOP = best(LOGITS)
         (changed('train', ids=np.zeros(100, int)), r'ids must be the positions 0 to 99 .* got int64 \(100,\), 0 to 0'),
         (changed('train', ids=np.arange(50)), r'train/ids \(50,\) and train/\w+ \(100, \d\) must have a row for each'),
         (changed('train', logits=LOGITS[:, :1]), r'train/logits must have the 2 classes of the task .* got \(100, 1\)'),
-        (changed('train', logits=np.where(LOGITS > 1, np.nan, LOGITS)), r'train/logits must be finite'),
+        (changed('train', logits=np.where(LOGITS > 1, np.nan, LOGITS)), r'train/logits must be .* finite'),
+        (changed('train', logits=LOGITS.astype(float) * 1e300), r'logits must be numbers that are finite in float32'),
+        (changed('train', top_ids=np.zeros((100, 0), int), top_log_probs=np.zeros((100, 0)), logits=None), 'k > 0'),
         (changed('train', mask=np.ones((100, 3))), r'train/mask must be of the frames of its answers, \(100, 2\)'),
         (changed('train', **TOP | {'top_ids': TOP['top_ids'] + 2}, logits=None), r'different classes in 0 to 1, got'),
         (changed('train', **TOP | {'top_ids': LOGITS}, logits=None), r'top_ids must be integers and top_log_probs'),
@@ -120,7 +122,11 @@ def test_what_is_no_such_file_is_said(tmp_path):
     (tmp_path / 'text.npz').write_text('no archive')
     np.savez(tmp_path / 'other.npz', weights=np.zeros(3))
     np.savez(tmp_path / 'objects.npz', checksum=np.array([{}], object))
-    for name, says in (('text', 'is no .npz of arrays'), ('other', "unknown array 'checksum'"), ('objects', 'no .npz')):
+    (tmp_path / 'empty.npz').write_bytes(b'')
+    with (tmp_path / 'single.npz').open('wb') as file:
+        np.save(file, np.zeros(3))
+    for name, says in (('text', 'is no .npz of arrays'), ('other', "unknown array 'checksum'"), ('objects', 'no .npz'),
+                       ('empty', 'is no .npz of arrays'), ('single', 'is one array, and must be an .npz')):  # fmt: skip
         with pytest.raises(UsageError, match=says):
             given.check(str(tmp_path / f'{name}.npz'), DATA, 2, {})
 

@@ -60,6 +60,8 @@ def test_rules():
         ({'words': 'words:spread'}, "'words' has 0 layers and 'words' of the teacher 0"),
         ({'decoder/layer3': 'decoder/layer1'}, "unknown module 'layer3' of the student"),
         ({'decoder': 'decoder'}, 'are not modules of one kind'),
+        ({'': ''}, "student.start names modules of the student and of the teacher by path, got '': ''"),
+        ({'decoder': ':spread'}, 'names modules of the student and of the teacher by path'),
     ],
 )
 def test_what_cannot_be_taken_over(modules, said):

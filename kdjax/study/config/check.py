@@ -147,6 +147,10 @@ def _check_team(name: str, spec: ConfigDict, known: Mapping[str, ConfigDict]) ->
             raise UsageError(f'{name}.team: {one!r} is a table of answers, and a team is of networks')
         if known[one].fit.examples == schema.EXAMPLES[-1]:
             raise UsageError(f'{name}.team: {one!r} learns upstream, of another task')
+        for field in ('folds', 'keep', 'bound', 'precision'):
+            if known[one][field]:
+                raise UsageError(f'{name}.team: {one!r} teaches with the others, and {field} is of who teaches alone: '
+                                 f'leave {one}.{field} out, got {known[one][field]!r}')  # fmt: skip
         for field in ('inputs', 'preprocess', 'data_args'):
             if known[one][field] != spec[field]:
                 raise UsageError(f'{name}.team reads as one: {one}.{field} must be as {name}.{field}, '

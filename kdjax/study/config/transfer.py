@@ -21,6 +21,10 @@ def check(config: ConfigDict, teachers: Mapping[str, ConfigDict]) -> None:
     used = {name: config.fits[name] for fits in config.methods.values() for name in fits if name in config.fits}
     for name, fit in {**used, **{name: spec.fit for name, spec in teachers.items()}}.items():
         _check_fit(config, name, fit)
+    everyone = [*used.values(), config.teacher.fit, *(spec.fit for spec in config.assistants.values())]
+    if config.upstream.source and not any(map(_upstream, everyone)):
+        raise UsageError(f'upstream.source={config.upstream.source!r} is a data set that no fit learns from: give one '
+                         "examples='upstream', or leave it out")  # fmt: skip
     if _upstream(config.teacher.fit):
         raise UsageError("teacher.fit teaches the task of `data`, so its examples cannot be 'upstream': give that fit "
                          'to an assistant, and name it in teacher.pretrained')  # fmt: skip

@@ -19,6 +19,7 @@ from kdjax.study.recipe.recipe import Fit, Recipe, TeacherSpec, Views
 from kdjax.study.recipe.stages import folds_of
 from kdjax.tasks.base import Question, Task
 from kdjax.tasks.evaluation import answers
+from kdjax.techniques.distributions import EnsembleTerm
 from kdjax.train import cache, given, probes, teachers
 from kdjax.types import Net, Outputs, Tree
 
@@ -164,13 +165,30 @@ def _by_fold(
 
 
 def check_source(recipe: Recipe, fit: Fit) -> None:
-    """Raises UsageError where a teacher has learned from other data than those that it is to answer for."""
+    """Raises UsageError where a teacher has learned from other data than those that it is to answer for, where a term
+    would listen to fewer teachers than there are, or a block to none."""
+    _check_heard(recipe, fit)
     source = recipe.teachers.get(fit.teacher)
     if source is not None and source.fit.upstream != fit.upstream:
         places = {True: 'upstream', False: 'from `data`'}
         raise UsageError(f'fit {fit.name!r} learns {places[fit.upstream]} and its teacher {fit.teacher!r} '
                          f'{places[source.fit.upstream]}: name one that knows the same data, or let one start as that '
                          'network (pretrained)')  # fmt: skip
+
+
+def _check_heard(recipe: Recipe, fit: Fit) -> None:
+    """Raises UsageError where a term would listen to fewer teachers than there are, or a block to none."""
+    source = recipe.teachers.get(fit.teacher)
+    there = 1 if source is None else len(source.team) or source.members
+    for name, term in fit.objective.terms:
+        if isinstance(term, EnsembleTerm) and term.members < there:
+            raise UsageError(f'term {name!r} listens to members={term.members} of the {there} networks of '
+                             f'{fit.teacher!r}: set terms.{name}.members={there}, or let fewer teach')  # fmt: skip
+    for cut in fit.spec.blockwise:
+        reading = [name for name, term in fit.objective.terms if cut in term.taps().student]
+        if reading and all(min(fit.knobs[f'{name}.weight']) == 0 for name in reading):
+            raise UsageError(f'fit {fit.name!r} is cut at {cut!r}, and what is before the cut would learn nothing with '
+                             f'a weight of 0 of {", ".join(map(repr, reading))}')  # fmt: skip
 
 
 def check_together(recipe: Recipe, spec: TeacherSpec) -> None:

@@ -27,8 +27,9 @@ from kdjax.study.recipe.inputs import (
     TrainedTeacher,
     teacher_of,
 )
-from kdjax.study.recipe.recipe import GridCell, NetSpec
+from kdjax.study.recipe.recipe import Fit, GridCell, NetSpec
 from kdjax.tasks.base import Question, Task
+from kdjax.techniques.averaged import AveragedLosses
 from kdjax.train import cache, given, parallel, teachers
 from kdjax.train.inherit import carried, inherited
 from kdjax.train.step import init_state
@@ -75,6 +76,7 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     """
     fit = inputs.fit
     _check_batch(inputs, dataset)
+    _check_chosen(fit, dataset)
     net = build.trained_net(shapes.changed_net(inputs, dataset, inputs.precision), fit)
     if isinstance(inputs, TrainedStudents) and inputs.parent is not None and inputs.start:
         assert not isinstance(inputs.parent, GivenTeacher | TeacherTeam)  # the config is checked for it
@@ -97,6 +99,16 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     if changes.scored_on(inputs):
         _check_scored(inputs, dataset, knobs, earlier)
     return traced
+
+
+def _check_chosen(fit: Fit, dataset: Dataset) -> None:
+    """Raises UsageError where an example is to be taught by a member of the teacher that there is not."""
+    for name, term in fit.objective.terms:
+        if isinstance(term, AveragedLosses) and term.chosen:
+            found = np.unique(np.asarray(dataset.splits['train'].column(term.chosen)))
+            if wrong := [value for value in found.ravel().tolist() if value not in range(term.members)]:
+                raise UsageError(f'term {name!r} is taught by the member that the column {term.chosen!r} says, 0 to '
+                                 f'{term.members - 1}, and training examples say {wrong[0]!r}')  # fmt: skip
 
 
 def _check_scored(inputs: Trained, dataset: Dataset, knobs: Tree, earlier: Tree | None) -> None:

@@ -91,7 +91,13 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     """
     folder = Path(path)
     if (folder / ABOUT).is_file():
-        return bundle.read(folder)
+        student = bundle.read(folder)
+        _check_asked(folder, student.about, {
+            **(point or {}), **({'method': method} if method else {}), **({} if seed is None else {'seed': seed}),
+            **({'transfer_size': transfer_size} if transfer_size else {}),
+            **({'checkpoint': checkpoint} if checkpoint != 'last' else {}),
+        })  # fmt: skip
+        return student
     if checkpoint not in CHECKPOINTS:
         raise unknown('checkpoint', checkpoint, CHECKPOINTS)
     if (folder / 'report' / STUDENTS).is_file():
@@ -174,13 +180,22 @@ def of_grid(folder: Path, cell: int) -> Student:
     return bundle.build(about, {'params': {}, 'stats': {}, **variables})
 
 
+def _check_asked(folder: Path, about: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
+    """Raises UsageError where the one student of an exported folder is another than was asked for."""
+    held = {**about.get('candidate', {}), **about}
+    for name, value in asked.items():
+        if held.get(name) != value:
+            raise UsageError(f'{folder} is the export of one student, whose {name} is {held.get(name)!r}, got '
+                             f'{value!r}; ask the workdir for others')  # fmt: skip
+
+
 def _known(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """What the last run of a workdir says of its students, and what its report says."""
     if not (folder / 'report' / ARTIFACT).is_file():
         raise UsageError(f'{folder} has no finished run and no {ABOUT}; train one first: --mode=run')
     said = _result(folder / 'report')
     known = folder / said.get('evaluated', 'report') / STUDENTS
-    if 'evaluated' not in said or not known.is_file():
+    if 'evaluated' not in said:
         raise UsageError(f'{folder} is of an earlier version: delete {folder / "report"} and its evaluate-* and run '
                          'it again, which trains nothing')  # fmt: skip
     storage.intact(known)

@@ -81,6 +81,20 @@ def test_what_objects_cannot_use_is_one_line(change, message):
     assert len(str(caught.value).splitlines()) == 1
 
 
+def test_a_block_whose_terms_weigh_nothing_is_met():
+    hint = {'kind': 'fitnets.Hint', 'layer': 'hidden1', 'regressor': False}
+    config = changed(
+        terms__hint=hint, fits__combined__weights__hint=0.0, fits__combined__blockwise={'hidden1': 'hidden1'}
+    )
+    with pytest.raises(UsageError, match=r"fit 'combined' is cut at 'hidden1', .* with a weight of 0 of 'hint'"):
+        acceptance.checked(config, Datasets())
+
+
+def test_what_is_kept_of_a_teacher_and_what_is_read_of_it_are_named():
+    with pytest.raises(UsageError, match=r'the most probable classes alone are known: take sparse\.SparseTargets'):
+        acceptance.checked(changed(teacher__keep=3), Datasets())
+
+
 def test_all_attempts_are_looked_at_before_the_first_one():
     config = changed(retry__attempts=1, retry__transfer_size=(99999,))
     with pytest.raises(UsageError, match='transfer size 99999 must be in 1 to 1000, the training examples'):

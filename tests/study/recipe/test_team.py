@@ -1,5 +1,6 @@
 """Networks of unlike kinds that teach together: each is trained as it is alone, and their probabilities are meant."""
 
+import blobs
 import jax
 import numpy as np
 import pytest
@@ -89,10 +90,33 @@ def test_a_team_has_teams_and_ensembles_in_it(tmp_path):
     ({'teacher.inputs': 'other'}, r"teacher\.team reads as one: wide\.inputs must be as teacher\.inputs, 'other'"),
     ({'student.start': {'hidden1': 'hidden1'}}, r'teacher\.team is of several networks'),
     ({'student.pretrained': 'teacher'}, "student.pretrained: 'teacher' is 2 networks"),
+    ({'assistants.wide.folds': 2}, "'wide' teaches with the others, and folds is of who teaches alone: leave wide"),
+    ({'assistants.wide.keep': 1}, 'keep is of who teaches alone: leave wide.keep out, got 1'),
+    ({'assistants.deep.precision': 'bfloat16'}, 'precision is of who teaches alone: leave deep.precision out'),
+    ({'terms.soft': {'kind': 'averaged.AveragedLosses', 'members': 1}},
+     r"term 'soft' listens to members=1 of the 2 networks of 'teacher': set terms\.soft\.members=2"),
 ])  # fmt: skip
 def test_what_is_wrong_with_a_team_is_met_before_anything_trains(changes, message):
     with pytest.raises(UsageError, match=message):
         recipe_of(**changes)
+
+
+@pytest.mark.parametrize(('column', 'message'), [
+    ('id', "unknown column 'id' of the data"),
+    ('numbers', "'soft' is taught by the member that the column 'numbers' says, 0 to 1, and training examples say 2"),
+])  # fmt: skip
+def test_who_teaches_an_example_is_met_before_anything_trains(column, message, monkeypatch):
+    def numbered():
+        data = blobs.blobs()
+        splits = {name: split._replace(more={'numbers': np.arange(split.size, dtype=np.int32) % 3})
+                  for name, split in data.splits.items()}  # fmt: skip
+        return data._replace(splits=splits)
+
+    monkeypatch.setattr(blobs, 'numbered', numbered, raising=False)
+    soft = {'kind': 'averaged.AveragedLosses', 'members': 2, 'chosen': column}
+    recipe = recipe_of(**{'terms.soft': soft, 'data.source': 'blobs:numbered'})
+    with pytest.raises(UsageError, match=message):
+        plan.check_shapes(recipe, Context(recipe.execution, Screen(quiet=True), StopSignals()).datasets(recipe.data))
 
 
 def test_teams_that_are_in_each_other_are_a_circle():

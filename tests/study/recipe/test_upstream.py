@@ -109,6 +109,8 @@ def test_another_task_upstream_is_judged_by_its_own_metrics():
         ({'assistants.base.pretrained': 'teacher'}, "base.pretrained: 'teacher' learns from `data`, and 'base'"),
         ({'assistants.base.members': 2}, "teacher.pretrained: 'base' is 2 networks, and one network is"),
         ({'upstream.task': ConfigDict({'kind': 'nothing.Nothing'})}, "upstream: unknown task module 'nothing'|nothing"),
+        ({'methods': ConfigDict({'probe': ('probe',)}), 'baseline': 'probe', 'accept.method': 'probe',
+          'assistants.base.fit.examples': 'transfer'}, 'upstream.source=.* is a data set that no fit learns from'),
         ({'fits.pre.examples': 'upstreem'}, "unknown fits.pre.examples 'upstreem'; there is: 'upstream'"),
     ],
 )  # fmt: skip
