@@ -10,8 +10,8 @@ Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/transfer/config.p
           KDJAX_DATA=FOLDER python run.py --config=experiments/transfer/config.py:pairs=convolutions --mode=sweep
           where it has those of CIFAR-100 in 'cifar100' and fsdd/recordings
 Cost:     see README.md, and that of experiments/transfer_convolutions
-Expected: pretraining helps the more the fewer labels there are, and more from what is near; a teacher that knows all
-          labels helps at every size
+Expected: a teacher that knows all labels helps where there are few of them; what was learned first helps convolutions,
+          most between speakers, and not perceptrons
 Arguments: pairs=perceptrons|convolutions, quick (few steps, 2 seeds: a look at the machinery), seeds=N
 """
 
