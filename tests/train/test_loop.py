@@ -227,15 +227,13 @@ def test_a_checkpoint_that_holds_something_else_than_was_written_is_refused(job,
         fit(job, tmp_path / 'mixed')
 
 
-def test_a_checkpoint_whose_folder_says_another_step_is_refused(job, unbroken, tmp_path):
+def test_a_checkpoint_whose_folder_says_another_step_is_refused(job, tmp_path):
     with pytest.raises(Interrupted):
         fit(job, tmp_path, stop_after=12)
-    latest = tmp_path / 'checkpoints' / 'latest'
-    shutil.copytree(latest / '12', latest / '20')
-    with pytest.raises(UsageError, match=f'checkpoint {latest / "20"} holds step 12: delete that folder to resume'):
+    held, said = (tmp_path / 'checkpoints' / 'latest' / step for step in ('12', '20'))
+    held.rename(said)
+    with pytest.raises(UsageError, match=f'checkpoint {said} holds step 12: delete that folder to resume'):
         fit(job, tmp_path)
-    shutil.rmtree(latest / '20')
-    assert trees.fingerprint(fit(job, tmp_path).variables) == trees.fingerprint(unbroken[1].variables)
 
 
 def with_rates(job, rates):

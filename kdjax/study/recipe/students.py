@@ -92,11 +92,8 @@ def load(path: str | Path, method: str = '', *, transfer_size: int = 0, seed: in
     folder = Path(path)
     if (folder / ABOUT).is_file():
         student = bundle.read(folder)
-        _check_asked(folder, student.about, {
-            **(point or {}), **({'method': method} if method else {}), **({} if seed is None else {'seed': seed}),
-            **({'transfer_size': transfer_size} if transfer_size else {}),
-            **({'checkpoint': checkpoint} if checkpoint != 'last' else {}),
-        })  # fmt: skip
+        asked = {'method': method, 'transfer_size': transfer_size or None, 'seed': seed, **(point or {})}
+        _check_asked(folder, student.about, asked | ({'checkpoint': checkpoint} if checkpoint != 'last' else {}))
         return student
     if checkpoint not in CHECKPOINTS:
         raise unknown('checkpoint', checkpoint, CHECKPOINTS)
@@ -181,10 +178,10 @@ def of_grid(folder: Path, cell: int) -> Student:
 
 
 def _check_asked(folder: Path, about: Mapping[str, Any], asked: Mapping[str, Any]) -> None:
-    """Raises UsageError where the one student of an exported folder is another than was asked for."""
+    """Raises UsageError where the student of an exported folder is not the one asked for; '' and None ask none."""
     held = {**about.get('candidate', {}), **about}
     for name, value in asked.items():
-        if held.get(name) != value:
+        if value not in ('', None) and held.get(name) != value:
             raise UsageError(f'{folder} is the export of one student, whose {name} is {held.get(name)!r}, got '
                              f'{value!r}; ask the workdir for others')  # fmt: skip
 
