@@ -56,6 +56,7 @@ ONLY_IN = {
         'study.run',
         'study.bench',
         'study.command_line',
+        'study.options',
         'study.config_file',
         'study.help',
     ),

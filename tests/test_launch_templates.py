@@ -18,7 +18,7 @@ FILES = ('README.md', 'slurm.sbatch', 'jobset.yaml', 'tpu_pod.sh')
 SCRIPTS = ('slurm.sbatch', 'tpu_pod.sh')
 
 
-KNOWN = set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", (ROOT / 'kdjax' / 'study' / 'command_line.py').read_text()))
+KNOWN = set(re.findall(r"DEFINE_\w+\(\s*'(\w+)'", (ROOT / 'kdjax' / 'study' / 'options.py').read_text()))
 
 
 @pytest.mark.parametrize('name', FILES)

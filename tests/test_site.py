@@ -14,7 +14,7 @@ sys.path.append(str(ROOT / 'docs'))
 import equations
 import sections
 
-from kdjax.study import command_line, listing
+from kdjax.study import command_line, listing, options
 
 PAGES = sorted((ROOT / 'docs').rglob('*.md'))
 CHOOSING = (ROOT / 'docs' / 'choosing.md').read_text()
@@ -109,12 +109,12 @@ def commands():
 
 
 def test_commands_have_modes_and_flags_that_exist():
-    flags = {'config', *command_line._own(command_line.flags.FLAGS)}
+    flags = {'config', *options.names(command_line.flags.FLAGS)}
     found = list(commands())
     assert len(found) > 10
     for page, line in found:
         _, mode, *words = line.split()
-        assert mode in command_line.MODES, (page, line)
+        assert mode in options.MODES, (page, line)
         given = {re.split(r'[.=]', word.removeprefix('--'))[0] for word in words if word.startswith('--')}
         assert given <= flags, (page, line)
 

@@ -15,53 +15,15 @@ from pathlib import Path
 from typing import Any
 
 from absl import flags
-from ml_collections import ConfigDict, config_flags
+from ml_collections import ConfigDict
 
 from kdjax.cpu import allocator, effort
 from kdjax.errors import Interrupted, Remark, UsageError, nearest, shown, unknown
-from kdjax.study import config_file, help
+from kdjax.study import config_file, help, options
 from kdjax.study.config import arguments, check
 from kdjax.study.config.search import Search
 from kdjax.study.sweep import rows
 
-CONFIG = config_flags.DEFINE_config_file('config', None, 'What to run. Default: configs/digits.py.', lock_config=True)
-WORKDIR = flags.DEFINE_string('workdir', None, 'Where everything is kept. Default: runs/<name of the config file>.')
-MODES = {
-    'run': 'Train and report.',
-    'sweep': 'The same for the sweep of the config file: all its rows.',
-    'tune': 'Look for a better setting of the method that is judged.',
-    'plan': 'Print what would run, and what it would cost.',
-    'report': 'Report what is there of a sweep, finished or not; show what a finished run found.',
-    'export': 'Write the student of a finished run to a folder.',
-    'bench': 'Measure how fast it trains here.',
-    'list': 'List the techniques, or all about one of them.',
-    'new': 'Write a folder to start a project from.',
-    'prepare': 'Prepare a data set on disk.',
-}
-MODE = flags.DEFINE_enum('mode', 'run', list(MODES), 'What to do; see the modes above.')
-DISTRIBUTED = flags.DEFINE_string('distributed', None, "A run in several processes: 'auto', or HOST:PORT,COUNT,INDEX.")
-DATA = flags.DEFINE_string('data', '', 'To prepare: the data set, such as mnist or sst2.')
-ORIGINALS = flags.DEFINE_string(
-    'originals', '', 'To prepare: folder of its original files, or URL of a mirror; left out, download.'
-)
-DATA_DIR = flags.DEFINE_string(
-    'data_dir', '', 'To prepare: where to. Default: TFDS_DATA_DIR or ~/tensorflow_datasets; KDJAX_DATA, if not of TFDS.'
-)
-METHOD = flags.DEFINE_string('method', '', 'To export: whose student. Default: of the method that is accepted.')
-SIZE = flags.DEFINE_integer('size', 0, 'To export: of its transfer set. Default: the largest.')
-READS = flags.DEFINE_string('reads', '', 'To list: what a technique reads: logits, layers, tokens, members, ...')
-NEEDS = flags.DEFINE_string('needs', '', "To list: 'labels', or 'nothing': those that serve examples without labels.")
-TASK = flags.DEFINE_string('task', '', 'To list: what it is for: classification, multilabel, regression, tagging.')
-TERM = flags.DEFINE_string('term', '', "To list: all about one, 'dkd.DecoupledTargets' or 'my.module:MyTerm'.")
-STUDENT_SEED = flags.DEFINE_integer('student_seed', None, 'To export: of its run. Default: the best in validation.')
-FORMATS = flags.DEFINE_string(
-    'formats', '', 'To export: files beside the weights, such as stablehlo,litert,litert-int8,onnx,onnx-int8,torch.'
-)
-TO = flags.DEFINE_string('to', '', 'To export, or of a new project: the folder to write.')
-DEBUG = flags.DEFINE_bool('debug', False, 'Show the traceback of an error.')
-SEARCH = flags.DEFINE_string(
-    'search', '', 'Candidates that validation chooses from: "{\'terms.soft.temperature\': (2., 4., 8.)}".'
-)
 _formatted = warnings.formatwarning
 LONGEST_LINE, MOST_LINES = 300, 20  # characters of an error and lines of all
 
@@ -113,35 +75,29 @@ def _cut(line: str) -> str:
 def _help(argv: list[str], default: Path) -> str:
     """What `--help` says: of the config file where one is named, else of the program."""
     if not _given(argv):
-        return help.general(MODES, {flag: str(flags.FLAGS[flag].help) for flag in _own(flags.FLAGS)})
+        return help.general(options.MODES, {flag: str(flags.FLAGS[flag].help) for flag in options.names(flags.FLAGS)})
     path, _, _ = _given(argv)[-1].partition(':')
-    config = parse([word for word in argv if word not in help.ASKED], flags.FLAGS, CONFIG, default)
+    config = parse([word for word in argv if word not in help.ASKED], flags.FLAGS, options.CONFIG, default)
     return help.of_config(path, config, default.with_name('base.py'))
-
-
-def _own(values: flags.FlagValues) -> list[str]:
-    """Flags of this program, without those of libraries."""
-    return [flag.name for flag in values.get_flags_for_module(__name__)]
 
 
 def _dispatch(argv: list[str], default: Path, presets: Callable[[], Mapping[str, Any]], command: str) -> int:
     """Carries out the mode of a command line; returns its exit code."""
-    config = parse(argv, flags.FLAGS, CONFIG, default)
-    workdir = Path(WORKDIR.value or Path('runs') / name(argv, default.stem))
-    if DISTRIBUTED.value and MODE.value != 'run':
-        raise UsageError('--distributed is for --mode=run; processes of a sweep need nothing but its workdir')
-    if MODE.value == 'list':
+    config = parse(argv, flags.FLAGS, options.CONFIG, default)
+    workdir = Path(options.WORKDIR.value or Path('runs') / name(argv, default.stem))
+    options.check()
+    if options.MODE.value == 'list':
         show_techniques(presets)
         return 0
-    if MODE.value in ('prepare', 'export', 'new'):
+    if options.MODE.value in ('prepare', 'export', 'new'):
         _aside(workdir)
         return 0
     # Before JAX is loaded: the answer comes at once.
     check.check_fields(config)
-    listed = called(argv, 'space' if MODE.value == 'tune' else 'sweep')
-    if MODE.value in ('sweep', 'plan', 'report') and listed is not None:
+    listed = called(argv, 'space' if options.MODE.value == 'tune' else 'sweep')
+    if options.MODE.value in ('sweep', 'plan', 'report') and listed is not None:
         listed = rows.checked(listed)
-    elif MODE.value != 'sweep':  # whose rows have yet to say what the config is
+    elif options.MODE.value != 'sweep':  # whose rows have yet to say what the config is
         check.check(config)
     return _on_config(config, listed, workdir, command)
 
@@ -152,12 +108,13 @@ def _aside(workdir: Path) -> None:
     from kdjax.study import new
     from kdjax.study.recipe import students
 
-    if MODE.value == 'prepare':
-        print(prepare.prepare(DATA.value, ORIGINALS.value, DATA_DIR.value))
-    elif MODE.value == 'new':
-        print(new.create(TO.value))
+    if options.MODE.value == 'prepare':
+        print(prepare.prepare(options.DATA.value, options.ORIGINALS.value, options.DATA_DIR.value))
+    elif options.MODE.value == 'new':
+        print(new.create(options.TO.value))
     else:
-        print(students.export(workdir, METHOD.value, SIZE.value, STUDENT_SEED.value, TO.value, FORMATS.value))
+        chosen = options.METHOD.value, options.SIZE.value, options.STUDENT_SEED.value
+        print(students.export(workdir, *chosen, options.TO.value, options.FORMATS.value))
 
 
 def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> int:
@@ -171,21 +128,21 @@ def _on_config(config: ConfigDict, listed: Any, workdir: Path, command: str) -> 
     from kdjax.train import distributed
 
     warnings.formatwarning = one_line
-    if not DEBUG.value:
+    if not options.DEBUG.value:
         quiet_threads()
-    if MODE.value == 'run':
-        with distributed.job(DISTRIBUTED.value, os.environ):
+    if options.MODE.value == 'run':
+        with distributed.job(options.DISTRIBUTED.value, os.environ):
             return 0 if run.run(config, workdir, command) else 1
-    if MODE.value == 'tune':
+    if options.MODE.value == 'tune':
         return 0 if tune.run(config, listed, workdir, command) else 1
-    if MODE.value == 'bench':
+    if options.MODE.value == 'bench':
         bench.run(config, workdir, command)
-    elif MODE.value == 'plan' and listed is None:
+    elif options.MODE.value == 'plan' and listed is None:
         run.show_plan(config, workdir)
-    elif MODE.value == 'report' and listed is None:
+    elif options.MODE.value == 'report' and listed is None:
         run.run(config, workdir, command, train=False)
     else:
-        worker.MODES[MODE.value](config, listed, workdir, command)
+        worker.MODES[options.MODE.value](config, listed, workdir, command)
     return 0
 
 
@@ -194,10 +151,10 @@ def show_techniques(presets: Callable[[], Mapping[str, Any]]) -> None:
     from kdjax.study import listing
 
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    if TERM.value:
-        print(listing.details(TERM.value, presets()))
+    if options.TERM.value:
+        print(listing.details(options.TERM.value, presets()))
     else:
-        print(listing.listing(listing.selected(READS.value, NEEDS.value, TASK.value), width))
+        print(listing.listing(listing.selected(options.READS.value, options.NEEDS.value, options.TASK.value), width))
 
 
 def one_line(message: Warning | str, category: type[Warning], *place: Any, **line: Any) -> str:
@@ -234,7 +191,7 @@ def parse(argv: list[str], values: flags.FlagValues, holder: Any, default: Path)
             [word for word in argv if word.removeprefix('--config.').partition('=')[0] not in further], values
         )
     except flags.UnrecognizedFlagError as error:
-        raise unknown('flag', error.flagname, nearest(error.flagname, {*_own(values), 'help'})[:5]) from error
+        raise unknown('flag', error.flagname, nearest(error.flagname, {*options.names(values), 'help'})[:5]) from error
     except UsageError:  # a config's own, which says what is wrong
         raise
     except (flags.Error, TypeError, ValueError) as error:
@@ -268,7 +225,7 @@ def _with_search(config: ConfigDict, argv: list[str]) -> ConfigDict:
     """The config with the search that the command line gives; a knob that it gives as a number is not searched."""
     if not isinstance(config.get('search'), Search):  # which is said with all else that is wrong
         return config
-    search = Search({**config.search, **_candidates(SEARCH.value)}) if SEARCH.value else config.search
+    search = Search({**config.search, **_candidates(options.SEARCH.value)}) if options.SEARCH.value else config.search
     given = [field for word in argv if (field := word.removeprefix('--config.').partition('=')[0]) != word]
     with config.unlocked(), config.ignore_type():
         config.search = search
