@@ -86,12 +86,14 @@ def of_split(path: str, split: str, size: int) -> Answers:
     """The answers to the examples of a split, in their order, by name.
 
     Raises:
-      UsageError: there are none, or not one for every example.
+      UsageError: there are none, not one for every example, or two kinds.
     """
     answers = {name.removeprefix(f'{split}/'): array for name, array in _stored(path, f'{split}/').items()}
     if LOGITS not in answers and not {*SPARSE} <= {*answers}:
         raise UsageError(f'{path} has neither {split}/{LOGITS} nor {split}/{SPARSE[0]} and {split}/{SPARSE[1]}: a '
                          f'teacher is asked about {", ".join(SPLITS)}, so that its own score is known')  # fmt: skip
+    if LOGITS in answers and (twice := sorted({*SPARSE} & {*answers})):
+        raise UsageError(f'{path} has {split}/{LOGITS} and {split}/{twice[0]}: answers are given once; leave one out')
     ids = answers.pop(IDS, np.arange(0))
     for name, array in answers.items():
         if array.ndim < 1 or len(array) != len(ids):

@@ -80,6 +80,7 @@ TOP = best(LOGITS)
     ('found', 'says'),
     [
         (changed('test', logits=None, other=np.zeros((50, 2))), r'neither test/logits nor test/top_ids .* own score'),
+        (changed('train', **TOP), r'train/logits and train/top_ids: answers are given once; leave one out'),
         (changed('train', ids=np.zeros(100, int)), r'ids must be the positions 0 to 99 .* got int64 \(100,\), 0 to 0'),
         (changed('train', ids=np.arange(50)), r'train/ids \(50,\) and train/\w+ \(100, \d\) must have a row for each'),
         (changed('train', logits=LOGITS[:, :1]), r'train/logits must have the 2 classes of the task .* got \(100, 1\)'),
