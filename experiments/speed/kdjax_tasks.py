@@ -154,7 +154,7 @@ class Loop:
         self.state = jax.jit(begin)(self.knobs, self.teacher, first, trees.stack([variables] * students))
         train = functools.partial(train_step, **parts)
         # The layout of configs, which was the fastest of all three when they were tried for BPR and keywords.
-        steps = grid.scanned(grid.gridded(train, 'vmap' if own else 'unroll', own))
+        steps = grid.gridded(train, 'vmap' if own else 'unroll', own, many=True)
         self.run = parallel.wrap(steps, 'single', jax.devices()[:1])
         # What is compiled for whole dispatches is so before the first step.
         self.run(layout.copied(self.state), self.teacher, self.feed(0, self.chunk), self.knobs)

@@ -119,8 +119,8 @@ def functions(arm: Arm, students: Students) -> tuple[Callable[..., Any], Callabl
             student = quantized.begun(net, arm.rounding, student, batch['inputs'], (4.0, 8.0))
         return init_state(given, {}, batch, student, {}, **parts)
 
-    step = grid.gridded(functools.partial(train_step, **parts), students.layout, own_batches=True)
-    return jax.vmap(begun), grid.scanned(step)
+    step = grid.gridded(functools.partial(train_step, **parts), students.layout, own_batches=True, many=True)
+    return jax.vmap(begun), step
 
 
 def program(arm: Arm, students: Students, examples: Tree) -> tuple[Tree, Callable[[Tree], Tree]]:

@@ -69,7 +69,7 @@ def ours(net: Net, cells: int) -> Callable[[], None]:
     students = jax.vmap(functools.partial(init_student, inputs=TOKENS[:1], net=net))(knobs['seed'])
     state = jax.vmap(lambda k, s: init_state(k, {}, batch, s, **parts))(knobs, students)
     batches = jax.device_put(jax.tree.map(lambda leaf: np.broadcast_to(leaf, (CHUNK, *leaf.shape)), batch))
-    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=False))
+    step = grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=False, many=True)
     run, held = jax.jit(step, donate_argnums=0), [layout.copied(state)]
 
     def train() -> None:

@@ -3,8 +3,8 @@
 Cells are a leading axis of state and knobs; batches are shared by all cells, or have a cell axis too.
 """
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 
@@ -28,49 +28,69 @@ def _map(step: Step, own_batches: bool) -> Step:
     return run
 
 
-def _unroll(step: Step, own_batches: bool) -> Step:
-    def run(states: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+def _unroll(step: Step, own_batches: bool) -> Callable[..., tuple[Any, Any]]:
+    def run(states: Sequence[State], teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[Any, Any]:
         cells = [
-            step(
-                trees.take(states, k),
-                teacher_vars,
-                trees.take(batch, k) if own_batches else batch,
-                trees.take(knobs, k),
-            )
-            for k in range(knobs['seed'].shape[0])
+            step(state, teacher_vars, trees.take(batch, k) if own_batches else batch, trees.take(knobs, k))
+            for k, state in enumerate(states)
         ]
-        return trees.stack(cells)
+        return [state for state, _ in cells], trees.stack([logs for _, logs in cells])
 
     return run
 
 
-LAYOUTS: dict[str, Callable[[Step, bool], Step]] = {
-    'vmap': _vmap,  # one batched program: small dense networks
-    'unroll': _unroll,  # a list of cells in one program: each is compiled, and what is idle in one is used by the next
-    'map': _map,  # one cell after the other: large networks, and where memory is short
+def _each(states: State) -> list[State]:
+    return [trees.take(states, k) for k in range(len(jax.tree.leaves(states)[0]))]
+
+
+class Layout(NamedTuple):
+    """How the cells of a grid lie in its program."""
+
+    step: Callable[[Step, bool], Callable[..., tuple[Any, Any]]]  # a step of all cells, of what is carried on
+    carried: Callable[[State], Any] = lambda states: states  # states with a leading axis -> what is carried on
+    stacked: Callable[[Any], State] = lambda carry: carry  # and back
+
+
+LAYOUTS: Mapping[str, Layout] = {
+    # One batched program: small dense networks.
+    'vmap': Layout(_vmap),
+    # A list of cells in one program: each is compiled, and what is idle in one is used by the next. It stays a list
+    # from step to step: an axis of cells would have every array copied out of it and back in each step.
+    'unroll': Layout(_unroll, _each, trees.stack),
+    # One cell after the other: large networks, and where memory is short.
+    'map': Layout(_map),
 }
 
 
-def gridded(step: Step, layout: str, own_batches: bool) -> Step:
+def gridded(step: Step, layout: str, own_batches: bool, *, many: bool = False) -> Step:
     """`step` over a leading axis of cells.
 
     Args:
       step: (state, teacher_vars, batch, knobs) -> (state, logs) of one cell.
       layout: key of LAYOUTS; all give the same numbers up to rounding.
       own_batches: whether batches have a cell axis (each cell its own examples) or are shared.
+      many: whether batches have an axis of steps before all others, which are taken in one dispatch; logs get it too.
 
     Raises:
       UsageError: unknown layout.
     """
     if layout not in LAYOUTS:
         raise unknown('grid layout', layout, LAYOUTS)
-    return LAYOUTS[layout](step, own_batches)
+    chosen = LAYOUTS[layout]
+    taken = chosen.step(step, own_batches)
+    taken = scanned(taken) if many else taken
+
+    def run(states: State, teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[State, Any]:
+        carry, logs = taken(chosen.carried(states), teacher_vars, batch, knobs)
+        return chosen.stacked(carry), logs
+
+    return run
 
 
-def scanned(step: Step) -> Step:
+def scanned(step: Callable[..., tuple[Any, Any]]) -> Callable[..., tuple[Any, Any]]:
     """`step` over a leading axis of batches, in one dispatch; logs get the same leading axis."""
 
-    def run(states: State, teacher_vars: Tree, batches: Batch, knobs: Any) -> tuple[State, Any]:
+    def run(states: Any, teacher_vars: Tree, batches: Batch, knobs: Any) -> tuple[Any, Any]:
         return jax.lax.scan(lambda carry, batch: step(carry, teacher_vars, batch, knobs), states, batches)
 
     return run

@@ -60,7 +60,7 @@ def job():
     knobs['seed'] = jnp.arange(CELLS, dtype=jnp.uint32)
     streams = [Stream(np.arange(40), seed) for seed in range(CELLS)]
     batches = feed(streams, 8, {'inputs': images, 'labels': labels}, shift(pixels=1), 0, 5)
-    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True))
+    step = grid.gridded(functools.partial(train_step, **parts), 'vmap', own_batches=True, many=True)
     teacher_vars = teacher.init(jax.random.key(5), images[:1])
 
     @jax.jit

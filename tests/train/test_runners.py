@@ -211,7 +211,7 @@ def test_each_device_keeps_a_part_of_a_wide_network():
     parts = {**given.parts, 'tx': tx, 'teacher': teachers.frozen(teacher)}
     given = Setting(parts, teacher.init(jax.random.key(7), given.batches['inputs'][0]), given.batches, given.knobs)
     knobs, devices = cells(given, 2), jax.devices()[:4]
-    step = grid.scanned(grid.gridded(functools.partial(train_step, **given.parts), 'vmap', own_batches=False))
+    step = grid.gridded(functools.partial(train_step, **given.parts), 'vmap', own_batches=False, many=True)
     begun = begin_grid(given, knobs)
     wanted, _ = jax.jit(step)(begun, given.teacher_vars, given.batches, knobs)
     placed = parallel.placed(given.teacher_vars, 'fsdp', devices)
@@ -265,8 +265,8 @@ LAYOUTS = [
 def test_cell_k_of_a_grid_is_single_run_k(layout, runner, devices, reference_cells):
     axis = parallel.axis_of(runner)
     given = setting(axis)
-    step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=False)
-    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=1)
+    step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=False, many=True)
+    run = parallel.wrap(step, runner, jax.devices()[:devices], batch_axis=1)
     knobs = cells(given)
     states, logs = run(begin_grid(given, knobs), given.teacher_vars, given.batches, knobs)
     assert logs['loss'].shape == (STEPS, 4)
@@ -284,8 +284,8 @@ def test_cells_with_batches_of_their_own(layout, runner, devices, run_single):
     knobs = cells(given, 2)
     own = [given.batches, jax.tree.map(lambda leaf: leaf[::-1], given.batches)]
     batches = jax.tree.map(lambda *leaves: jnp.stack(leaves, axis=1), *own)
-    step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=True)
-    run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:devices], batch_axis=2, cell_axis=1)
+    step = grid.gridded(functools.partial(train_step, **given.parts, axis=axis), layout, own_batches=True, many=True)
+    run = parallel.wrap(step, runner, jax.devices()[:devices], batch_axis=2, cell_axis=1)
     states, _ = run(begin_grid(given, knobs), given.teacher_vars, batches, knobs)
     for k in range(2):
         assert_same(trees.take(states, k), run_single(trees.take(knobs, k), own[k])[0])

@@ -247,11 +247,11 @@ def test_all_runners_agree(kind, runners):
         step = functools.partial(train_step, **parts(how, objective), axis=parallel.axis_of(runner))
         state = begun(parts(how, objective), given, 'model')
         if layout:
-            step = grid.gridded(step, layout, own_batches=False)
+            step = grid.gridded(step, layout, own_batches=False, many=True)
             state, numbers = (jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), tree) for tree in (state, given))
         else:
-            numbers = given
-        run = parallel.wrap(grid.scanned(step), runner, jax.devices()[:2], batch_axis=1)
+            numbers, step = given, grid.scanned(step)
+        run = parallel.wrap(step, runner, jax.devices()[:2], batch_axis=1)
         found = jax.device_get(run(state, TEACHER, BATCHES['model'], numbers)[0])
         found = trees.take(found, 1) if layout else found
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=2e-5, atol=2e-6), found, alone)
@@ -261,7 +261,7 @@ def test_a_run_that_is_stopped_and_goes_on_is_one_that_is_not_in_every_bit(tmp_p
     """With what is kept, and how much of it is read, which validation moves."""
     how, given = writes('model', 'replay', prompt=PROMPT, capacity=12, tolerance=0.0), knobs(on_policy=0.6)
     given = jax.tree.map(lambda leaf: leaf[None], given)
-    step = grid.scanned(grid.gridded(functools.partial(train_step, **parts(how)), 'vmap', own_batches=False))
+    step = grid.gridded(functools.partial(train_step, **parts(how)), 'vmap', own_batches=False, many=True)
     run = parallel.wrap(step, 'single', jax.devices()[:1], batch_axis=1)
     begin = jax.jit(lambda: jax.tree.map(lambda leaf: leaf[None], begun(parts(how), knobs(on_policy=0.6), 'model')))
     feed = Feed(lambda start, stop, part: jax.tree.map(lambda leaf: leaf[start:stop], BATCHES['model']))

@@ -231,9 +231,8 @@ def _begin(
 def _program(step: Any, runner: str, cells: int, own_batches: bool, chosen: str, many: bool = True) -> Step:
     """The compiled program of a step of a grid, or of many in a row."""
     runner, inner = (layout.CELLS, 'vmap') if chosen == layout.CELLS else (runner, chosen)
-    gridded = grid.gridded(step, inner, own_batches)
     return parallel.wrap(
-        grid.scanned(gridded) if many else gridded,
+        grid.gridded(step, inner, own_batches, many=many),
         runner,
         devices_of(runner, cells),
         batch_axis=int(own_batches) + many,
