@@ -2,7 +2,7 @@
 
 Command:  KDJAX_DATA=folder python run.py --config=experiments/topology2021_citeulike/config.py --mode=sweep
           (the folder has recsys/ with the split that is published with its histories)
-Cost:     batch=4096,experts=8,grouped=10+20: 12,300 s of one CPU core that other work shared
+Cost:     batch=4096,experts=8: 24,800 s of one CPU core that other work shared
 Expected: expected.json, after 100 epochs: R@50 of .1788, .2276, .2976 and .3152 with 10, 20, 100 and 200 numbers alone,
           .2516 and .2744 with 20 that FTD and HTD teach
 Arguments: widths=N+N+... (of students), methods=NAME+NAME+... (alone, FTD and HTD), seeds=N, epochs=N, batch=N (1024 is
