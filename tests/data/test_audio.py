@@ -71,17 +71,22 @@ def test_filters_are_triangles_on_their_scale(scale):
             assert np.all(np.abs(area - 1) < 0.35)
 
 
-@pytest.mark.parametrize('scale', ['slaney', 'htk'])
-def test_log_mel_is_that_of_the_formulas(scale):
+# Hops in a window: two and a half, two whole ones, one, less than one.
+@pytest.mark.parametrize(
+    ('scale', 'window', 'hop'),
+    [('slaney', 200, 80), ('htk', 200, 80), ('slaney', 200, 100), ('slaney', 200, 200), ('slaney', 60, 90)],
+)
+def test_log_mel_is_that_of_the_formulas(scale, window, hop):
     numbers = {'rate': 8000, 'fft': 256, 'mels': 16, 'low': 20.0, 'high': 4000.0}
     bank = filters_by_hand(**numbers, scale=scale)
-    made = jax.jit(audio.log_mel(**numbers, window=200, hop=80, scale=scale))(CLIPS)
-    assert made['frames'].shape == (4, 11, 16)
-    np.testing.assert_allclose(made['hop_ms'], 10)
+    made = jax.jit(audio.log_mel(**numbers, window=window, hop=hop, scale=scale))(CLIPS)
+    frames = 1 + (LONGEST - window) // hop
+    assert made['frames'].shape == (4, frames, 16)
+    np.testing.assert_allclose(made['hop_ms'], hop / 8)
     for place, samples in enumerate(CLIPS['audio'].astype(np.float64)):
-        count = max(1, 1 + (min(LENGTHS[place], LONGEST) - 200) // 80)
-        np.testing.assert_array_equal(made['mask'][place], np.arange(11) < count)
-        wanted = log_mel_by_hand(samples, bank, 200, 80, 256, 1e-6)[:count]
+        count = max(1, 1 + (min(LENGTHS[place], LONGEST) - window) // hop)
+        np.testing.assert_array_equal(made['mask'][place], np.arange(frames) < count)
+        wanted = log_mel_by_hand(samples, bank, window, hop, 256, 1e-6)[:count]
         np.testing.assert_allclose(made['frames'][place, :count], wanted - wanted.mean(axis=0), atol=3e-6)
         assert not made['frames'][place, count:].any()
 
