@@ -23,6 +23,7 @@ and has `state_taps(layers)` before taps of its own.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -180,19 +181,16 @@ class LSTM(nn.Module):
         kernel = self.param('kernel', start, (2, x.shape[-1], wide)).astype(self.dtype)
         recurrent = self.param('recurrent', start, (2, self.units, wide)).astype(self.dtype)
         bias = self.param('bias', _open_forget_gates, (2, wide)).astype(self.dtype)
-        # The vectors are turned around, not what the gates have of them, which is several times as much.
-        along = x.swapaxes(0, 1)
-        gates = along @ kernel[0] + bias[0], along[::-1] @ kernel[1] + bias[1]
-        real = jnp.stack([mask.T, mask.T[::-1]], axis=1)[..., None] > 0
-        state = jnp.zeros((2, x.shape[0], self.units), self.dtype)
-
-        def step(carry: tuple[Array, Array], at: tuple[Any, Array]) -> tuple[Any, Array]:
-            return _cell(carry, jnp.stack(at[0]), at[1], recurrent)
-
-        # Both directions in one loop; a state waits where there is padding.
-        (last, _), states = jax.lax.scan(step, (state, state), (gates, real))
-        both = jnp.concatenate([states[:, 0], states[::-1, 1]], axis=-1).swapaxes(0, 1)
-        return only_real(both, mask), jnp.concatenate([last[0], last[1]], axis=-1)
+        vectors, real = x.swapaxes(0, 1), mask.T[..., None] > 0
+        state = jnp.zeros((x.shape[0], self.units), self.dtype)
+        forth, back = (
+            jax.lax.scan(
+                functools.partial(_cell, jnp.concatenate([kernel[way], recurrent[way]]), bias[way]),
+                (state, state), (vectors, real), reverse=way == 1,
+            ) for way in range(2)
+        )  # fmt: skip
+        both = jnp.concatenate([forth[1], back[1]], axis=-1).swapaxes(0, 1)
+        return only_real(both, mask), jnp.concatenate([forth[0][0], back[0][0]], axis=-1)
 
 
 def _open_forget_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.float32) -> Array:
@@ -201,10 +199,15 @@ def _open_forget_gates(key: Array, shape: tuple[int, int], dtype: Any = jnp.floa
     return jnp.zeros(shape, dtype).at[:, units : 2 * units].set(1)
 
 
-def _cell(carry: tuple[Array, Array], gates: Array, real: Array, recurrent: Array) -> tuple[Any, Array]:
-    """One token of every example in both directions; (2, B, H) each."""
-    hidden, cell = carry
-    enter, forget, new, leave = jnp.split(gates + jnp.einsum('sbh,shf->sbf', hidden, recurrent), 4, axis=-1)
+def _cell(weights: Array, bias: Array, carry: tuple[Array, Array], at: tuple[Array, Array]) -> tuple[Any, Array]:
+    """One token of every example: (B, H) each of the state before, (B, D) of the vector. It waits at padding.
+
+    A vector and the state are multiplied as one, by `weights` (D + H, 4 H): what the gates have of all vectors, made
+    before, would be several times as large as these, and be read again.
+    """
+    (hidden, cell), (vector, real) = carry, at
+    gates = jnp.concatenate([vector, hidden], axis=-1) @ weights + bias
+    enter, forget, new, leave = jnp.split(gates, 4, axis=-1)
     moved = nn.sigmoid(forget) * cell + nn.sigmoid(enter) * jnp.tanh(new)
     hidden = jnp.where(real, nn.sigmoid(leave) * jnp.tanh(moved), hidden)
     return (hidden, jnp.where(real, moved, cell)), hidden

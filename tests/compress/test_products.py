@@ -60,7 +60,7 @@ def test_attention_has_two_more_products_a_layer_where_activations_are_asked_for
 def test_a_product_inside_of_a_loop_is_an_error_that_names_it():
     net = bilstm.bilstm(classes=3, vocabulary=9, width=3, units=2)
     ids = jax.ShapeDtypeStruct((2, 6), jnp.int32)
-    with pytest.raises(UsageError, match=r"inside of 'scan' .*\(2, 2, 8\).*neither rounded nor factored"):
+    with pytest.raises(UsageError, match=r"inside of 'scan' .*\(5, 8\).*neither rounded nor factored"):
         products.sites(net, jax.eval_shape(net.init, house_nets.KEY, ids), ids)
 
 
