@@ -5,9 +5,10 @@ features are is a field of a run and augmentations (`augment_audio`) act on samp
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -100,10 +101,14 @@ def _log_mel(
     if count < 1:
         raise UsageError(f'clips of {audio.shape[-1]} samples have no frame of {window}')
     starts = hop * np.arange(count, dtype=np.int32)
-    pieces = _pieces(jnp.asarray(audio), count, window, hop).astype(jnp.float32) / FULL
-    spectrum = jnp.fft.rfft(pieces * hann, n=fft)
-    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
-    frames = jnp.log(power @ bank.T + floor)
+
+    def spectra(some: Array) -> Array:
+        pieces = _pieces(some, count, window, hop).astype(jnp.float32) / FULL
+        spectrum = jnp.fft.rfft(pieces * hann, n=fft)
+        power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+        return jnp.log(power @ bank.T + floor)
+
+    frames = _batch_by_batch(spectra, jnp.asarray(audio))
     real = jnp.maximum(samples - window, 0)[..., None] >= starts
     times, bands = _within(starts, hidden[..., 0, :, :]), _within(np.arange(len(bank)), hidden[..., 1, :, :])
     shown = real[..., None] & ~times[..., None] & ~bands[..., None, :]
@@ -112,6 +117,17 @@ def _log_mel(
         'mask': real.astype(jnp.float32),
         'hop_ms': jnp.full(samples.shape, hop_ms, jnp.float32),
     }
+
+
+def _batch_by_batch(change: Callable[[Array], Array], audio: Array) -> Array:
+    """What `change` makes of clips (..., B, S), of one batch after the other.
+
+    Of all at once, transforms are many times as large as what comes of them, and lie far from a processor.
+    """
+    if audio.ndim < 3:
+        return change(audio)
+    made = jax.lax.map(change, audio.reshape(-1, *audio.shape[-2:]))
+    return made.reshape(*audio.shape[:-1], *made.shape[2:])
 
 
 def _pieces(audio: Array, count: int, window: int, hop: int) -> Array:
