@@ -26,6 +26,7 @@ CALLS = {name: 'jaxpr' for name in products.CALLS} | {
     'custom_jvp_call': 'call_jaxpr', 'custom_vjp_call': 'call_jaxpr', 'custom_vjp_call_jaxpr': 'fun_jaxpr',
 }  # fmt: skip
 IDENTITIES = ('copy', 'stop_gradient', 'optimization_barrier')  # outside of training
+JOINED = 'jax.numpy.concatenate'  # which a converter to ONNX puts into its place, and which has no value of constants
 UNIFORM = 16  # so many numbers of a constant that are alike are written as one
 
 
@@ -154,7 +155,7 @@ def _one(equation: Any, values: Sequence[Any], loops: bool) -> list[Any]:
     by_lax = _stacked if name == 'stack' else by_lax
     if fixed and all(map(_constant, values)):
         with jax.ensure_compile_time_eval():
-            return list(map(np.asarray, _bound(equation, by_lax, values)))
+            return list(map(np.asarray, _bound(equation, _joined if name == JOINED else by_lax, values)))
     if name == 'scan' and not loops:
         return _steps(equation.params, values)
     return _bound(equation, by_lax, list(map(_given, values)))
@@ -176,6 +177,10 @@ def _steps(params: Mapping[str, Any], values: Sequence[Any]) -> list[Any]:
 
 def _stacked(*arrays: Array, axis: int) -> Array:
     return lax.concatenate([lax.expand_dims(array, (axis,)) for array in arrays], axis)
+
+
+def _joined(*arrays: Array, dimension: int) -> Array:
+    return lax.concatenate(arrays, dimension % arrays[0].ndim)
 
 
 def _bound(equation: Any, by_lax: Callable[..., Array] | None, values: Sequence[Any]) -> list[Any]:
