@@ -13,7 +13,7 @@ FLOORS = {
     'crf': 0, 'ctc': 0, 'boxes': 0, 'cpu': 0, 'decoding': 0.5,
     'nets': 1, 'techniques': 1, 'tasks': 1, 'data': 1, 'compress': 1,
     'train': 2, 'train.probes': 2, 'train.objective': 2, 'train.optim': 2, 'train.teachers': 2, 'train.step': 2,
-    'train.anatomy': 2, 'train.inherit': 2, 'train.frozen': 2, 'train.texts': 2,
+    'train.rows': 2, 'train.anatomy': 2, 'train.inherit': 2, 'train.frozen': 2, 'train.texts': 2,
     'train.blockwise': 2, 'train.optim.schedules': 2, 'train.optim.averages': 2,
     'train.parallel': 3, 'train.grid': 3, 'train.layout': 3, 'train.checkpoint': 3, 'train.cache': 3, 'train.ledger': 3,
     'train.storage': 3, 'train.given': 3,

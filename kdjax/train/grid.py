@@ -10,6 +10,7 @@ import jax
 
 from kdjax import trees
 from kdjax.errors import unknown
+from kdjax.train import rows
 from kdjax.types import Batch, State, Tree
 
 Step = Callable[[State, Tree, Batch, Any], tuple[State, Any]]
@@ -30,17 +31,22 @@ def _map(step: Step, own_batches: bool) -> Step:
 
 def _unroll(step: Step, own_batches: bool) -> Callable[..., tuple[Any, Any]]:
     def run(states: Sequence[State], teacher_vars: Tree, batch: Batch, knobs: Any) -> tuple[Any, Any]:
-        cells = [
-            step(state, teacher_vars, trees.take(batch, k) if own_batches else batch, trees.take(knobs, k))
-            for k, state in enumerate(states)
-        ]
-        return [state for state, _ in cells], trees.stack([logs for _, logs in cells])
+        with rows.carried():
+            cells = [
+                step(whole, teacher_vars, trees.take(batch, k) if own_batches else batch, trees.take(knobs, k))
+                for k, whole in enumerate(map(rows.whole, states))
+            ]
+        return [rows.laid(state) for state, _ in cells], trees.stack([logs for _, logs in cells])
 
     return run
 
 
-def _each(states: State) -> list[State]:
-    return [trees.take(states, k) for k in range(len(jax.tree.leaves(states)[0]))]
+def _each(states: State) -> list[Any]:
+    return [rows.laid(trees.take(states, k)) for k in range(len(jax.tree.leaves(states)[0]))]
+
+
+def _stacked(states: Sequence[Any]) -> State:
+    return trees.stack([rows.whole(state) for state in states])
 
 
 class Layout(NamedTuple):
@@ -56,7 +62,7 @@ LAYOUTS: Mapping[str, Layout] = {
     'vmap': Layout(_vmap),
     # A list of cells in one program: each is compiled, and what is idle in one is used by the next. It stays a list
     # from step to step: an axis of cells would have every array copied out of it and back in each step.
-    'unroll': Layout(_unroll, _each, trees.stack),
+    'unroll': Layout(_unroll, _each, _stacked),
     # One cell after the other: large networks, and where memory is short.
     'map': Layout(_map),
 }

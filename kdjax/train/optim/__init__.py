@@ -14,6 +14,7 @@ import optax
 from kdjax.compress import masks
 from kdjax.errors import UsageError, unknown
 from kdjax.nets import layers
+from kdjax.train import rows
 from kdjax.train.optim import averages, schedules
 from kdjax.train.optim.averages import averaged as averaged
 from kdjax.types import Array, Tree
@@ -120,7 +121,7 @@ def build(
     averaging = [averages.moving(ema, bool(pruning), dense)] if ema else []
     if average_last:
         averaging = [averages.of_last(average_last, average_every, steps, bool(pruning), dense)]
-    whole = [*clipping, *rule, _descend(shape), *bounding]
+    whole = [*clipping, *map(rows.by_element, (*rule, _descend(shape))), *bounding]
     if regrow:
         _check_regrowth(name, pruning)
         inner = optax.with_extra_args_support(optax.chain(*whole))
