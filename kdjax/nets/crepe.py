@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import linen as nn
 
+from kdjax.cpu.pooling import max_pool
 from kdjax.errors import UsageError
 from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.nets.layers import Layers, he_normal
@@ -66,7 +67,7 @@ class _Crepe(Layers):
             x = nn.BatchNorm(
                 not train, momentum=0.9, epsilon=EPSILON, axis_name=self.axis, dtype=self.dtype, name=f'conv{place}_BN'
             )(x)
-            x = tap(self, f'block{place}', nn.max_pool(x, (2,), (2,)))
+            x = tap(self, f'block{place}', max_pool(x, (2,), (2,)))
         x = tap(self, 'penult', x.reshape(len(x), -1))
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 

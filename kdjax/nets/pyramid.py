@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
+from kdjax.cpu.pooling import max_pool
 from kdjax.errors import UsageError, unknown
 from kdjax.nets.base import tap
 from kdjax.nets.layers import Layers, Residual, images
@@ -36,7 +37,7 @@ class Pyramid(Layers):
         x = images(inputs, self.dtype)
         x = tap(self, 'stem', self.conv_norm(x, self.first, size, ('conv1', 'bn1'), train, stride=2, relu=True))
         if self.stem == 'imagenet':
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         found = {}
         for stage, (width, count) in enumerate(zip(self.widths, self.counts, strict=True), start=1):
             x = self.stage(x, Residual, stage, width, count, train)

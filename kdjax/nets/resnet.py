@@ -2,6 +2,7 @@
 
 from flax import linen as nn
 
+from kdjax.cpu.pooling import max_pool
 from kdjax.errors import UsageError, unknown
 from kdjax.nets.base import compute_dtype, from_linen, tap
 from kdjax.nets.layers import Bottleneck, Layers, Residual, images, stage_taps
@@ -22,7 +23,7 @@ class _ResNet(Layers):
         x = images(inputs, self.dtype)
         x = tap(self, 'stem', self.conv_norm(x, 64, size, ('conv1', 'bn1'), train, stride=stride, relu=True))
         if self.stem == 'imagenet':
-            x = nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
+            x = max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block, counts = DEPTHS[self.depth]
         x = self.stages(x, block, (64, 128, 256, 512), counts, train)
         return self.head(tap(self, 'penult', x.mean(axis=(1, 2))), self.classes)
