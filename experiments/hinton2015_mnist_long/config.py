@@ -1,8 +1,8 @@
 """Hinton et al.'s MNIST (`experiments/hinton2015_mnist`), trained for longer: the same students at four lengths.
 
 Students of 800 units from hard labels and from the teacher at T = 20, and of 30 units at eight temperatures (four after
-150 epochs and more), after 8.5, 40, 150 and 500 epochs. The teacher is that of the other experiment, and so is everything
-but the length.
+150 epochs and more), after 8.5, 40, 150 and 500 epochs. The teacher is that of the other experiment, and so is all but
+the length.
 
 Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/hinton2015_mnist_long/config.py --mode=sweep
           where FOLDER has the four original files of MNIST, or a folder 'mnist' that has them

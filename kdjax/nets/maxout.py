@@ -201,7 +201,7 @@ def _conv(
 
 
 def _largest(pieces: Array) -> Array:
-    """Over the last axis, piece by piece: the gradient of a reduction over an axis so short takes a CPU ten times as long."""
+    """Over the last axis, piece by piece: a reduction over an axis so short has a gradient that is slow on a CPU."""
     return functools.reduce(jnp.maximum, (pieces[..., piece] for piece in range(pieces.shape[-1])))
 
 

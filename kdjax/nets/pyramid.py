@@ -4,7 +4,6 @@ import itertools
 from collections.abc import Mapping
 
 import jax.numpy as jnp
-from flax import linen as nn
 
 from kdjax.cpu.convolution import Conv
 from kdjax.cpu.pooling import max_pool
