@@ -8,7 +8,7 @@ Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/fitnets2015_mnist
           where FOLDER has the four original files of MNIST, or a folder 'mnist' that has them
 Cost:     see README.md
 Expected: expected.json
-Arguments: quick (few steps, 2 seeds: a look at the machinery), seeds=N, epochs=N (of teacher and students),
+Arguments: quick (few steps, 2 seeds: a look at the machinery), seeds=N, teacher_epochs=N, epochs=N (of students),
     hint_epochs=N
 """
 
@@ -23,6 +23,7 @@ from kdjax.study.sweep import rows
 FOLDER = 'experiments/fitnets2015_mnist'
 VALIDATION = 1000  # examples held out of 60,000; nothing is chosen on them
 BATCH = 128
+START = 0.1  # within which a student's weights begin; with the authors' 0.005 labels alone teach it nothing in time
 METHODS = {
     'hard labels': ('alone',),
     'KD': ('taught',),
@@ -34,7 +35,9 @@ def get_config(arg: str = '') -> ConfigDict:
     """The base that the rows change, locked."""
     given = _arguments(arg)
     quick = given['quick']
-    steps, hint = (40, 20) if quick else (_steps(given['epochs']), _steps(given['hint_epochs']))
+    teacher, steps, hint = (
+        (40, 40, 20) if quick else (_steps(given[f'{name}epochs']) for name in ('teacher_', '', 'hint_'))
+    )
     config = base.config()
     config.title = 'FitNets on MNIST'
     config.expected = f'{FOLDER}/expected.json'
@@ -44,7 +47,7 @@ def get_config(arg: str = '') -> ConfigDict:
     config.teacher.net, config.student.net = 'maxout.teacher', 'maxout.fitnet'
     with config.ignore_type():
         config.teacher.args = ConfigDict({'dropout': 0.5, 'input_dropout': 0.2})
-        config.student.args = ConfigDict({})
+        config.student.args = ConfigDict({'start': START})
         config.terms.hint = ConfigDict({'kind': 'fitnets.Hint', 'layer': 'hidden4:hidden2'})
         # The authors' form, whose weight falls from 4 to 0
         config.terms.soft = ConfigDict({
@@ -57,7 +60,7 @@ def get_config(arg: str = '') -> ConfigDict:
             'taught': _fit(steps, hard=1.0, soft=4.0),
         })  # fmt: skip
         config.methods = ConfigDict(METHODS)
-    config.teacher.fit = _fit(steps, hard=1.0)
+    config.teacher.fit = _fit(teacher, hard=1.0)
     config.baseline, config.accept.method = 'hard labels', 'FitNet'
     config.run.layout, config.run.cells = 'map', given['seeds']
     config.run.chunk, config.run.validate_every, config.run.save_every = (20, 20, 20) if quick else (50, 1000, 500)
@@ -82,4 +85,4 @@ def _fit(steps: int, **weights: float) -> ConfigDict:
 
 
 def _arguments(arg: str) -> dict[str, Any]:
-    return base.arguments(arg, quick=False, seeds=5, epochs=6, hint_epochs=2)
+    return base.arguments(arg, quick=False, seeds=3, teacher_epochs=6, epochs=4, hint_epochs=1)

@@ -2,8 +2,9 @@
 
 XLA knows fast kernels on a CPU for one order of dimensions: (B, H, W, C) maps and (h, w, I, O) kernels. The gradients
 of a convolution are convolutions in other orders. Those at the top of a program are put into the known one; those
-inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, tens of times slower. Here gradients are
-written in the known order to begin with. The arithmetic is that of `lax.conv_general_dilated`.
+inside a loop (`lax.scan`, `lax.map`) are not, and become plain nested loops, tens of times slower. Here gradients of
+inputs are written in the known order to begin with, and those of kernels, which are slow in any order where maps are
+large, as a matrix product for each position of the kernel. The sums are those of `lax.conv_general_dilated`.
 
 Outputs, inputs and kernel are three sides of one form: each is bilinear in the other two, and derivatives of one are
 the others. Where the library of `kdjax.cpu.onednn` was built, it does those that it can, and what follows a convolution
@@ -18,6 +19,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from flax import linen as nn
 from jax import lax
 from jax.extend.core import Primitive
@@ -162,9 +164,32 @@ def _kernel_by_lax(x: Array, g: Array, *, size: Any, strides: Any, pads: Pads, i
     return found.transpose(1, 2, 0, 3)
 
 
-def _form(side: str, by_lax: Callable[..., Array]) -> Primitive:
-    """One side of the form: a primitive, so that derivatives of all kinds and orders are there."""
+def _kernel_by_products(x: Array, g: Array, *, size: Any, strides: Any, pads: Pads, inside: Any) -> Array:
+    """Position by position the inputs that it meets, times the outputs' cotangent; examples and places are summed."""
+    x = lax.pad(x, jnp.zeros((), x.dtype), ((0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)))
+    reach = [(outputs - 1) * by + 1 for outputs, by in zip(g.shape[1:3], strides, strict=True)]
+    down, right = strides
+    cotangent = g.reshape(-1, g.shape[3])
+
+    def position(place: Array) -> Array:
+        met = lax.dynamic_slice(x, (0, *place, 0), (x.shape[0], *reach, x.shape[3]))[:, ::down, ::right]
+        return met.reshape(-1, x.shape[3]).T @ cotangent
+
+    # In a loop, as the products are: in a row they take longer to compile, and no less time.
+    places = np.stack(np.meshgrid(*map(np.arange, size), indexing='ij'), axis=-1).reshape(-1, 2) * np.asarray(inside)
+    return lax.map(position, places.astype(np.int32)).reshape(*size, x.shape[3], g.shape[3])
+
+
+def _form(side: str, by_lax: Callable[..., Array], by_xla: Callable[..., Array] | None = None) -> Primitive:
+    """One side of the form: a primitive, so that derivatives of all kinds and orders are there.
+
+    Args:
+      side: of onednn.SIDES.
+      by_lax: what it is.
+      by_xla: the same as XLA does it well on a CPU, where that is otherwise.
+    """
     found, _ = onednn.SIDES[side]
+    without = by_xla or by_lax
     form = Primitive(f'kdjax_convolution_{by_lax.__name__}')
 
     def shape(first: Any, second: Any, **fields: Any) -> Any:
@@ -174,7 +199,7 @@ def _form(side: str, by_lax: Callable[..., Array]) -> Primitive:
 
     def on_cpu(first: Array, second: Array, **fields: Any) -> Array:
         if not onednn.does(first, second, fields['pads'], side):
-            return by_lax(first, second, **fields)
+            return without(first, second, **fields)
         shape = jax.eval_shape(functools.partial(by_lax, **fields), first, second).shape
         return onednn.convolution(first, second, found, shape, fields['strides'], fields['pads'], fields['inside'])
 
@@ -205,7 +230,7 @@ def _form(side: str, by_lax: Callable[..., Array]) -> Primitive:
 
 _outputs = _form('outputs', _outputs_by_lax)
 _inputs = _form('inputs', _inputs_by_lax)
-_kernel = _form('kernel', _kernel_by_lax)
+_kernel = _form('kernel', _kernel_by_lax, _kernel_by_products)
 
 
 def _sized(form: Primitive, first: Array, second: Array, like: Any, axis: int, fields: Any) -> Array:
