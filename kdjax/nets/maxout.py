@@ -179,8 +179,8 @@ def fitnet(
       classes: number of logits.
       pieces: of the last two convolutions, linear functions of which a unit takes the largest (2 in the others). The
         table of FitNets counts 30 thousand weights, which is 2; the published code has 4.
-      start: initial weights are uniform within this of 0. With the authors' 0.005 so little is left of a signal after six
-        layers that labels alone teach nothing in thousands of steps; with 0.1 they do at once.
+      start: initial weights are uniform within this of 0. With the authors' 0.005 so little is left of a signal after
+        six layers that labels alone teach nothing in the first thousand steps.
       dropout: probability of dropping a hidden unit in training.
       input_dropout: that of dropping an input; what is kept is not scaled up.
       precision: dtype of activations, 'float32' or 'bfloat16'.
