@@ -1,11 +1,11 @@
-"""Measures what three parts of kdjax are worth on this machine.
+"""Measures what four parts of kdjax are worth on this machine.
 
 Command: python experiments/speed/parts.py [--rounds 5]      writes results/parts.json
 
 Gradients of three 3x3 convolutions by XLA alone, at the top of a program and inside `lax.scan`, as `lax` writes them
-and as `kdjax/cpu/convolution.py` does, in turns; a pass of every teacher with normalisation folded into convolutions
-and with both apart, with the library if it is there; and a step of resnet56 to resnet20 with and without
-`kdjax/cpu/allocator.py`.
+and as `kdjax/cpu/convolution.py` does, in turns; likewise those of max-pooling (`kdjax/cpu/pooling.py`); a pass of
+every teacher with normalisation folded into convolutions and with both apart, with the library if it is there; and a
+step of resnet56 to resnet20 with and without `kdjax/cpu/allocator.py`.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,24 @@ sys.path.insert(0, str(ROOT))
 
 import jax
 import jax.numpy as jnp
+from flax import linen as nn
 
 from experiments.speed import cases, measure, worker
 from kdjax import jit_cache
 from kdjax.cpu import allocator, onednn
 from kdjax.cpu.convolution import ORDER, convolved
+from kdjax.cpu.pooling import max_pool
 from kdjax.nets.layers import Layers
 from kdjax.resolve import construct
 from kdjax.train import ledger
 from kdjax.types import Net, Tree
 
-SHAPE, STEPS = (64, 16, 16, 32), 2  # of the maps; in a loop
+SMALL, LARGE, STEPS = (64, 16, 16, 32), (64, 32, 32, 64), 2  # maps; in a loop
+POOLED = {  # maps, side of windows, strides, zeros around
+    'vgg8, its first': ((64, 32, 32, 64), 2, 2, 0),
+    'resnet18 for ImageNet': ((8, 112, 112, 64), 3, 2, 1),
+    'maxout.teacher, its first': ((128, 21, 21, 48), 4, 2, 1),
+}
 PASSES = 5  # of a teacher, in a round
 CASE = 'resnet56-resnet20:kd'
 
@@ -51,12 +58,21 @@ def gradient(convolution: Callable[..., jax.Array], kernels: jax.Array, x: jax.A
     return kernels - jax.grad(loss)(kernels)
 
 
-def convolutions(rounds: int) -> dict[str, list[float]]:
-    """Seconds of a step, by round."""
+def gradients(rounds: int) -> dict[str, dict[str, list[float]]]:
+    """Seconds of a step of convolutions and of max-pooling, by what it is of, who writes it and round."""
     allocator.keep_buffers({})
     os.environ[onednn.OPT_OUT] = 'xla'  # before the first convolution asks
-    x = jax.random.normal(jax.random.key(0), SHAPE)
-    kernels = 0.05 * jax.random.normal(jax.random.key(1), (3, 3, 3, SHAPE[-1], SHAPE[-1]))
+    return {
+        'small': convolutions(SMALL, rounds, loops=('lax', 'kdjax')),
+        'large': convolutions(LARGE, rounds, loops=('kdjax',)),  # as `lax` has it in a loop it takes minutes
+        **{name: pooling(*windows, rounds) for name, windows in POOLED.items()},
+    }
+
+
+def convolutions(shape: tuple[int, ...], rounds: int, loops: Sequence[str]) -> dict[str, list[float]]:
+    """Seconds of a step of three convolutions, by who writes it and round."""
+    x = jax.random.normal(jax.random.key(0), shape)
+    kernels = 0.05 * jax.random.normal(jax.random.key(1), (3, 3, 3, shape[-1], shape[-1]))
 
     def looped(step: Callable[..., jax.Array], kernels: jax.Array) -> jax.Array:
         return jax.lax.scan(lambda kernels, _: (step(kernels, x), None), kernels, None, STEPS)[0]
@@ -65,9 +81,26 @@ def convolutions(rounds: int) -> dict[str, list[float]]:
     for name, convolution in (('lax', jax.lax.conv_general_dilated), ('kdjax', convolved)):
         step = functools.partial(gradient, convolution)
         programs[f'{name}, at the top'] = (jax.jit(lambda kernels, step=step: step(kernels, x)), 1)
-        programs[f'{name}, in a loop'] = (jax.jit(functools.partial(looped, step)), STEPS)
+        if name in loops:
+            programs[f'{name}, in a loop'] = (jax.jit(functools.partial(looped, step)), STEPS)
     return timed({name: functools.partial(program, kernels) for name, (program, _) in programs.items()}, rounds,
                  {name: steps for name, (_, steps) in programs.items()})  # fmt: skip
+
+
+def pooling(shape: tuple[int, ...], side: int, stride: int, zeros: int, rounds: int) -> dict[str, list[float]]:
+    """Seconds of max-pooling and its gradient, by who writes it and round."""
+    x = jax.nn.relu(jax.random.normal(jax.random.key(0), shape))
+
+    around = ((zeros, zeros), (zeros, zeros))
+
+    def step(pool: Callable[..., jax.Array], x: jax.Array) -> jax.Array:
+        return jax.grad(lambda x: jnp.sum(jnp.square(pool(x, (side, side), (stride, stride), around))))(x)
+
+    programs = {
+        name: functools.partial(jax.jit(functools.partial(step, pool)), x)
+        for name, pool in (('lax', nn.max_pool), ('kdjax', max_pool))
+    }
+    return timed(programs, rounds, dict.fromkeys(programs, 1))
 
 
 def timed(programs: dict[str, Callable[[], Any]], rounds: int, steps: dict[str, int]) -> dict[str, list[float]]:
@@ -138,6 +171,11 @@ def buffers(rounds: int) -> dict[str, Any]:
     return measure.interleaved(worker.found(CASE), contenders, rounds, measure.steps_of(worker.found(CASE)))
 
 
+def medians(samples: Mapping[str, Mapping[str, list[float]]]) -> dict[str, dict[str, float]]:
+    """Over rounds."""
+    return {name: {way: statistics.median(each) for way, each in ways.items()} for name, ways in samples.items()}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or '').partition('\n')[0])
     parser.add_argument('--rounds', type=int, default=5)
@@ -148,13 +186,10 @@ def main() -> None:
         folded = process.apply(folding, (given.rounds,))
     machine = ledger.machine()
     with multiprocessing.get_context('spawn').Pool(1) as process:
-        seconds = process.apply(convolutions, (given.rounds,))
+        seconds = process.apply(gradients, (given.rounds,))
     found = {
-        'convolutions': {name: statistics.median(each) for name, each in seconds.items()}, 'buffers': kept,
-        'folding': {
-            pair: {way: statistics.median(each) for way, each in ways.items()} for pair, ways in folded.items()
-        },
-        'samples': {'convolutions': seconds, 'folding': folded}, 'versions': ledger.versions(), 'machine': machine,
+        'gradients': medians(seconds), 'buffers': kept, 'folding': medians(folded),
+        'samples': {'gradients': seconds, 'folding': folded}, 'versions': ledger.versions(), 'machine': machine,
         'git_commit': ledger.git_commit(),
     }  # fmt: skip
     (HERE / 'results').mkdir(exist_ok=True)

@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import pages
 from experiments.speed import decoding, smaller
+from experiments.speed.parts import POOLED
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
@@ -74,7 +75,8 @@ def content(
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
         document.Heading('A step that makes the student smaller', 3), smaller.table(made_smaller),
         document.Heading('Writing translations', 3), decoding.table(written),
-        document.Heading('Parts of it', 3), folding(parts), convolutions(parts), document.Text(buffers(parts)),
+        document.Heading('Parts of it', 3), folding(parts), convolutions(parts), pooling(parts),
+        document.Text(buffers(parts)),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
     ]  # fmt: skip
@@ -186,9 +188,25 @@ def folding(parts: Results) -> document.Table:
 
 def convolutions(parts: Results) -> document.Table:
     """Gradients of convolutions, by who writes them and where."""
-    rows = tuple((name, f'{1e3 * seconds:.0f}') for name, seconds in parts['convolutions'].items())
-    says = 'Forward and gradients of three 3x3 convolutions, by XLA alone'
-    return document.Table(says, 'lr', ('written by', 'ms'), rows)
+    small, large = (parts['gradients'][size] for size in ('small', 'large'))
+    rows = tuple(
+        (name, f'{1e3 * seconds:.0f}', f'{1e3 * large[name]:.0f}' if name in large else formatting.NOTHING)
+        for name, seconds in small.items()
+    )
+    says = 'Forward and gradients of three 3x3 convolutions of 64 maps, by XLA alone: ms'
+    return document.Table(says, 'lrr', ('written by', '16x16, 32 channels', '32x32, 64 channels'), rows)
+
+
+def pooling(parts: Results) -> document.Table:
+    """Gradients of max-pooling, by who writes them."""
+    rows = []
+    for name, ((examples, height, width, channels), side, stride, _) in POOLED.items():
+        lax, kdjax = (parts['gradients'][name][who] for who in ('lax', 'kdjax'))
+        maps = f'{examples} x {height} x {width} x {channels}'
+        taking = (f'{1e3 * lax:.0f}', f'{1e3 * kdjax:.0f}', f'{lax / kdjax:.1f}')
+        rows.append((name, maps, f'{side}x{side}', str(stride), *taking))
+    header = ('pooling of', 'maps', 'windows', 'strides', 'lax (ms)', 'kdjax (ms)', 'ratio')
+    return document.Table('Max-pooling and its gradient', 'llrrrrr', header, tuple(rows))
 
 
 def buffers(parts: Results) -> str:
