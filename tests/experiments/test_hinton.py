@@ -10,6 +10,8 @@ from ml_collections import ConfigDict
 
 from experiments.hinton2015_mnist import config as study
 from experiments.hinton2015_mnist import measure, publish
+from experiments.hinton2015_mnist_long import config as lengths
+from experiments.hinton2015_mnist_long import publish as lengths_page
 from kdjax.errors import UsageError
 from kdjax.study.recipe.inputs import teacher_of
 from kdjax.study.sweep import expand, worker
@@ -103,3 +105,27 @@ def test_the_study_of_mnist_shows_its_results():
     assert publish.filled(readme.read_text(), publish.BEGIN, publish.content(results)) == readme.read_text()
     assert results['runs']['finished'] == results['runs']['planned'] == 135
     assert all(len(arm['errors']) == study.SEEDS for arm in results['arms'])
+
+
+def test_the_shortest_length_is_the_other_study_and_all_have_its_teacher():
+    config, longer = study.get_config().unlock(), expand.expand(lengths.get_config(), lengths.sweep())
+    config.run.validate_every = longer.config.run.validate_every
+    planned = expand.expand(config, study.sweep())
+    shortest = {run.cells[-1].key for run in longer.runs if run.point['epochs'] == 8.5}
+    assert len(shortest) == (2 + 9) * 5
+    assert shortest < set(planned.cells)
+    assert {run.teacher.key for run in longer.runs} == {run.teacher.key for run in planned.runs}
+    steps = {run.point['epochs']: run.cells[-1].fit.steps for run in longer.runs}
+    assert {epochs: round(count * 250 / 59_000, 1) for epochs, count in steps.items()} == {
+        8.5: 8.5, 40: 40, 150: 150, 500: 500,
+    }  # fmt: skip
+    with pytest.raises(UsageError, match=r"unknown epochs '9'; there is: '8\.5', "):
+        lengths.sweep('epochs=9')
+
+
+def test_the_lengths_show_their_results():
+    """Where it does not: python experiments/hinton2015_mnist_long/publish.py WORKDIR"""
+    folder, shown = lengths_page.HERE, (lengths_page.HERE / 'README.md').read_text()
+    found = json.loads((folder / 'results' / 'lengths.json').read_text())
+    assert lengths_page.filled(shown, lengths_page.BEGIN, lengths_page.content(found)) == shown
+    assert lengths_page.drawn(found).startswith(b'\x89PNG')
