@@ -61,7 +61,7 @@ def _width(units: str) -> list[rows.Row]:
 def _methods(units: str, epochs: str) -> list[rows.Row]:
     temperatures = FEW.get(epochs, short.TEMPERATURES[30]) if units == '30' else (short.TEMPERATURE,)
     taught = rows.product(rows.axis('method', 'distilled'), rows.axis('terms.soft.temperature', *temperatures))
-    return rows.chained(rows.axis('method', 'hard labels'), taught)
+    return rows.chained(taught, rows.axis('method', 'hard labels'))
 
 
 def _some(name: str, given: Mapping[str, Any], known: Iterable[str]) -> list[str]:

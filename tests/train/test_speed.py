@@ -19,6 +19,12 @@ from kdjax.train.objective import Objective
 from kdjax.train.step import init_state, init_student, train_step
 
 CELLS, BATCH, ROUNDS = 16, 32, 7
+# As programs of a user are compiled, where tests have them optimised less.
+FULL = {
+    'xla_backend_optimization_level': 3,
+    'xla_llvm_disable_expensive_passes': False,
+    'xla_cpu_use_fusion_emitters': True,
+}
 STUDENT, TEACHER = mlp(classes=10, widths=(16,)), mlp(classes=10, widths=(512, 512, 512))
 OBJECTIVE = Objective((('hard', CrossEntropy()), ('soft', SoftTargets())))
 
@@ -110,7 +116,7 @@ def test_batched_convolutions_are_faster_than_as_one_of_groups():
                 x = convolution(x, kernel, (1, 1), 'SAME', dimension_numbers=ORDER)
             return jnp.mean(x)
 
-        program = jax.jit(jax.vmap(jax.grad(loss)))
+        program = jax.jit(jax.vmap(jax.grad(loss))).lower(kernels).compile(FULL)
         return lambda: jax.block_until_ready(program(kernels))
 
     assert ratio(gradient(jax.lax.conv_general_dilated), gradient(convolved)) > 1.1
