@@ -171,13 +171,14 @@ def _kernel_by_products(x: Array, g: Array, *, size: Any, strides: Any, pads: Pa
     down, right = strides
     cotangent = g.reshape(-1, g.shape[3])
 
-    def position(place: Array) -> Array:
-        met = lax.dynamic_slice(x, (0, *place, 0), (x.shape[0], *reach, x.shape[3]))[:, ::down, ::right]
+    def position(corner: Array) -> Array:
+        met = lax.dynamic_slice(x, tuple(corner), (x.shape[0], *reach, x.shape[3]))[:, ::down, ::right]
         return met.reshape(-1, x.shape[3]).T @ cotangent
 
     # In a loop, as the products are: in a row they take longer to compile, and no less time.
-    places = np.stack(np.meshgrid(*map(np.arange, size), indexing='ij'), axis=-1).reshape(-1, 2) * np.asarray(inside)
-    return lax.map(position, places.astype(np.int32)).reshape(*size, x.shape[3], g.shape[3])
+    rows, columns = (np.arange(count) * by for count, by in zip(size, inside, strict=True))
+    corners = np.array([(0, row, column, 0) for row in rows for column in columns], np.int32)
+    return lax.map(position, corners).reshape(*size, x.shape[3], g.shape[3])
 
 
 def _form(side: str, by_lax: Callable[..., Array], by_xla: Callable[..., Array] | None = None) -> Primitive:
