@@ -48,7 +48,7 @@ SHARED = {
 APART = [('study.recipe', 'study.report'), ('study.config', 'study.report')]
 # What may be imported only in these places.
 ONLY_IN = {
-    'flax.linen': ('nets', 'techniques', 'cpu.convolution'),
+    'flax.linen': ('nets', 'techniques', 'cpu.convolution', 'cpu.pooling'),
     'ml_collections': (
         'study.config',
         'study.recipe',

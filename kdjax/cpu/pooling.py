@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax import linen as nn
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -30,6 +31,8 @@ def max_pool(
     window_shape: Sequence[int],
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]] | None = None,
+    *,
+    train: bool = True,
 ) -> Array:
     """`flax.linen.max_pool` of maps or sequences, its gradient quick on a CPU.
 
@@ -37,6 +40,7 @@ def max_pool(
       inputs: (B, H, W, C) or (B, T, C), floating-point.
       window_shape, strides: height and width, or length.
       padding: how many before and after, of each; none if left out. No window may lie in them alone.
+      train: whether a gradient is wanted. Without it is flax's, which converters to other runtimes know.
 
     Returns:
       (B, H', W', C) or (B, T', C), the largest of each window; gradients go to the first value that is the largest, row
@@ -44,11 +48,11 @@ def max_pool(
     """
     if inputs.ndim == 3:
         around = None if padding is None else (*padding, (0, 0))
-        return max_pool(inputs[:, :, None], (*window_shape, 1), (*strides, 1), around)[:, :, 0]
+        return max_pool(inputs[:, :, None], (*window_shape, 1), (*strides, 1), around, train=train)[:, :, 0]
     (height, width), (down, right) = window_shape, strides
     rows, columns = ((0, 0), (0, 0)) if padding is None else padding
     windows = _Windows((height, width), (down, right), (rows, columns))
-    return windows.of(inputs) if jax.default_backend() != 'cpu' else _pooled(inputs, windows)
+    return _pooled(inputs, windows) if train and jax.default_backend() == 'cpu' else windows.of(inputs)
 
 
 class _Windows(NamedTuple):
@@ -60,9 +64,9 @@ class _Windows(NamedTuple):
 
     def of(self, inputs: Array) -> Array:
         """(B, H', W', C): the largest values."""
-        none, start = ((0, 0),), jnp.asarray(-jnp.inf, inputs.dtype)
-        window, strides = (1, *self.shape, 1), (1, *self.strides, 1)
-        return lax.reduce_window(inputs, start, lax.max, window, strides, (*none, *self.pads, *none))
+        # A converter to ONNX knows no zeros that are written out.
+        padding = self.pads if any(map(any, self.pads)) else 'VALID'
+        return nn.max_pool(inputs, self.shape, self.strides, padding)
 
     def counts(self, size: Sequence[int]) -> tuple[int, ...]:
         """Rows and columns of windows over maps of a height and a width."""

@@ -40,7 +40,7 @@ class _MaxoutConv(nn.Module):
     dtype: jnp.dtype
 
     @nn.compact
-    def __call__(self, x: Array) -> Array:
+    def __call__(self, x: Array, train: bool) -> Array:
         units, size = self.layer.units, (self.layer.kernel, self.layer.kernel)
         x = Conv(
             self.pieces * units, size, padding=self.layer.zeros, use_bias=False, kernel_init=uniform(self.start),
@@ -51,7 +51,7 @@ class _MaxoutConv(nn.Module):
         pool, stride = self.layer.pool, self.layer.stride
         # The last window may reach over the edge, as in the library that the papers used.
         beyond = [(0, -(length - pool) % stride) for length in x.shape[1:3]]
-        return max_pool(x, window_shape=(pool, pool), strides=(stride, stride), padding=beyond)
+        return max_pool(x, window_shape=(pool, pool), strides=(stride, stride), padding=beyond, train=train)
 
 
 class _Conv(nn.Module):
@@ -68,7 +68,8 @@ class _Conv(nn.Module):
     def __call__(self, inputs: Array, *, train: bool) -> Array:
         x = _masked(images(inputs, self.dtype), self.input_dropout, self.axis, train)
         for depth, (layer, pieces) in enumerate(zip(self.layers, self.pieces, strict=True), start=1):
-            x = tap(self, f'hidden{depth}', _MaxoutConv(layer, pieces, self.start, self.dtype, name=f'conv{depth}')(x))
+            maxout = _MaxoutConv(layer, pieces, self.start, self.dtype, name=f'conv{depth}')
+            x = tap(self, f'hidden{depth}', maxout(x, train))
             x = Dropout(self.dropout, self.axis)(x, train)
         x = x.reshape(x.shape[0], -1)
         return nn.Dense(self.classes, kernel_init=uniform(self.start), dtype=self.dtype, name='head')(x)

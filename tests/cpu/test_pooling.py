@@ -84,6 +84,10 @@ def test_sequences_are_pooled_by_length():
     np.testing.assert_array_equal(max_pool(x, (2,), (2,)), nn.max_pool(x, (2,), (2,)))
 
 
+def test_where_nothing_is_derived_it_is_the_operation_that_exporters_know():
+    assert 'reduce_window_max' in str(jax.make_jaxpr(lambda x: max_pool(x, (2, 2), (2, 2)))(MAPS))
+
+
 def test_a_gradient_scatters_nothing():
     """That is what it is for."""
     text = jax.jit(jax.grad(lambda x: max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1))).sum())).lower(MAPS).as_text()
