@@ -40,7 +40,7 @@ def max_pool(
       inputs: (B, H, W, C) or (B, T, C), floating-point.
       window_shape, strides: height and width, or length.
       padding: how many before and after, of each; none if left out. No window may lie in them alone.
-      train: whether a gradient is wanted. Without it is flax's, which converters to other runtimes know.
+      train: whether a gradient is wanted. Without it is flax's.
 
     Returns:
       (B, H', W', C) or (B, T', C), the largest of each window; gradients go to the first value that is the largest, row
@@ -64,9 +64,7 @@ class _Windows(NamedTuple):
 
     def of(self, inputs: Array) -> Array:
         """(B, H', W', C): the largest values."""
-        # A converter to ONNX knows no zeros that are written out.
-        padding = self.pads if any(map(any, self.pads)) else 'VALID'
-        return nn.max_pool(inputs, self.shape, self.strides, padding)
+        return nn.max_pool(inputs, self.shape, self.strides, self.pads)
 
     def counts(self, size: Sequence[int]) -> tuple[int, ...]:
         """Rows and columns of windows over maps of a height and a width."""
