@@ -1,11 +1,11 @@
 """Max-pooling whose gradient is quick on a CPU, wherever it stands.
 
 XLA finds what a window chose by comparing its values one by one, and sends gradients there one by one (a scatter): on a
-CPU that takes ten to fifty times as long as the pooling. Here the place of the largest value is kept beside it, found
-by whole maps at a time, and a gradient is the sum of what the windows over a value send to it. Which of equal values
-is chosen (the first), and the order in which windows are summed (row by row), are XLA's.
+CPU that takes many times as long as the pooling. Here the place of the largest value is kept beside it, found by whole
+maps at a time, and a gradient is the sum of what the windows over a value send to it. Which of equal values is chosen
+(the first), and the order in which windows are summed (row by row), are XLA's.
 
-`chosen` and `returned` are linear, and each is the other's transpose.
+`_chosen` and `_returned` are linear, and each is the other's transpose.
 """
 
 import functools
