@@ -21,7 +21,7 @@ sys.path.insert(0, str(ROOT))
 
 from experiments import pages
 from experiments.speed import decoding, smaller
-from experiments.speed.parts import POOLED
+from experiments.speed.parts import shown as shown_parts
 from kdjax.study.report import document, figure_style, formatting
 
 Results = Mapping[str, Any]
@@ -75,8 +75,7 @@ def content(
         document.Heading('A teacher in bfloat16', 3), precisions(precision),
         document.Heading('A step that makes the student smaller', 3), smaller.table(made_smaller),
         document.Heading('Writing translations', 3), decoding.table(written),
-        document.Heading('Parts of it', 3), folding(parts), convolutions(parts), pooling(parts),
-        document.Text(buffers(parts)),
+        document.Heading('Parts of it', 3), *shown_parts(parts),
         document.Heading('The same work', 3), document.Text(same(found)),
         *([document.Heading('On an accelerator', 3), *accelerated(device)] if device else []),
     ]  # fmt: skip
@@ -173,50 +172,6 @@ def precisions(precision: Results) -> document.Table:
             rows.append((trained, row['name'], f'{100 * row["last"]["accuracy"]["mean"]:.2f}', apart, str(row['n'])))
     header = ('trained in', 'taught in', 'accuracy (%)', 'difference, points [95 %]', 'seeds')
     return document.Table('Digits: convolutional students, one teacher (precision.py)', 'llrrr', header, tuple(rows))
-
-
-def folding(parts: Results) -> document.Table:
-    """Teachers with normalisation in their convolutions, or apart."""
-    rows = tuple(
-        (pair.partition('-')[0], *(f'{1e3 * of[way]:.0f}' for way in ('apart', 'folded')),
-         f'{of["apart"] / of["folded"]:.2f}')
-        for pair, of in parts['folding'].items()
-    )  # fmt: skip
-    says = 'A pass of a teacher over 64 images: normalisation by itself, or in the kernel and bias of its convolution'
-    return document.Table(says, 'lrrr', ('teacher', 'apart (ms)', 'folded (ms)', 'ratio'), rows)
-
-
-def convolutions(parts: Results) -> document.Table:
-    """Gradients of convolutions, by who writes them and where."""
-    small, large = (parts['gradients'][size] for size in ('small', 'large'))
-    rows = tuple(
-        (name, f'{1e3 * seconds:.0f}', f'{1e3 * large[name]:.0f}' if name in large else formatting.NOTHING)
-        for name, seconds in small.items()
-    )
-    says = 'Forward and gradients of three 3x3 convolutions of 64 maps, by XLA alone: ms'
-    return document.Table(says, 'lrr', ('written by', '16x16, 32 channels', '32x32, 64 channels'), rows)
-
-
-def pooling(parts: Results) -> document.Table:
-    """Gradients of max-pooling, by who writes them."""
-    rows = []
-    for name, ((examples, height, width, channels), side, stride, _) in POOLED.items():
-        lax, kdjax = (parts['gradients'][name][who] for who in ('lax', 'kdjax'))
-        maps = f'{examples} x {height} x {width} x {channels}'
-        taking = (f'{1e3 * lax:.0f}', f'{1e3 * kdjax:.0f}', f'{lax / kdjax:.1f}')
-        rows.append((name, maps, f'{side}x{side}', str(stride), *taking))
-    header = ('pooling of', 'maps', 'windows', 'strides', 'lax (ms)', 'kdjax (ms)', 'ratio')
-    return document.Table('Max-pooling and its gradient', 'llrrrrr', header, tuple(rows))
-
-
-def buffers(parts: Results) -> str:
-    """What kept buffers are worth."""
-    kept, system = parts['buffers']['kept'], parts['buffers']['system']
-    return (
-        f'With the allocator as the system has it a step of resnet56 to resnet20 takes {1 / system["ratio"]:.2f} times '
-        f'as long, {system["cpu_per_step"] / kept["cpu_per_step"]:.2f} times the processor time and '
-        f'{system["peak_mb"] / kept["peak_mb"]:.2f} times the memory.'
-    )
 
 
 def grids(found: Results) -> document.Table:
