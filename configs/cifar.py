@@ -119,7 +119,7 @@ def config(
         found.terms = ConfigDict({'hard': preset.HARD})
         found.fits = ConfigDict({'baseline': fit(span, {'hard': 1.0})})
         found.methods = ConfigDict({BASELINE: ('baseline',)})
-        found.teacher.fit = fit(span, {'hard': 1.0})
+        teach_for(found, span)
         for name, method in methods.items():
             _add(found, name, method, span)
     found.teacher.mode = 'online'  # a teacher's answers to every view of every image would fill a disk
@@ -129,6 +129,12 @@ def config(
     found.run.chunk = max(steps for steps in range(1, 101) if epoch % steps == 0)
     found.run.validate_every, found.run.save_every = epoch, 10 * epoch
     return rows.applied(found, networks(pair, recipe))
+
+
+def teach_for(found: ConfigDict, span: Length) -> None:
+    """The teacher's fit, by the recipe: as long as its students', or of a length of its own."""
+    with found.ignore_type():
+        found.teacher.fit, found.teacher.views = fit(span, {'hard': 1.0}), _views(span)
 
 
 def fit(span: Length, weights: Mapping[str, float], epochs: float = 0) -> ConfigDict:
@@ -215,8 +221,13 @@ def _see(found: ConfigDict, data: str, span: Length) -> None:
     found.data.source, found.data.args = f'tfds:{data}', ConfigDict({'validation': 'test'})
     found.data.preprocess = ConfigDict({'kind': 'preprocess.normalise', 'mean': recipe.mean, 'std': recipe.std})
     found.data.augment = found.teacher.augment = moved
-    found.data.views = found.teacher.views = max(int(span.epochs + 1), 2)  # one per epoch
+    found.data.views = _views(span)
     found.data.transfer_sizes = (IMAGES,)
+
+
+def _views(span: Length) -> int:
+    """One per epoch."""
+    return max(int(span.epochs + 1), 2)
 
 
 def _add(found: ConfigDict, name: str, method: preset.Preset, span: Length) -> None:

@@ -1,13 +1,15 @@
-"""Ten ways to teach on CIFAR-100, as one program: every student has every term, and weights say which of them count.
+"""Ten ways to teach on CIFAR-100, as two programs: CRD, and all others, whose students have every other term.
 
-A grid of all techniques and seeds shares its teacher, its images and one compiled step, so that a large device trains
-the whole table at once.
+Weights say which of the terms count. A grid of nine techniques, hard labels and all seeds shares its teacher, its images
+and one compiled step, so that a large device trains the table at once. CRD stands apart, since a bank of all examples for
+every student, of weight 0 in most, would cost more than all else.
 
 Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/cifar100_techniques/config.py --mode=sweep
           where FOLDER has the original binary files of CIFAR-100, or a folder 'cifar100' that has them
 Cost:     --mode=plan says how many operations; see README.md
 Expected: that of the papers' tables at 240 epochs; at fewer, no number of a paper
-Arguments: pair=TEACHER-STUDENT, epochs=N (0: 240), seeds=N, precision=float32|bfloat16, quick (100 steps, one seed)
+Arguments: pair=TEACHER-STUDENT, epochs=N (0: 240), teacher=N (epochs of the teacher; 0: as many as its students'),
+    seeds=N, precision=float32|bfloat16, quick (100 steps, one seed)
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,6 +23,7 @@ from kdjax.study.sweep import rows
 
 RECIPE = cifar.Recipe()
 PAIR, EPOCHS, SEEDS = 'resnet56-resnet20', 20.0, 3
+APART = 'CRD'  # the technique with a bank of all examples
 TERMS = {
     'hard': preset.HARD,
     'smoothed': {'kind': 'cross_entropy.CrossEntropy', 'smoothing': 0.1},
@@ -29,7 +32,6 @@ TERMS = {
     'similarity': crd.METHODS['SP'].terms['similarity'],
     **crd.METHODS['RKD'].terms,
     'neighbours': crd.METHODS['PKT'].terms['neighbours'],
-    'contrast': crd.CONTRAST,
     'decoupled': {'kind': 'dkd.DecoupledTargets', 'alpha': 1.0, 'beta': 2.0, 'temperature': 4.0},
     'correlations': {'kind': 'dist.Correlations', 'beta': 2.0, 'gamma': 2.0, 'temperature': 4.0},
     'normalised': {'kind': 'nkd.NormalizedTargets', 'gamma': 1.5, 'temperature': 1.0},
@@ -37,7 +39,7 @@ TERMS = {
 WEIGHTS: dict[str, Mapping[str, float]] = {
     cifar.BASELINE: {'hard': 1.0},
     'LS': {'smoothed': 1.0},
-    **{name: crd.METHODS[name].chain[0] for name in ('KD', 'AT', 'SP', 'RKD', 'PKT', 'CRD')},
+    **{name: crd.METHODS[name].chain[0] for name in ('KD', 'AT', 'SP', 'RKD', 'PKT')},
     'DKD': {'hard': 1.0, 'decoupled': 1.0},
     'DIST': {'hard': 1.0, 'correlations': 1.0},
     'NKD': {'hard': 1.0, 'normalised': 1.0},
@@ -51,20 +53,24 @@ def get_config(arg: str = '') -> ConfigDict:
     methods = {name: preset.Preset(TERMS, ({**none, **weights},)) for name, weights in WEIGHTS.items()}
     taught = {name: method for name, method in methods.items() if name != cifar.BASELINE}
     span = cifar.length(RECIPE, given)
-    found = cifar.config('CIFAR-100: ten techniques', 'cifar100', taught, span, given['pair'])
+    found = cifar.config(
+        'CIFAR-100: ten techniques', 'cifar100', {**taught, APART: crd.METHODS[APART]}, span, given['pair']
+    )
     with found.unlocked():
         found.data.source, found.seeds = 'originals.cifar100', given['seeds']
         found.fits.baseline.weights = ConfigDict(methods[cifar.BASELINE].chain[0])
         found.terms.attention.layers = cifar.stages(given['pair'])
         found.run.precision, found.run.layout = given['precision'], 'auto'
+        if given['teacher']:
+            cifar.teach_for(found, span._replace(epochs=given['teacher']))
     return found
 
 
 def sweep(arg: str = '') -> Sequence[rows.Row]:
     """Every technique, from several seeds."""
-    return rows.product(rows.axis('method', *WEIGHTS), rows.axis('seed', *range(_arguments(arg)['seeds'])))
+    return rows.product(rows.axis('method', *WEIGHTS, APART), rows.axis('seed', *range(_arguments(arg)['seeds'])))
 
 
 def _arguments(arg: str) -> dict[str, Any]:
-    found = base.arguments(arg, pair=PAIR, epochs=EPOCHS, seeds=0, precision='float32', quick=False)
+    found = base.arguments(arg, pair=PAIR, epochs=EPOCHS, teacher=0.0, seeds=0, precision='float32', quick=False)
     return {**found, 'seeds': found['seeds'] or (1 if found['quick'] else SEEDS)}
