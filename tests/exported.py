@@ -20,7 +20,7 @@ FAMILIES = {
     'cnn.cnn': ({'classes': 3, 'widths': (4, 6, 8)}, DIGITS),
     'maxout.dense': ({'classes': 3, 'widths': (6, 4)}, DIGITS),
     'resnet_cifar.resnet': ({'classes': 3, 'depth': 8}, IMAGES),
-    'resnet.resnet': ({'classes': 3, 'depth': 18, 'stem': 'cifar'}, IMAGES),
+    'resnet.resnet': ({'classes': 3, 'depth': 18, 'stem': 'imagenet'}, IMAGES),  # pools with a border
     'wide_resnet.wrn': ({'classes': 3, 'depth': 10, 'widen': 1}, IMAGES),
     'vgg.vgg': ({'classes': 3}, IMAGES),
     'mobilenetv2.mobilenetv2': ({'classes': 3}, IMAGES),

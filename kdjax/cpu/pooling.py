@@ -31,8 +31,6 @@ def max_pool(
     window_shape: Sequence[int],
     strides: Sequence[int],
     padding: Sequence[tuple[int, int]] | None = None,
-    *,
-    train: bool = True,
 ) -> Array:
     """`flax.linen.max_pool` of maps or sequences, its gradient quick on a CPU.
 
@@ -40,7 +38,6 @@ def max_pool(
       inputs: (B, H, W, C) or (B, T, C), floating-point.
       window_shape, strides: height and width, or length.
       padding: how many before and after, of each; none if left out. No window may lie in them alone.
-      train: whether a gradient is wanted. Without it is flax's.
 
     Returns:
       (B, H', W', C) or (B, T', C), the largest of each window; gradients go to the first value that is the largest, row
@@ -48,11 +45,11 @@ def max_pool(
     """
     if inputs.ndim == 3:
         around = None if padding is None else (*padding, (0, 0))
-        return max_pool(inputs[:, :, None], (*window_shape, 1), (*strides, 1), around, train=train)[:, :, 0]
+        return max_pool(inputs[:, :, None], (*window_shape, 1), (*strides, 1), around)[:, :, 0]
     (height, width), (down, right) = window_shape, strides
     rows, columns = ((0, 0), (0, 0)) if padding is None else padding
     windows = _Windows((height, width), (down, right), (rows, columns))
-    return _pooled(inputs, windows) if train and jax.default_backend() == 'cpu' else windows.of(inputs)
+    return _pooled(inputs, windows) if jax.default_backend() == 'cpu' else windows.of(inputs)
 
 
 class _Windows(NamedTuple):
@@ -63,8 +60,16 @@ class _Windows(NamedTuple):
     pads: Pads
 
     def of(self, inputs: Array) -> Array:
-        """(B, H', W', C): the largest values."""
-        return nn.max_pool(inputs, self.shape, self.strides, self.pads)
+        """(B, H', W', C): the largest values.
+
+        By flax's own function, by keywords and without its padding: a converter to ONNX (jax2onnx) has one in its place
+        that takes nothing else, and takes any padding that is not a word for none.
+        """
+        if any(itertools.chain(*self.pads)):
+            rows, columns = self.pads
+            nothing = jnp.asarray(-jnp.inf, inputs.dtype)
+            inputs = lax.pad(inputs, nothing, ((0, 0, 0), (*rows, 0), (*columns, 0), (0, 0, 0)))
+        return nn.max_pool(inputs, window_shape=self.shape, strides=self.strides)
 
     def counts(self, size: Sequence[int]) -> tuple[int, ...]:
         """Rows and columns of windows over maps of a height and a width."""

@@ -67,7 +67,7 @@ class _Crepe(Layers):
             x = nn.BatchNorm(
                 not train, momentum=0.9, epsilon=EPSILON, axis_name=self.axis, dtype=self.dtype, name=f'conv{place}_BN'
             )(x)
-            x = tap(self, f'block{place}', max_pool(x, (2,), (2,), train=train))
+            x = tap(self, f'block{place}', max_pool(x, (2,), (2,)))
         x = tap(self, 'penult', x.reshape(len(x), -1))
         return nn.Dense(self.classes, dtype=self.dtype, name='head')(x)
 

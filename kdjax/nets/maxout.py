@@ -51,7 +51,7 @@ class _MaxoutConv(nn.Module):
         pool, stride = self.layer.pool, self.layer.stride
         # The last window may reach over the edge, as in the library that the papers used.
         beyond = [(0, -(length - pool) % stride) for length in x.shape[1:3]]
-        return max_pool(x, window_shape=(pool, pool), strides=(stride, stride), padding=beyond, train=train)
+        return max_pool(x, window_shape=(pool, pool), strides=(stride, stride), padding=beyond)
 
 
 class _Conv(nn.Module):

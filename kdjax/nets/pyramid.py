@@ -36,7 +36,7 @@ class Pyramid(Layers):
         x = images(inputs, self.dtype)
         x = tap(self, 'stem', self.conv_norm(x, self.first, size, ('conv1', 'bn1'), train, stride=2, relu=True))
         if self.stem == 'imagenet':
-            x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)), train=train)
+            x = max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
         found = {}
         for stage, (width, count) in enumerate(zip(self.widths, self.counts, strict=True), start=1):
             x = self.stage(x, Residual, stage, width, count, train)

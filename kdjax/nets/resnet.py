@@ -23,7 +23,7 @@ class _ResNet(Layers):
         x = images(inputs, self.dtype)
         x = tap(self, 'stem', self.conv_norm(x, 64, size, ('conv1', 'bn1'), train, stride=stride, relu=True))
         if self.stem == 'imagenet':
-            x = max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)), train=train)
+            x = max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=((1, 1), (1, 1)))
         block, counts = DEPTHS[self.depth]
         x = self.stages(x, block, (64, 128, 256, 512), counts, train)
         return self.head(tap(self, 'penult', x.mean(axis=(1, 2))), self.classes)

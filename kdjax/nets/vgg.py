@@ -26,8 +26,7 @@ class _VGG(Layers):
         for stage, count in enumerate(self.counts):
             x = self._block(x, stage, count, train)
             x = tap(self, f'stage{stage}' if stage else 'stem', nn.relu(x))
-            pool = max_pool if train else nn.max_pool  # where flax's is called here, a converter to ONNX knows it
-            x = pool(x, window_shape=(2, 2), strides=(2, 2)) if stage in pooled else x
+            x = max_pool(x, (2, 2), (2, 2)) if stage in pooled else x
         x = tap(self, 'penult', x.mean(axis=(1, 2)))
         return self.head(x, self.classes, nn.initializers.normal(0.01), nn.initializers.zeros)
 
