@@ -111,7 +111,7 @@ def _known(state: State, case: cases.Case) -> State:
 
 def _fastest(case: cases.Case, program: Any, state: State, teacher: Tree, batch: Batch, knobs: Any) -> str:
     return layout.fastest(
-        program, lambda: (layout.copied(state), teacher, batch, knobs), cells=case.students, dispatches=STEPS,
+        program, lambda _: (layout.copied(state), teacher, batch, knobs), cells=case.students, steps=STEPS, chunk=1,
         key=f'speed {case.name}',
     )  # fmt: skip
 

@@ -132,7 +132,7 @@ def _last_fits(recipe: Recipe) -> list[tuple[str, ...]]:
 
 def measure(one: BenchCase) -> Measured:
     """Compiles a contender and runs it once."""
-    return Measured(layout.measure(one.program, lambda: one.grid.arguments(one.steps)).compiling, [])
+    return Measured(layout.measure(one.program, one.grid.arguments, one.steps).compiling, [])
 
 
 def table(title: str, measured: Sequence[tuple[BenchCase, Measured]], limit: float) -> document.Table:

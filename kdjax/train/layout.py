@@ -14,6 +14,7 @@ from kdjax import trees
 from kdjax.cpu import onednn
 from kdjax.train import ledger
 from kdjax.train.grid import Step
+from kdjax.train.pace import fitting
 
 AUTO = 'auto'  # as run.layout: the fastest, by a short measurement
 CELLS = 'cells'  # as a layout: cells split over devices, batched on each
@@ -25,11 +26,12 @@ class Times(NamedTuple):
     """What a layout takes, in seconds."""
 
     compiling: float  # including the first dispatch
-    dispatch: float  # of one chunk of steps, warm
+    step: float  # warm
+    steps: int  # of the dispatches that were measured
 
-    def whole(self, dispatches: int) -> float:
-        """Of a run of so many dispatches, compiled anew."""
-        return self.compiling + max(dispatches - 1, 0) * self.dispatch
+    def whole(self, steps: int) -> float:
+        """Of a run of so many steps, compiled anew."""
+        return self.compiling + max(steps - self.steps, 0) * self.step
 
 
 def candidates(cells: int) -> tuple[str, ...]:
@@ -39,54 +41,63 @@ def candidates(cells: int) -> tuple[str, ...]:
 
 def fastest(
     build: Callable[[str], Step],
-    arguments: Callable[[], tuple[Any, ...]],
+    arguments: Callable[[int], tuple[Any, ...]],
     *,
     cells: int,
-    dispatches: int,
+    steps: int,
+    chunk: int,
     key: str,
     more: tuple[str, ...] = (),
+    told: Callable[[str], None] = lambda layout: None,
 ) -> str:
     """The layout in which a grid is done first, compiling included.
 
     Args:
       build: layout -> compiled program.
-      arguments: makes new arguments of one dispatch; the state among them is donated.
+      arguments: makes new arguments of one dispatch of so many steps; the state among them is donated.
       cells: of the grid.
-      dispatches: how many the run has.
+      steps: of the run.
+      chunk: steps of a dispatch, at most. Where those of the first layout take more than a second, others are measured
+        in shorter ones.
       key: of the structure. With the number of cells, the devices and the versions, it names what is remembered.
       more: further layouts that `build` knows.
+      told: is told which one is being measured.
     """
     if cells == 1:
         return 'unroll'
     first, *others = (*candidates(cells), *more)
-    if dispatches < SHORT:
+    if steps // chunk < SHORT:
         return first
-    address = _address(key, cells, dispatches)
+    address = _address(key, cells, steps, chunk)
     if address in (known := _remembered()):
         return known[address]['layout']
-    times = {first: measure(build(first), arguments)}
+    told(first)
+    times = {first: measure(build(first), arguments, chunk)}
     # Where compiling is what takes the time, the layout that compiles fastest cannot be beaten.
-    if times[first].whole(dispatches) > 2 * times[first].compiling:
-        times |= {layout: measure(build(layout), arguments) for layout in others}
-    best = min(times, key=lambda layout: times[layout].whole(dispatches))
+    if times[first].whole(steps) > 2 * times[first].compiling:
+        few = fitting(times[first].step, chunk)
+        for layout in others:
+            told(layout)
+            times[layout] = measure(build(layout), arguments, few)
+    best = min(times, key=lambda layout: times[layout].whole(steps))
     return _remember(address, best, times)
 
 
-def known(key: str, cells: int, dispatches: int) -> Times | None:
+def known(key: str, cells: int, steps: int, chunk: int) -> Times | None:
     """What was measured of the chosen layout of a structure, on this machine."""
-    entry = _remembered().get(_address(key, cells, dispatches))
+    entry = _remembered().get(_address(key, cells, steps, chunk))
     return None if entry is None else Times(**entry['seconds'][entry['layout']])
 
 
-def measure(program: Step, arguments: Callable[[], tuple[Any, ...]]) -> Times:
-    """Times two dispatches: one that compiles, one that does not."""
+def measure(program: Step, arguments: Callable[[int], tuple[Any, ...]], steps: int) -> Times:
+    """Times two dispatches of so many steps: one that compiles, one that does not."""
     seconds = []
     for _ in range(2):
-        given = jax.block_until_ready(arguments())
+        given = jax.block_until_ready(arguments(steps))
         start = time.perf_counter()
         jax.block_until_ready(program(*given))
         seconds.append(time.perf_counter() - start)
-    return Times(*seconds)
+    return Times(seconds[0], seconds[1] / steps, steps)
 
 
 @jax.jit
@@ -100,8 +111,8 @@ def user_cache() -> Path:
     return Path(os.environ.get('XDG_CACHE_HOME') or Path.home() / '.cache') / 'kdjax'
 
 
-def _address(key: str, cells: int, dispatches: int) -> str:
-    return trees.digest([key, cells, dispatches, ledger.machine(), jax.__version__, onednn.target()])
+def _address(key: str, cells: int, steps: int, chunk: int) -> str:
+    return trees.digest([key, cells, steps, chunk, ledger.machine(), jax.__version__, onednn.target()])
 
 
 def _store() -> Path:

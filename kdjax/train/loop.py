@@ -56,6 +56,7 @@ def fit(
     score: Metric,
     steps: int,
     chunk: int,
+    first: int | None = None,
     validate_every: int,
     save_every: int,
     folder: Path,
@@ -88,6 +89,7 @@ def fit(
       steps: length of the run.
       chunk: steps per dispatch, of slow ones fewer (`Pace`);
         `validate_every`, `save_every` and `anatomy_every` are rounded up to multiples of it.
+      first: steps of the first dispatch, at most, where they are known to be slow; `chunk` if left out.
       validate_every, save_every: steps.
       folder: of the checkpoints; `identity` names the run they belong to.
       ledger, progress, stop: where to write, whom to tell, whom to obey.
@@ -123,7 +125,7 @@ def fit(
         distributed.by_first(lambda: ledger.rewind(done))
         history, looks, diverged = (list(log[kind]) for kind in ('validation', 'anatomy', 'diverged'))
         failures = {line['cell']: line for line in diverged}
-        pace, validated = Pace(chunk), _told(history, score)
+        pace, validated = Pace(first or chunk), _told(history, score)
         sent = _Sent(ledger, checkpoints, failures, [], pace)
         if not steps and not history:  # nothing to train: it is looked at as it is
             metrics = dict(validate(student_of(state)))

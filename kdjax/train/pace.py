@@ -8,15 +8,20 @@ from kdjax.train import distributed
 LONGEST = 1.0  # seconds of a dispatch; one more is under way while it is waited for
 
 
+def fitting(seconds: float, chunk: int) -> int:
+    """Steps of a dispatch, where one takes so long; at most the chunk."""
+    return max(1, min(chunk, int(LONGEST / seconds))) if seconds else chunk
+
+
 class Pace:
     """Shortens the dispatches of slow steps, by what those before took. It changes no number: a step is the same step.
 
     Args:
-      chunk: the steps of a dispatch, at most.
+      steps: of a dispatch, at most.
     """
 
-    def __init__(self, chunk: int) -> None:
-        self.steps = chunk
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         self.fastest = math.inf  # seconds of a step
         self._seen: set[int] = set()  # lengths that are compiled
         self._sent: list[tuple[int, float]] = []  # steps of dispatches under way, and from when each may have run
@@ -40,7 +45,7 @@ class Pace:
         took, self._last = now - max(begun, self._last), now
         self.fastest = min(self.fastest, took / steps)
         if took > LONGEST:
-            self.steps = max(1, min(self.steps, int(steps * LONGEST / took)))
+            self.steps = fitting(took / steps, self.steps)
 
     def agreed(self) -> int:
         """The steps of the next dispatch, at most; all processes of a job must ask together."""

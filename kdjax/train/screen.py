@@ -76,12 +76,19 @@ class Screen:
 
     def step(self, done: int, loss: float | None = None, validated: str = '') -> None:
         """So many steps of the stage are done; what the loss is, and how the last validation ended."""
-        told = ', '.join(filter(None, ('' if loss is None else f'loss {loss:.4g}', validated)))
+        self._step(done, ', '.join(filter(None, ('' if loss is None else f'loss {loss:.4g}', validated))))
+
+    def before(self, told: str) -> None:
+        """What is done before the first step of the stage."""
+        self._step(0, told)
+
+    def _step(self, done: int, told: str) -> None:
         self._bars.update(self._task, completed=done, told=told)
         now = time.monotonic()
         if now - self._said >= EVERY:
             self._line(self._log.between(done, now, told))
-        self._log.first = self._log.first or (done, now)
+        if done:
+            self._log.first = self._log.first or (done, now)
 
     def finished(self, seconds: float | None = None) -> None:
         """The stage is done; without `seconds` it had been done by an earlier run."""

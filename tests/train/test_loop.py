@@ -350,3 +350,11 @@ def test_slow_steps_go_in_shorter_dispatches_with_the_same_bits(job, unbroken, t
     for one, other in zip(jax.tree.leaves(unbroken[1][:3]), jax.tree.leaves(fitted[:3]), strict=True):
         np.testing.assert_array_equal(one, other)
     assert plain(unbroken[1].history) == plain(fitted.history)
+
+
+def test_a_run_of_steps_that_are_known_to_be_slow_begins_with_a_short_dispatch(job, unbroken, tmp_path):
+    lengths = []
+    counted = job._replace(run=lambda *arguments: lengths.append(len(arguments[2]['id'])) or job.run(*arguments))
+    fitted = fit(counted, tmp_path, first=2)
+    assert lengths == [2, 1] * (STEPS // 3)
+    assert trees.fingerprint(fitted.variables) == trees.fingerprint(unbroken[1].variables)

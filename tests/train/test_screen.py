@@ -25,6 +25,22 @@ def test_a_log_has_a_line_at_the_start_and_the_end_of_a_stage_and_between_at_mos
                          '[2/2] cache: done before']  # fmt: skip
 
 
+def test_what_is_done_before_the_first_step_is_said_and_is_no_part_of_the_rate(capsys, monkeypatch):
+    now = [0.0]
+    monkeypatch.setattr(screen.time, 'monotonic', lambda: now[0])
+    with screen.Screen() as shown:
+        shown.stage('kd x 9', 100)
+        for layout in ('map', 'vmap'):
+            shown.before(f'layout {layout} is timed')
+            now[0] += 300.0
+        for done in (10, 20, 60):
+            now[0] += 31.0
+            shown.step(done)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[1] == 'kd x 9: step 0 of 100, layout vmap is timed'
+    assert lines[-1] == f'kd x 9: step 60 of 100, {50 / 62:.3g} steps/s, ETA 0:00:50'
+
+
 def test_nothing_is_said_where_it_is_quiet(capsys):
     with screen.Screen(quiet=True) as shown:
         shown.note('x')

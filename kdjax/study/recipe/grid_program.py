@@ -23,6 +23,7 @@ from kdjax.study.recipe.teaching import TeacherSource
 from kdjax.train import anatomy, grid, layout, parallel, storage, teachers, timing
 from kdjax.train.grid import Step
 from kdjax.train.inherit import carried, inherited
+from kdjax.train.pace import fitting
 from kdjax.train.step import init_state, init_student
 from kdjax.train.texts import Replay
 from kdjax.types import Batch, Net, State, Tree
@@ -245,23 +246,30 @@ def choose_layout(
     folder: Path,
     structure: str,
     program: Callable[[str], Step],
-    arguments: Callable[[], tuple[Any, ...]],
+    arguments: Callable[[int], tuple[Any, ...]],
     cells: int,
-    dispatches: int,
-) -> str:
-    """The layout of a grid; a measured one is noted in its folder, so that a resumed grid goes on in the same."""
-    wanted = context.execution.layout
-    if wanted != layout.AUTO:
-        return wanted if cells > 1 else 'unroll'
+    steps: int,
+) -> tuple[str, int]:
+    """The layout of a grid, and the steps of its first dispatch, at most.
+
+    A measured layout is noted in the folder, so that a resumed grid goes on in the same.
+    """
+    run = context.execution
+    chunk = max(1, min(run.chunk, steps))
+    if run.layout != layout.AUTO:
+        return run.layout if cells > 1 else 'unroll', chunk
     note = folder / 'layout.json'
     if note.exists():
-        return storage.read_json(note, layout=str)['layout']
-    split = context.execution.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
-    chosen = layout.fastest(
-        program, arguments, cells=cells, dispatches=dispatches, key=structure, more=(layout.CELLS,) if split else ()
-    )
-    storage.write_json(note, {'layout': chosen})
-    return chosen
+        chosen = storage.read_json(note, layout=str)['layout']
+    else:
+        split = run.runner == 'single' and len(devices_of(layout.CELLS, cells)) > 1
+        chosen = layout.fastest(
+            program, arguments, cells=cells, steps=steps, chunk=chunk, key=structure,
+            more=(layout.CELLS,) if split else (), told=lambda name: context.screen.before(f'layout {name} is timed'),
+        )  # fmt: skip
+        storage.write_json(note, {'layout': chosen})
+    times = layout.known(structure, cells, steps, chunk)
+    return chosen, chunk if times is None else fitting(times.step, chunk)
 
 
 def devices_of(runner: str, cells: int) -> list[jax.Device]:

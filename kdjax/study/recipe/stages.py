@@ -265,14 +265,10 @@ def fit(
     run = context.execution
     steps = options.rung.until if options.rung else spec.steps
     context.screen.stage(options.called or folder.name.partition('-')[0], steps)
-    program, first = (
-        grid_program.grid_program(context, inputs, cells, data, source, start),
-        max(1, min(run.chunk, spec.steps)),
+    program = grid_program.grid_program(context, inputs, cells, data, source, start)
+    chosen, first = grid_program.choose_layout(
+        context, folder, options.structure or key, program.compiled, program.arguments, len(cells), spec.steps
     )
-    chosen = grid_program.choose_layout(
-        context, folder, options.structure or key, program.compiled, lambda: program.arguments(first), len(cells),
-        max(1, spec.steps // run.chunk),
-    )  # fmt: skip
     state, best = (_resumed(program.state, options.rung, program.student_of) if options.rung
                    else (program.state, None))  # fmt: skip
     devices, step = grid_program.devices_of(run.runner, len(cells)), program.compiled(chosen)
@@ -293,6 +289,7 @@ def fit(
             context.evaluator(context.fitted_net(inputs), inputs, 'validation'),
             steps=steps,
             chunk=run.chunk,
+            first=first,
             validate_every=inputs.validate_every,
             save_every=run.save_every,
             folder=folder / 'checkpoints',

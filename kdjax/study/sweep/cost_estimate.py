@@ -97,11 +97,11 @@ def _line(
     """A structure: its cells as grids of at most `room`."""
     steps = cells[0].fit.steps
     sizes = [min(room, len(left) - start) for start in range(0, len(left), room)]
-    dispatches = steps // cells[0].execution.chunk
-    known = [times for size in sizes if (times := layout.known(structure, size, dispatches))]
+    chunk = max(1, min(cells[0].execution.chunk, steps))
+    known = [times for size in sizes if (times := layout.known(structure, size, steps, chunk))]
     flops = len(left) * steps * cost.flops
     bound = len(known) < len(sizes)
-    seconds = flops / speed if bound else sum(times.whole(dispatches) for times in known)
+    seconds = flops / speed if bound else sum(times.whole(steps) for times in known)
     return _Line(
         called, len(cells), len(cells) - len(left), len(sizes), len(set(sizes)), steps, flops,
         max(sizes, default=0) * cost.bytes, seconds, bound,
