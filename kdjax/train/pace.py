@@ -1,4 +1,4 @@
-"""How many steps go in one dispatch: at most as many as are done within a second, so that a stop need not wait."""
+"""How many steps go in one dispatch: as many as are done in about a second, so that a stop need not wait."""
 
 import math
 import time
@@ -6,6 +6,7 @@ import time
 from kdjax.train import distributed
 
 LONGEST = 1.0  # seconds of a dispatch; one more is under way while it is waited for
+SPARE = 2  # times as long as that before it is shortened: each length is compiled anew, and machines are noisy
 
 
 def fitting(seconds: float, chunk: int) -> int:
@@ -44,7 +45,7 @@ class Pace:
         now = time.perf_counter()
         took, self._last = now - max(begun, self._last), now
         self.fastest = min(self.fastest, took / steps)
-        if took > LONGEST:
+        if took > SPARE * LONGEST:
             self.steps = fitting(took / steps, self.steps)
 
     def agreed(self) -> int:
