@@ -19,7 +19,7 @@ from kdjax.errors import UsageError
 from kdjax.study.recipe import build, dry_run, feeding, grid_program, plan, teaching
 from kdjax.study.recipe.context import Context, Datasets
 from kdjax.study.recipe.grid_program import GridProgram
-from kdjax.study.recipe.inputs import CachedTeacher, GivenTeacher, TrainedStudents, teacher_of
+from kdjax.study.recipe.inputs import GivenTeacher, TrainedStudents, teacher_of
 from kdjax.study.recipe.recipe import Recipe
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.recipe.teaching import NOBODY, TeacherSource
@@ -206,13 +206,10 @@ def _sources(context: Context, inputs: TrainedStudents, cells: int) -> list[tupl
     if isinstance(who, GivenTeacher):
         raise UsageError(f'a bench holds asking a teacher against looking up what it says, and {who.name}.outputs can '
                          'only be looked up')  # fmt: skip
-    views = inputs.presented
-    cache = CachedTeacher(
-        name=who.name, augment=views.augment, views=views.views, taps=fit.taps(), precision=inputs.teaching, teacher=who
-    )
-    online = dry_run.trace(dataclasses.replace(inputs, source=who), dataset).flops
+    inputs = dataclasses.replace(inputs, source=who)
+    online = dry_run.trace(inputs, dataset).flops
     # What is written in a step is each network's own, and can be looked up by nobody
-    cached = online if fit.writes else dry_run.trace(dataclasses.replace(inputs, source=cache), dataset).flops
+    cached = online if fit.writes else online - dry_run.asking(inputs, dataset)
     example = build.alone(context.example(inputs))
     variables = jax.jit(context.teacher_net(who).init)(jax.random.key(inputs.seed), example)
     teacher = teaching.asked_teacher(context, inputs)

@@ -10,6 +10,7 @@ import pytest
 
 from kdjax.errors import UsageError
 from kdjax.study import bench
+from kdjax.study.recipe import dry_run
 from kdjax.study.recipe.context import Context
 from kdjax.study.recipe.resolve import resolve
 from kdjax.study.sweep.rows import applied
@@ -58,6 +59,13 @@ def test_a_teacher_is_counted_once_for_all_cells_and_a_cached_one_never(listed):
 def test_mixed_examples_cannot_be_looked_up():
     config = config_of(**{'data.mix': {'kind': 'mix.mixup', 'alpha': 0.2}, 'teacher.mode': 'online'})
     assert {one.teacher for one in bench_cases(config) if one.fit == 'combined'} == {'online'}
+
+
+def test_a_teacher_that_is_asked_since_no_cache_would_fit_takes_part(monkeypatch):
+    monkeypatch.setattr(dry_run.shapes, 'host_bytes', lambda: 10**8)
+    views = {'data.augment': {'kind': 'augment.shift'}, 'data.views': 10_000, 'teacher.mode': 'online'}
+    found = {one.teacher: one.flops for one in bench_cases(config_of(**views)) if one.fit == 'combined'}
+    assert found['cached'] < found['online']
 
 
 def test_a_turn_trains(listed):

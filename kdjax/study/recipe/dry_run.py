@@ -101,6 +101,13 @@ def trace(inputs: Trained, dataset: Dataset, earlier: Tree | None = None) -> Tra
     return traced
 
 
+def asking(inputs: Trained, dataset: Dataset) -> float:
+    """FLOPs of asking the teacher of a fit about a batch."""
+    net = build.trained_net(shapes.changed_net(inputs, dataset, inputs.precision), inputs.fit)
+    teacher, teacher_vars, batch = _teacher(inputs, dataset, _batch(inputs, dataset), net)
+    return float(counted(jax.jit(teacher), teacher_vars, batch).get('flops', 0.0))
+
+
 def _check_chosen(fit: Fit, dataset: Dataset) -> None:
     """Raises UsageError where an example is to be taught by a member of the teacher that there is not."""
     for name, term in fit.objective.terms:
