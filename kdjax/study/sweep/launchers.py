@@ -11,12 +11,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 from kdjax.errors import Interrupted, UsageError
+from kdjax.train import screen
 
 HERE = '--config.launch.where=here'  # what makes a worker of a command
 STOPPED = (130, -signal.SIGTERM, -signal.SIGINT)  # exit codes of a worker that was asked to stop; the last two: at once
@@ -26,13 +27,16 @@ REQUEUES = 1000  # of a job whose time is up: whatever it does not finish it goe
 GRACE = 30.0  # seconds
 
 
-def start(launch: Mapping[str, Any], argv: Sequence[str], folder: Path) -> str:
+def start(
+    launch: Mapping[str, Any], argv: Sequence[str], folder: Path, say: Callable[[str], None] = lambda line: None
+) -> str:
     """Starts the workers of a command.
 
     Args:
       launch: as configs.base.launch; its 'where' is 'pool' or 'slurm'.
       argv: the command, program first.
       folder: for what the workers say.
+      say: is told how those of a pool get on.
 
     Returns:
       What a person should know.
@@ -43,13 +47,13 @@ def start(launch: Mapping[str, Any], argv: Sequence[str], folder: Path) -> str:
     """
     again = [*argv, HERE]
     if launch['where'] == 'pool':
-        return pool(again, launch['processes'], folder)
+        return pool(again, launch['processes'], folder, say)
     jobs = slurm(again, launch['slurm'], folder)
     names = ', '.join(job.job_id for job in jobs)
     return f'{len(jobs)} workers submitted ({names}); what they say is in {folder}'
 
 
-def pool(argv: Sequence[str], processes: int, folder: Path) -> str:
+def pool(argv: Sequence[str], processes: int, folder: Path, say: Callable[[str], None] = lambda line: None) -> str:
     """Runs a command in several processes at once and waits for all; one that fails does not stop the others.
 
     Each keeps to cores of its own. A signal to stop is handed on to all, a second one as well.
@@ -58,6 +62,7 @@ def pool(argv: Sequence[str], processes: int, folder: Path) -> str:
       argv: what Python is to run: script and flags.
       processes: how many.
       folder: for what they say, `worker-K.log`.
+      say: is told where that is and, every half a minute, the latest line of each that has a new one.
 
     Returns:
       How it went, in a line.
@@ -68,6 +73,8 @@ def pool(argv: Sequence[str], processes: int, folder: Path) -> str:
     """
     folder.mkdir(parents=True, exist_ok=True)
     logs = [folder / f'worker-{k}.log' for k in range(processes)]
+    say(f'{processes} workers; what they say is in {folder}')
+    latest, looked = [''] * processes, time.monotonic()
     with _heard() as signals:
         children = [_child(argv, log, cores) for log, cores in zip(logs, shares(_cores(), processes), strict=True)]
         told = 0
@@ -76,6 +83,11 @@ def pool(argv: Sequence[str], processes: int, folder: Path) -> str:
                 for child in children:
                     child.send_signal(number)  # nothing happens where it has ended
                 told += 1
+            if time.monotonic() - looked >= screen.EVERY:
+                before, latest, looked = latest, [_last_line(log) for log in logs], time.monotonic()
+                for k, line in enumerate(latest):
+                    if line != before[k]:
+                        say(f'worker {k}: {line}')
             time.sleep(POLL)
     return _summary([child.returncode for child in children], logs, signals)
 

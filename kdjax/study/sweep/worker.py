@@ -44,8 +44,8 @@ def run(config: ConfigDict, listed: Sequence[Row] | None, workdir: Path, command
     planned = _planned(config, listed, datasets)
     if config.launch.where != 'here':
         expand.check_shapes(planned, datasets)  # before any worker starts
-        argv = shlex.split(command)[1:]
-        Screen().show(launchers.start(config.launch.to_dict(), argv, workdir / WORKERS))
+        argv, screen = shlex.split(command)[1:], Screen()
+        screen.show(launchers.start(config.launch.to_dict(), argv, workdir / WORKERS, screen.note))
         if config.launch.where == 'slurm':  # which has only queued them; --mode=report says how far they are
             return
     else:

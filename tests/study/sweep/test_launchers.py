@@ -91,6 +91,20 @@ def test_a_pool_runs_the_command_in_every_process_each_on_cores_of_its_own(comma
     assert [(tmp_path / 'logs' / f'worker-{k}.log').read_text() for k in range(3)] == ['working\n'] * 3
 
 
+def test_a_pool_says_how_its_workers_get_on(command, tmp_path, monkeypatch):
+    monkeypatch.setattr(launchers.screen, 'EVERY', 0.0)
+    argv, folder = command
+    lines = []
+    working = {'worker 0: working', 'worker 1: working'}
+    ask = meanwhile(
+        folder, 2, lambda pids: until(lambda: working <= set(lines)) and os.kill(os.getpid(), signal.SIGTERM)
+    )
+    with ask, pytest.raises(Interrupted):
+        launchers.pool([*argv, 'long'], 2, tmp_path / 'logs', lines.append)
+    assert lines[0] == f'2 workers; what they say is in {tmp_path / "logs"}'
+    assert all(lines.count(line) == 1 for line in working)
+
+
 def test_a_worker_that_fails_is_named_and_does_not_stop_the_others(command, tmp_path):
     argv, folder = command
     with pytest.raises(UsageError, match=r'^1 of 2 workers failed; worker \d left with exit code 2: error: it cannot'):
