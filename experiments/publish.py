@@ -10,7 +10,8 @@ Command: python run.py && python experiments/publish.py digits [WORKDIR]
          and experiments/crepe_fsdd/config.py and experiments/silero_fsdd/config.py likewise
 
 and likewise of sweeps (sst2_views, sst2_techniques, derrd2020_citeulike, topology2021_citeulike, compress,
-compression_order, bccd_inherit, fitnets2015_mnist), whose pages have the commands.
+compression_order, bccd_inherit, fitnets2015_mnist,
+cifar100_techniques), whose pages have the commands.
 
 Copies the run's summary (numbers, configuration hash, versions, machine, seconds) and figures to the experiment's
 results/, and writes its tables between the marks of the pages that show it. A test holds the tables to summary.json.
@@ -55,6 +56,7 @@ FIGURES = {  # by experiment
     'bccd_masks': ('gains.png',),
     'shakespeare': ('gains.png',),
     'fitnets2015_mnist': ('gains.png', 'learning_curves.png'),
+    'cifar100_techniques': ('gains.png', 'learning_curves.png'),
 }
 SEVERAL = ('ap50',)  # scores of tasks of which other metrics are read beside it, with their intervals
 ALSO_IN = {'digits': ROOT / 'README.md'}

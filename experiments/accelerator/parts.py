@@ -45,7 +45,10 @@ def parts(tiny: bool) -> list[Part]:
     """Everything, the most worth first; `tiny` is a look at the machinery, on any machine."""
     tests = ('-m', 'pytest', '-q', '-o', 'addopts=--import-mode=importlib', '-p', 'no:cacheprovider')
     golden = ('tests/test_golden.py', '-x', '-k', 'dkd') if tiny else ('tests/test_golden.py',)
-    students = 'pair=resnet14-resnet8,epochs=0.02,seeds=1' if tiny else 'epochs=60,seeds=2,precision=bfloat16'
+    students = (
+        'pair=resnet14-resnet8,epochs=0.02,teacher=0,seeds=1' if tiny
+        else 'pair=resnet56-resnet20,epochs=60,teacher=0,seeds=2,precision=bfloat16'
+    )  # fmt: skip
     speed = ('--cases', 'resnet56-resnet20:kd', '--rounds', '1') if tiny else ('--rounds', '2')
     text = ('configs/shakespeare.py:quick', '--config.seeds=1') if tiny else ('configs/shakespeare.py',)
     look = ('--tiny',) if tiny else ()
