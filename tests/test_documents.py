@@ -27,6 +27,7 @@ SEEDS = {
     'silero_fsdd': 10,
     'shakespeare': 5,
     'fitnets2015_mnist': 3,
+    'cifar100_techniques': 3,
     'tfmot_keywords': 5,
     'bccd': 5,
     'bccd_256': 5,
