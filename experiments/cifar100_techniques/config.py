@@ -2,7 +2,7 @@
 
 Weights say which of the terms count. A grid of nine techniques, hard labels and all seeds shares its teacher, its
 images and one compiled step, so that a large device trains the table at once. CRD stands apart, since a bank of all
-examples for every student, of weight 0 in most, would cost more than all else.
+examples for every student, of weight 0 in most, would slow all of them down.
 
 Command:  KDJAX_DATA=FOLDER python run.py --config=experiments/cifar100_techniques/config.py --mode=sweep
           where FOLDER has the original binary files of CIFAR-100, or a folder 'cifar100' that has them
